@@ -1,0 +1,1 @@
+"""The `sevila` command."""

@@ -1,0 +1,1 @@
+"""What every other part builds on: types, errors, registry, configuration, files."""

@@ -1,0 +1,40 @@
+"""Errors a user can mend: one line that names the thing, the value and the way out.
+
+Everything a person can cause (a wrong path, an unknown key, a damaged file) raises a
+`UserError`; the entry points print its message without a traceback and exit with
+`EXIT_USER_ERROR`. Anything else is a defect of the program and keeps its traceback.
+"""
+
+EXIT_FAILURE = 1
+EXIT_USER_ERROR = 2
+
+
+class UserError(ValueError):
+    """A mistake in what was given to the program; its message is a single line."""
+
+
+class VideoError(UserError):
+    """A video that is missing, is not a video, or cannot be decoded."""
+
+
+class QuestionError(UserError):
+    """A question or its options that cannot be asked (no text, one option, doubled options)."""
+
+
+class ConfigError(UserError):
+    """An unknown key, a wrong type or an impossible value in a configuration or on the command line."""
+
+
+class CheckpointError(UserError):
+    """Weights that are missing, damaged, or do not fit the model they are loaded into."""
+
+
+class AnnotationError(UserError):
+    """A row of an annotation file that does not fit the schema."""
+
+
+class MissingExtraError(UserError):
+    """An optional dependency is needed; the message names the extra that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'sevila[{extra}]'")

@@ -1,0 +1,16 @@
+"""Saying which known name was probably meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Describe the allowed names for an error message, nearest first.
+
+    Returns:
+        `"did you mean 'x'? known: ..."`, or only the known names where none is near.
+    """
+    names = sorted(set(known))
+    listing = f"known: {', '.join(names)}" if names else "none are known"
+    nearest = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {nearest[0]!r}? {listing}" if nearest else listing

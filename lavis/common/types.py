@@ -1,0 +1,155 @@
+"""The data that flows between the parts, in plain Python and NumPy.
+
+Seconds are seconds (`*_s`) and frame indices are indices into the source video (`frame_idx`);
+a *position* counts within the sampled frames. T sampled frames, K keyframes, O options.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A closed interval of time in seconds."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about one video.
+
+    Attributes:
+        text: the question, or the query sentence of a moment search.
+        options: the answers to choose from, in order (A, B, ...); empty for an open answer.
+        id: unique among all splits of a dataset.
+        answer: index of the right option, or None if it is not known.
+        kind: the question type that metrics group by, such as "CW" for NExT-QA.
+        video: the video's name, relative to the dataset's video folders.
+        clip: the part of the video the question is about; None is the whole video.
+        windows: annotated relevant windows (moment retrieval); None if not annotated.
+    """
+
+    text: str
+    options: tuple[str, ...] = ()
+    id: str = ""
+    answer: int | None = None
+    kind: str | None = None
+    video: str | None = None
+    clip: Span | None = None
+    windows: tuple[Span, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a video file says about itself.
+
+    Attributes:
+        num_frames: frames a player shows (frames an edit list discards are not counted).
+        fps: average frames per second.
+        duration_s: from the first frame's start to the last frame's end, in seconds.
+        width: pixels, as shown (after rotation).
+        height: pixels, as shown (after rotation).
+        rotation: degrees clockwise the decoder's picture is turned to be shown: 0, 90, 180, 270.
+    """
+
+    path: str
+    num_frames: int
+    fps: float
+    duration_s: float
+    width: int
+    height: int
+    rotation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Decoded frames of one video, in time order.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB.
+        frame_idx: int64 [T], indices into the source video.
+        times_s: float64 [T], each frame's own presentation time in seconds from the video's start.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    frame_idx: Integers
+    times_s: Floats
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyframes:
+    """The frames chosen for a question, in time order, and how all frames were judged.
+
+    Attributes:
+        positions: int64 [K], positions among the T sampled frames.
+        frame_idx: int64 [K], indices into the source video.
+        times_s: float64 [K].
+        scores: float64 [K], the selector's score of each chosen frame (Localizer: the logit of "yes").
+        all_times_s: float64 [T], times of all sampled frames.
+        all_scores: float64 [T], scores of all sampled frames; empty where the selector scores none.
+    """
+
+    positions: Integers
+    frame_idx: Integers
+    times_s: Floats
+    scores: Floats
+    all_times_s: Floats
+    all_scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model answers, and from what.
+
+    Attributes:
+        index: the chosen option, or None for an open answer.
+        text: the chosen option's text, or the generated answer.
+        option_scores: float64 [O], the logit of each option's letter; empty for an open answer.
+        keyframes: the frames that were read.
+        caveats: what a reader of this answer must know, such as untrained weights or a cut prompt.
+    """
+
+    question: Question
+    index: int | None
+    text: str
+    option_scores: Floats
+    keyframes: Keyframes
+    caveats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A part of the video that matches a query; a higher score is a better match."""
+
+    start_s: float
+    end_s: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """All moments found for a query, best first, and the curve they were read from.
+
+    Attributes:
+        times_s: float64 [T], times of the sampled frames.
+        scores: float64 [T], the Localizer's score of each frame (logit of "yes").
+    """
+
+    query: str
+    moments: tuple[Moment, ...]
+    times_s: Floats
+    scores: Floats
+    caveats: tuple[str, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Annotations, dataset builders and loaders."""

@@ -1,0 +1,1 @@
+"""From files and questions to what a model reads: video reading, sampling, transforms, prompts."""

@@ -1,0 +1,1 @@
+"""Objectives, metrics and the tasks that tie them to data."""
