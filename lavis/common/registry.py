@@ -53,7 +53,7 @@ class Registry(Generic[T]):
         if isinstance(part, str):
             module, _, attribute = part.partition(":")
             part = self._parts[name] = getattr(importlib.import_module(module), attribute)
-        return part  # type: ignore[return-value]  # a str is always an import path here
+        return part
 
     def names(self) -> list[str]:
         """Return every registered name, sorted."""
