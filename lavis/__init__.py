@@ -1,0 +1,45 @@
+"""SeViLA: ask a question about a video, get the keyframes and the answer.
+
+Example:
+    >>> import lavis
+    >>> model = lavis.load_model("sevila", "tiny")  # doctest: +SKIP
+    >>> video = model.watch("clip.mp4", num_frames=32)  # doctest: +SKIP
+    >>> video.ask("What does the man do?", ["He cycles", "He swims"]).text  # doctest: +SKIP
+    'He cycles'
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lavis.common.registry import registry as registry
+    from lavis.models.loading import load_model as load_model
+    from lavis.models.loading import load_model_and_preprocess as load_model_and_preprocess
+    from lavis.models.loading import model_zoo as model_zoo
+
+__version__ = "0.1.0"
+
+# Resolved at first use, so that `import lavis` does not wait for torch.
+_LAZY = {
+    "load_model": "lavis.models.loading",
+    "load_model_and_preprocess": "lavis.models.loading",
+    "model_zoo": "lavis.models.loading",
+    "registry": "lavis.common.registry",
+}
+# Parts are declared when the package of their kind is imported; that imports no part.
+_DECLARING = ("lavis.processors", "lavis.datasets", "lavis.models", "lavis.tasks", "lavis.runners")
+
+__all__ = ["__version__", "load_model", "load_model_and_preprocess", "model_zoo", "registry"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for package in _DECLARING:
+        importlib.import_module(package)
+    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

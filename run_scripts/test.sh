@@ -1,0 +1,37 @@
+#!/bin/sh
+# Set up .venv, then run every check. Arguments go to pytest in place of the whole suite.
+set -eu
+ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+. "$ROOT/run_scripts/setup_env.sh"
+
+setup_env dev
+setup_timm
+cd "$ROOT"
+PATH="$VENV/bin:$PATH"
+export PATH
+
+timings=''
+failed=''
+
+# check NAME COMMAND...: run it whatever came before, so that one run shows everything that is wrong.
+check() {
+    name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    started=$(date +%s)
+    "$@" || failed="$failed $name"
+    timings="$timings$(printf '%5d s  %s' $(($(date +%s) - started)) "$name")
+"
+}
+
+check lint ruff check .
+check format ruff format --check .
+check types mypy
+check tests python -m pytest "$@"
+if [ $# -eq 0 ]; then
+    check timm env PYTHONPATH="$TIMM_SITE" python -m pytest -p tests.torchvision_guard -m timm
+fi
+
+printf '\n%s' "$timings"
+[ -z "$failed" ] || { printf 'failed:%s\n' "$failed"; exit 1; }
+echo 'all checks passed'
