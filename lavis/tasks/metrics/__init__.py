@@ -1,0 +1,1 @@
+"""Figures from predictions: plain functions of NumPy arrays, without any model; shares are percent everywhere."""
