@@ -1,0 +1,74 @@
+"""Which frames of a video are looked at: pure arithmetic on indices.
+
+A video, or a clip of it, is cut into as many segments as frames are wanted; `uniform_indices` takes
+the middle of each, `random_indices` a random frame of each. Both equal the sampling the published
+results were made with (`load_video` of the SeViLA code): a time becomes a frame by `int(time * fps)`,
+and segments shorter than a frame name the same frame more than once.
+"""
+
+import math
+import random
+from itertools import pairwise
+
+import numpy as np
+
+from lavis.common.errors import ConfigError, VideoError
+from lavis.common.types import Integers, Span
+
+
+def uniform_indices(num_frames: int, *, video_frames: int, fps: float, clip: Span | None = None) -> Integers:
+    """Return the middle frame of each of `num_frames` equal segments of the video or clip.
+
+    A video with fewer frames than asked for gives `video_frames` indices. A clip that reaches beyond
+    the video is cut to it; one of zero length gives its one frame, as often as frames are wanted.
+
+    Args:
+        num_frames: how many frames are wanted.
+        video_frames: how many frames the video has.
+        fps: average frames per second.
+        clip: the part of the video to sample; None is the whole video.
+
+    Returns:
+        Non-decreasing indices within the video, [min(num_frames, video_frames)].
+
+    Raises:
+        VideoError: the clip ends before it starts, has a time that is not a number, or lies outside the video.
+        ConfigError: `num_frames` is less than one.
+    """
+    bounds = _segment_bounds(num_frames, video_frames=video_frames, fps=fps, clip=clip)
+    return (bounds[:-1] + bounds[1:]) // 2
+
+
+def random_indices(
+    num_frames: int, *, video_frames: int, fps: float, rng: random.Random, clip: Span | None = None
+) -> Integers:
+    """Return a random frame of each segment; arguments, result and errors as for `uniform_indices`.
+
+    Segments without a frame of their own give the frame they lie in and draw nothing from `rng`.
+    """
+    bounds = _segment_bounds(num_frames, video_frames=video_frames, fps=fps, clip=clip).tolist()
+    return np.array([rng.choice(range(start, end)) if end > start else start for start, end in pairwise(bounds)])
+
+
+def _segment_bounds(num_frames: int, *, video_frames: int, fps: float, clip: Span | None) -> Integers:
+    if num_frames < 1:
+        raise ConfigError(f"cannot sample {num_frames} frames; ask for at least 1")
+    if video_frames < 1 or not (math.isfinite(fps) and fps > 0):
+        raise VideoError(f"cannot sample a video of {video_frames} frames at {fps} frames per second")
+    start, end = (0, video_frames) if clip is None else _clip_frames(clip, video_frames=video_frames, fps=fps)
+    return np.linspace(start, end, num=min(num_frames, video_frames) + 1).astype(np.int64)
+
+
+def _clip_frames(clip: Span, *, video_frames: int, fps: float) -> tuple[int, int]:
+    span = f"the clip from {clip.start_s:g} to {clip.end_s:g} s"
+    if math.isnan(clip.start_s) or math.isnan(clip.end_s):
+        raise VideoError(f"{span} has a time that is not a number")
+    if clip.end_s < clip.start_s:
+        raise VideoError(f"{span} ends before it starts")
+    # Bounded before they become integers, for times that are infinite.
+    start = int(min(max(clip.start_s * fps, -1.0), video_frames + 1.0))
+    end = int(min(max(clip.end_s * fps, -1.0), video_frames + 1.0))
+    # A start at the very end is the last frame: annotated times are rounded, often up.
+    if start > video_frames or end < 0:
+        raise VideoError(f"{span} lies outside the video, which lasts {video_frames / fps:.2f} s")
+    return min(max(start, 0), video_frames - 1), min(end, video_frames)

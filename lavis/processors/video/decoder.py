@@ -1,0 +1,160 @@
+"""Decoding chosen frames of a file: seek where it saves work, else go on from where the decoder is."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain, dropwhile, islice
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from lavis.common.types import Integers
+from lavis.processors.video.index import FrameIndex
+
+# A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
+_SEEK_COST_FRAMES = 8
+
+
+class FrameDecoder:
+    """Decodes frames by index.
+
+    Args:
+        open_container: opens the file and returns it with its video stream.
+        index: where its frames are.
+    """
+
+    def __init__(self, open_container: Callable[[], tuple[InputContainer, VideoStream]], index: FrameIndex) -> None:
+        self._open_container = open_container
+        self._index = index
+        self._container, self._stream = open_container()
+        self._in_use_by: object = None
+
+    def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield frames and their indices; for one that cannot be decoded, the nearest that can, if possible before it.
+
+        Ends early if there is none. Another iteration may be started before this one is used up.
+
+        Args:
+            frame_idx: strictly increasing.
+        """
+        wanted = frozenset(self._index.pts[frame_idx].tolist())
+        run: _Run | None = None
+        found: VideoFrame | None
+        for target in self._index.pts[frame_idx].tolist():
+            if run is None or self._in_use_by is not run or self._seek_pays(run, target):
+                run, found = self._start(target, wanted)
+            else:
+                found = run.advance(target)
+            if found is None:
+                return
+            position = self._index.position(found.pts)
+            assert position is not None
+            yield position, found
+
+    def close(self) -> None:
+        """Release the file."""
+        self._container.close()
+
+    def _seek_pays(self, run: "_Run", target: int) -> bool:
+        key_pts = int(self._index.key_pts[self._index.keyframe_before(target)])
+        reached = run.reached
+        if reached is None or key_pts <= reached:
+            return False
+        skipped = self._index.pts.searchsorted(key_pts) - self._index.pts.searchsorted(reached)
+        return int(skipped) > _SEEK_COST_FRAMES
+
+    def _start(self, target: int, wanted: frozenset[int]) -> "tuple[_Run, VideoFrame | None]":
+        """Decode from the keyframe before; where that gives nothing, from earlier ones."""
+        key = self._index.keyframe_before(target)
+        for start in dict.fromkeys((key, max(0, key - 1), 0)):
+            run = _Run(self._decode_from(start, wanted), self._index)
+            self._in_use_by = run
+            found = run.advance(target)
+            if found is not None:
+                break
+        return run, found or run.following
+
+    def _decode_from(self, key: int, wanted: frozenset[int]) -> Iterator[VideoFrame]:
+        ordinal = int(self._index.key_pts[key])
+        for packet in chain(self._packets_from(key), [None]):  # None: the decoder gives what it still holds
+            codec = self._stream.codec_context
+            if packet is not None and not self._index.counted:
+                # Frames that no other frame refers to are not decoded unless they are wanted.
+                codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            for frame in _decoded(codec, packet):
+                if self._index.counted:
+                    frame.pts, ordinal = ordinal, ordinal + 1
+                yield frame
+
+    def _packets_from(self, key: int) -> Iterator[Packet]:
+        """Yield the packets from a keyframe on."""
+        key_pts, key_dts = int(self._index.key_pts[key]), int(self._index.key_dts[key])
+        packets = None if self._index.counted else self._seek(key_pts, key_dts)
+        if packets is None:
+            self._container.close()
+            self._container, self._stream = self._open_container()
+            packets = _packets(self._container, self._stream)
+            if self._index.counted:
+                packets = islice(packets, key_pts, None)
+            else:
+                packets = dropwhile(lambda packet: not packet.is_keyframe or packet.pts != key_pts, packets)
+        return packets
+
+    def _seek(self, key_pts: int, key_dts: int) -> Iterator[Packet] | None:
+        """Return the packets from a keyframe on, or None where seeking goes past it."""
+        try:
+            self._container.seek(key_dts, stream=self._stream)
+        except av.FFmpegError:
+            return None
+        packets = _packets(self._container, self._stream)
+        for packet in packets:
+            if packet.is_keyframe and packet.pts is not None and packet.pts >= key_pts:
+                return chain([packet], packets) if packet.pts == key_pts else None
+        return None
+
+
+class _Run:
+    """Frames decoded in the order they are shown, from one keyframe on."""
+
+    def __init__(self, decoded: Iterator[VideoFrame], index: FrameIndex) -> None:
+        self._decoded = (frame for frame in decoded if index.position(frame.pts) is not None)
+        self._last: VideoFrame | None = None
+        self._next: VideoFrame | None = None
+
+    @property
+    def reached(self) -> int | None:
+        """The timestamp of the latest frame given out."""
+        return self._last.pts if self._last else None
+
+    @property
+    def following(self) -> VideoFrame | None:
+        """The frame after the latest one given out, as far as it has been decoded."""
+        return self._next
+
+    def advance(self, target: int) -> VideoFrame | None:
+        """Return the frame at `target`, or the last one before it, or None if there is neither."""
+        while self.reached != target:
+            if self._next is None:
+                self._next = next(self._decoded, None)
+            if self._next is None or self._next.pts is None or self._next.pts > target:
+                break
+            self._last, self._next = self._next, None
+        return self._last
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # PyAV marks the end with an empty packet
+                yield packet
+    except av.FFmpegError:  # a damaged end, of which the index says so
+        return
+
+
+def _decoded(codec: VideoCodecContext, packet: Packet | None) -> list[VideoFrame]:
+    try:
+        return codec.decode(packet)
+    except av.FFmpegError:  # a damaged packet: the frames around it may still be good
+        return []

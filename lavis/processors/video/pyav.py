@@ -1,0 +1,107 @@
+"""The default reader: FFmpeg's libraries, bundled with PyAV."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from lavis.common.types import Integers, VideoInfo
+from lavis.processors.video.base import Picture, unreadable
+from lavis.processors.video.decoder import FrameDecoder
+from lavis.processors.video.index import build_index
+from lavis.processors.video.picture import PictureMaker
+
+# Playlists, scripts and subtitles are formats too for FFmpeg, and may name other files and addresses.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"
+)
+_MAX_PIXELS = 8192 * 4352  # the largest picture of H.264's highest level
+_MAX_THREADS = 4  # each holds decoded frames of its own; more gain little on short runs between seeks
+
+
+class PyAVSource:
+    """Pictures of a video file, decoded by FFmpeg.
+
+    Raises:
+        VideoError: the file is not a video, holds no frames, or none of them can be decoded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        container, stream = self._open()
+        with container:
+            index = build_index(container, stream)
+        if index is None:
+            raise unreadable(path, "holds no video frames")
+        self._decoder = FrameDecoder(self._open, index)
+        self._undecodable: set[int] = set()
+        self._index_warnings = index.warnings
+        self.frame_times_s = index.times_s
+        first = self._first_frame()
+        rotation = -round(first.rotation / 90) * 90 % 360
+        width, height = (first.height, first.width) if rotation % 180 else (first.width, first.height)
+        self.info = VideoInfo(
+            path=str(path),
+            num_frames=len(index.pts),
+            fps=index.fps,
+            duration_s=index.duration_s,
+            width=width,
+            height=height,
+            rotation=rotation,
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is missing or damaged, as far as it is known."""
+        undecodable = len(self._undecodable)
+        damage = [f"{undecodable} frames cannot be decoded; the frames nearest to them are used"] if undecodable else []
+        return [*self._index_warnings, *damage]
+
+    def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
+        """Yield pictures; see `PictureSource`."""
+        make_picture = PictureMaker(
+            width=size or self.info.width, height=size or self.info.height, rotation=self.info.rotation
+        )
+        for asked, (index, frame) in zip(frame_idx.tolist(), self._decoder.frames(frame_idx), strict=False):
+            if index != asked:
+                self._undecodable.add(asked)
+            try:
+                picture = make_picture(frame)
+            except (av.FFmpegError, ValueError, MemoryError) as error:
+                raise unreadable(self._path, f"frame {index} cannot be converted to RGB ({error})") from error
+            yield index, picture
+
+    def close(self) -> None:
+        """Release the file."""
+        self._decoder.close()
+
+    def _first_frame(self) -> VideoFrame:
+        for _, frame in self._decoder.frames(np.zeros(1, dtype=np.int64)):
+            return frame
+        self.close()
+        raise unreadable(self._path, "none of its frames can be decoded")
+
+    def _open(self) -> tuple[InputContainer, VideoStream]:
+        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_pixels": str(_MAX_PIXELS)}
+        try:
+            container = av.open(f"file:{self._path}", options=options, metadata_errors="replace")
+        except (av.FFmpegError, UnicodeError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise unreadable(self._path, f"not a video file, or damaged beyond reading ({reason})") from error
+        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        if not streams:
+            container.close()
+            raise unreadable(self._path, "holds no video" + (", only sound" if container.streams.audio else ""))
+        stream = streams[0]
+        for other in container.streams:
+            if other is not stream:
+                other.discard = Discard.all
+        stream.codec_context.thread_type = "AUTO"
+        stream.codec_context.thread_count = min(_MAX_THREADS, os.cpu_count() or 1)
+        return container, stream
