@@ -1,0 +1,69 @@
+"""`sevila prepare`: a benchmark's own annotation files, or your own questions, to the package's schema."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lavis.common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sevila_data.prepare import PreparedSplit
+
+DATA_VARIABLE = "SEVILA_DATA"
+_DROPPED_SHOWN = 10
+_EXAMPLES = """examples:
+  sevila prepare nextqa --raw downloads/nextqa --out sevila_data
+  sevila prepare custom --raw my_questions --videos my_videos --out my_data
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the subcommand to the main parser's."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "prepare",
+        help="convert annotation files to the package's schema",
+        description="Convert every split found in a raw download to OUT/NAME/SPLIT.json.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="nextqa, nextgqa, star, how2qa, tvqa, vlep, qvh or custom")
+    parser.add_argument("--raw", type=Path, required=True, help="folder of the dataset's own annotation files")
+    parser.add_argument("--out", type=Path, help=f"folder for the result (default: ${DATA_VARIABLE})")
+    parser.add_argument("--videos", type=Path, help="folder of videos (custom only; default: RAW/videos or RAW)")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and count them")
+    parser.add_argument("--force", action="store_true", help="overwrite files that were prepared before")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare and say what was written.
+
+    Raises:
+        UserError: see `sevila_data.prepare.prepare`.
+        ConfigError: no output folder is given.
+    """
+    from sevila_data.prepare import prepare
+
+    out = args.out or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
+    if out is None:
+        raise ConfigError(f"no output folder; pass --out DIR or set {DATA_VARIABLE}")
+    prepared = prepare(args.name, raw=args.raw, out=out, videos=args.videos, skip_bad=args.skip_bad, force=args.force)
+    for split in prepared:
+        _print_split(args.name, split)
+    return 0
+
+
+def _print_split(name: str, split: "PreparedSplit") -> None:
+    print(f"{name} {split.name}: {len(split.rows)} questions about {split.num_videos} videos -> {split.path}")
+    types = ", ".join(f"{kind or 'no type'} {count}" for kind, count in sorted(split.questions_by_type.items()))
+    print(f"  types: {types}")
+    for note, count in split.notes.items():
+        print(f"  {count} x {note}")
+    if split.dropped:
+        print(f"  dropped: {len(split.dropped)} rows")
+        for problem in split.dropped[:_DROPPED_SHOWN]:
+            print(f"    {problem}")
+        if len(split.dropped) > _DROPPED_SHOWN:
+            print(f"    and {len(split.dropped) - _DROPPED_SHOWN} more")

@@ -1,0 +1,39 @@
+"""QVHighlights: `highlight_train_release.jsonl`, `highlight_val_release.jsonl`, and for the test split
+`highlight_test_with_gt.jsonl`, the ground truth released later, or else `highlight_test_release.jsonl`.
+
+Besides the notebook's fields the annotators' saliency scores are kept: highlight detection is measured against them.
+Without the released ground truth the test split has no windows, and nothing can be measured on it.
+"""
+
+from lavis.datasets.records import Record
+from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter
+
+_KEPT = ("relevant_windows", "relevant_clip_ids", "saliency_scores")
+
+
+def converter(raw: RawSplit) -> RowConverter:
+    """Return the converter of a split."""
+
+    def convert(record: Record, index: int) -> Row:
+        if not record.has("relevant_windows"):
+            raw.notes["no windows given: the query can be answered but not measured"] += 1
+        return {
+            "video": record.name("vid"),
+            "qid": f"QVHighlight_{record.name('qid')}",
+            "query": record.text("query"),
+            "duration": record.value("duration"),
+            **{field: record.value(field) for field in _KEPT if record.has(field)},
+        }
+
+    return convert
+
+
+DATASET = RawDataset(
+    "qvh",
+    {
+        "train": ("highlight_train_release.jsonl",),
+        "val": ("highlight_val_release.jsonl",),
+        "test": ("highlight_test_with_gt.jsonl", "highlight_test_release.jsonl"),
+    },
+    converter,
+)

@@ -1,0 +1,40 @@
+"""STAR: `STAR_train.json`, `STAR_val.json`, `STAR_test.json`.
+
+The right option is named by its text. Where that is none of the choices, the published notebook keeps the answer
+of the row before; here such a row is bad.
+"""
+
+from lavis.datasets.records import Record, shown
+from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_of_text, option_fields
+
+
+def converter(raw: RawSplit) -> RowConverter:
+    """Return the converter of a split."""
+
+    def convert(record: Record, index: int) -> Row:
+        options = _options(record)
+        answer = {"answer": answer_of_text(record, "answer", options, raw.notes)} if record.has("answer") else {}
+        return {
+            "video": record.name("video_id"),
+            "qid": record.text("question_id"),
+            "question": record.text("question"),
+            **option_fields(options),
+            **answer,
+            "start": record.value("start"),
+            "end": record.value("end"),
+        }
+
+    return convert
+
+
+def _options(record: Record) -> list[str]:
+    choices = record.value("choices")
+    try:
+        by_id = {choice["choice_id"]: choice["choice"] for choice in choices}
+        return [by_id[index] for index in range(len(choices))]
+    except (TypeError, KeyError):
+        message = f"{shown(choices)} is not a list of choices with 'choice_id' 0, 1, ... and 'choice'"
+        raise record.error("choices", message) from None
+
+
+DATASET = RawDataset("star", {split: (f"STAR_{split}.json",) for split in ("train", "val", "test")}, converter)
