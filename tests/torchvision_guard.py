@@ -34,4 +34,4 @@ def declare_missing_operators() -> torch.library.Library | None:
     return library
 
 
-_declared = declare_missing_operators()
+declared = declare_missing_operators()

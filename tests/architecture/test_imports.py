@@ -1,0 +1,84 @@
+"""Imports run one way: common, processors, then datasets and models side by side, tasks, runners, entry points."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source import ROOT, imported_modules, package_of, python_files
+
+BELOW_TASKS = {"common", "processors", "datasets", "models"}
+BELOW_ENTRY = BELOW_TASKS | {"tasks", "runners"}
+# What each part of lavis may import, itself aside.
+ALLOWED = {
+    "common": set(),
+    "processors": {"common"},
+    "datasets": {"common", "processors"},
+    "models": {"common", "processors"},
+    "tasks": BELOW_TASKS,
+    "runners": BELOW_TASKS | {"tasks"},
+    "demo": BELOW_ENTRY,
+    "cli": BELOW_ENTRY | {"demo"},
+}
+# The parts of common whose very subject is torch; the rest stays quick to import.
+TORCH_IN_COMMON = {
+    "lavis/common/checkpoint_io.py",
+    "lavis/common/distributed.py",
+    "lavis/common/optim.py",
+}
+FILES = python_files("lavis")
+
+
+def forbidden_imports(path: Path, source: str) -> list[str]:
+    """Modules that the file may not import."""
+    found = imported_modules(source, package_of(path))
+    return sorted(module for module in found if not is_allowed(path, module))
+
+
+def is_allowed(path: Path, module: str) -> bool:
+    top, *rest = module.split(".")
+    if top in ("timm", "torchvision"):
+        return path.match("lavis/models/vision/timm*.py")
+    part = path.parts[1]
+    if top == "torch":
+        return part != "common" or path.as_posix() in TORCH_IN_COMMON
+    if top != "lavis" or part.endswith(".py") or rest == ["__version__"]:
+        return True
+    return bool(rest) and (rest[0] == part or rest[0] in ALLOWED[part])
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_file_imports_only_what_lies_below_it(path: Path) -> None:
+    assert forbidden_imports(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_every_part_of_the_package_has_its_place() -> None:
+    parts = {path.parts[1] for path in FILES if len(path.parts) > 2}
+    assert parts <= ALLOWED.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "found"),
+    [
+        ("lavis/models/a.py", "from lavis.datasets.b import c", ["lavis.datasets.b.c"]),
+        ("lavis/datasets/a.py", "import lavis.models", ["lavis.models"]),
+        ("lavis/processors/a.py", "def f():\n    from lavis.tasks import g", ["lavis.tasks.g"]),
+        (
+            "lavis/common/a.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import lavis.models.b",
+            ["lavis.models.b"],
+        ),
+        ("lavis/common/a.py", "registry.declare('x', 'lavis.models.b:B')", ["lavis.models.b"]),
+        ("lavis/tasks/a.py", "from ..runners import b", ["lavis.runners.b"]),
+        ("lavis/tasks/deep/a.py", "from ...cli.main import main", ["lavis.cli.main.main"]),
+        ("lavis/models/a.py", "from lavis import registry", ["lavis.registry"]),
+        ("lavis/common/a.py", "import torch.nn", ["torch.nn"]),
+        ("lavis/models/vision/blip2.py", "def f():\n    import torchvision", ["torchvision"]),
+        ("lavis/models/a.py", "from lavis.processors import b; from .c import d; import torch", []),
+        ("lavis/models/vision/timm.py", "import timm", []),
+        ("lavis/common/optim.py", "import torch", []),
+        ("lavis/models/a.py", "from lavis import __version__", []),
+        ("lavis/cli/a.py", "from lavis.runners.b import c", []),
+    ],
+)
+def test_forbidden_imports_are_found_wherever_they_stand(path: str, source: str, found: list[str]) -> None:
+    assert forbidden_imports(Path(path), source) == found

@@ -1,0 +1,153 @@
+"""The wheel holds everything it needs, installs on its own, and starts quickly."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BUILD_INPUTS = ("lavis", "configs", "sevila_checkpoints", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md")
+MAX_START_S = 0.5
+HEAVY = ("torch", "transformers", "numpy", "av", "PIL", "gradio", "matplotlib")
+
+
+def run_python(*arguments: str, cwd: Path, path: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(path)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def pip(*arguments: str) -> None:
+    run_python("-m", "pip", "--disable-pip-version-check", *arguments, cwd=ROOT, path=ROOT)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to build from, with an embedded model and a downloaded checkpoint in it."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in (*BUILD_INPUTS, "LICENSE"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy / name)
+    for planted in ("configs/planted/deep/a.yaml", "sevila_checkpoints/planted_tiny/a.json"):
+        (copy / planted).parent.mkdir(parents=True, exist_ok=True)
+        (copy / planted).write_text("{}")
+    for downloaded in ("sevila_checkpoints/sevila_pretrained.pth", "sevila_checkpoints/xl/model.safetensors"):
+        (copy / downloaded).parent.mkdir(parents=True, exist_ok=True)
+        (copy / downloaded).write_text("gigabytes")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(target), str(checkout))
+    (built,) = target.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("site")
+    pip("install", "-q", "--no-deps", "--no-index", "--target", str(target), str(wheel))
+    return target
+
+
+def names_in(wheel: Path) -> set[str]:
+    return {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+
+
+def test_the_wheel_holds_all_code_configs_and_the_embedded_model_and_nothing_else(checkout: Path, wheel: Path) -> None:
+    code = {path.relative_to(checkout).as_posix() for path in (checkout / "lavis").rglob("*.py")}
+    configs = {f"lavis/{path.relative_to(checkout).as_posix()}" for path in (checkout / "configs").rglob("*.yaml")}
+    embedded = {name for name in names_in(wheel) if name.startswith("lavis/sevila_checkpoints/")}
+    assert names_in(wheel) == code | configs | embedded | {"lavis/py.typed"}
+    assert "lavis/configs/planted/deep/a.yaml" in configs
+    assert "lavis/sevila_checkpoints/planted_tiny/a.json" in embedded
+    assert not any(name.endswith(".pth") or "/xl/" in name for name in embedded)
+
+
+def test_every_tracked_file_of_the_bundled_folders_is_in_the_wheel(wheel: Path) -> None:
+    listing = subprocess.run(
+        ["git", "ls-files", "configs", "sevila_checkpoints"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    data = {f"lavis/{name}" for name in listing if (ROOT / name).is_file() and not name.endswith(".py")}
+    assert data - names_in(wheel) == set()
+
+
+def test_the_installed_package_finds_its_own_folders(site: Path, tmp_path: Path) -> None:
+    script = "from lavis.common.paths import *; print(configs_dir()); print(checkpoints_dir())"
+    printed = run_python("-c", script, cwd=tmp_path, path=site)
+    assert printed.split() == [str(site / "lavis" / "configs"), str(site / "lavis" / "sevila_checkpoints")]
+
+
+def test_the_metadata_names_version_licence_and_command(wheel: Path, site: Path, tmp_path: Path) -> None:
+    version = run_python("-c", "import lavis; print(lavis.__version__)", cwd=tmp_path, path=site).strip()
+    assert wheel.name == f"sevila-{version}-py3-none-any.whl"
+    metadata = next(site.glob("sevila-*.dist-info"))
+    assert "\nLicense-Expression: BSD-3-Clause\n" in (metadata / "METADATA").read_text(encoding="utf-8")
+    assert (metadata / "licenses" / "LICENSE").is_file()
+    assert "sevila = lavis.cli.main:main" in (metadata / "entry_points.txt").read_text(encoding="utf-8")
+
+
+def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
+    script = f"import json, sys, lavis; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+    assert json.loads(run_python("-c", script, cwd=tmp_path, path=ROOT)) == []
+
+
+def test_listing_the_registered_parts_does_not_import_torch(tmp_path: Path) -> None:
+    script = "import sys, lavis; lavis.registry.list_models(); print('torch' in sys.modules)"
+    assert run_python("-c", script, cwd=tmp_path, path=ROOT) == "False\n"
+
+
+def test_importing_the_package_takes_less_than_half_a_second(tmp_path: Path) -> None:
+    def seconds() -> float:
+        started = perf_counter()
+        run_python("-c", "import lavis", cwd=tmp_path, path=ROOT)
+        return perf_counter() - started
+
+    assert median(seconds() for _ in range(5)) < MAX_START_S
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    import lavis
+
+    with pytest.raises(AttributeError, match=r"^module 'lavis' has no attribute 'nothing'$"):
+        _ = lavis.nothing
+    assert set(lavis.__all__) <= set(dir(lavis))
+
+
+def requirement_lines(path: Path) -> set[str]:
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return {line for line in lines if line}
+
+
+def test_requirements_txt_is_what_all_extras_ask_for() -> None:
+    extras = PROJECT["optional-dependencies"]
+    (included,) = re.findall(r"sevila\[(.*)\]", extras["all"][0])
+    asked = {*PROJECT["dependencies"], *(line for extra in included.split(",") for line in extras[extra])}
+    assert requirement_lines(ROOT / "requirements.txt") == asked
+
+
+def test_the_set_up_script_installs_the_torch_that_the_package_asks_for() -> None:
+    (torch,) = (line for line in PROJECT["dependencies"] if line.startswith("torch"))
+    assert f"TORCH='{torch}'" in (ROOT / "run_scripts" / "setup_env.sh").read_text(encoding="utf-8")

@@ -1,0 +1,38 @@
+"""With the guard, torchvision, timm and transformers live beside the torch that is installed."""
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.timm
+
+
+def test_guard_declares_operators_only_where_torchvision_cannot_bring_its_own() -> None:
+    from torchvision import extension
+
+    from tests.torchvision_guard import declared
+
+    assert (declared is None) is extension._has_ops()
+
+
+@pytest.mark.parametrize("operator", ["nms", "qnms"])
+def test_the_operators_that_torchvision_looks_for_are_there(operator: str) -> None:
+    import torchvision  # noqa: F401
+
+    assert hasattr(torch.ops.torchvision, operator)
+
+
+def test_timm_computes_beside_this_torch() -> None:
+    import timm
+
+    tower = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0).eval()
+    assert tower.forward_features(torch.zeros(2, 3, 32, 32)).shape == (2, 5, 192)
+
+
+def test_transformers_still_gives_its_models() -> None:
+    from transformers import Blip2QFormerModel, Blip2VisionModel, T5ForConditionalGeneration
+
+    assert [model.__name__ for model in (Blip2QFormerModel, Blip2VisionModel, T5ForConditionalGeneration)] == [
+        "Blip2QFormerModel",
+        "Blip2VisionModel",
+        "T5ForConditionalGeneration",
+    ]
