@@ -46,7 +46,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
+        elif source.is_file():
             shutil.copy(source, copy / name)
     for planted in ("configs/planted/deep/a.yaml", "sevila_checkpoints/planted_tiny/a.json"):
         (copy / planted).parent.mkdir(parents=True, exist_ok=True)
