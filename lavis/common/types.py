@@ -117,8 +117,10 @@ class Answer:
     Attributes:
         index: the chosen option, or None for an open answer.
         text: the chosen option's text, or the generated answer.
-        option_scores: float64 [O], the logit of each option's letter; empty for an open answer.
+        option_scores: float64 [O], the logit of each option's letter (the mean over frames where each
+            frame is read alone); empty for an open answer.
         keyframes: the frames that were read.
+        frame_choices: int64 [K], each frame's own choice where frames are read alone; else empty.
         caveats: what a reader of this answer must know, such as untrained weights or a cut prompt.
     """
 
@@ -127,6 +129,7 @@ class Answer:
     text: str
     option_scores: Floats
     keyframes: Keyframes
+    frame_choices: Integers = field(default_factory=lambda: np.empty(0, np.int64))
     caveats: tuple[str, ...] = ()
 
 
@@ -145,7 +148,7 @@ class Moments:
 
     Attributes:
         times_s: float64 [T], times of the sampled frames.
-        scores: float64 [T], the Localizer's score of each frame (logit of "yes").
+        scores: float64 [T], the Localizer's margin of each frame ("yes" minus "no"): above 0 it matches.
     """
 
     query: str

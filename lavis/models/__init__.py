@@ -1,1 +1,11 @@
 """The image-language model, its two roles, and the pipeline that asks it about videos."""
+
+from lavis.common.registry import registry
+
+registry.models.declare("sevila", "lavis.models.sevila.model:SeViLA")
+registry.frame_readers.declare("joint", "lavis.models.sevila.readers:JointReader")
+registry.frame_readers.declare("per_frame", "lavis.models.sevila.readers:PerFrameReader")
+registry.selectors.declare("localizer", "lavis.models.selectors:LocalizerSelector")
+registry.selectors.declare("uniform", "lavis.models.selectors:UniformSelector")
+registry.selectors.declare("random", "lavis.models.selectors:RandomSelector")
+registry.selectors.declare("windows", "lavis.models.selectors:WindowsSelector")

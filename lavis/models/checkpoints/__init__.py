@@ -1,0 +1,1 @@
+"""Weights: published names and ours, reading and writing them safely."""

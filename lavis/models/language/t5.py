@@ -1,0 +1,204 @@
+"""A frozen encoder-decoder language model (Flan-T5) read at exactly the decoder steps that count.
+
+Shapes: N sequences, L tokens, E width, V vocabulary.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+
+from lavis.common.errors import QuestionError
+from lavis.models.language.tokenizer import single_token_id
+from lavis.processors.prompts import OPTION_LETTERS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids and mask, both [N, L]; `cut` tells which texts lost their end to the length limit."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    cut: tuple[bool, ...]
+
+    def rows(self, index: torch.Tensor) -> "Tokens":
+        """Select texts by index [M], without the padding that none of them needs."""
+        length = int(self.mask[index].sum(1).max())
+        return Tokens(
+            ids=self.ids[index, :length],
+            mask=self.mask[index, :length],
+            cut=tuple(self.cut[i] for i in index.tolist()),
+        )
+
+
+@dataclass(frozen=True)
+class LanguageInput:
+    """What the encoder reads: embeddings [N, L, E] and mask [N, L]."""
+
+    embeds: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TwoSteps:
+    """Greedy decoding read at its first two steps.
+
+    Attributes:
+        first_logits: [N, V] after the start token.
+        first_token: [N] the greedy choice there ("Option" with trained weights).
+        second_logits: [N, V] after that token: here the option letters are compared.
+    """
+
+    first_logits: torch.Tensor
+    first_token: torch.Tensor
+    second_logits: torch.Tensor
+
+
+def t5_config(**sizes: Any) -> T5Config:
+    """Make the configuration of a Flan-T5 of given sizes, as BLIP-2 uses it.
+
+    BLIP-2 runs Flan-T5 with the exact (erf) GELU instead of its tanh approximation. Flan-T5's
+    `lm_head` is its own matrix; transformers 5 ties it to the embedding whatever it is given, so
+    that is set back after construction.
+    """
+    activation = sizes.pop("dense_act_fn", "gelu")
+    config = T5Config(**{"feed_forward_proj": "gated-gelu", **sizes, "tie_word_embeddings": False})
+    config.tie_word_embeddings = False
+    config.dense_act_fn = activation
+    return config
+
+
+class T5LanguageModel(nn.Module):
+    """The language model with its tokenizer.
+
+    Args:
+        model: a T5-like encoder-decoder of transformers.
+        max_text_length: tokens a prompt may have (published: 77); longer ones lose their end.
+    """
+
+    # transformers' annotations promise less than its modules do.
+    model: Any
+    tokenizer: Any
+
+    def __init__(
+        self, *, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, max_text_length: int = 77
+    ) -> None:
+        super().__init__()
+        # Both stacks must look words up in one table; without tying they would each hold a copy.
+        model.encoder.set_input_embeddings(model.shared)
+        model.decoder.set_input_embeddings(model.shared)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_text_length = max_text_length
+        self.num_cut_prompts = 0
+        self.yes_id = single_token_id(tokenizer, "yes")
+        self.no_id = single_token_id(tokenizer, "no")
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.model.config.d_model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self.model.shared.weight.dtype
+
+    def option_ids(self, num_options: int) -> list[int]:
+        """Return the token ids of the letters A, B, ... of `num_options` options.
+
+        Raises:
+            QuestionError: not 2 to 26 options.
+            CheckpointError: the tokenizer splits one of the letters.
+        """
+        if not 2 <= num_options <= len(OPTION_LETTERS):
+            raise QuestionError(f"{num_options} options given; give 2 to {len(OPTION_LETTERS)}")
+        return [single_token_id(self.tokenizer, letter) for letter in OPTION_LETTERS[:num_options]]
+
+    def tokenize(self, texts: Sequence[str], *, end_of_text: bool) -> Tokens:
+        """Tokenize texts, padded to the longest; `end_of_text` appends the end token."""
+        limit = self.max_text_length
+        rows = self.tokenizer(list(texts), add_special_tokens=end_of_text, verbose=False).input_ids
+        cut = tuple(len(row) > limit for row in rows)
+        if any(cut) and not self.num_cut_prompts:
+            logger.warning("a prompt is longer than %d tokens and loses its end (counted from here on)", limit)
+        self.num_cut_prompts += sum(cut)
+        ending = [self.tokenizer.eos_token_id] if end_of_text else []
+        rows = [row[: limit - len(ending)] + ending if long else row for row, long in zip(rows, cut, strict=True)]
+        padded = self.tokenizer.pad({"input_ids": rows}, padding="longest", return_tensors="pt").to(self._device)
+        return Tokens(ids=padded.input_ids, mask=padded.attention_mask, cut=cut)
+
+    def embed(self, tokens: Tokens) -> torch.Tensor:
+        """Look up token embeddings [N, L, E]."""
+        return self.model.shared(tokens.ids)
+
+    def encode(self, inputs: LanguageInput) -> BaseModelOutput:
+        """Run the encoder."""
+        return self.model.encoder(inputs_embeds=inputs.embeds.to(self.dtype), attention_mask=inputs.mask)
+
+    def first_step(self, inputs: LanguageInput) -> torch.Tensor:
+        """Run the encoder and one decoder step; return its logits [N, V]."""
+        return self._decode(self.encode(inputs), inputs.mask, self._start(len(inputs.mask))).logits[:, 0]
+
+    def two_steps(self, inputs: LanguageInput) -> TwoSteps:
+        """Run the encoder and two decoder steps, the second after the greedy token of the first."""
+        encoded = self.encode(inputs)
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        first = self._decode(encoded, inputs.mask, self._start(len(inputs.mask)), cache=cache)
+        token = first.logits[:, 0].argmax(-1)
+        second = self._decode(encoded, inputs.mask, token[:, None], cache=cache)
+        return TwoSteps(first.logits[:, 0], token, second.logits[:, 0])
+
+    def teacher_forced(self, inputs: LanguageInput, labels: torch.Tensor) -> torch.Tensor:
+        """Return the logits [N, L_target, V] at every position of `labels` [N, L_target]."""
+        shifted = torch.cat([self._start(len(labels)), labels[:, :-1]], dim=1)
+        return self._decode(self.encode(inputs), inputs.mask, shifted).logits
+
+    def generate(self, inputs: LanguageInput, *, max_new_tokens: int = 30) -> list[str]:
+        """Decode greedily (published: at most 30 tokens) and return the texts."""
+        ids = self.model.generate(
+            inputs_embeds=inputs.embeds.to(self.dtype),
+            attention_mask=inputs.mask,
+            do_sample=False,
+            num_beams=1,
+            decoder_start_token_id=self.model.config.pad_token_id,
+            max_new_tokens=max_new_tokens,
+        )
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.shared.weight.device
+
+    def _start(self, count: int) -> torch.Tensor:
+        # T5 decoding starts from the padding token.
+        return torch.full((count, 1), self.model.config.pad_token_id, device=self._device)
+
+    def _decode(
+        self,
+        encoded: BaseModelOutput,
+        mask: torch.Tensor,
+        ids: torch.Tensor,
+        *,
+        cache: EncoderDecoderCache | None = None,
+    ) -> Seq2SeqLMOutput:
+        return self.model(
+            encoder_outputs=encoded,
+            attention_mask=mask,
+            decoder_input_ids=ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )

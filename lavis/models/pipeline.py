@@ -1,0 +1,285 @@
+"""Watch a video once, then ask it as often as you like.
+
+The pipeline knows the roles of `lavis.models.roles` and nothing of the model that fills them.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavis.common.errors import QuestionError
+from lavis.common.moments import PAPER_MAX_GAP_FRAMES, find_moments
+from lavis.common.registry import registry
+from lavis.common.types import Answer, Floats, FrameBatch, Integers, Keyframes, Moments, Question, Span, VideoInfo
+from lavis.models.roles import Reading, VideoModel
+from lavis.models.selectors import FrameSelector, LocalizerSelector, Selection
+from lavis.processors.prompts import OPTION_LETTERS
+from lavis.processors.sampling import uniform_indices
+from lavis.processors.video import open_video
+
+DEFAULT_NUM_FRAMES = 32
+DEFAULT_NUM_KEYFRAMES = 4
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Timings:
+    """Seconds spent so far in each part; `localize` and `answer` grow with every question."""
+
+    decode_s: float = 0.0
+    watch_s: float = 0.0
+    localize_s: float = 0.0
+    answer_s: float = 0.0
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time the block takes to one of the parts."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, part, getattr(self, part) + time.perf_counter() - started)
+
+
+@dataclass
+class WatchedVideo:
+    """A video whose frames the model has seen: further questions neither decode nor encode again.
+
+    Attributes:
+        path: the source, from which keyframe pictures can be read again.
+        frame_idx: int64 [T], indices of the sampled frames in the source.
+        times_s: float64 [T], their presentation times.
+        warnings: what was wrong with the file, such as that it is cut.
+    """
+
+    path: Path
+    info: VideoInfo
+    frame_idx: Integers
+    times_s: Floats
+    tokens: Any
+    model: VideoModel
+    reader_name: str = "pyav"
+    warnings: tuple[str, ...] = ()
+    timings: Timings = field(default_factory=Timings)
+
+    def ask(
+        self,
+        question: str,
+        options: Sequence[str] = (),
+        *,
+        num_keyframes: int | None = None,
+        selector: str = "localizer",
+        reader: str = "joint",
+        prompt: str = "multiple_choice",
+    ) -> Answer:
+        """Answer one question; see `ask_all`.
+
+        Example:
+            >>> video = lavis.load_model("sevila", "tiny").watch("clip.mp4")
+            >>> video.ask("What is the man holding?", ["a cup", "a phone"]).text
+        """
+        asked = Question(text=question, options=tuple(options))
+        return self.ask_all([asked], num_keyframes=num_keyframes, selector=selector, reader=reader, prompt=prompt)[0]
+
+    def ask_all(
+        self,
+        questions: Sequence[Question],
+        *,
+        num_keyframes: int | None = None,
+        selector: str = "localizer",
+        reader: str = "joint",
+        prompt: str = "multiple_choice",
+    ) -> list[Answer]:
+        """Answer several questions about this video: choose keyframes for each, then read them.
+
+        Args:
+            num_keyframes: K (published: 4); None is 4, or all frames of a shorter video.
+            selector: which frames are read: a name in `registry.selectors`.
+            reader: how they are read: "joint" for all at once, "per_frame" for a vote.
+            prompt: how questions are worded: a name in `registry.prompts`.
+
+        Raises:
+            QuestionError: an empty question, unusable options, or more keyframes than there are frames.
+            ConfigError: an unknown selector, reader or prompt.
+        """
+        for question in questions:
+            check_question(question)
+        count = self._keyframe_count(num_keyframes)
+        chooser = self._selector(selector, prompt)
+        answerer = self.model.as_answerer(prompt=prompt, reader=reader)
+        with self.timings.measure("localize_s"):
+            selection = chooser.select(self.tokens, self.times_s, questions, num_keyframes=count)
+        readings: list[Reading | None] = [None] * len(questions)
+        with self.timings.measure("answer_s"):
+            for group in _groups_by_options(questions):
+                positions = selection.positions[group]
+                found = answerer.answer(self.tokens, positions, [questions[i] for i in group])
+                for i, reading in zip(group, found, strict=True):
+                    readings[i] = reading
+        return [
+            self._answer(question, reading, selection, row)
+            for row, (question, reading) in enumerate(zip(questions, readings, strict=True))
+            if reading is not None
+        ]
+
+    def find(
+        self,
+        query: str,
+        *,
+        threshold: float | None = 0.0,
+        max_gap_frames: int = PAPER_MAX_GAP_FRAMES,
+        min_length_s: float = 0.0,
+        max_moments: int | None = None,
+        prompt: str = "moment",
+    ) -> Moments:
+        """Find the parts of the video that a sentence describes; parameters as in `find_moments`.
+
+        A frame matches where the Localizer says "yes" rather than "no" (`threshold` 0).
+        """
+        question = Question(text=query)
+        check_question(question)
+        with self.timings.measure("localize_s"):
+            found = self.model.as_localizer(prompt=prompt).score(self.tokens, [question])
+        margins = found.margins[0]
+        moments = find_moments(
+            self.times_s,
+            margins,
+            duration_s=max(self.info.duration_s, float(self.times_s[-1])),
+            threshold=threshold,
+            max_gap_frames=max_gap_frames,
+            min_length_s=min_length_s,
+            max_moments=max_moments,
+        )
+        return Moments(query, moments, self.times_s, margins, self._caveats(cut=found.cut[0]))
+
+    def frames(self, frame_idx: Integers, *, size: int | None = None) -> FrameBatch:
+        """Read frames of the source again, to show them; `size` as in `VideoReader.read`."""
+        with open_video(self.path, reader=self.reader_name, fps=self.info.fps) as video:
+            return video.read(frame_idx, size=size)
+
+    def _keyframe_count(self, wanted: int | None) -> int:
+        available = len(self.times_s)
+        if wanted is None:
+            return min(DEFAULT_NUM_KEYFRAMES, available)
+        if not 1 <= wanted <= available:
+            raise QuestionError(f"cannot choose {wanted} keyframes of {available} frames; ask for 1 to {available}")
+        return wanted
+
+    def _selector(self, name: str, prompt: str) -> FrameSelector:
+        kind = registry.selectors.get(name)
+        if kind is LocalizerSelector:
+            return LocalizerSelector(localizer=self.model.as_localizer(prompt=prompt))
+        return kind()
+
+    def _answer(self, question: Question, reading: Reading, selection: Selection, row: int) -> Answer:
+        positions, scores = selection.positions[row], selection.scores[row]
+        keyframes = Keyframes(
+            positions=positions,
+            frame_idx=self.frame_idx[positions],
+            times_s=self.times_s[positions],
+            scores=scores[positions] if len(scores) else np.empty(0),
+            all_times_s=self.times_s,
+            all_scores=scores,
+        )
+        return Answer(
+            question=question,
+            index=reading.index,
+            text=reading.text,
+            option_scores=reading.option_scores,
+            keyframes=keyframes,
+            frame_choices=reading.frame_choices,
+            caveats=self._caveats(cut=reading.cut or selection.cut[row]),
+        )
+
+    def _caveats(self, *, cut: bool) -> tuple[str, ...]:
+        too_long = ("the question is too long for the model and lost its end",) if cut else ()
+        return (*self.model.caveats, *self.warnings, *too_long)
+
+
+def watch(
+    model: VideoModel,
+    path: str | Path,
+    *,
+    num_frames: int = DEFAULT_NUM_FRAMES,
+    clip: Span | None = None,
+    reader: str = "pyav",
+    fps: float | None = None,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> WatchedVideo:
+    """Sample frames uniformly, and let the model see each of them once.
+
+    Decoding and seeing run chunk by chunk, so memory does not grow with the number of frames but
+    for their tokens.
+
+    Args:
+        num_frames: T (published: 32); a video with fewer frames gives all it has.
+        clip: only this part of the video.
+        reader: a name in `registry.video_readers`.
+        fps: frames per second of a folder of frames.
+        batch_size: frames per chunk.
+        progress: called with (frames seen, frames in all) after each chunk.
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
+    timings = Timings()
+    with open_video(path, reader=reader, fps=fps) as video:
+        info = video.info
+        frame_idx = uniform_indices(num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
+        chunks, seen_idx, seen_times = [], [], []
+        batches = video.stream(frame_idx, size=model.image_size, chunk=batch_size)
+        while True:
+            with timings.measure("decode_s"):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            with timings.measure("watch_s"):
+                chunks.append(model.watch_frames(batch))
+            seen_idx.append(batch.frame_idx)
+            seen_times.append(batch.times_s)
+            if progress:
+                progress(sum(map(len, seen_idx)), len(frame_idx))
+        warnings = video.warnings
+    return WatchedVideo(
+        path=Path(path),
+        info=info,
+        frame_idx=np.concatenate(seen_idx),
+        times_s=np.concatenate(seen_times),
+        tokens=model.join_tokens(chunks),
+        model=model,
+        reader_name=reader,
+        warnings=warnings,
+        timings=timings,
+    )
+
+
+def check_question(question: Question) -> None:
+    """Refuse a question that cannot be asked.
+
+    Raises:
+        QuestionError: no text, a single option, more than 26, an empty or a doubled option.
+    """
+    if not question.text.strip():
+        raise QuestionError("the question is empty; give some text")
+    options = question.options
+    if len(options) == 1 or len(options) > len(OPTION_LETTERS):
+        raise QuestionError(f"{len(options)} options given; give none, or 2 to {len(OPTION_LETTERS)}")
+    for number, option in enumerate(options):
+        if not option.strip():
+            raise QuestionError(f"option {OPTION_LETTERS[number]} is empty; give some text or leave it out")
+        if option in options[:number]:
+            raise QuestionError(f"option {OPTION_LETTERS[number]} repeats {option!r}; give different options")
+
+
+def _groups_by_options(questions: Sequence[Question]) -> list[list[int]]:
+    """Split question positions into those with options and those without."""
+    choosing = [i for i, question in enumerate(questions) if question.options]
+    open_ended = [i for i, question in enumerate(questions) if not question.options]
+    return [group for group in (choosing, open_ended) if group]

@@ -1,0 +1,96 @@
+"""The two roles a video question-answering pipeline needs, whatever model fills them.
+
+A Localizer scores frames for a question; an Answerer answers from chosen frames. Both work on
+frame tokens that were made once per video. Pipelines, tasks and user interfaces know only this
+file; what is peculiar to one model stays in its own folder.
+
+T frames of one video, B questions about it, K keyframes, O options.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lavis.common.types import Floats, FrameBatch, Integers, Question
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """How well each frame suits each question.
+
+    Attributes:
+        scores: float64 [B, T]; higher is better (SeViLA: the logit of "yes"). Keyframes are chosen by it.
+        margins: float64 [B, T]; above 0 the frame itself matches (SeViLA: "yes" minus "no"). Moments are
+            found by it.
+        cut: for each question, whether its prompt was too long and lost its end.
+    """
+
+    scores: Floats
+    margins: Floats
+    cut: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the Answerer read out of its frames for one question.
+
+    Attributes:
+        index: the chosen option, or None for an open answer.
+        text: the chosen option's text, or the generated answer.
+        option_scores: float64 [O], the logits of the option letters; the mean over frames where
+            frames are read one at a time; empty for an open answer.
+        frame_choices: int64 [K], each frame's own choice where frames are read one at a time.
+        cut: whether the prompt was too long and lost its end.
+    """
+
+    index: int | None
+    text: str
+    option_scores: Floats
+    frame_choices: Integers
+    cut: bool
+
+
+class Localizer(Protocol):
+    """Scores the frames of one video for several questions."""
+
+    def score(self, tokens: Any, questions: Sequence[Question]) -> FrameScores:
+        """Score all T frames for each of B questions."""
+        ...
+
+
+class Answerer(Protocol):
+    """Answers several questions about one video, each from its own frames."""
+
+    def answer(self, tokens: Any, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+        """Read frames at `positions` [B, K] (in time order) and answer each of B questions."""
+        ...
+
+
+class VideoModel(Protocol):
+    """A model that watches frames once and then fills both roles."""
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square frames that `watch_frames` takes."""
+        ...
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What goes with every answer, such as that the weights are untrained."""
+        ...
+
+    def watch_frames(self, clip: FrameBatch) -> Any:
+        """Turn frames into tokens; tokens of several chunks are joined by `join_tokens`."""
+        ...
+
+    def join_tokens(self, chunks: Sequence[Any]) -> Any:
+        """Join the tokens of consecutive chunks of one video."""
+        ...
+
+    def as_localizer(self, *, prompt: str) -> Localizer:
+        """Return the role that scores frames, asking in the words of a prompt class by name."""
+        ...
+
+    def as_answerer(self, *, prompt: str, reader: str) -> Answerer:
+        """Return the role that answers, with a frame reader by name ("joint", "per_frame")."""
+        ...

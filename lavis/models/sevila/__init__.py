@@ -1,0 +1,1 @@
+"""SeViLA: one frozen image-language model in two roles, Localizer and Answerer."""

@@ -1,0 +1,193 @@
+"""The SeViLA model: frames to tokens once, then any question on them (paper, section 3).
+
+Shapes: N frames, B questions, T frames per question, K keyframes, Q query tokens, E language
+width, O options, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lavis.common.errors import ConfigError
+from lavis.common.naming import did_you_mean
+from lavis.common.registry import registry
+from lavis.common.types import FrameBatch
+from lavis.models.language.t5 import T5LanguageModel
+from lavis.models.pipeline import WatchedVideo, watch
+from lavis.models.prompter import VisualPrompter
+from lavis.models.roles import Answerer, Localizer
+from lavis.models.sevila.config import SeViLAConfig
+from lavis.models.sevila.readers import FrameReader, PerFrameReader
+from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
+from lavis.models.sevila.tokens import FrameLogits, FrameTokens, OpenAnswers, OptionLogits
+from lavis.processors.transforms import EvalTransform
+
+ROLES = ("localizer", "answerer")
+
+
+class SeViLA(nn.Module):
+    """One frozen vision tower and language model with two visual prompters between them.
+
+    Args:
+        vision: pixels [N, 3, H, W] to patch features [N, P, D].
+        localizer: the Localizer's visual prompter.
+        answerer: the Answerer's visual prompter.
+        language: the frozen language model both roles speak through.
+        config: what the model was built from: preprocessing, and what is known of its weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        vision: nn.Module,
+        localizer: VisualPrompter,
+        answerer: VisualPrompter,
+        language: T5LanguageModel,
+        config: SeViLAConfig,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self._transform = EvalTransform(mean=config.image_mean, std=config.image_std)
+        self.vision = vision
+        self.localizer = localizer
+        self.answerer = answerer
+        self.language = language
+        self._trainable: frozenset[str] = frozenset()
+        self.set_trainable(())
+
+    def set_trainable(self, roles: Sequence[str]) -> None:
+        """Let the visual prompters of these roles train, and freeze everything else.
+
+        Raises:
+            ConfigError: not a role.
+        """
+        for role in roles:
+            if role not in ROLES:
+                raise ConfigError(f"cannot train {role!r}; {did_you_mean(role, ROLES)}")
+        self._trainable = frozenset(roles)
+        for name, part in self.named_children():
+            part.requires_grad_(name in self._trainable)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "SeViLA":  # noqa: FBT001, FBT002  # torch's signature
+        """Set training mode for the trainable parts; frozen parts stay in eval whatever `mode` is.
+
+        Dropout in a frozen part would make keyframes and pseudo-labels change from run to run.
+        """
+        super().train(mode)
+        for name, part in self.named_children():
+            if name not in self._trainable:
+                part.eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.localizer.queries.device
+
+    def encode(self, pixels: torch.Tensor) -> FrameTokens:
+        """Watch frames: pixels [N, 3, H, W] to the tokens of both roles, [N, Q, E] each."""
+        features = self.features(pixels)
+        return FrameTokens(localizer=self.localizer(features), answerer=self.answerer(features))
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the frozen vision tower alone: pixels [N, 3, H, W] to features [N, P, D]."""
+        dtype = next(self.vision.parameters()).dtype
+        return self.vision(pixels.to(device=self.device, dtype=dtype))
+
+    def score_frames(self, tokens: torch.Tensor, prompts: Sequence[str], *, batch_size: int = 64) -> FrameLogits:
+        """Ask the Localizer about each frame: tokens [B, T, Q, E], B prompts.
+
+        One decoder step per frame is run: the first token is the verdict.
+
+        Args:
+            batch_size: frames per language-model call; bounds the memory.
+        """
+        text = self.language.tokenize(prompts, end_of_text=True)
+        verdict_ids = [self.language.yes_id, self.language.no_id]
+        num_questions, num_frames = tokens.shape[:2]
+        verdicts = []
+        for rows in torch.arange(num_questions * num_frames, device=tokens.device).split(batch_size):
+            question, frame = rows // num_frames, rows % num_frames
+            # Indexing gathers only this chunk, so tokens may be one video expanded over its questions.
+            inputs = PerFrameReader().inputs(self.language, tokens[question, frame][:, None], text.rows(question))
+            verdicts.append(self.language.first_step(inputs)[:, verdict_ids])
+        scores = torch.cat(verdicts).view(num_questions, num_frames, 2)
+        return FrameLogits(yes=scores[..., 0], no=scores[..., 1], cut=text.cut)
+
+    def answer(
+        self, tokens: torch.Tensor, prompts: Sequence[str], *, num_options: int, reader: FrameReader
+    ) -> OptionLogits:
+        """Ask the Answerer to choose: tokens [B, K, Q, E], B prompts of `num_options` options each.
+
+        Two decoder steps are run: the greedy first ("Option"), then the letter.
+        """
+        option_ids = self.language.option_ids(num_options)
+        text = self.language.tokenize(prompts, end_of_text=True)
+        steps = self.language.two_steps(reader.inputs(self.language, tokens, text))
+        return OptionLogits(steps.second_logits[:, option_ids], steps.first_token, text.cut)
+
+    def answer_openly(
+        self, tokens: torch.Tensor, prompts: Sequence[str], *, reader: FrameReader, max_new_tokens: int = 30
+    ) -> OpenAnswers:
+        """Let the Answerer write a free answer to each of B prompts on tokens [B, K, Q, E]."""
+        text = self.language.tokenize(prompts, end_of_text=True)
+        inputs = reader.inputs(self.language, tokens, text)
+        return OpenAnswers(self.language.generate(inputs, max_new_tokens=max_new_tokens), text.cut)
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square frames the model watches."""
+        return self.config.vision.image_size
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What goes with every answer."""
+        return (self.config.weights.note,) if self.config.weights.note else ()
+
+    @torch.inference_mode()
+    def watch_frames(self, clip: FrameBatch) -> FrameTokens:
+        """Encode decoded frames."""
+        return self.encode(self._transform(clip))
+
+    def join_tokens(self, chunks: Sequence[FrameTokens]) -> FrameTokens:
+        """Join the tokens of consecutive chunks."""
+        return FrameTokens(
+            localizer=torch.cat([chunk.localizer for chunk in chunks]),
+            answerer=torch.cat([chunk.answerer for chunk in chunks]),
+        )
+
+    def as_localizer(self, *, prompt: str) -> Localizer:
+        """Return the role that scores frames."""
+        return SeViLALocalizer(model=self, prompt=registry.prompts.get(prompt)())
+
+    def as_answerer(self, *, prompt: str, reader: str) -> Answerer:
+        """Return the role that answers."""
+        return SeViLAAnswerer(
+            model=self, prompt=registry.prompts.get(prompt)(), reader=registry.frame_readers.get(reader)()
+        )
+
+    def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
+        """Watch a video file once; options as in `lavis.models.pipeline.watch`."""
+        return watch(self, path, **options)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, dtype: str = "fp32", device: str = "cpu") -> "SeViLA":
+        """Load a saved model from its folder, or an embedded one by size ("tiny"); see `load_sevila`."""
+        # Loading builds this very class, so it can only be imported once the class exists.
+        from lavis.models.sevila.loading import load_sevila
+
+        return load_sevila(source, dtype=dtype, device=device)
+
+    def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
+        """Save weights, configuration and tokenizer to a folder; see `save_sevila`."""
+        from lavis.models.sevila.loading import save_sevila
+
+        save_sevila(self, folder, parts=parts)
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the named parameters that train."""
+        return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)

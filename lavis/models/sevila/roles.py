@@ -1,0 +1,81 @@
+"""SeViLA in the two roles of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from lavis.common.errors import QuestionError
+from lavis.common.types import Integers, Question
+from lavis.models.roles import FrameScores, Reading
+from lavis.models.sevila.readers import FrameReader, majority_vote
+from lavis.models.sevila.tokens import FrameTokens
+from lavis.processors.prompts import Prompt
+
+if TYPE_CHECKING:
+    from lavis.models.sevila.model import SeViLA
+
+
+class SeViLALocalizer:
+    """Scores frames by the logit of "yes".
+
+    Args:
+        batch_size: frames per language-model call; bounds the memory.
+    """
+
+    def __init__(self, *, model: SeViLA, prompt: Prompt, batch_size: int = 64) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def score(self, tokens: FrameTokens, questions: Sequence[Question]) -> FrameScores:
+        """Score all frames for each question."""
+        prompts = [self._prompt.localizer(question) for question in questions]
+        frames = tokens.localizer.expand(len(questions), -1, -1, -1)
+        logits = self._model.score_frames(frames, prompts, batch_size=self._batch_size)
+        yes, no = logits.yes.double().cpu().numpy(), logits.no.double().cpu().numpy()
+        return FrameScores(scores=yes, margins=yes - no, cut=logits.cut)
+
+
+class SeViLAAnswerer:
+    """Reads chosen frames and picks an option, or writes an open answer."""
+
+    def __init__(self, *, model: SeViLA, prompt: Prompt, reader: FrameReader) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._reader = reader
+
+    @torch.inference_mode()
+    def answer(self, tokens: FrameTokens, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+        """Answer each question from its own frames, `positions` [B, K]."""
+        if any(question.options for question in questions) != all(question.options for question in questions):
+            raise QuestionError("questions with and without options cannot be answered in one batch; ask them apart")
+        prompts = [self._prompt.answerer(question) for question in questions]
+        frames = tokens.answerer[torch.from_numpy(positions).to(tokens.answerer.device)]
+        if not questions[0].options:
+            return self._write(frames, prompts)
+        return self._choose(frames, prompts, questions)
+
+    def _choose(self, frames: torch.Tensor, prompts: list[str], questions: Sequence[Question]) -> list[Reading]:
+        most = max(len(question.options) for question in questions)
+        chosen = self._model.answer(frames, prompts, num_options=most, reader=self._reader)
+        rows = chosen.logits.double().cpu().numpy().reshape(len(questions), -1, most)
+        readings = []
+        for question, row, cut in zip(questions, rows, chosen.cut, strict=True):
+            logits = row[:, : len(question.options)]
+            alone = len(logits) > 1
+            index = majority_vote(logits.tolist())
+            choices = logits.argmax(1) if alone else np.empty(0, np.int64)
+            readings.append(Reading(index, question.options[index], logits.mean(0), choices, cut))
+        return readings
+
+    def _write(self, frames: torch.Tensor, prompts: list[str]) -> list[Reading]:
+        if self._reader.rows_per_question(frames.shape[1]) != 1:
+            raise QuestionError("an open answer needs frames read together; use the reader 'joint' or give options")
+        answer = self._model.answer_openly(frames, prompts, reader=self._reader)
+        nothing = np.empty(0), np.empty(0, np.int64)
+        return [Reading(None, text, *nothing, cut) for text, cut in zip(answer.texts, answer.cut, strict=True)]

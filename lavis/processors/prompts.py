@@ -1,0 +1,84 @@
+"""What is asked of the language model, as exact strings.
+
+Each prompt class words one kind of question for both roles: `localizer` asks of a single frame
+whether it helps, `answerer` asks for the answer, `target` is the text the Answerer is trained to
+write. The wording is the published one (paper, section 3.2); trained weights depend on every
+character of it.
+"""
+
+import string
+from typing import Protocol
+
+from lavis.common.registry import registry
+from lavis.common.types import Question
+
+OPTION_LETTERS = string.ascii_uppercase
+_DETAILS = "Does the information within the frame provide the necessary details to"
+_SELECT = "Considering the information presented in the frame, select the correct answer from the options."
+
+
+def option_list(options: tuple[str, ...]) -> str:
+    """Word options as "Option A: first Option B: second"."""
+    return " ".join(f"Option {letter}: {text}" for letter, text in zip(OPTION_LETTERS, options, strict=False))
+
+
+def option_target(index: int) -> str:
+    """Return the text the Answerer writes to choose an option, such as "Option C"."""
+    return f"Option {OPTION_LETTERS[index]}"
+
+
+class Prompt(Protocol):
+    """Words one kind of question for both roles."""
+
+    def localizer(self, question: Question) -> str:
+        """Ask of one frame whether it holds what the question needs; the model says "yes" or "no"."""
+        ...
+
+    def answerer(self, question: Question) -> str:
+        """Ask for the answer, given the frames that stand before this text."""
+        ...
+
+
+@registry.prompts.register("multiple_choice")
+class MultipleChoicePrompt:
+    """A question with options (NExT-QA, STAR, How2QA, TVQA); without options, an open question."""
+
+    def localizer(self, question: Question) -> str:
+        """Ask whether the frame has the details to answer."""
+        options = f" Options: ({' '.join(question.options)} )" if question.options else ""
+        return f"Question: {question.text}{options} {_DETAILS} accurately answer the given question?"
+
+    def answerer(self, question: Question) -> str:
+        """Ask for the letter of the right option, or for a short answer where there are no options."""
+        if not question.options:
+            return f"Question: {question.text} Short answer:"
+        return f"Question: {question.text} {option_list(question.options)} {_SELECT}"
+
+
+@registry.prompts.register("next_event")
+class NextEventPrompt:
+    """Which event comes next (VLEP); the question itself is the same for all rows."""
+
+    question = "Upon observing the provided frames, what is the most probable subsequent event?"
+
+    def localizer(self, question: Question) -> str:
+        """Ask whether the frame has the details to predict the next event."""
+        return f"{self.answerer(question)} {_DETAILS} predict next event?"
+
+    def answerer(self, question: Question) -> str:
+        """Ask for the letter of the most probable event."""
+        return f"{self.question} {option_list(question.options)}"
+
+
+@registry.prompts.register("moment")
+class MomentPrompt:
+    """Whether a frame shows what a sentence describes (QVHighlights)."""
+
+    def localizer(self, question: Question) -> str:
+        """Ask whether the frame lies in the described moment."""
+        sentence = question.text if question.text.endswith(".") else f"{question.text}."
+        return f"Question: {sentence} Option A: yes. Option B: no. {_DETAILS} accurately answer the given question?"
+
+    def answerer(self, question: Question) -> str:  # noqa: ARG002  # the published wording never names the query
+        """Return the published wording; moments are found by the Localizer alone."""
+        return _SELECT

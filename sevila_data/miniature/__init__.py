@@ -1,0 +1,1 @@
+"""A synthetic video world with exact ground truth: the paper in miniature."""
