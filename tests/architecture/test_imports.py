@@ -1,4 +1,7 @@
-"""Imports run one way: common, processors, then datasets and models side by side, tasks, runners, entry points."""
+"""Imports run one way: common, processors, then datasets and models side by side, tasks, runners, entry points.
+
+The converters in `sevila_data` stand beside the package, above `datasets`; only entry points use them.
+"""
 
 from pathlib import Path
 
@@ -16,8 +19,9 @@ ALLOWED = {
     "models": {"common", "processors"},
     "tasks": BELOW_TASKS,
     "runners": BELOW_TASKS | {"tasks"},
-    "demo": BELOW_ENTRY,
-    "cli": BELOW_ENTRY | {"demo"},
+    "sevila_data": {"common", "processors", "datasets"},
+    "demo": BELOW_ENTRY | {"sevila_data"},
+    "cli": BELOW_ENTRY | {"sevila_data", "demo"},
 }
 # The parts of common whose very subject is torch; the rest stays quick to import.
 TORCH_IN_COMMON = {
@@ -25,7 +29,12 @@ TORCH_IN_COMMON = {
     "lavis/common/distributed.py",
     "lavis/common/optim.py",
 }
-FILES = python_files("lavis")
+FILES = python_files("lavis", "sevila_data")
+
+
+def part_of(path: Path) -> str:
+    """The part of the project that a file belongs to; its own name where it lies at the top of lavis."""
+    return path.parts[1] if path.parts[0] == "lavis" else path.parts[0]
 
 
 def forbidden_imports(path: Path, source: str) -> list[str]:
@@ -36,14 +45,15 @@ def forbidden_imports(path: Path, source: str) -> list[str]:
 
 def is_allowed(path: Path, module: str) -> bool:
     top, *rest = module.split(".")
+    part = part_of(path)
     if top in ("timm", "torchvision"):
         return path.match("lavis/models/vision/timm*.py")
-    part = path.parts[1]
     if top == "torch":
         return part != "common" or path.as_posix() in TORCH_IN_COMMON
-    if top != "lavis" or part.endswith(".py") or rest == ["__version__"]:
+    if top not in ("lavis", "sevila_data") or part.endswith(".py") or rest == ["__version__"]:
         return True
-    return bool(rest) and (rest[0] == part or rest[0] in ALLOWED[part])
+    wanted = top if top == "sevila_data" else next(iter(rest), "")
+    return wanted == part or wanted in ALLOWED[part]
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -52,8 +62,8 @@ def test_file_imports_only_what_lies_below_it(path: Path) -> None:
 
 
 def test_every_part_of_the_package_has_its_place() -> None:
-    parts = {path.parts[1] for path in FILES if len(path.parts) > 2}
-    assert parts <= ALLOWED.keys()
+    parts = {part_of(path) for path in FILES}
+    assert {part for part in parts if not part.endswith(".py")} <= ALLOWED.keys()
 
 
 @pytest.mark.parametrize(
@@ -71,6 +81,8 @@ def test_every_part_of_the_package_has_its_place() -> None:
         ("lavis/tasks/a.py", "from ..runners import b", ["lavis.runners.b"]),
         ("lavis/tasks/deep/a.py", "from ...cli.main import main", ["lavis.cli.main.main"]),
         ("lavis/models/a.py", "from lavis import registry", ["lavis.registry"]),
+        ("lavis/datasets/a.py", "from sevila_data.b import c", ["sevila_data.b.c"]),
+        ("sevila_data/a.py", "import lavis.models.b", ["lavis.models.b"]),
         ("lavis/common/a.py", "import torch.nn", ["torch.nn"]),
         ("lavis/models/vision/blip2.py", "def f():\n    import torchvision", ["torchvision"]),
         ("lavis/models/a.py", "from lavis.processors import b; from .c import d; import torch", []),
@@ -78,6 +90,7 @@ def test_every_part_of_the_package_has_its_place() -> None:
         ("lavis/common/optim.py", "import torch", []),
         ("lavis/models/a.py", "from lavis import __version__", []),
         ("lavis/cli/a.py", "from lavis.runners.b import c", []),
+        ("lavis/cli/a.py", "from sevila_data.b import c", []),
     ],
 )
 def test_forbidden_imports_are_found_wherever_they_stand(path: str, source: str, found: list[str]) -> None:

@@ -20,7 +20,10 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-BUILD_INPUTS = ("lavis", "configs", "sevila_checkpoints", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md")
+BUILD_INPUTS = (
+    *("lavis", "sevila_data", "configs", "sevila_checkpoints"),
+    *("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"),
+)
 MAX_START_S = 0.5
 HEAVY = ("torch", "transformers", "numpy", "av", "PIL", "gradio", "matplotlib")
 
@@ -42,7 +45,7 @@ def pip(*arguments: str) -> None:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy to build from, with an embedded model and a downloaded checkpoint in it."""
     copy = tmp_path_factory.mktemp("checkout")
-    for name in (*BUILD_INPUTS, "LICENSE"):
+    for name in BUILD_INPUTS:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -51,7 +54,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for planted in ("configs/planted/deep/a.yaml", "sevila_checkpoints/planted_tiny/a.json"):
         (copy / planted).parent.mkdir(parents=True, exist_ok=True)
         (copy / planted).write_text("{}")
-    for downloaded in ("sevila_checkpoints/sevila_pretrained.pth", "sevila_checkpoints/xl/model.safetensors"):
+    for downloaded in (
+        "sevila_checkpoints/sevila_pretrained.pth",
+        "sevila_checkpoints/xl/model.safetensors",
+        "sevila_data/nextqa/val.json",
+    ):
         (copy / downloaded).parent.mkdir(parents=True, exist_ok=True)
         (copy / downloaded).write_text("gigabytes")
     return copy
@@ -77,10 +84,16 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def test_the_wheel_holds_all_code_configs_and_the_embedded_model_and_nothing_else(checkout: Path, wheel: Path) -> None:
-    code = {path.relative_to(checkout).as_posix() for path in (checkout / "lavis").rglob("*.py")}
+    code = {
+        path.relative_to(checkout).as_posix()
+        for package in ("lavis", "sevila_data")
+        for path in (checkout / package).rglob("*.py")
+    }
     configs = {f"lavis/{path.relative_to(checkout).as_posix()}" for path in (checkout / "configs").rglob("*.yaml")}
     embedded = {name for name in names_in(wheel) if name.startswith("lavis/sevila_checkpoints/")}
-    assert names_in(wheel) == code | configs | embedded | {"lavis/py.typed"}
+    other = {"lavis/py.typed", "sevila_data/schema.json", "sevila_data/README.md"}
+    assert names_in(wheel) - other == code | configs | embedded
+    assert "lavis/py.typed" in names_in(wheel)
     assert "lavis/configs/planted/deep/a.yaml" in configs
     assert "lavis/sevila_checkpoints/planted_tiny/a.json" in embedded
     assert not any(name.endswith(".pth") or "/xl/" in name for name in embedded)
