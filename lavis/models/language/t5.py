@@ -17,7 +17,7 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import BaseModelOutput
 
 from lavis.common.errors import QuestionError
 from lavis.models.language.tokenizer import single_token_id
@@ -151,21 +151,21 @@ class T5LanguageModel(nn.Module):
 
     def first_step(self, inputs: LanguageInput) -> torch.Tensor:
         """Run the encoder and one decoder step; return its logits [N, V]."""
-        return self._decode(self.encode(inputs), inputs.mask, self._start(len(inputs.mask))).logits[:, 0]
+        return self._decode(self.encode(inputs), inputs.mask, self._start(len(inputs.mask)))[:, 0]
 
     def two_steps(self, inputs: LanguageInput) -> TwoSteps:
         """Run the encoder and two decoder steps, the second after the greedy token of the first."""
         encoded = self.encode(inputs)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         first = self._decode(encoded, inputs.mask, self._start(len(inputs.mask)), cache=cache)
-        token = first.logits[:, 0].argmax(-1)
+        token = first[:, 0].argmax(-1)
         second = self._decode(encoded, inputs.mask, token[:, None], cache=cache)
-        return TwoSteps(first.logits[:, 0], token, second.logits[:, 0])
+        return TwoSteps(first[:, 0], token, second[:, 0])
 
     def teacher_forced(self, inputs: LanguageInput, labels: torch.Tensor) -> torch.Tensor:
         """Return the logits [N, L_target, V] at every position of `labels` [N, L_target]."""
         shifted = torch.cat([self._start(len(labels)), labels[:, :-1]], dim=1)
-        return self._decode(self.encode(inputs), inputs.mask, shifted).logits
+        return self._decode(self.encode(inputs), inputs.mask, shifted)
 
     def generate(self, inputs: LanguageInput, *, max_new_tokens: int = 30) -> list[str]:
         """Decode greedily (published: at most 30 tokens) and return the texts."""
@@ -194,11 +194,11 @@ class T5LanguageModel(nn.Module):
         ids: torch.Tensor,
         *,
         cache: EncoderDecoderCache | None = None,
-    ) -> Seq2SeqLMOutput:
+    ) -> torch.Tensor:
         return self.model(
             encoder_outputs=encoded,
             attention_mask=mask,
             decoder_input_ids=ids,
             past_key_values=cache,
             use_cache=cache is not None,
-        )
+        ).logits
