@@ -20,7 +20,7 @@ def converter(raw: RawSplit) -> RowConverter:
     paths = video_paths(raw.folder)
     grounding = {} if raw.name == "train" else _grounding(raw)
 
-    def convert(record: Record, index: int) -> Row:
+    def convert(record: Record, _index: int) -> Row:
         row = {**question_fields(record, paths), **option_fields(sentences(record)), **_answer(record, raw.notes)}
         return row if raw.name == "train" else {**row, **_window_fields(record, grounding, raw.notes)}
 

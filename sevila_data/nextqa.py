@@ -20,7 +20,7 @@ def converter(raw: RawSplit) -> RowConverter:
     flat = all(file.suffix == ".parquet" for file in raw.files) and not (raw.folder / VIDEO_MAP).exists()
     paths = None if flat else video_paths(raw.folder)
 
-    def convert(record: Record, index: int) -> Row:
+    def convert(record: Record, _index: int) -> Row:
         options = sentences(record)
         return {**question_fields(record, paths), **option_fields(options), **answer_fields(record, "answer")}
 

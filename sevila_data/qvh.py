@@ -1,8 +1,8 @@
-"""QVHighlights: `highlight_train_release.jsonl`, `highlight_val_release.jsonl`, and for the test split
-`highlight_test_with_gt.jsonl`, the ground truth released later, or else `highlight_test_release.jsonl`.
+"""QVHighlights: `highlight_train_release.jsonl`, `highlight_val_release.jsonl`, and a file for the test split.
 
-Besides the notebook's fields the annotators' saliency scores are kept: highlight detection is measured against them.
-Without the released ground truth the test split has no windows, and nothing can be measured on it.
+That is `highlight_test_with_gt.jsonl`, the ground truth that was released later, or else
+`highlight_test_release.jsonl`, without windows, on which nothing can be measured. Besides the notebook's fields the
+annotators' saliency scores are kept: highlight detection is measured against them.
 """
 
 from lavis.datasets.records import Record
@@ -14,7 +14,7 @@ _KEPT = ("relevant_windows", "relevant_clip_ids", "saliency_scores")
 def converter(raw: RawSplit) -> RowConverter:
     """Return the converter of a split."""
 
-    def convert(record: Record, index: int) -> Row:
+    def convert(record: Record, _index: int) -> Row:
         if not record.has("relevant_windows"):
             raw.notes["no windows given: the query can be answered but not measured"] += 1
         return {

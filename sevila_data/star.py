@@ -11,7 +11,7 @@ from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_
 def converter(raw: RawSplit) -> RowConverter:
     """Return the converter of a split."""
 
-    def convert(record: Record, index: int) -> Row:
+    def convert(record: Record, _index: int) -> Row:
         options = _options(record)
         answer = {"answer": answer_of_text(record, "answer", options, raw.notes)} if record.has("answer") else {}
         return {

@@ -10,10 +10,10 @@ from lavis.datasets.records import Record, shown
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_fields, option_fields
 
 
-def converter(raw: RawSplit) -> RowConverter:
+def converter(_raw: RawSplit) -> RowConverter:
     """Return the converter of a split."""
 
-    def convert(record: Record, index: int) -> Row:
+    def convert(record: Record, _index: int) -> Row:
         video = record.name("vid_name")
         start, end = _list(record, "ts", "[start, end]")
         return {
