@@ -1,0 +1,168 @@
+import json
+
+import numpy as np
+import pytest
+
+from lavis.common.errors import AnnotationError
+from lavis.common.types import Moment
+from lavis.tasks.metrics.submission import (
+    QueryPrediction,
+    clip_saliency,
+    read_ground_truth,
+    read_submission,
+    windows_of,
+    write_submission,
+)
+
+PREDICTION = {
+    "qid": 1,
+    "query": "a dog",
+    "vid": "v_0.0_150.0",
+    "pred_relevant_windows": [[0, 10, 0.5]],
+    "pred_saliency_scores": [0.1, -0.2],
+}
+TRUTH = {
+    "qid": 1,
+    "query": "a dog",
+    "duration": 6,
+    "vid": "v",
+    "relevant_windows": [[2, 6]],
+    "relevant_clip_ids": [1, 2],
+    "saliency_scores": [[4, 3, 2], [0, 1, 1]],
+}
+
+
+def write(path, *rows):
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def without(row, field):
+    return {key: value for key, value in row.items() if key != field}
+
+
+def test_a_submission_is_written_in_the_official_format(tmp_path):
+    moments = [Moment(0.0, 2.0, -1.5), Moment(4.0, 8.0, 2.5)]
+    prediction = QueryPrediction(7, "ein Hund läuft", "v_0.0_150.0", windows_of(moments), np.array([0.5, -1.0]))
+    write_submission(tmp_path / "submission.jsonl", [prediction, prediction])
+    line = (
+        '{"qid": 7, "query": "ein Hund läuft", "vid": "v_0.0_150.0", '
+        '"pred_relevant_windows": [[4.0, 8.0, 2.5], [0.0, 2.0, -1.5]], "pred_saliency_scores": [0.5, -1.0]}\n'
+    )
+    assert (tmp_path / "submission.jsonl").read_text(encoding="utf-8") == 2 * line
+
+
+def test_no_moment_and_no_curve_are_written_and_read(tmp_path):
+    write_submission(tmp_path / "submission.jsonl", [QueryPrediction("a", "", "", windows_of([]))])
+    (prediction,) = read_submission(tmp_path / "submission.jsonl")
+    assert (prediction.qid, prediction.windows.shape, prediction.saliency) == ("a", (0, 3), None)
+
+
+def test_what_is_not_finite_is_not_written(tmp_path):
+    prediction = QueryPrediction(7, "", "", np.array([[0.0, 1.0, np.nan]]))
+    with pytest.raises(AnnotationError, match="query 7: a predicted window or score is not finite"):
+        write_submission(tmp_path / "submission.jsonl", [prediction])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_curve_of_frames_is_read_in_the_middle_of_clips():
+    saliency = clip_saliency(np.array([0.0, 4.0]), np.array([0.0, 4.0]), duration_s=7.0)
+    assert saliency.tolist() == [1.0, 3.0, 4.0]
+
+
+def test_ground_truth_rates_clips_that_are_not_relevant_zero(tmp_path):
+    (truth,) = read_ground_truth(write(tmp_path / "gt.jsonl", TRUTH))
+    assert truth.saliency.tolist() == [[0, 0, 0], [4, 3, 2], [0, 1, 1]]
+    assert (truth.windows.tolist(), truth.duration_s, truth.query) == ([[2.0, 6.0]], 6.0, "a dog")
+
+
+def test_empty_lines_are_skipped_and_counted(tmp_path):
+    path = write(tmp_path / "s.jsonl", "\n", PREDICTION, "\n", PREDICTION)
+    with pytest.raises(AnnotationError) as caught:
+        read_submission(path)
+    assert str(caught.value) == f"{path}:4:qid: 1 occurs before; every query has one row"
+
+
+def test_unusual_line_breaks_within_a_query_do_not_end_a_row(tmp_path):
+    row = json.dumps(PREDICTION | {"query": "a\u2028dog\x85"}, ensure_ascii=False) + "\n"
+    assert read_submission(write(tmp_path / "s.jsonl", row))[0].query == "a\u2028dog\x85"
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("{oops\n", ": not JSON (Expecting property name enclosed in double quotes); one JSON object per line"),
+        ("[1]\n", ": list instead of a JSON object"),
+        (without(PREDICTION, "qid"), ":qid: is missing"),
+        (PREDICTION | {"qid": 1.5}, ":qid: is 1.5; it must be a whole number or a text"),
+        (PREDICTION | {"qid": True}, ":qid: is True; it must be a whole number or a text"),
+        (without(PREDICTION, "pred_relevant_windows"), ":pred_relevant_windows: is missing"),
+        (
+            PREDICTION | {"pred_relevant_windows": [[0, 10]]},
+            ":pred_relevant_windows: must be a list of [start, end, score]",
+        ),
+        (
+            PREDICTION | {"pred_relevant_windows": [[0, 10, 1], [0]]},
+            ":pred_relevant_windows: must be a list of [start, end, score]",
+        ),
+        (PREDICTION | {"pred_relevant_windows": "x"}, ":pred_relevant_windows: must be a list of [start, end, score]"),
+        (
+            PREDICTION | {"pred_relevant_windows": [[0, None, 1]]},
+            ":pred_relevant_windows: holds a value that is not a finite number",
+        ),
+        (
+            PREDICTION | {"pred_relevant_windows": [[9, 3, 1]]},
+            ":pred_relevant_windows: window [9.0, 3.0] ends before it starts",
+        ),
+        (
+            PREDICTION | {"pred_saliency_scores": [float("nan")]},
+            ":pred_saliency_scores: holds a value that is not a finite number",
+        ),
+        (PREDICTION | {"pred_saliency_scores": []}, ":pred_saliency_scores: is empty; one score per clip"),
+        (PREDICTION | {"pred_saliency_scores": 3}, ":pred_saliency_scores: must be a list of one score per clip"),
+    ],
+)
+def test_a_bad_submission_row_is_named_by_file_line_and_field(tmp_path, row, problem):
+    path = write(tmp_path / "s.jsonl", PREDICTION | {"qid": 0}, row)
+    with pytest.raises(AnnotationError) as caught:
+        read_submission(path)
+    assert str(caught.value) == f"{path}:2{problem}"
+
+
+def test_a_curve_for_some_queries_only_is_named(tmp_path):
+    path = write(tmp_path / "s.jsonl", PREDICTION, "\n", without(PREDICTION, "pred_saliency_scores") | {"qid": 2})
+    with pytest.raises(AnnotationError) as caught:
+        read_submission(path)
+    assert str(caught.value) == f"{path}:3:pred_saliency_scores: is missing while other rows have it"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"duration": 0}, "duration: is 0; it must be a positive number of seconds"),
+        ({"duration": "150"}, "duration: is '150'; it must be a positive number of seconds"),
+        ({"relevant_windows": []}, "relevant_windows: is empty; a query needs one to be scored"),
+        ({"relevant_windows": [[2, 6, 1]]}, "relevant_windows: must be a list of [start, end]"),
+        ({"relevant_clip_ids": [1]}, "saliency_scores: 2 ratings for 1 relevant_clip_ids"),
+        ({"relevant_clip_ids": [1, 3]}, "relevant_clip_ids: clips of 6 s are numbered 0 to 2"),
+        ({"saliency_scores": [[4, 3, 2], [0, 1, 5]]}, "saliency_scores: ratings are 0 to 4"),
+        ({"saliency_scores": [[4, 3], [0, 1]]}, "saliency_scores: must be a list of three ratings"),
+    ],
+)
+def test_a_bad_ground_truth_row_is_named_by_file_line_and_field(tmp_path, change, problem):
+    path = write(tmp_path / "gt.jsonl", TRUTH | change)
+    with pytest.raises(AnnotationError) as caught:
+        read_ground_truth(path)
+    assert str(caught.value) == f"{path}:1:{problem}"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(None, "cannot read {path}: No such file or directory"), (b"\n", "{path} has no rows"), (b"\xff\xfe", "UTF-8")],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content, problem):
+    path = tmp_path / "s.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(AnnotationError, match=problem.format(path=path)):
+        read_submission(path)
