@@ -147,7 +147,9 @@ class _Run:
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
     try:
         for packet in container.demux(stream):
-            if packet.size:  # PyAV marks the end with an empty packet
+            # PyAV marks the end with an empty packet. A half packet is left out, as it is in the index:
+            # the decoder's error would take good frames with it.
+            if packet.size and not packet.is_corrupt:
                 yield packet
     except av.FFmpegError:  # a damaged end, of which the index says so
         return

@@ -94,6 +94,9 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
         for packet in container.demux(stream):
             if packet.size == 0:  # PyAV's mark of the end
                 continue
+            if packet.is_corrupt:
+                packets.damaged = True
+                continue
             packets.total += 1
             pts = packet.pts
             if packet.is_keyframe:
@@ -103,8 +106,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
                 continue
             if packet.is_keyframe:
                 packets.keys.append((pts, pts if packet.dts is None else packet.dts))
-            packets.damaged = packets.damaged or packet.is_corrupt
-            if packet.is_discard or packet.is_corrupt:
+            if packet.is_discard:
                 continue
             packets.shown.append(pts)
             if last_pts is None or pts > last_pts:
@@ -146,7 +148,8 @@ def _missing_end(
     promised = len(stream.index_entries) if "mp4" in container.format.name else stream.frames
     missing = promised - packets.total
     if missing > 0:
-        return [f"the file is cut: {readable} of {readable + missing} frames can be read"]
+        promise = f"{'' if stream.frames else 'at least '}{readable + missing} frames"  # fragments state their own
+        return [f"the file is cut: {readable} of {promise} can be read"]
     promised_s = _promised_s(container, stream)
     if promised_s - end_s > _TOLERATED_CUT_S:
         return [f"the file is cut: {end_s:.1f} of {promised_s:.1f} s can be read"]

@@ -36,6 +36,7 @@ class PyAVSource:
         self._path = path
         container, stream = self._open()
         with container:
+            self.format_name = container.format.name
             index = build_index(container, stream)
         if index is None:
             raise unreadable(path, "holds no video frames")
@@ -96,8 +97,9 @@ class PyAVSource:
             raise unreadable(self._path, f"not a video file, or damaged beyond reading ({reason})") from error
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
+            reason = "holds no video, only sound" if container.streams.audio else "holds no video"
             container.close()
-            raise unreadable(self._path, "holds no video" + (", only sound" if container.streams.audio else ""))
+            raise unreadable(self._path, reason)
         stream = streams[0]
         for other in container.streams:
             if other is not stream:

@@ -1,0 +1,62 @@
+"""Decord, the reader of the published code (optional extra "decord")."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lavis.common.errors import MissingExtraError
+from lavis.common.types import Integers, VideoInfo
+from lavis.processors.video.base import Picture, unreadable
+from lavis.processors.video.pyav import PyAVSource
+
+try:
+    import decord
+except ImportError as error:
+    raise MissingExtraError("decord", "decord") from error
+
+_FRAMES_AT_ONCE = 8
+# In files of other kinds it was seen to give other frames than those asked for.
+_FORMATS = ("mp4", "matroska")
+
+
+class DecordSource:
+    """Pictures of a video file, decoded by decord; what the file is and its times come from PyAV.
+
+    Raises:
+        VideoError: the file is not a video, or one that decord reads wrongly (an edit list, a cut end).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        probe = PyAVSource(path)
+        probe.close()
+        self.info: VideoInfo = probe.info
+        self.frame_times_s = probe.frame_times_s
+        self.warnings: list[str] = probe.warnings
+        if not any(name in probe.format_name for name in _FORMATS):
+            raise self._unsuited(f"does not read {probe.format_name} files reliably")
+        num_frames = len(self._open(size=None))
+        if num_frames != self.info.num_frames:
+            raise self._unsuited(f"finds {num_frames} frames where {self.info.num_frames} are shown")
+
+    def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
+        """Yield pictures; see `PictureSource`."""
+        reader = self._open(size=size)
+        for start in range(0, len(frame_idx), _FRAMES_AT_ONCE):
+            some = frame_idx[start : start + _FRAMES_AT_ONCE].tolist()
+            try:
+                pictures = reader.get_batch(some).asnumpy()
+            except (decord.DECORDError, IndexError) as error:
+                raise self._unsuited("cannot decode it") from error
+            yield from zip(some, pictures, strict=True)
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""
+
+    def _open(self, *, size: int | None) -> "decord.VideoReader":
+        try:
+            return decord.VideoReader(str(self._path), width=size or self.info.width, height=size or self.info.height)
+        except (decord.DECORDError, RuntimeError) as error:
+            raise self._unsuited("cannot open it") from error
+
+    def _unsuited(self, reason: str) -> Exception:
+        return unreadable(self._path, f"decord {reason}; use the reader pyav")

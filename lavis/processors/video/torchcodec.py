@@ -1,0 +1,62 @@
+"""TorchCodec, PyTorch's video decoder (optional extra "torchcodec"; needs the system's FFmpeg)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from av.video.frame import VideoFrame
+
+from lavis.common.errors import MissingExtraError
+from lavis.common.types import Integers, VideoInfo
+from lavis.processors.video.base import Picture, unreadable
+from lavis.processors.video.picture import PictureMaker
+from lavis.processors.video.pyav import PyAVSource
+
+try:
+    from torchcodec.decoders import VideoDecoder
+except (ImportError, RuntimeError) as error:  # RuntimeError: the package is there, FFmpeg's libraries are not
+    raise MissingExtraError("torchcodec (with FFmpeg's shared libraries)", "torchcodec") from error
+
+_FRAMES_AT_ONCE = 8
+
+
+class TorchCodecSource:
+    """Pictures of a video file, decoded by TorchCodec; what the file is and its times come from PyAV.
+
+    Pictures are scaled here, not by TorchCodec, whose filter is not the published one.
+
+    Raises:
+        VideoError: the file is not a video, or one that TorchCodec cannot read (a cut end, some streams).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        probe = PyAVSource(path)
+        probe.close()
+        self.info: VideoInfo = probe.info
+        self.frame_times_s = probe.frame_times_s
+        self.warnings: list[str] = probe.warnings
+        try:
+            self._decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=0)
+        except (RuntimeError, ValueError) as error:
+            raise self._unsuited("cannot open it") from error
+        num_frames = self._decoder.metadata.num_frames
+        if num_frames != self.info.num_frames:
+            raise self._unsuited(f"finds {num_frames} frames where {self.info.num_frames} are shown")
+
+    def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
+        """Yield pictures; see `PictureSource`."""
+        make_picture = PictureMaker(width=size or self.info.width, height=size or self.info.height)
+        for start in range(0, len(frame_idx), _FRAMES_AT_ONCE):
+            some = frame_idx[start : start + _FRAMES_AT_ONCE].tolist()
+            try:
+                pictures = self._decoder.get_frames_at(some).data.numpy()
+            except (RuntimeError, IndexError) as error:
+                raise self._unsuited("cannot decode it") from error
+            for index, picture in zip(some, pictures, strict=True):
+                yield index, make_picture(VideoFrame.from_ndarray(picture, format="rgb24"))
+
+    def close(self) -> None:
+        """Nothing needs releasing: the decoder goes with this object."""
+
+    def _unsuited(self, reason: str) -> Exception:
+        return unreadable(self._path, f"torchcodec {reason}; use the reader pyav")
