@@ -161,6 +161,13 @@ def test_requirements_txt_is_what_all_extras_ask_for() -> None:
     assert requirement_lines(ROOT / "requirements.txt") == asked
 
 
+def test_every_extra_that_an_error_message_names_exists() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "lavis").rglob("*.py")]
+    named = {extra for source in sources for extra in re.findall(r'MissingExtraError\(".*?", "(\w+)"\)', source)}
+    assert named - PROJECT["optional-dependencies"].keys() == set()
+    assert "timm" in named
+
+
 def test_the_set_up_script_installs_the_torch_that_the_package_asks_for() -> None:
     (torch,) = (line for line in PROJECT["dependencies"] if line.startswith("torch"))
     assert f"TORCH='{torch}'" in (ROOT / "run_scripts" / "setup_env.sh").read_text(encoding="utf-8")
