@@ -89,3 +89,11 @@ def test_fifty_thousand_questions_are_read_in_seconds(tmp_path: Path) -> None:
     started = time.process_time()
     assert len(read_annotations(tmp_path / "a.json")) == 50_000
     assert time.process_time() - started < 10
+
+
+def test_the_documented_example_is_readable(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[3] / "sevila_data" / "README.md").read_text()
+    example = readme.split("```json\n")[1].split("```")[0]
+    (tmp_path / "a.json").write_text(example)
+    choice, search = read_annotations(tmp_path / "a.json").questions
+    assert (choice.kind, choice.options[1], search.text) == ("CW", "to fetch the ball.", "a boy with a kite")
