@@ -25,6 +25,9 @@ from lavis.processors.prompts import OPTION_LETTERS
 
 logger = logging.getLogger(__name__)
 
+# Label positions that no loss is taken at.
+IGNORED = -100
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -162,9 +165,15 @@ class T5LanguageModel(nn.Module):
         second = self._decode(encoded, inputs.mask, token[:, None], cache=cache)
         return TwoSteps(first[:, 0], token, second[:, 0])
 
+    def labels(self, targets: Sequence[str]) -> torch.Tensor:
+        """Tokenize target texts to labels [N, L_target], with `IGNORED` at the padding."""
+        tokens = self.tokenize(targets, end_of_text=True)
+        return tokens.ids.masked_fill(tokens.mask == 0, IGNORED)
+
     def teacher_forced(self, inputs: LanguageInput, labels: torch.Tensor) -> torch.Tensor:
         """Return the logits [N, L_target, V] at every position of `labels` [N, L_target]."""
-        shifted = torch.cat([self._start(len(labels)), labels[:, :-1]], dim=1)
+        before = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, self.model.config.pad_token_id)
+        shifted = torch.cat([self._start(len(labels)), before], dim=1)
         return self._decode(self.encode(inputs), inputs.mask, shifted)
 
     def generate(self, inputs: LanguageInput, *, max_new_tokens: int = 30) -> list[str]:

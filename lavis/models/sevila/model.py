@@ -10,19 +10,21 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from lavis.common.errors import ConfigError
 from lavis.common.naming import did_you_mean
 from lavis.common.registry import registry
 from lavis.common.types import FrameBatch
-from lavis.models.language.t5 import T5LanguageModel
+from lavis.models.language.t5 import IGNORED, T5LanguageModel
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.prompter import VisualPrompter
 from lavis.models.roles import Answerer, Localizer
 from lavis.models.sevila.config import SeViLAConfig
 from lavis.models.sevila.readers import FrameReader, PerFrameReader
 from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
-from lavis.models.sevila.tokens import FrameLogits, FrameTokens, OpenAnswers, OptionLogits
+from lavis.models.sevila.tokens import FrameLogits, FrameTokens, OpenAnswers, OptionLogits, TextLoss
+from lavis.processors.prompts import option_target
 from lavis.processors.transforms import EvalTransform
 
 ROLES = ("localizer", "answerer")
@@ -137,6 +139,34 @@ class SeViLA(nn.Module):
         text = self.language.tokenize(prompts, end_of_text=True)
         inputs = reader.inputs(self.language, tokens, text)
         return OpenAnswers(self.language.generate(inputs, max_new_tokens=max_new_tokens), text.cut)
+
+    def text_loss(
+        self, tokens: torch.Tensor, prompts: Sequence[str], targets: Sequence[str], *, reader: FrameReader
+    ) -> TextLoss:
+        """Predict target texts from tokens [B, K, Q, E] and B prompts, teacher-forced.
+
+        Args:
+            targets: one text per row the reader makes: B of them, or B * K where frames are read alone.
+        """
+        text = self.language.tokenize(prompts, end_of_text=True)
+        inputs = reader.inputs(self.language, tokens, text)
+        labels = self.language.labels(targets)
+        logits = self.language.teacher_forced(inputs, labels)
+        loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        return TextLoss(loss, logits, labels)
+
+    @torch.no_grad()
+    def choose_after_option(
+        self, tokens: torch.Tensor, prompts: Sequence[str], *, num_options: int, reader: FrameReader
+    ) -> torch.Tensor:
+        """Return the letters' logits [rows, O] right after the word "Option", whatever the model would say first.
+
+        Pseudo-labels are made so in the published code, where answering runs freely (`answer`).
+        """
+        text = self.language.tokenize(prompts, end_of_text=True)
+        inputs = reader.inputs(self.language, tokens, text)
+        labels = self.language.labels([option_target(0)]).expand(len(inputs.mask), -1)
+        return self.language.teacher_forced(inputs, labels)[:, 1, self.language.option_ids(num_options)]
 
     @property
     def image_size(self) -> int:

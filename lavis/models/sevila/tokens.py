@@ -48,3 +48,18 @@ class OpenAnswers:
 
     texts: list[str]
     cut: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class TextLoss:
+    """How well target texts are predicted.
+
+    Attributes:
+        loss: scalar, the mean cross-entropy over all target tokens of all rows.
+        logits: [rows, L_target, V].
+        labels: [rows, L_target], -100 where no loss is taken.
+    """
+
+    loss: torch.Tensor
+    logits: torch.Tensor
+    labels: torch.Tensor

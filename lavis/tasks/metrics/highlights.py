@@ -52,11 +52,12 @@ def published_highlight_scores(
     Raises:
         UserError: the queries of the two differ, or a prediction has no saliency curve.
     """
-    curves = _curves(predictions)
     check_same_queries(predictions, truths)
+    all_labels = {truth.qid: _labels(truth) for truth in truths}
     precisions, hits = [], []
-    for truth in truths:
-        curve, labels = curves[truth.qid], _labels(truth)
+    # In the order of the submission, so that sums round as those of the published evaluator do.
+    for qid, curve in _curves(predictions).items():
+        labels = all_labels[qid]
         found, precision = _precision_steps(_fitted(curve, len(labels), missing=0.0), labels)
         steps = found > 0
         # The mean over an annotator's steps; without a highlight there is none, which counts 0.

@@ -66,8 +66,8 @@ def published_moment_scores(
     Raises:
         UserError: the queries of the two differ, or a query has no window: the published evaluator fails there.
     """
-    by_qid = {prediction.qid: prediction for prediction in predictions}
     check_same_queries(predictions, truths)
+    true_windows = {truth.qid: truth.windows for truth in truths}
     for prediction in predictions:
         if not len(prediction.windows):
             raise UserError(
@@ -78,18 +78,21 @@ def published_moment_scores(
     scores = {}
     for name, (above, up_to) in LENGTH_RANGES_S.items():
         precisions, best_ious = [], []
-        for truth in truths:
-            windows = truth.windows[_within(truth.windows, above, up_to)]
+        # In the order of the submission, so that sums round as those of the published evaluator do.
+        for prediction in predictions:
+            windows = true_windows[prediction.qid]
+            windows = windows[_within(windows, above, up_to)]
             if not len(windows):
                 continue
-            listed = by_qid[truth.qid].windows
-            ranked = listed[:MAX_WINDOWS][np.argsort(-listed[:MAX_WINDOWS, 2], kind="stable")]
-            ious = intersection_over_union(ranked, windows)
+            ranked = prediction.windows[:MAX_WINDOWS]
+            ranked = ranked[np.argsort(-ranked[:, 2], kind="stable")]
             verdicts = _judge(
-                ious, ignored_truths=np.zeros(len(windows), dtype=bool), ignorable=np.zeros(len(ranked), dtype=bool)
+                intersection_over_union(ranked, windows),
+                ignored_truths=np.zeros(len(windows), dtype=bool),
+                ignorable=np.zeros(len(ranked), dtype=bool),
             )
             precisions.append([_average_precision(row, len(windows)) for row in verdicts])
-            best_ious.append(intersection_over_union(listed[:1], windows).max())
+            best_ious.append(intersection_over_union(prediction.windows[:1], windows).max())
         if precisions:
             recalls = np.array(best_ious)[:, None] >= np.array(IOU_THRESHOLDS)
             scores[name] = _summary(np.array(precisions), recalls, shown=lambda percent: round(percent, 2))
