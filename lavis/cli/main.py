@@ -1,0 +1,62 @@
+"""The `sevila` command: find the subcommand, run it, and turn mistakes into one line.
+
+A subcommand is a module with `add_parser(subparsers)`, which sets `run(args) -> int` as a default.
+It imports what is heavy (torch, av, rich) inside `run`, so that help appears at once.
+"""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from lavis import __version__
+from lavis.cli.parser import CommandParser
+from lavis.common.errors import EXIT_USER_ERROR, UserError
+
+EXIT_INTERRUPTED = 130
+
+# Every subcommand, in the order of the help text.
+COMMANDS = {
+    "answer": "lavis.cli.answer",
+    "find": "lavis.cli.find",
+    "models": "lavis.cli.models",
+    "checkpoint": "lavis.cli.checkpoint",
+    "verify": "lavis.cli.verify",
+    "prepare": "lavis.cli.prepare",
+}
+
+
+def build_parser() -> CommandParser:
+    """Return the parser of the whole command line."""
+    parser = CommandParser(prog="sevila", description="Ask questions about videos: keyframes and answers (SeViLA).")
+    parser.add_argument("--version", action="version", version=f"sevila {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in COMMANDS.values():
+        try:
+            importlib.import_module(module).add_parser(subparsers)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `sevila` with the given arguments (default: those of the process) and return its exit code.
+
+    A `UserError` is printed as one line and gives 2; any other exception is a defect and is raised.
+    """
+    # Libraries report on themselves; whoever wants to read that can still ask for it.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            args = build_parser().parse_args(argv)
+            return int(args.run(args))
+    except UserError as error:
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
