@@ -1,0 +1,104 @@
+"""Learning-rate schedules: the published ones, kept as they are, and the ones used by default.
+
+A schedule is asked for the rate of a step, named by its epoch and its step within the epoch; it
+holds no state, so a resumed run asks for the same rates.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """Gives the learning rate of a step."""
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate at `step` (from 0) within `epoch` (from 0)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule:
+    """Linear warm-up over global steps, then a cosine that reaches `min_lr` at the last step.
+
+    Attributes:
+        init_lr: the rate after warm-up.
+        warmup_steps: may reach over epochs.
+        steps_per_epoch: optimizer iterations (batches) of an epoch.
+    """
+
+    init_lr: float
+    min_lr: float
+    warmup_start_lr: float
+    warmup_steps: int
+    max_epoch: int
+    steps_per_epoch: int
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        now = epoch * self.steps_per_epoch + step
+        if now < self.warmup_steps:
+            return self.warmup_start_lr + (self.init_lr - self.warmup_start_lr) * now / self.warmup_steps
+        last = self.max_epoch * self.steps_per_epoch - 1
+        done = min(1.0, (now - self.warmup_steps) / max(1, last - self.warmup_steps))
+        return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSchedule:
+    """Linear warm-up over global steps, then a decay by a constant factor each epoch, down to `min_lr`."""
+
+    init_lr: float
+    min_lr: float
+    warmup_start_lr: float
+    warmup_steps: int
+    decay_rate: float
+    steps_per_epoch: int
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        now = epoch * self.steps_per_epoch + step
+        if now < self.warmup_steps:
+            return self.warmup_start_lr + (self.init_lr - self.warmup_start_lr) * now / self.warmup_steps
+        return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedCosineSchedule:
+    """The published "linear_warmup_cosine_lr": the cosine moves once an epoch and never reaches `min_lr`.
+
+    Warm-up happens within the first epoch only: if it is longer than that, the rate jumps.
+    """
+
+    init_lr: float
+    min_lr: float
+    warmup_start_lr: float
+    warmup_steps: int
+    max_epoch: int
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        if epoch == 0:
+            return _published_warmup(self.init_lr, self.warmup_start_lr, self.warmup_steps, step)
+        return (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * epoch / self.max_epoch)) + self.min_lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedStepSchedule:
+    """The published "linear_warmup_step_lr"."""
+
+    init_lr: float
+    min_lr: float
+    warmup_start_lr: float
+    warmup_steps: int
+    decay_rate: float
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        if epoch == 0:
+            return _published_warmup(self.init_lr, self.warmup_start_lr, self.warmup_steps, step)
+        return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
+
+
+def _published_warmup(init_lr: float, start_lr: float, warmup_steps: int, step: int) -> float:
+    return min(init_lr, start_lr + (init_lr - start_lr) * step / max(warmup_steps, 1))
