@@ -11,7 +11,8 @@ def parameter_groups(
     named_parameters: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into those that decay and those that do not (biases, LayerNorms: one dimension)."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for _, parameter in named_parameters:
         if parameter.requires_grad:
             (kept if parameter.ndim < 2 else decayed).append(parameter)

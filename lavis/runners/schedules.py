@@ -29,8 +29,8 @@ class CosineSchedule:
 
     init_lr: float
     min_lr: float
-    warmup_start_lr: float
-    warmup_steps: int
+    warmup_start_lr: float = 0.0
+    warmup_steps: int = 0
     max_epoch: int
     steps_per_epoch: int
 
@@ -50,9 +50,9 @@ class StepSchedule:
 
     init_lr: float
     min_lr: float
-    warmup_start_lr: float
-    warmup_steps: int
-    decay_rate: float
+    warmup_start_lr: float = 0.0
+    warmup_steps: int = 0
+    decay_rate: float = 1.0
     steps_per_epoch: int
 
     def rate(self, *, epoch: int, step: int) -> float:
@@ -72,8 +72,8 @@ class PublishedCosineSchedule:
 
     init_lr: float
     min_lr: float
-    warmup_start_lr: float
-    warmup_steps: int
+    warmup_start_lr: float = 0.0
+    warmup_steps: int = 0
     max_epoch: int
 
     def rate(self, *, epoch: int, step: int) -> float:
@@ -89,9 +89,9 @@ class PublishedStepSchedule:
 
     init_lr: float
     min_lr: float
-    warmup_start_lr: float
-    warmup_steps: int
-    decay_rate: float
+    warmup_start_lr: float = 0.0
+    warmup_steps: int = 0
+    decay_rate: float = 1.0
 
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate of this step."""
@@ -101,4 +101,6 @@ class PublishedStepSchedule:
 
 
 def _published_warmup(init_lr: float, start_lr: float, warmup_steps: int, step: int) -> float:
-    return min(init_lr, start_lr + (init_lr - start_lr) * step / max(warmup_steps, 1))
+    if warmup_steps == 0:
+        return init_lr
+    return min(init_lr, start_lr + (init_lr - start_lr) * step / warmup_steps)

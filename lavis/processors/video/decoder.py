@@ -46,7 +46,7 @@ class FrameDecoder:
             if run is None or self._in_use_by is not run or self._seek_pays(run, target):
                 run, found = self._start(target, wanted)
             else:
-                found = run.advance(target)
+                found = run.advance(target) or run.following
             if found is None:
                 return
             position = self._index.position(found.pts)

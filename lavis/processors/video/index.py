@@ -1,5 +1,6 @@
 """Where every frame of a file is, found by reading its packets without decoding them."""
 
+import re
 from dataclasses import dataclass, field
 
 import av
@@ -158,8 +159,8 @@ def _missing_end(
 
 def _promised_s(container: InputContainer, stream: VideoStream) -> float:
     """Return the duration the header states; 0 where FFmpeg could only estimate one."""
-    if tag := stream.metadata.get("DURATION"):  # Matroska: "00:01:02.500000000"
-        hours, minutes, seconds = (float(part) for part in tag.split(":"))
+    if tag := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")):  # Matroska's way
+        hours, minutes, seconds = map(float, tag.groups())
         return hours * 3600 + minutes * 60 + seconds
     states_duration = "matroska" in container.format.name or container.format.name == "flv"
     if states_duration and container.duration and not container.streams.audio:

@@ -69,7 +69,11 @@ class PyAVSource:
         make_picture = PictureMaker(
             width=size or self.info.width, height=size or self.info.height, rotation=self.info.rotation
         )
-        for asked, (index, frame) in zip(frame_idx.tolist(), self._decoder.frames(frame_idx), strict=False):
+        decoded = self._decoder.frames(frame_idx)
+        for asked in frame_idx.tolist():
+            index, frame = next(decoded, (None, None))
+            if index is None or frame is None:
+                raise unreadable(self._path, f"neither frame {asked} nor any near it can be decoded")
             if index != asked:
                 self._undecodable.add(asked)
             try:
@@ -89,21 +93,36 @@ class PyAVSource:
         raise unreadable(self._path, "none of its frames can be decoded")
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
-        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_pixels": str(_MAX_PIXELS)}
+        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
         try:
             container = av.open(f"file:{self._path}", options=options, metadata_errors="replace")
         except (av.FFmpegError, UnicodeError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise unreadable(self._path, f"not a video file, or damaged beyond reading ({reason})") from error
-        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        if not streams:
-            reason = "holds no video, only sound" if container.streams.audio else "holds no video"
+        try:
+            stream = _video_stream(container)
+        except ValueError as error:
             container.close()
-            raise unreadable(self._path, reason)
-        stream = streams[0]
-        for other in container.streams:
-            if other is not stream:
-                other.discard = Discard.all
-        stream.codec_context.thread_type = "AUTO"
-        stream.codec_context.thread_count = min(_MAX_THREADS, os.cpu_count() or 1)
+            raise unreadable(self._path, str(error)) from error
         return container, stream
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    """Return the stream to decode, prepared for it; a ValueError says why there is none."""
+    # A cover picture in a sound file is a video stream too.
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        raise ValueError("holds no video, only sound" if container.streams.audio else "holds no video")
+    stream = streams[0]
+    codec = stream.codec_context
+    if codec is None:
+        raise ValueError("its video is in a format that cannot be decoded")
+    if codec.width * codec.height > _MAX_PIXELS:
+        raise ValueError(f"its pictures of {codec.width} × {codec.height} pixels are too large to decode")
+    codec.options = {"max_pixels": str(_MAX_PIXELS)}  # the size may change on the way
+    codec.thread_type = "AUTO"
+    codec.thread_count = min(_MAX_THREADS, os.cpu_count() or 1)
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+    return stream
