@@ -33,9 +33,12 @@ class BuildWithData(build_py):
 
     def run(self) -> None:
         """Build as usual, then add the bundled files."""
-        super().run()
         if self.editable_mode:
+            super().run()
             return
+        # pip builds inside the checkout, and an earlier build there still holds modules that are gone by now.
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
         for source, target in self._bundled().items():
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)

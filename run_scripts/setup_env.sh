@@ -1,5 +1,6 @@
 # Shared by quickstart.sh and test.sh: make .venv from nothing, or find that it is already as it should be.
-# Sourced by a POSIX sh that has set ROOT to the top of the checkout. Honours PYTHON.
+# Sourced by a POSIX sh that has set ROOT to the top of the checkout.
+# PYTHON names the interpreter that .venv is made with; remove .venv to change it.
 # A torch that is already in .venv is left alone as long as its version fits.
 
 VENV="$ROOT/.venv"

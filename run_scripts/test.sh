@@ -7,8 +7,6 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 setup_env dev
 setup_timm
 cd "$ROOT"
-PATH="$VENV/bin:$PATH"
-export PATH
 
 timings=''
 failed=''
@@ -24,12 +22,13 @@ check() {
 "
 }
 
-check lint ruff check .
-check format ruff format --check .
-check types mypy
-check tests python -m pytest "$@"
+# Run as modules: a console script does not survive the checkout being moved.
+check lint "$VENV/bin/python" -m ruff check .
+check format "$VENV/bin/python" -m ruff format --check .
+check types "$VENV/bin/python" -m mypy
+check tests "$VENV/bin/python" -m pytest "$@"
 if [ $# -eq 0 ]; then
-    check timm env PYTHONPATH="$TIMM_SITE" python -m pytest -p tests.torchvision_guard -m timm
+    check timm env PYTHONPATH="$TIMM_SITE" "$VENV/bin/python" -m pytest -p tests.torchvision_guard -m timm
 fi
 
 printf '\n%s' "$timings"

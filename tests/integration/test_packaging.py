@@ -43,7 +43,7 @@ def pip(*arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy to build from, with an embedded model and a downloaded checkpoint in it."""
+    """A copy to build from, with an embedded model, downloads, and what an earlier build left behind."""
     copy = tmp_path_factory.mktemp("checkout")
     for name in BUILD_INPUTS:
         source = ROOT / name
@@ -61,6 +61,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         (copy / downloaded).parent.mkdir(parents=True, exist_ok=True)
         (copy / downloaded).write_text("gigabytes")
+    stale = copy / "build" / "lib" / "lavis" / "gone.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     return copy
 
 
