@@ -135,10 +135,21 @@ def test_listing_the_registered_parts_does_not_import_torch(tmp_path: Path) -> N
     assert run_python("-c", script, cwd=tmp_path, path=ROOT) == "False\n"
 
 
-def test_importing_the_package_takes_less_than_half_a_second(tmp_path: Path) -> None:
+def test_the_commands_help_does_without_torch(tmp_path: Path) -> None:
+    script = (
+        "import sys; from lavis.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as done: assert not done.code\n"
+        "print('torch' in sys.modules)"
+    )
+    assert run_python("-c", script, cwd=tmp_path, path=ROOT).splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("arguments", [("-c", "import lavis"), ("-m", "lavis", "--help")], ids=["import", "help"])
+def test_import_and_help_take_less_than_half_a_second(arguments: tuple[str, ...], tmp_path: Path) -> None:
     def seconds() -> float:
         started = perf_counter()
-        run_python("-c", "import lavis", cwd=tmp_path, path=ROOT)
+        run_python(*arguments, cwd=tmp_path, path=ROOT)
         return perf_counter() - started
 
     assert median(seconds() for _ in range(5)) < MAX_START_S
