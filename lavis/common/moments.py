@@ -32,6 +32,7 @@ def find_moments(
     max_gap_frames: int = PAPER_MAX_GAP_FRAMES,
     min_length_s: float = 0.0,
     span_score: str = "mean",
+    at_least_one: bool = False,
     max_moments: int | None = None,
 ) -> tuple[Moment, ...]:
     """Join the frames that match a query to moments, best first.
@@ -46,6 +47,8 @@ def find_moments(
         max_gap_frames: as many frames in a row may miss the threshold within one moment (the paper's "span threshold").
         min_length_s: shorter moments are dropped.
         span_score: a moment's score from the scores of all its frames, gaps included: "mean" or "max".
+        at_least_one: the best moment is kept even if no frame reaches the threshold or it is too short: a submission to
+            QVHighlights needs a window for every query.
         max_moments: only so many of the best are kept; None keeps all.
 
     Raises:
@@ -60,14 +63,19 @@ def find_moments(
     if threshold is None:
         # Halving first keeps the sum finite; the minimum keeps rounding from lifting it over an all-equal curve.
         threshold = min(scores.min() / 2 + scores.max() / 2, scores.max())
+    if at_least_one:
+        threshold = min(threshold, scores.max())
 
     edges = frame_edges(times_s, duration_s=duration_s)
     moments = [
         Moment(float(edges[first]), float(edges[last + 1]), SPAN_SCORES[span_score](scores[first : last + 1]))
         for first, last in _runs(np.flatnonzero(scores >= threshold), max_gap_frames)
     ]
-    long_enough = [moment for moment in moments if moment.end_s - moment.start_s >= min_length_s]
-    return tuple(sorted(long_enough, key=lambda moment: (-moment.score, moment.start_s))[:max_moments])
+    best_first = sorted(moments, key=lambda moment: (-moment.score, moment.start_s))
+    kept = [moment for moment in best_first if moment.end_s - moment.start_s >= min_length_s]
+    if at_least_one and not kept:
+        kept = best_first[:1]
+    return tuple(kept[:max_moments])
 
 
 def frame_edges(times_s: Floats, *, duration_s: float) -> Floats:

@@ -90,6 +90,15 @@ def test_short_moments_are_dropped_after_joining():
     assert spans(moments) == [(60.0, 66.0)]
 
 
+@pytest.mark.parametrize("out_of_reach", [{"threshold": 5.0}, {"threshold": 0.0, "min_length_s": 9.0}])
+def test_the_best_moment_is_kept_on_request_whatever_it_misses(out_of_reach):
+    scores = curve(10, 40)
+    scores[40] = 2.0
+    assert find_moments(TIMES, scores, duration_s=150.0, **out_of_reach) == ()
+    kept = find_moments(TIMES, scores, duration_s=150.0, at_least_one=True, **out_of_reach)
+    assert kept == (Moment(80.0, 82.0, 2.0),)
+
+
 @pytest.mark.parametrize(
     ("times_s", "scores", "message"),
     [
