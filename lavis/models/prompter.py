@@ -3,9 +3,26 @@
 Shapes: N frames, P patch features of vision width D, Q query tokens, E language width.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+
+@dataclass(frozen=True)
+class PrompterStages:
+    """What a prompter makes of patch features, step by step.
+
+    Attributes:
+        normed: [N, P, D] after LayerNorm.
+        hidden: [N, Q, width of the Q-Former] after the Q-Former.
+        tokens: [N, Q, E] after projection.
+    """
+
+    normed: torch.Tensor
+    hidden: torch.Tensor
+    tokens: torch.Tensor
 
 
 class VisualPrompter(nn.Module):
@@ -62,6 +79,11 @@ class VisualPrompter(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Turn patch features [N, P, D] into language-model tokens [N, Q, E]."""
+        return self.stages(features).tokens
+
+    def stages(self, features: torch.Tensor) -> PrompterStages:
+        """Do what `forward` does and return what is made on the way."""
         normed = self.norm(features.to(self.norm.weight.dtype))
         queries = self.queries.expand(len(features), -1, -1)
-        return self.proj(self.qformer(query_embeds=queries, encoder_hidden_states=normed).last_hidden_state)
+        hidden = self.qformer(query_embeds=queries, encoder_hidden_states=normed).last_hidden_state
+        return PrompterStages(normed, hidden, self.proj(hidden))

@@ -178,7 +178,12 @@ class T5LanguageModel(nn.Module):
 
     def generate(self, inputs: LanguageInput, *, max_new_tokens: int = 30) -> list[str]:
         """Decode greedily (published: at most 30 tokens) and return the texts."""
-        ids = self.model.generate(
+        ids = self.generate_ids(inputs, max_new_tokens=max_new_tokens)
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def generate_ids(self, inputs: LanguageInput, *, max_new_tokens: int) -> torch.Tensor:
+        """Decode greedily and return token ids, the start token first: [N, 1 + steps]."""
+        return self.model.generate(
             inputs_embeds=inputs.embeds.to(self.dtype),
             attention_mask=inputs.mask,
             do_sample=False,
@@ -186,7 +191,6 @@ class T5LanguageModel(nn.Module):
             decoder_start_token_id=self.model.config.pad_token_id,
             max_new_tokens=max_new_tokens,
         )
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     @property
     def _device(self) -> torch.device:
