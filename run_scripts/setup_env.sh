@@ -65,14 +65,14 @@ install_torch() {
 
 # What the installed packages depend on. The path counts because a moved .venv does not work.
 fingerprint() {
-    (cd "$ROOT" && printf '%s %s\n' "$ROOT" "$*" && cat pyproject.toml setup.py run_scripts/setup_env.sh) | cksum
+    (cd "$ROOT" && printf '%s\n' "$ROOT" && cat pyproject.toml setup.py run_scripts/setup_env.sh) | cksum
 }
 
 # setup_env [EXTRAS]: install the package from this checkout, with extras such as "dev" or "demo,timm".
 setup_env() {
     extras=${1:-}
     stamp="$VENV/.installed-${extras:-core}"
-    now=$(fingerprint "$extras")
+    now=$(fingerprint)
     if [ "$(cat "$stamp" 2>/dev/null)" = "$now" ] && "$VENV/bin/python" -c 'import lavis' 2>/dev/null; then
         say ".venv is up to date"
         return
@@ -81,7 +81,8 @@ setup_env() {
     install_torch
     say "installing sevila${extras:+[$extras]} from this checkout into .venv (minutes the first time)"
     pip_install -e "$ROOT${extras:+[$extras]}" || fail "could not install the package"
-    printf '%s\n' "$now" >"$stamp"
+    # With whatever extras, the core is there too.
+    printf '%s\n' "$now" | tee "$stamp" >"$VENV/.installed-core"
     say "done"
 }
 
