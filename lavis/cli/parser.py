@@ -13,7 +13,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Abbreviations would turn a misspelt option into another one, and break when options are added.
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""
@@ -26,8 +27,9 @@ class CommandParser(argparse.ArgumentParser):
         parsed, rest = super().parse_known_args(args, namespace)
         for word in rest:
             if word.startswith("-"):
+                option = word.partition("=")[0]
                 known = [name for name in self._option_string_actions if name.startswith("--")]
-                self.error(f"unknown option {word.partition('=')[0]!r}; {did_you_mean(word.partition('=')[0], known)}")
+                self.error(f"unknown option {option!r}; {did_you_mean(option, known)}")
         if rest:
             self.error(f"unexpected argument {rest[0]!r}")
         return parsed, rest

@@ -1,0 +1,133 @@
+"""`sevila answer`: choose keyframes of a video for a question and answer it from them."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lavis.cli.options import add_model_options, add_output_options, add_watch_options
+from lavis.common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lavis.cli.watching import Watched
+    from lavis.common.types import Answer, Question
+
+_EXAMPLES = """examples:
+  sevila answer clip.mp4 "What does the man do?" --option "He cycles" --option "He swims"
+  sevila answer clip.mp4 --questions questions.jsonl --save answers
+
+A questions file is a JSON list or JSONL of {"question": ..., "options": [...], "id": ...};
+id is optional, and without options the answer is open.
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the subcommand to the main parser's."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "answer",
+        help="answer questions about a video from its keyframes",
+        description="Watch a video once, choose keyframes for each question, and answer from them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
+    parser.add_argument("question", metavar="QUESTION", nargs="?", help="what to ask")
+    parser.add_argument(
+        "--option", "-o", action="append", default=[], metavar="TEXT", help="an answer to choose from; 2 to 26 times"
+    )
+    parser.add_argument("--questions", type=Path, metavar="FILE", help="several questions, see below")
+    group = parser.add_argument_group("reading")
+    group.add_argument("--num-keyframes", type=int, metavar="K", help="frames to read (default: 4, or all there are)")
+    group.add_argument("--selector", default="localizer", help="how they are chosen: localizer, uniform or random")
+    group.add_argument("--frame-reader", default="joint", help="joint (all at once) or per_frame (each votes)")
+    group.add_argument("--prompt", default="multiple_choice", help="wording: multiple_choice or next_event")
+    add_watch_options(parser)
+    add_model_options(parser)
+    add_output_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer, save and print.
+
+    Raises:
+        UserError: whatever is wrong with question, video, model or result folder; nothing is written then.
+    """
+    questions = _questions(args)
+    _check_names(args)
+    # Imported late, as everything that needs more than the standard library.
+    from lavis.cli.watching import check_watching, watch_video
+
+    check_watching(args)
+    watched = watch_video(args)
+    answers = watched.video.ask_all(
+        questions,
+        num_keyframes=args.num_keyframes,
+        selector=args.selector,
+        reader=args.frame_reader,
+        prompt=args.prompt,
+    )
+    saved = _save(args, answers, watched) if args.save else []
+    if args.json:
+        _print_json(args, answers, watched)
+    else:
+        _show(answers, watched, folder=args.save, saved=saved)
+    return 0
+
+
+def _questions(args: argparse.Namespace) -> "list[Question]":
+    from lavis.cli.questions import read_questions
+    from lavis.common.types import Question
+    from lavis.models.pipeline import check_question
+
+    if args.questions is None:
+        if args.question is None:
+            raise ConfigError("no question; give QUESTION, or several with --questions FILE")
+        question = Question(text=args.question, options=tuple(args.option))
+        check_question(question)
+        return [question]
+    if args.question is not None or args.option:
+        raise ConfigError("--questions brings its own questions and options; leave out QUESTION and --option")
+    return read_questions(args.questions)
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    import lavis.models  # declares the parts
+    import lavis.processors.prompts  # noqa: F401  # declares the prompts
+    from lavis.common.registry import registry
+
+    registry.selectors.get(args.selector)
+    registry.frame_readers.get(args.frame_reader)
+    registry.prompts.get(args.prompt)
+
+
+def _save(args: argparse.Namespace, answers: "Sequence[Answer]", watched: "Watched") -> list[str]:
+    from lavis.cli.saving import all_answer_files, answer_files
+    from lavis.common.export import write_folder
+
+    files = all_answer_files(answers, watched) if args.questions else answer_files(answers[0], watched)
+    write_folder(args.save, files, force=args.force)
+    return list(files)
+
+
+def _print_json(args: argparse.Namespace, answers: "Sequence[Answer]", watched: "Watched") -> None:
+    from lavis.common.export import answer_record, to_json
+
+    origin: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
+    records = [answer_record(answer, timings_s=watched.timings_s, **origin) for answer in answers]
+    print(to_json(records if args.questions else records[0]))
+
+
+def _show(answers: "Sequence[Answer]", watched: "Watched", *, folder: Path | None, saved: Sequence[str]) -> None:
+    from lavis.cli import show
+
+    console = show.make_console()
+    video = watched.video
+    show.show_video(console, video.info, num_watched=len(video.frame_idx), model=watched.model_name)
+    show.show_caveats(console, list(dict.fromkeys(caveat for answer in answers for caveat in answer.caveats)))
+    for answer in answers:
+        show.show_answer(console, answer)
+    show.show_timings(console, watched.timings_s)
+    if folder is not None:
+        show.show_saved(console, folder, saved)
