@@ -22,7 +22,7 @@ class DecordSource:
     """Pictures of a video file, decoded by decord; what the file is and its times come from PyAV.
 
     Raises:
-        VideoError: the file is not a video, or one that decord reads wrongly (an edit list, a cut end).
+        VideoError: the file is not a video, or one that decord reads wrongly (an edit list, open groups, a cut end).
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,6 +34,8 @@ class DecordSource:
         self.warnings: list[str] = probe.warnings
         if not any(name in probe.format_name for name in _FORMATS):
             raise self._unsuited(f"does not read {probe.format_name} files reliably")
+        if probe.index.open_groups:
+            raise self._unsuited("gives wrong frames of open groups of pictures")
         num_frames = len(self._open(size=None))
         if num_frames != self.info.num_frames:
             raise self._unsuited(f"finds {num_frames} frames where {self.info.num_frames} are shown")
@@ -46,7 +48,8 @@ class DecordSource:
             try:
                 pictures = reader.get_batch(some).asnumpy()
             except (decord.DECORDError, IndexError) as error:
-                raise self._unsuited("cannot decode it") from error
+                # Some sizes, such as 48, fail inside decord, which forgets that rows are padded.
+                raise self._unsuited("cannot decode it" + (f" at size {size}" if size else "")) from error
             yield from zip(some, pictures, strict=True)
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ class FrameIndex:
         times_s: float64 [num_frames], seconds from the first frame shown.
         fps: average frames per second.
         duration_s: from the first frame's start to the last frame's end.
+        open_groups: some frames are shown before the keyframe they are stored behind.
         counted: the file has no presentation timestamps; `pts` and `key_pts` count its packets instead.
         warnings: what is missing.
     """
@@ -38,6 +39,7 @@ class FrameIndex:
     times_s: Floats
     fps: float
     duration_s: float
+    open_groups: bool = False
     counted: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -60,6 +62,7 @@ class _Packets:
     shown: list[int] = field(default_factory=list)
     keys: list[tuple[int, int]] = field(default_factory=list)
     key_ordinals: list[int] = field(default_factory=list)
+    open_groups: bool = False
     last_duration: int = 0
     untimed: bool = False
     damaged: bool = False
@@ -79,13 +82,24 @@ def build_index(container: InputContainer, stream: VideoStream) -> FrameIndex | 
     pts = listed[listed >= keys[0, 0]] if len(keys) else listed[:0]
     if not len(pts):
         return None
-    warnings = [] if len(pts) == len(listed) else [f"the first {len(listed) - len(pts)} frames cannot be decoded"]
+    warnings = (
+        [] if len(pts) == len(listed) else [f"frames at the start that cannot be decoded: {len(listed) - len(pts)}"]
+    )
     tick_s = float(stream.time_base or 1)
     times_s = (pts.astype(np.float64) - float(pts[0])) * tick_s
     fps, last_s = _rate(times_s, stream, declared_last_s=packets.last_duration * tick_s)
     end_s = float(pts[-1]) * tick_s + last_s
     warnings += _missing_end(packets, container, stream, readable=len(pts), end_s=end_s)
-    return FrameIndex(pts, keys[:, 0], keys[:, 1], times_s, fps, float(times_s[-1]) + last_s, warnings=tuple(warnings))
+    return FrameIndex(
+        pts=pts,
+        key_pts=keys[:, 0],
+        key_dts=keys[:, 1],
+        times_s=times_s,
+        fps=fps,
+        duration_s=float(times_s[-1]) + last_s,
+        open_groups=packets.open_groups,
+        warnings=tuple(warnings),
+    )
 
 
 def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
@@ -107,6 +121,8 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
                 continue
             if packet.is_keyframe:
                 packets.keys.append((pts, pts if packet.dts is None else packet.dts))
+            elif packets.keys and pts < packets.keys[-1][0]:
+                packets.open_groups = True
             if packet.is_discard:
                 continue
             packets.shown.append(pts)
@@ -121,7 +137,9 @@ def _counted_index(packets: _Packets, container: InputContainer, stream: VideoSt
     if not packets.key_ordinals:
         return None
     ordinals = np.arange(packets.key_ordinals[0], packets.total, dtype=np.int64)
-    keys = np.array(packets.key_ordinals, dtype=np.int64)
+    # With B-frames, what is shown before a keyframe may be stored behind it: only the start can be counted from.
+    usable = packets.key_ordinals[:1] if stream.codec_context.has_b_frames else packets.key_ordinals
+    keys = np.array(usable, dtype=np.int64)
     fps = float(stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE)
     duration_s = len(ordinals) / fps
     warnings = _missing_end(packets, container, stream, readable=len(ordinals), end_s=duration_s)

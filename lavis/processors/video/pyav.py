@@ -42,7 +42,7 @@ class PyAVSource:
             raise unreadable(path, "holds no video frames")
         self._decoder = FrameDecoder(self._open, index)
         self._undecodable: set[int] = set()
-        self._index_warnings = index.warnings
+        self.index = index
         self.frame_times_s = index.times_s
         first = self._first_frame()
         rotation = -round(first.rotation / 90) * 90 % 360
@@ -60,9 +60,9 @@ class PyAVSource:
     @property
     def warnings(self) -> list[str]:
         """What is missing or damaged, as far as it is known."""
-        undecodable = len(self._undecodable)
-        damage = [f"{undecodable} frames cannot be decoded; the frames nearest to them are used"] if undecodable else []
-        return [*self._index_warnings, *damage]
+        count = len(self._undecodable)
+        damage = [f"frames that cannot be decoded, so that those nearest to them are used: {count}"] if count else []
+        return [*self.index.warnings, *damage]
 
     def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
         """Yield pictures; see `PictureSource`."""

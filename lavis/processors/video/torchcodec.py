@@ -35,6 +35,8 @@ class TorchCodecSource:
         self.info: VideoInfo = probe.info
         self.frame_times_s = probe.frame_times_s
         self.warnings: list[str] = probe.warnings
+        if probe.index.open_groups:
+            raise self._unsuited("fails on open groups of pictures")
         try:
             self._decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=0)
         except (RuntimeError, ValueError) as error:

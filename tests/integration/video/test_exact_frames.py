@@ -1,0 +1,165 @@
+"""The very frames asked for come back, whatever the file looks like inside."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lavis.processors.video import decoder as decoder_module
+from lavis.processors.video import open_video
+from tests.integration.video.readers import FILE_READERS
+from tests.videos import set_edit, shown_numbers, write_video
+
+VARIABLE_TIMES_S = [0, 0.04, 0.05, 0.3, 0.31, 0.32, 0.9, 1.0, 1.5, 1.51, 1.6, 2.0, 2.2]
+
+
+@dataclass
+class Clip:
+    """A kind of file: how it is written and what a player shows of it."""
+
+    settings: dict[str, Any]
+    suffix: str = "mp4"
+    shown: list[int] = field(default_factory=lambda: list(range(40)))
+    fps: float = 25
+
+
+def regular(suffix="mp4", **settings):
+    return Clip({"num_frames": 40, **settings}, suffix=suffix)
+
+
+# Read by every reader.
+COMMON = {
+    "b-frames": regular(b_frames=3),
+    "no b-frames": regular(b_frames=0),
+    "one keyframe only": regular(keyframe_every=1000, b_frames=3),
+    "every frame a keyframe": regular(keyframe_every=1, b_frames=0),
+    "one frame": Clip({"num_frames": 1}, shown=[0]),
+    "turned 90": regular(rotation=90),
+    "turned 180": regular(rotation=180),
+    "turned 270": regular(rotation=270),
+    "ntsc": Clip({"num_frames": 40, "fps": 30000 / 1001}, fps=30000 / 1001),
+    "fragments": regular(muxer_options={"movflags": "frag_keyframe+empty_moov"}),
+    "matroska": regular("mkv"),
+    "variable frame rate": Clip({"times_s": VARIABLE_TIMES_S}, shown=list(range(13)), fps=13 / 2.24),
+}
+# Other structures, containers and codecs, read by the default reader.
+FURTHER = {
+    "open groups": regular(codec_options={"x264-params": "open-gop=1:bframes=3:b-pyramid=normal"}),
+    "avi": regular("avi", b_frames=3),
+    "transport stream": regular("ts"),
+    "flash": regular("flv"),
+    "no container": regular("h264"),
+    "mpeg-4 part 2": regular("avi", codec="mpeg4"),
+    "vp9": regular("webm", codec="libvpx-vp9", codec_options={"deadline": "realtime", "cpu-used": "8"}),
+    "vp8": regular("webm", codec="libvpx", codec_options={"deadline": "realtime"}),
+}
+
+
+@pytest.fixture(scope="module")
+def clip_path(tmp_path_factory):
+    folder, written = tmp_path_factory.mktemp("clips"), {}
+
+    def path_of(name):
+        if name not in written:
+            clip = {**COMMON, **FURTHER}[name]
+            written[name] = write_video(folder / f"{name}.{clip.suffix}", **clip.settings)
+        return written[name]
+
+    return path_of
+
+
+def check(path, clip, reader):
+    with open_video(path, reader=reader) as video:
+        last = len(clip.shown) - 1
+        assert video.info.num_frames == len(clip.shown)
+        assert video.info.fps == pytest.approx(clip.fps)
+        everything = video.read(range(last + 1), size=64)
+        assert shown_numbers(everything.frames) == clip.shown
+        assert everything.frame_idx.tolist() == list(range(last + 1))
+        some = [0, last // 3, last // 2, last // 2, last]  # one of them twice
+        assert shown_numbers(video.read(some).frames) == [clip.shown[index] for index in some]
+        alone = [shown_numbers(video.read([index], size=32).frames)[0] for index in reversed(range(0, last + 1, 7))]
+        assert alone == [clip.shown[index] for index in reversed(range(0, last + 1, 7))]
+        assert video.warnings == ()
+
+
+@pytest.mark.parametrize("reader", FILE_READERS)
+@pytest.mark.parametrize("name", COMMON)
+def test_every_reader_gives_the_frames_asked_for(name, reader, clip_path):
+    check(clip_path(name), COMMON[name], reader)
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_the_default_reader_gives_the_frames_asked_for(name, clip_path):
+    check(clip_path(name), FURTHER[name], "pyav")
+
+
+@pytest.mark.parametrize("reader", ["pyav", FILE_READERS[2]])
+def test_frames_that_an_edit_list_hides_are_not_counted_and_not_given(tmp_path, reader):
+    path = write_video(tmp_path / "edited.mp4", num_frames=50)
+    set_edit(path, skipped_frames=7, shown_frames=20)
+    check(path, Clip({}, shown=list(range(7, 27))), reader)
+    with open_video(path, reader=reader) as video:
+        assert video.info.duration_s == pytest.approx(20 / 25)
+        assert video.times_s([0, 19]) == pytest.approx([0, 19 / 25])
+
+
+def test_times_are_those_of_the_frames_not_of_an_average_rate(clip_path):
+    with open_video(clip_path("variable frame rate")) as video:
+        assert video.read([0, 3, 9, 12], size=32).times_s == pytest.approx([0, 0.3, 1.51, 2.2], abs=1e-5)
+        assert video.info.duration_s == pytest.approx(2.24, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["avi", "transport stream", "flash", "matroska", "b-frames", "no container"])
+def test_time_starts_with_the_first_frame_shown(name, clip_path):
+    with open_video(clip_path(name)) as video:
+        assert video.times_s(range(40)) == pytest.approx(np.arange(40) / 25)
+        assert video.info.duration_s == pytest.approx(1.6)
+
+
+@pytest.mark.parametrize(("rotation", "shape"), [(0, (64, 96)), (90, (96, 64)), (180, (64, 96)), (270, (96, 64))])
+def test_size_is_that_of_the_upright_picture(tmp_path, rotation, shape):
+    path = write_video(tmp_path / "turned.mp4", num_frames=3, rotation=rotation, width=96, height=64)
+    with open_video(path) as video:
+        assert (video.info.height, video.info.width, video.info.rotation) == (*shape, rotation)
+        assert video.read([0, 2]).frames.shape == (2, *shape, 3)
+        assert video.read([0, 2], size=32).frames.shape == (2, 32, 32, 3)
+
+
+@pytest.fixture
+def packets_decoded(monkeypatch):
+    """Count the packets given to the decoder."""
+    counted = []
+    decode = decoder_module._decoded
+
+    def counting(codec, packet):
+        counted.append(packet)
+        return decode(codec, packet)
+
+    monkeypatch.setattr(decoder_module, "_decoded", counting)
+    return counted
+
+
+def test_many_frames_of_one_group_are_decoded_in_one_pass(clip_path, packets_decoded):
+    with open_video(clip_path("one keyframe only")) as video:
+        packets_decoded.clear()
+        video.read(range(0, 40, 2), size=32)
+    assert len(packets_decoded) <= 41
+
+
+def test_a_late_frame_is_decoded_from_the_keyframe_before_it(tmp_path, packets_decoded):
+    path = write_video(tmp_path / "long.mp4", num_frames=300, keyframe_every=20)
+    with open_video(path) as video:
+        packets_decoded.clear()
+        assert shown_numbers(video.read([10, 290], size=64).frames) == [10, 290]
+    assert len(packets_decoded) < 50
+
+
+def test_readings_may_be_interleaved(clip_path):
+    with open_video(clip_path("b-frames")) as video:
+        one = video.stream(range(0, 40, 3), size=48, chunk=2)
+        other = video.stream(range(1, 40, 3), size=48, chunk=2)
+        pairs = list(zip(one, other, strict=False))
+    assert [number for batch, _ in pairs for number in shown_numbers(batch.frames)] == list(range(0, 40, 3))
+    assert [number for _, batch in pairs for number in shown_numbers(batch.frames)] == list(range(1, 40, 3))
