@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lavis import __version__
 from lavis.cli.parser import CommandParser
@@ -42,21 +42,30 @@ def build_parser() -> CommandParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `sevila` with the given arguments (default: those of the process) and return its exit code.
+    """Run `sevila` with the given arguments (default: those of the process) and return its exit code."""
+    return reported(lambda: _run(argv))
 
-    A `UserError` is printed as one line and gives 2; any other exception is a defect and is raised.
+
+def reported(run: Callable[[], int]) -> int:
+    """Run something and return its exit code: for a `UserError`, which is printed as one line, 2.
+
+    Any other exception is a defect and is raised.
     """
-    # Libraries report on themselves; whoever wants to read that can still ask for it.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        with warnings.catch_warnings():
-            if not sys.warnoptions:
-                warnings.simplefilter("ignore")
-            args = build_parser().parse_args(argv)
-            return int(args.run(args))
+        return run()
     except UserError as error:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    # Libraries report on themselves; whoever wants to read that can still ask for it.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        args = build_parser().parse_args(argv)
+        return int(args.run(args))

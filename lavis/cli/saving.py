@@ -1,6 +1,7 @@
 """Which files a result is saved as."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ def answer_files(answer: Answer, watched: Watched) -> dict[str, bytes]:
     """Return the files of an answer by name: the record, the keyframes as they are in the video, the picture."""
     video, keyframes = watched.video, answer.keyframes
     frames = _read(watched, keyframes.frame_idx)
-    origin = {"video": video.info, "model": watched.model_name}
+    origin: dict[str, Any] = {"video": video.info, "model": watched.model_name}
     record = answer_record(answer, timings_s=watched.timings_s, **origin)
     files = {"answer.json": _text(to_json(record))}
     chosen = zip(keyframes.times_s, keyframes.frame_idx, frames, strict=True)
@@ -39,7 +40,7 @@ def answer_files(answer: Answer, watched: Watched) -> dict[str, bytes]:
 
 def all_answer_files(answers: Sequence[Answer], watched: Watched) -> dict[str, bytes]:
     """Return the files of several answers, each in a folder of its own, numbered and named by id or question."""
-    files = {}
+    files: dict[str, bytes] = {}
     for number, answer in enumerate(answers, start=1):
         folder = f"{number:02d}_{slug(answer.question.id or answer.question.text)}".rstrip("_")
         files |= {f"{folder}/{name}": content for name, content in answer_files(answer, watched).items()}
@@ -50,7 +51,7 @@ def moments_files(moments: Moments, watched: Watched) -> dict[str, bytes]:
     """Return the files of a moment search by name: the record, subtitles, the picture."""
     best = best_positions(moments)[:_MOST_MOMENT_PICTURES]
     frames = _read(watched, watched.video.frame_idx[best])
-    origin = {"video": watched.video.info, "model": watched.model_name}
+    origin: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
     return {
         "moments.json": _text(to_json(moments_record(moments, timings_s=watched.timings_s, **origin))),
         "moments.vtt": _text(moments_vtt(moments)),

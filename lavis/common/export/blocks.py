@@ -120,8 +120,7 @@ class Curve:
 
     Args:
         points: (seconds, score) of each frame, finite, in time order; none gives a bare timeline.
-        start_s: left end of the time axis.
-        end_s: right end.
+        range_s: both ends of the time axis.
         spans: (start, end) in seconds to shade.
         label: what the score is.
     """
@@ -133,14 +132,13 @@ class Curve:
         self,
         points: Sequence[tuple[float, float]],
         *,
-        start_s: float,
-        end_s: float,
+        range_s: tuple[float, float],
         marks: Sequence[Mark] = (),
         spans: Sequence[tuple[float, float]] = (),
         label: str,
     ) -> None:
         self._points, self._marks, self._spans, self._label = points, marks, spans, label
-        self._start, self._end = start_s, max(end_s, start_s + 1e-3)
+        self._start, self._end = range_s[0], max(range_s[1], range_s[0] + 1e-3)
         values = [score for _, score in points]
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         room = (high - low) * 0.12 or max(abs(high), 1.0) * 0.5

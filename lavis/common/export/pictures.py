@@ -56,7 +56,7 @@ def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequ
     parts.append(
         Curve(
             _points(keyframes.all_times_s, keyframes.all_scores),
-            **_time_range(keyframes.all_times_s, video),
+            range_s=_time_range(keyframes.all_times_s, video),
             marks=[Mark(number, time_s) for number, time_s in enumerate(times, start=1)],
             label=label,
         )
@@ -81,7 +81,7 @@ def moments_picture(
     parts.append(
         Curve(
             _points(moments.times_s, moments.scores),
-            **_time_range(moments.times_s, video),
+            range_s=_time_range(moments.times_s, video),
             marks=[Mark(number, time_s) for number, time_s in enumerate(times, start=1)],
             spans=[(found.start_s, found.end_s) for found in moments.moments],
             label="how well each frame matches" if moments.moments else "how well each frame matches: no moment found",
@@ -121,9 +121,9 @@ def _points(times_s: Floats, scores: Floats) -> list[tuple[float, float]]:
     return [(float(time_s), float(score)) for time_s, score in pairs if math.isfinite(score)]
 
 
-def _time_range(times_s: Floats, video: VideoInfo) -> dict[str, float]:
+def _time_range(times_s: Floats, video: VideoInfo) -> tuple[float, float]:
     edges = frame_edges(times_s, duration_s=max(video.duration_s, float(times_s[-1])))
-    return {"start_s": float(edges[0]), "end_s": float(edges[-1])}
+    return float(edges[0]), float(edges[-1])
 
 
 def _thumbnails(frames: Sequence[npt.NDArray[np.uint8]], captions: Sequence[str]) -> Thumbnails:
