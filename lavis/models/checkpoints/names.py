@@ -1,19 +1,22 @@
-"""The names of weights in published checkpoints, and in our modules: one table, read both ways.
+"""The names of weights in published files, and in our modules: tables, read both ways.
 
-Published names are those of SeViLA's and LAVIS' files. Two things are not a plain rename: the
-vision tower stores `q_bias` and `v_bias` where our attention has one `qkv.bias` (the key bias is
-zero), and buffers and aliases in published files carry nothing and are checked, then dropped.
+Two things are not a plain rename. Published vision towers store `q_bias` and `v_bias` where our
+attention has one `qkv.bias` (the key bias is zero). Buffers and aliases in published files carry
+nothing of their own; they are checked, then dropped.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from lavis.common.errors import CheckpointError
 
-# `#` stands for a block number and `*` for the rest of the name.
-_ROLE_TABLE = (
+EMBEDDING = "language.model.shared.weight"
+VISION_BLOCK = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\..+")
+
+_ROLE_ROWS = (
     ("query_tokens{role}", "{part}.queries"),
     ("ln_vision{role}.*", "{part}.norm.*"),
     ("t5_proj{role}.*", "{part}.proj.*"),
@@ -31,49 +34,58 @@ _ROLE_TABLE = (
     ("Qformer{role}.bert.encoder.layer.#.intermediate_query.*", "{part}.qformer.encoder.layer.#.intermediate_query.*"),
     ("Qformer{role}.bert.encoder.layer.#.output_query.*", "{part}.qformer.encoder.layer.#.output_query.*"),
 )
-_SHARED_TABLE = (
-    ("visual_encoder.cls_token", "vision.model.embeddings.class_embedding"),
-    ("visual_encoder.pos_embed", "vision.model.embeddings.position_embedding"),
-    ("visual_encoder.patch_embed.proj.*", "vision.model.embeddings.patch_embedding.*"),
-    ("visual_encoder.blocks.#.norm1.*", "vision.model.encoder.layers.#.layer_norm1.*"),
-    ("visual_encoder.blocks.#.norm2.*", "vision.model.encoder.layers.#.layer_norm2.*"),
-    ("visual_encoder.blocks.#.attn.qkv.weight", "vision.model.encoder.layers.#.self_attn.qkv.weight"),
-    ("visual_encoder.blocks.#.attn.proj.*", "vision.model.encoder.layers.#.self_attn.projection.*"),
-    ("visual_encoder.blocks.#.mlp.*", "vision.model.encoder.layers.#.mlp.*"),
-    ("t5_model.*", "language.model.*"),
+_EVA_ROWS = (
+    ("cls_token", "vision.model.embeddings.class_embedding"),
+    ("pos_embed", "vision.model.embeddings.position_embedding"),
+    ("patch_embed.proj.*", "vision.model.embeddings.patch_embedding.*"),
+    ("blocks.#.norm1.*", "vision.model.encoder.layers.#.layer_norm1.*"),
+    ("blocks.#.norm2.*", "vision.model.encoder.layers.#.layer_norm2.*"),
+    ("blocks.#.attn.qkv.weight", "vision.model.encoder.layers.#.self_attn.qkv.weight"),
+    ("blocks.#.attn.proj.*", "vision.model.encoder.layers.#.self_attn.projection.*"),
+    ("blocks.#.mlp.*", "vision.model.encoder.layers.#.mlp.*"),
 )
-_TABLE = (
-    tuple(
-        (published.format(role=role), ours.format(part=part))
-        for role, part in (("_loc", "localizer"), ("", "answerer"))
-        for published, ours in _ROLE_TABLE
-    )
-    + _SHARED_TABLE
+_HUB_BLIP2_ROWS = (
+    ("query_tokens", "answerer.queries"),
+    # transformers counts BLIP-2's `ln_vision` to the vision tower.
+    ("vision_model.post_layernorm.*", "answerer.norm.*"),
+    ("vision_model.*", "vision.model.*"),
+    ("qformer.*", "answerer.qformer.*"),
+    ("language_projection.*", "answerer.proj.*"),
+    ("language_model.*", "language.model.*"),
 )
+_OUR_ROWS = tuple((f"{part}.*", f"{part}.*") for part in ("vision", "localizer", "answerer", "language"))
 
-_EMBEDDING = "t5_model.shared.weight"
-_EMBEDDING_ALIASES = ("t5_model.encoder.embed_tokens.weight", "t5_model.decoder.embed_tokens.weight")
-_POSITION_IDS = re.compile(r"Qformer(_loc)?\.bert\.embeddings\.position_ids")
-_SPLIT_BIAS = re.compile(r"(visual_encoder\.blocks\.\d+\.attn)\.([qv])_bias")
+_ALIAS = re.compile(r"language\.model\.(encoder|decoder)\.embed_tokens\.weight")
+_POSITION_IDS = re.compile(r"(Qformer(_loc)?\.bert|qformer)\.embeddings\.position_ids")
+_SPLIT_BIAS = re.compile(r"(.*blocks\.\d+\.attn)\.([qv])_bias")
 _FUSED_BIAS = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\.self_attn\.qkv\.bias")
+_BERT_POSITIONS = 512
 
 
-def _compile(table: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    def pattern(template: str) -> re.Pattern[str]:
-        return re.compile(re.escape(template).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)"))
+@dataclass(frozen=True)
+class Translated:
+    """A file's weights under our names.
 
-    def replacement(template: str) -> str:
-        numbers = iter(range(1, 9))
-        return "".join(f"\\{next(numbers)}" if char in "#*" else char for char in template)
+    Attributes:
+        aliases: the language model's embedding a second time, under the file's own names.
+        left_out: names that are known to be of no use, and were not taken.
+    """
 
-    return tuple((pattern(source), replacement(target)) for source, target in table)
+    weights: dict[str, torch.Tensor]
+    aliases: dict[str, torch.Tensor] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
-_TO_OURS = _compile(_TABLE)
-_TO_PUBLISHED = _compile(tuple((ours, published) for published, ours in _TABLE))
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.escape(template).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)"))
 
 
-def _rename(name: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str | None:
+def _replacement(template: str) -> str:
+    numbers = iter(range(1, 9))
+    return "".join(f"\\{next(numbers)}" if char in "#*" else char for char in template)
+
+
+def _rename(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str | None:
     for pattern, replacement in rules:
         match = pattern.fullmatch(name)
         if match:
@@ -81,50 +93,99 @@ def _rename(name: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str | 
     return None
 
 
-def our_name(published: str) -> str | None:
-    """Return our name of a published parameter, or None for buffers, aliases and unknown names.
+class NameTable:
+    """Renames weights between one published scheme and ours.
 
-    `q_bias` and `v_bias` both map to the fused `qkv.bias`.
+    Args:
+        rows: (theirs, ours); `#` stands for a block number, `*` for the rest of the name. The first
+            row that fits counts.
     """
-    split = _SPLIT_BIAS.fullmatch(published)
-    if split:
-        return _rename(f"{split[1]}.qkv.weight", _TO_OURS)[: -len("weight")] + "bias"  # type: ignore[index]
-    if published in _EMBEDDING_ALIASES:
-        return None
-    return _rename(published, _TO_OURS)
+
+    def __init__(self, rows: Sequence[tuple[str, str]]) -> None:
+        self._to_ours = [(_pattern(theirs), _replacement(ours)) for theirs, ours in rows]
+        self._to_theirs = [(_pattern(ours), _replacement(theirs)) for theirs, ours in rows]
+
+    def ours(self, theirs: str) -> str | None:
+        """Return our name of a weight, or None for unknown names; `q_bias` and `v_bias` both map to `qkv.bias`."""
+        split = _SPLIT_BIAS.fullmatch(theirs)
+        if split:
+            weight = _rename(f"{split[1]}.qkv.weight", self._to_ours)
+            return weight and weight.removesuffix("weight") + "bias"
+        return _rename(theirs, self._to_ours)
+
+    def theirs(self, ours: str) -> str | None:
+        """Return their name of one of our weights; None for the fused `qkv.bias` and unknown names."""
+        return _rename(ours, self._to_theirs)
+
+
+PUBLISHED = NameTable(
+    [
+        (theirs.format(role=role), ours.format(part=part))
+        for role, part in (("_loc", "localizer"), ("", "answerer"))
+        for theirs, ours in _ROLE_ROWS
+    ]
+    + [(f"visual_encoder.{theirs}", ours) for theirs, ours in _EVA_ROWS]
+    + [("t5_model.*", "language.model.*")]
+)
+EVA = NameTable(_EVA_ROWS)
+HUB_BLIP2 = NameTable(_HUB_BLIP2_ROWS)
+HUB_T5 = NameTable([("*", "language.model.*")])
+OURS = NameTable(_OUR_ROWS)
+
+
+def our_name(published: str) -> str | None:
+    """Return our name of a published SeViLA parameter, or None for buffers, aliases and unknown names."""
+    ours = PUBLISHED.ours(published)
+    return None if ours is None or _ALIAS.fullmatch(ours) else ours
 
 
 def published_name(ours: str) -> str | None:
     """Return the published name of one of our parameters; None for the fused `qkv.bias` and unknown names."""
-    return None if _FUSED_BIAS.fullmatch(ours) else _rename(ours, _TO_PUBLISHED)
+    return PUBLISHED.theirs(ours)
 
 
-def is_buffer_or_alias(published: str) -> bool:
-    """Tell whether a published entry carries no weight of its own."""
-    return published in _EMBEDDING_ALIASES or _POSITION_IDS.fullmatch(published) is not None
+def translate(
+    theirs: Mapping[str, torch.Tensor], table: NameTable, *, place: str, leftovers: re.Pattern[str] | None = None
+) -> Translated:
+    """Rename the weights of a file, fusing attention biases.
+
+    Args:
+        place: the file, for messages.
+        leftovers: names that are of no use, and are not taken.
+
+    Raises:
+        CheckpointError: names the table does not have, half a bias, or position ids that are not 0, 1, 2, ...
+    """
+    weights, aliases, left_out, unknown = {}, {}, [], []
+    for name, tensor in theirs.items():
+        ours = table.ours(name)
+        if _POSITION_IDS.fullmatch(name):
+            _check_position_ids(name, tensor, place)
+            left_out.append(name)
+        elif leftovers and leftovers.fullmatch(name):
+            left_out.append(name)
+        elif ours is None:
+            unknown.append(name)
+        elif _ALIAS.fullmatch(ours):
+            aliases[name] = tensor
+        elif not _SPLIT_BIAS.fullmatch(name):
+            weights[ours] = tensor
+    if unknown:
+        raise CheckpointError(f"{place} holds {len(unknown)} unexpected weights ({first_few(unknown)})")
+    return Translated({**weights, **_fused_biases(theirs, table, place)}, aliases, tuple(left_out))
 
 
 def to_ours(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename a published state dict, fusing attention biases and checking what is dropped.
+    """Rename a published SeViLA state dict, fusing attention biases and checking what is dropped.
 
     Raises:
         CheckpointError: a name that no published file has, an alias that differs from the matrix it
             stands for, or position ids that are not 0, 1, 2, ...
     """
-    result: dict[str, torch.Tensor] = {}
-    unknown = []
-    for name, tensor in published.items():
-        ours = our_name(name)
-        if is_buffer_or_alias(name):
-            _check_dropped(name, tensor, published)
-        elif ours is None:
-            unknown.append(name)
-        elif not _SPLIT_BIAS.fullmatch(name):
-            result[ours] = tensor
-    if unknown:
-        raise CheckpointError(f"{len(unknown)} unknown weight names, such as {unknown[0]!r}: not a SeViLA checkpoint")
-    result.update(_fused_biases(published))
-    return result
+    translated = translate(published, PUBLISHED, place="the state dict")
+    if EMBEDDING in translated.weights:
+        check_aliases(translated.aliases, translated.weights[EMBEDDING], place="the state dict")
+    return translated.weights
 
 
 def to_published(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -139,7 +200,7 @@ def to_published(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         renamed = published_name(name)
         if fused:
             query, key, value = tensor.chunk(3)
-            if key.any():
+            if not tensor.is_meta and key.any():
                 raise CheckpointError(f"{name} has a key bias; the published format has no place for it")
             prefix = f"visual_encoder.blocks.{fused[1]}.attn"
             result[f"{prefix}.q_bias"], result[f"{prefix}.v_bias"] = query.clone(), value.clone()
@@ -150,24 +211,54 @@ def to_published(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return result
 
 
-def _fused_biases(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    prefixes = {match[1] for match in map(_SPLIT_BIAS.fullmatch, published) if match}
+def buffers_and_aliases(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Make what published code saves beside parameters: position ids, and the embedding's two aliases."""
+    extra: dict[str, torch.Tensor] = {}
+    for prefix in ("Qformer", "Qformer_loc"):
+        if f"{prefix}.bert.embeddings.LayerNorm.weight" in published:
+            extra[f"{prefix}.bert.embeddings.position_ids"] = torch.arange(_BERT_POSITIONS)[None]
+    if "t5_model.shared.weight" in published:
+        for stack in ("encoder", "decoder"):
+            extra[f"t5_model.{stack}.embed_tokens.weight"] = published["t5_model.shared.weight"]
+    return extra
+
+
+def check_aliases(aliases: Mapping[str, torch.Tensor], embedding: torch.Tensor, *, place: str) -> None:
+    """Check that every alias holds the embedding's values, in the alias' precision.
+
+    Raises:
+        CheckpointError: it holds others: the file belongs to another language model, or is damaged.
+    """
+    for name, alias in aliases.items():
+        if alias.is_meta or embedding.is_meta:
+            continue
+        if alias.shape != embedding.shape or not torch.equal(alias, embedding.to(alias.dtype)):
+            raise CheckpointError(
+                f"{place}: {name} differs from the language model's embedding it stands for; "
+                "the file is damaged or belongs to another language model"
+            )
+
+
+def first_few(items: Sequence[str]) -> str:
+    """Name the first few of a list, for messages."""
+    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
+
+
+def _fused_biases(theirs: Mapping[str, torch.Tensor], table: NameTable, place: str) -> dict[str, torch.Tensor]:
     fused = {}
-    for prefix in prefixes:
+    for prefix in dict.fromkeys(match[1] for match in map(_SPLIT_BIAS.fullmatch, theirs) if match):
         try:
-            query, value = published[f"{prefix}.q_bias"], published[f"{prefix}.v_bias"]
+            query, value = theirs[f"{prefix}.q_bias"], theirs[f"{prefix}.v_bias"]
         except KeyError as error:
-            raise CheckpointError(f"{error.args[0]} is missing: q_bias and v_bias only come together") from error
-        name = our_name(f"{prefix}.q_bias")
+            raise CheckpointError(
+                f"{place}: {error.args[0]} is missing: q_bias and v_bias only come together"
+            ) from error
+        name = table.ours(f"{prefix}.q_bias")
         assert name is not None
         fused[name] = torch.cat([query, torch.zeros_like(query), value])
     return fused
 
 
-def _check_dropped(name: str, tensor: torch.Tensor, published: Mapping[str, torch.Tensor]) -> None:
-    if name in _EMBEDDING_ALIASES:
-        same = _EMBEDDING not in published or torch.equal(tensor, published[_EMBEDDING])
-    else:
-        same = torch.equal(tensor.flatten().cpu(), torch.arange(tensor.numel()))
-    if not same and not tensor.is_meta:
-        raise CheckpointError(f"{name} differs from what it stands for; the file is damaged or not a SeViLA checkpoint")
+def _check_position_ids(name: str, tensor: torch.Tensor, place: str) -> None:
+    if not tensor.is_meta and not torch.equal(tensor.flatten().cpu(), torch.arange(tensor.numel())):
+        raise CheckpointError(f"{place}: {name} is not 0, 1, 2, ...; the file is damaged or not a SeViLA checkpoint")

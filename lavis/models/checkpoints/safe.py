@@ -1,28 +1,61 @@
 """Reading and writing weight files without running anything they carry.
 
-`.pth` files are unpickled with `weights_only`, which refuses code; safetensors cannot carry any.
+PyTorch files are unpickled with `weights_only`, which refuses code; safetensors cannot carry any.
+Both are mapped into memory: a tensor takes up room when it is used, and only as long.
 """
 
+import hashlib
+import json
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from lavis.common.errors import CheckpointError
 from lavis.common.files import written_whole
 
 StateDict = dict[str, torch.Tensor]
 
+_HEADER_LENGTH = struct.Struct("<Q")
+_DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+# What the unpickler raises for damaged content, beside its own UnpicklingError.
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def read_weights(path: str | Path, *, device: str = "cpu") -> StateDict:
-    """Read a `.safetensors` or `.pth` file to a flat state dict.
+    """Read a safetensors or PyTorch file, told apart by content, to a flat state dict.
 
-    Published `.pth` files wrap their state dict as `{"model": ...}` beside optimizer and epoch; only
+    Published PyTorch files wrap their state dict as `{"model": ...}` beside optimizer and epoch; only
     the weights are returned.
 
     Raises:
@@ -31,29 +64,105 @@ def read_weights(path: str | Path, *, device: str = "cpu") -> StateDict:
     file = Path(path)
     if not file.is_file():
         raise CheckpointError(f"no weights at {file}")
-    if file.suffix == ".safetensors":
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(9)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
+    if zipfile.is_zipfile(file):
+        _check_sums(file)
+        return _state_dict(_load_pickled(file, device=device, mmap=True), file)
+    if start[8:9] == b"{":
         try:
             return load_file(file, device=device)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file} is damaged: {error}") from error
+            raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
+    if start[:1] == b"\x80":
+        return _state_dict(_load_pickled(file, device=device, mmap=False), file)
+    cut = start[:4] == b"PK\x03\x04"
+    reason = "is damaged: its end is missing" if cut else "is neither a safetensors nor a PyTorch file, or is damaged"
+    raise CheckpointError(f"{file} {reason}")
+
+
+def write_weights(
+    path: str | Path,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    metadata: Mapping[str, str],
+    dtypes: Mapping[str, torch.dtype] | None = None,
+) -> str:
+    """Write a safetensors file whole, one tensor after the other, and return its sha256.
+
+    Args:
+        dtypes: names of weights to store in another precision; each is converted when its turn comes,
+            so no second copy of the model is held.
+    """
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        return stream_weights(file, weights, metadata=metadata, dtypes=dtypes)
+
+
+def stream_weights(
+    file: BinaryIO,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    metadata: Mapping[str, str],
+    dtypes: Mapping[str, torch.dtype] | None = None,
+) -> str:
+    """Write the safetensors format to an open file; see `write_weights`."""
+    stored = {name: (dtypes or {}).get(name, tensor.dtype) for name, tensor in weights.items()}
+    # Wide types first keeps every tensor aligned.
+    order = sorted(weights, key=lambda name: (-stored[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in order:
+        begin, end = end, end + weights[name].numel() * stored[name].itemsize
+        shape = list(weights[name].shape)
+        header[name] = {"dtype": _DTYPE_NAMES[stored[name]], "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    for block in (_HEADER_LENGTH.pack(len(text)), text):
+        file.write(block)
+        digest.update(block)
+    for name in order:
+        data = weights[name].detach().to(dtype=stored[name]).cpu().contiguous().flatten()
+        raw = data.view(torch.uint8).numpy().data
+        file.write(raw)
+        digest.update(raw)
+    file.flush()
+    return digest.hexdigest()
+
+
+def _load_pickled(file: Path, *, device: str, mmap: bool) -> Any:
     try:
-        content = torch.load(file, map_location=device, weights_only=True)
+        return torch.load(file, map_location=device, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{file} is refused: it holds more than weights, or is damaged") from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged: {str(error).splitlines()[0][:200]}") from error
-    return _state_dict(content, file)
+    except _DAMAGE as error:
+        raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
 
 
-def write_weights(path: str | Path, weights: Mapping[str, torch.Tensor], *, metadata: dict[str, str]) -> None:
-    """Write a safetensors file whole; views are copied, so nothing is shared between entries."""
-    with written_whole(path) as temporary:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        save_file(contiguous, temporary, metadata=metadata)
+def _check_sums(file: Path) -> None:
+    """Compare every record of a PyTorch file with its checksum; torch itself does not look at them."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
+    if broken is not None:
+        raise CheckpointError(f"{file} is damaged: {broken} fails its checksum")
 
 
 def _state_dict(content: Any, file: Path) -> StateDict:
     inner = content.get("model", content) if isinstance(content, dict) else content
-    if not isinstance(inner, dict) or not inner or not all(isinstance(value, torch.Tensor) for value in inner.values()):
+    if (
+        not isinstance(inner, dict)
+        or not inner
+        or not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in inner.items())
+    ):
         raise CheckpointError(f"{file} holds no state dict: a mapping of names to tensors is needed")
     return inner
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

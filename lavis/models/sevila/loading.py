@@ -1,6 +1,7 @@
 """Saving SeViLA models to folders and loading them, strictly.
 
-A saved model is a folder with `config.json`, `model.safetensors` (our names) and `tokenizer/`.
+A saved model is a folder with `config.json`, `model.safetensors` (our names), `tokenizer/` and
+`manifest.json`. Loading does not hash; `sevila checkpoint verify` does.
 """
 
 import dataclasses
@@ -9,19 +10,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from transformers import T5ForConditionalGeneration
 
 from lavis.common.errors import CheckpointError, ConfigError
-from lavis.common.files import write_text
 from lavis.common.naming import did_you_mean
 from lavis.common.paths import checkpoints_dir
-from lavis.models.checkpoints.safe import read_weights, write_weights
+from lavis.models.checkpoints.folder import TOKENIZER_FOLDER, tokenizer_files, write_folder
+from lavis.models.checkpoints.safe import read_weights
+from lavis.models.checkpoints.schemes import GROUPS, group_of, short_groups
+from lavis.models.checkpoints.sizes import misfits, shapes_of, size_hint, state_of
+from lavis.models.checkpoints.sources import WEIGHTS_FILE, check_source, open_source
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.build import build_sevila, build_untrained
 from lavis.models.sevila.config import SeViLAConfig, read_saved, read_size, size_names
 from lavis.models.sevila.model import SeViLA
 
-WEIGHTS_FILE = "model.safetensors"
 PRECISIONS = ("fp32", "bf16", "fp16")
+_T5_FIELDS = (
+    "vocab_size",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_decoder_layers",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "dropout_rate",
+    "feed_forward_proj",
+    "dense_act_fn",
+    "layer_norm_epsilon",
+)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -62,45 +81,61 @@ def save_sevila(model: SeViLA, folder: str | Path, *, parts: Sequence[str] | Non
 
     Raises:
         ConfigError: there is no such part.
+        CheckpointError: the folder holds other parts than these, which would be lost.
+        UserError: the folder cannot be written to.
     """
     known = [name for name, _ in model.named_children()]
     for part in parts or ():
         if part not in known:
             raise ConfigError(f"no part {part!r} to save; {did_you_mean(part, known)}")
     wanted = tuple(f"{part}." for part in (parts or known))
-    weights = {name: value for name, value in model.named_parameters() if name.startswith(wanted)}
-    target = Path(folder)
-    write_weights(target / WEIGHTS_FILE, weights, metadata={"format": "pt", "model": model.config.name})
-    model.language.tokenizer.save_pretrained(target / "tokenizer")
-    # Last, so that a folder with a config.json is a complete one.
-    write_text(target / "config.json", model.config.as_json())
+    write_folder(
+        Path(folder),
+        {name: value for name, value in state_of(model).items() if name.startswith(wanted)},
+        config=_self_contained(model),
+        tokenizer=tokenizer_files(model.language.tokenizer),
+    )
 
 
 def load_weights(model: SeViLA, weights: Mapping[str, torch.Tensor], *, place: str) -> None:
     """Put weights (our names) into a model, in place of its own tensors.
 
     Raises:
-        CheckpointError: parameters are missing, unknown or of another shape; all are counted and the
+        CheckpointError: weights are missing, unknown or of another shape; all are counted and the
             first of each kind is named.
     """
-    parameters = dict(model.named_parameters())
-    missing = [name for name in parameters if name not in weights]
-    unexpected = [name for name in weights if name not in parameters]
-    reshaped = [
-        f"{name} {list(weights[name].shape)} instead of {list(parameters[name].shape)}"
-        for name in parameters
-        if name in weights and weights[name].shape != parameters[name].shape
-    ]
-    problems = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
+    shapes = shapes_of(weights)
+    problems = misfits(shapes, shapes_of(state_of(model)))
     if problems:
-        raise CheckpointError(f"{place} does not fit the model {model.config.name}: {'; '.join(problems)}")
-    # Assigning instead of copying lets a model that was built on the meta device take its weights.
-    model.load_state_dict(weights, strict=False, assign=True)
+        groups = frozenset(map(group_of, shapes))
+        partial = groups < frozenset(GROUPS)
+        hint = (
+            f"; it holds only {', '.join(short_groups(groups))}: lay it over a model with sevila checkpoint merge"
+            if partial
+            else size_hint(shapes, name=model.config.name)
+        )
+        raise CheckpointError(f"{place} does not fit the model {model.config.name}: {'; '.join(problems)}{hint}")
+    _put(model, weights)
     model.set_trainable(())
+
+
+def load_parts(model: SeViLA, source: str | Path) -> list[str]:
+    """Put some parts over those of a model in memory, from a folder saved with `parts` or a file of any known kind.
+
+    Precision and device of the model stay as they are.
+
+    Returns:
+        The parts that were replaced, such as ["localizer"].
+
+    Raises:
+        CheckpointError: nothing there, damaged, or weights that do not fit the model.
+    """
+    own = state_of(model)
+    found = check_source(open_source(source), shapes_of(own), name=model.config.name)
+    with torch.no_grad():
+        for name, value in found.weights.items():
+            own[name].copy_(value)
+    return short_groups(found.groups)
 
 
 def set_precision(model: SeViLA, dtype: str) -> None:
@@ -135,6 +170,8 @@ def find_model(source: str | Path) -> Path | None:
     if Path(source).is_dir():
         return Path(source)
     name = str(source)
+    if Path(source).is_file():
+        raise CheckpointError(f"{name} is a file, not a model folder; make one with: sevila checkpoint convert {name}")
     if name not in size_names():
         raise CheckpointError(f"no model folder or size {name!r}; {did_you_mean(name, size_names())}")
     for parent in (checkpoints_dir(), checkpoint_store()):
@@ -146,11 +183,43 @@ def find_model(source: str | Path) -> Path | None:
 
 def _load_folder(folder: Path) -> SeViLA:
     config = read_saved(folder)
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    with torch.device("meta"):
-        model = build_sevila(config, tokenizer=tokenizer)
-    load_weights(model, read_weights(folder / WEIGHTS_FILE), place=str(folder / WEIGHTS_FILE))
+    tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+    weights = read_weights(folder / WEIGHTS_FILE)
+    if config.language.pretrained is None:
+        with torch.device("meta"):
+            model = build_sevila(config, tokenizer=tokenizer)
+        load_weights(model, weights, place=str(folder / WEIGHTS_FILE))
+        if not any(buffer.is_meta for buffer in model.buffers()):
+            return model.eval()
+    # Computed buffers are not saved, and transformers brings hub models only to a real device.
+    model = build_sevila(config, tokenizer=tokenizer)
+    load_weights(model, weights, place=str(folder / WEIGHTS_FILE))
     return model.eval()
+
+
+def _put(model: SeViLA, weights: Mapping[str, torch.Tensor]) -> None:
+    # A model that was built on the meta device takes the tensors themselves, without a second copy; one that
+    # lives on a device keeps it, its precision, and what refers to its parameters.
+    on_meta = any(parameter.is_meta for parameter in model.parameters())
+    model.load_state_dict(weights, strict=False, assign=on_meta)
+
+
+def _self_contained(model: SeViLA) -> SeViLAConfig:
+    """Return a configuration that rebuilds the model without downloading what its own weights replace."""
+    config = model.config
+    if config.vision.args.get("pretrained"):
+        vision = dataclasses.replace(config.vision, args={**config.vision.args, "pretrained": False})
+        config = dataclasses.replace(config, vision=vision)
+    language = model.language.model
+    # Others than T5 with an output matrix of its own can only be built from the hub again.
+    if (
+        config.language.pretrained is None
+        or type(language) is not T5ForConditionalGeneration
+        or language.lm_head.weight is language.shared.weight
+    ):
+        return config
+    sizes = {name: getattr(language.config, name) for name in _T5_FIELDS}
+    return dataclasses.replace(config, language=dataclasses.replace(config.language, pretrained=None, sizes=sizes))
 
 
 def with_weights_note(config: SeViLAConfig, *, status: str, note: str) -> SeViLAConfig:
