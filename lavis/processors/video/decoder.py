@@ -6,7 +6,6 @@ from itertools import chain, dropwhile, islice
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -15,6 +14,7 @@ from lavis.processors.video.index import FrameIndex
 
 # A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
 _SEEK_COST_FRAMES = 8
+_MAX_FAILURES = 500  # packets in a row that do not decode: what follows is no video
 
 
 class FrameDecoder:
@@ -30,6 +30,7 @@ class FrameDecoder:
         self._index = index
         self._container, self._stream = open_container()
         self._in_use_by: object = None
+        self._seekable = not index.counted
 
     def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
         """Yield frames and their indices; for one that cannot be decoded, the nearest that can, if possible before it.
@@ -60,30 +61,37 @@ class FrameDecoder:
     def _seek_pays(self, run: "_Run", target: int) -> bool:
         key_pts = int(self._index.key_pts[self._index.keyframe_before(target)])
         reached = run.reached
-        if reached is None or key_pts <= reached:
+        if reached is None or key_pts <= reached or not self._seekable:
             return False
         skipped = self._index.pts.searchsorted(key_pts) - self._index.pts.searchsorted(reached)
         return int(skipped) > _SEEK_COST_FRAMES
 
     def _start(self, target: int, wanted: frozenset[int]) -> "tuple[_Run, VideoFrame | None]":
-        """Decode from the keyframe before; where that gives nothing, from earlier ones."""
-        key = self._index.keyframe_before(target)
-        for start in dict.fromkeys((key, max(0, key - 1), 0)):
-            run = _Run(self._decode_from(start, wanted), self._index)
+        """Decode from the keyframe before; where that gives nothing, from ever earlier ones."""
+        key, step = self._index.keyframe_before(target), 1
+        while True:
+            run = _Run(self._decode_from(key, wanted), self._index)
             self._in_use_by = run
             found = run.advance(target)
-            if found is not None:
-                break
-        return run, found or run.following
+            if found is not None or key == 0:
+                return run, found or run.following
+            key, step = max(0, key - step), 2 * step
 
     def _decode_from(self, key: int, wanted: frozenset[int]) -> Iterator[VideoFrame]:
-        ordinal = int(self._index.key_pts[key])
+        ordinal, failures = int(self._index.key_pts[key]), 0
         for packet in chain(self._packets_from(key), [None]):  # None: the decoder gives what it still holds
             codec = self._stream.codec_context
             if packet is not None and not self._index.counted:
                 # Frames that no other frame refers to are not decoded unless they are wanted.
                 codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-            for frame in _decoded(codec, packet):
+            try:
+                decoded = codec.decode(packet)
+            except av.FFmpegError:  # a damaged packet: the frames around it may still be good
+                decoded, failures = [], failures + 1
+                if failures > _MAX_FAILURES:
+                    return
+            for frame in decoded:
+                failures = 0
                 if self._index.counted:
                     frame.pts, ordinal = ordinal, ordinal + 1
                 yield frame
@@ -91,8 +99,9 @@ class FrameDecoder:
     def _packets_from(self, key: int) -> Iterator[Packet]:
         """Yield the packets from a keyframe on."""
         key_pts, key_dts = int(self._index.key_pts[key]), int(self._index.key_dts[key])
-        packets = None if self._index.counted else self._seek(key_pts, key_dts)
+        packets = self._seek(key_pts, key_dts) if self._seekable else None
         if packets is None:
+            self._seekable = False
             self._container.close()
             self._container, self._stream = self._open_container()
             packets = _packets(self._container, self._stream)
@@ -104,14 +113,18 @@ class FrameDecoder:
 
     def _seek(self, key_pts: int, key_dts: int) -> Iterator[Packet] | None:
         """Return the packets from a keyframe on, or None where seeking goes past it."""
-        try:
-            self._container.seek(key_dts, stream=self._stream)
-        except av.FFmpegError:
-            return None
-        packets = _packets(self._container, self._stream)
-        for packet in packets:
-            if packet.is_keyframe and packet.pts is not None and packet.pts >= key_pts:
-                return chain([packet], packets) if packet.pts == key_pts else None
+        # MPEG streams seek by decoding time; MP4 and Matroska by presentation time, else they stop a group too early.
+        for time in (key_pts, key_dts):
+            try:
+                self._container.seek(time, stream=self._stream)
+            except av.FFmpegError:
+                continue
+            packets = _packets(self._container, self._stream)
+            for packet in packets:
+                if packet.is_keyframe and packet.pts is not None and packet.pts >= key_pts:
+                    if packet.pts == key_pts:
+                        return chain([packet], packets)
+                    break
         return None
 
 
@@ -153,10 +166,3 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]
                 yield packet
     except av.FFmpegError:  # a damaged end, of which the index says so
         return
-
-
-def _decoded(codec: VideoCodecContext, packet: Packet | None) -> list[VideoFrame]:
-    try:
-        return codec.decode(packet)
-    except av.FFmpegError:  # a damaged packet: the frames around it may still be good
-        return []

@@ -14,6 +14,7 @@ _PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that
 _UNKNOWN_RATE = 25.0
 _UNTIMED_FORMATS = ("avi",)  # holds decoding times only, which FFmpeg passes off as presentation times
 _TOLERATED_CUT_S = 0.5
+_MAX_PACKETS = 600_000  # over 5 hours; a crafted file can hold one in every byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class _Packets:
     open_groups: bool = False
     last_duration: int = 0
     untimed: bool = False
+    too_many: bool = False
     damaged: bool = False
 
 
@@ -112,6 +114,9 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
             if packet.is_corrupt:
                 packets.damaged = True
                 continue
+            if packets.total == _MAX_PACKETS:
+                packets.too_many = True
+                break
             packets.total += 1
             pts = packet.pts
             if packet.is_keyframe:
@@ -163,6 +168,8 @@ def _missing_end(
     packets: _Packets, container: InputContainer, stream: VideoStream, *, readable: int, end_s: float
 ) -> list[str]:
     """Compare what was read with what the file's header promised."""
+    if packets.too_many:
+        return [f"the video is too long: only its first {readable} frames are read"]
     # MP4's index counts edits in; the other formats that know their number of frames know no edits.
     promised = len(stream.index_entries) if "mp4" in container.format.name else stream.frames
     missing = promised - packets.total

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from lavis.common.errors import VideoError
+from lavis.processors.video import decoder as decoder_module
+from lavis.processors.video import index as index_module
 from lavis.processors.video import open_video
 from lavis.processors.video import pyav as pyav_module
 from tests.integration.video.readers import FILE_READERS, needs_decord, needs_torchcodec
@@ -149,6 +151,31 @@ def test_a_damaged_frame_is_replaced_by_the_one_before_under_its_own_index(tmp_p
         assert batch.times_s == pytest.approx(np.array(given) / 25)
         warning = f"frames that cannot be decoded, so that those nearest to them are used: {len(spoiled)}"
         assert video.warnings == (warning,)
+
+
+def test_frames_after_a_destroyed_group_are_those_before_it(tmp_path):
+    path = write_video(tmp_path / "damaged.mp4", num_frames=40, keyframe_every=5, b_frames=0)
+    spoil(path, range(15, 40))
+    with open_video(path) as video:
+        assert shown_numbers(video.read([14, 30, 39], size=64).frames) == [14, 14, 14]
+        assert shown_numbers(video.read([39], size=64).frames) == [14]
+
+
+def test_a_video_of_too_many_frames_is_read_up_to_the_limit(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "long.mp4", num_frames=40)
+    monkeypatch.setattr(index_module, "_MAX_PACKETS", 24)
+    with open_video(path) as video:
+        assert video.info.num_frames == 24
+        assert video.warnings == ("the video is too long: only its first 24 frames are read",)
+        assert shown_numbers(video.read([0, 20], size=64).frames) == [0, 20]
+
+
+def test_decoding_gives_up_after_many_packets_without_a_frame(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "noise.mp4", num_frames=60, keyframe_every=1, b_frames=0)
+    spoil(path, range(5, 55))
+    monkeypatch.setattr(decoder_module, "_MAX_FAILURES", 10)
+    with open_video(path) as video:
+        assert shown_numbers(video.read([3, 30, 58], size=64).frames) == [3, 4, 58]
 
 
 def test_a_video_starts_at_its_first_good_keyframe(tmp_path):
