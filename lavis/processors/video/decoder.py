@@ -21,15 +21,26 @@ class FrameDecoder:
     """Decodes frames by index.
 
     Args:
-        open_container: opens the file and returns it with its video stream.
+        container: the open file, taken over.
+        stream: its video.
         index: where its frames are.
+        reopen: opens the file again, for files that cannot be sought in.
     """
 
-    def __init__(self, open_container: Callable[[], tuple[InputContainer, VideoStream]], index: FrameIndex) -> None:
-        self._open_container = open_container
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        index: FrameIndex,
+        *,
+        reopen: Callable[[], tuple[InputContainer, VideoStream]],
+    ) -> None:
+        self._container, self._stream = container, stream
         self._index = index
-        self._container, self._stream = open_container()
-        self._in_use_by: object = None
+        self._reopen = reopen
+        # Which iteration moved the decoder last. A token, since holding the run would tie a knot that keeps
+        # the file's buffers and threads alive until the garbage collector comes by.
+        self._moved_by: object = None
         self._seekable = not index.counted
 
     def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
@@ -42,9 +53,11 @@ class FrameDecoder:
         """
         wanted = frozenset(self._index.pts[frame_idx].tolist())
         run: _Run | None = None
+        token = object()
         found: VideoFrame | None
         for target in self._index.pts[frame_idx].tolist():
-            if run is None or self._in_use_by is not run or self._seek_pays(run, target):
+            if run is None or self._moved_by is not token or self._seek_pays(run, target):
+                self._moved_by = token
                 run, found = self._start(target, wanted)
             else:
                 found = run.advance(target) or run.following
@@ -71,7 +84,6 @@ class FrameDecoder:
         key, step = self._index.keyframe_before(target), 1
         while True:
             run = _Run(self._decode_from(key, wanted), self._index)
-            self._in_use_by = run
             found = run.advance(target)
             if found is not None or key == 0:
                 return run, found or run.following
@@ -103,7 +115,7 @@ class FrameDecoder:
         if packets is None:
             self._seekable = False
             self._container.close()
-            self._container, self._stream = self._open_container()
+            self._container, self._stream = self._reopen()
             packets = _packets(self._container, self._stream)
             if self._index.counted:
                 packets = islice(packets, key_pts, None)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import av
@@ -34,13 +35,13 @@ class PyAVSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        container, stream = self._open()
-        with container:
-            self.format_name = container.format.name
-            index = build_index(container, stream)
+        container, stream = _open(path)
+        self.format_name = container.format.name
+        index = build_index(container, stream)
         if index is None:
+            container.close()
             raise unreadable(path, "holds no video frames")
-        self._decoder = FrameDecoder(self._open, index)
+        self._decoder = FrameDecoder(container, stream, index, reopen=partial(_open, path))
         self._undecodable: set[int] = set()
         self.index = index
         self.frame_times_s = index.times_s
@@ -92,19 +93,20 @@ class PyAVSource:
         self.close()
         raise unreadable(self._path, "none of its frames can be decoded")
 
-    def _open(self) -> tuple[InputContainer, VideoStream]:
-        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-        try:
-            container = av.open(f"file:{self._path}", options=options, metadata_errors="replace")
-        except (av.FFmpegError, UnicodeError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise unreadable(self._path, f"not a video file, or damaged beyond reading ({reason})") from error
-        try:
-            stream = _video_stream(container)
-        except ValueError as error:
-            container.close()
-            raise unreadable(self._path, str(error)) from error
-        return container, stream
+
+def _open(path: Path) -> tuple[InputContainer, VideoStream]:
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    try:
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+    except (av.FFmpegError, UnicodeError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise unreadable(path, f"not a video file, or damaged beyond reading ({reason})") from error
+    try:
+        stream = _video_stream(container)
+    except ValueError as error:
+        container.close()
+        raise unreadable(path, str(error)) from error
+    return container, stream
 
 
 def _video_stream(container: InputContainer) -> VideoStream:

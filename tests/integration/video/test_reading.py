@@ -1,5 +1,6 @@
 """Batches, memory, real clips, the published geometry, folders of frames, optional packages."""
 
+import gc
 import importlib
 import subprocess
 import sys
@@ -78,6 +79,24 @@ def test_closing_releases_the_file(clip, reader):
         assert handles() == []
     del video
     assert handles() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list threads")
+def test_the_decoder_and_its_threads_go_without_waiting_for_the_garbage_collector(clip):
+    def threads():
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    gc.collect()
+    before = threads()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with open_video(clip) as video:
+                video.read([0, 100, 150], size=32)
+            del video
+        assert threads() == before
+    finally:
+        gc.enable()
 
 
 def test_an_unknown_reader_suggests_the_nearest(clip):
