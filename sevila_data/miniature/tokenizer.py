@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
+from sevila_data.miniature.world import VALUES
+
 SPECIAL = ("<pad>", "</s>", "<unk>")
 
 # The words of the prompts, of the synthetic world and of everyday questions about videos.
@@ -30,7 +32,7 @@ kitchen garden house rises falls bounces spins grows shrinks still down stays sl
 girl child people dog cat bird car boat bike hand table chair cup book phone door bag hat tree water
 background object objects colours shapes move motion together only also same other another big small fast slow
 same different appears disappears sits stands walks runs holds takes puts opens closes eats drinks talks
-smiles plays
+smiles plays thing Something The A What Where Which When Who Why How Is Are way moves stays
 """.split()  # noqa: SIM905  # a list of strings would be unreadable
 
 
@@ -44,6 +46,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     pieces += [(letter, -6.0) for letter in letters]
     # One-letter words must be single tokens: the letters of options are read from one decoder step.
     pieces += [(f"▁{letter}", -5.0) for letter in (*string.ascii_letters, *string.digits)]
+    # The Localizer's prompt writes the first option right behind a bracket, as "(red".
+    pieces += [(value, -3.0) for values in VALUES.values() for value in values]
     known = {piece for piece, _ in pieces}
     pieces += [(f"▁{word}", -3.0) for word in words if f"▁{word}" not in known]
     tokenizer = Tokenizer(Unigram(pieces, unk_id=SPECIAL.index("<unk>"), byte_fallback=True))

@@ -1,0 +1,111 @@
+"""Writing the miniature's data set: videos and annotations in the benchmarks' schema.
+
+`python -m sevila_data.miniature.dataset FOLDER --seed 0` writes
+
+    FOLDER/videos/{split}_{number}.mp4
+    FOLDER/questions/{train,val,test}.json    multiple choice
+    FOLDER/moments/{train,val,test}.json      queries with windows, as QVHighlights
+
+The base split has videos alone: its pictures are what the stand-in for BLIP-2 is made from.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lavis.common.types import Span
+from lavis.datasets.annotations import write_annotations
+from sevila_data.dataset import option_fields
+from sevila_data.miniature.questions import moments_of, questions_about
+from sevila_data.miniature.render import FPS, write_clip
+from sevila_data.miniature.world import WorldVideo, make_video
+
+Row = dict[str, Any]
+
+SPLITS = {"base": 300, "moments_train": 120, "moments_val": 30, "train": 160, "val": 30, "test": 100}
+"""Videos of each split; no video is in two of them. Test videos have both questions and moment queries."""
+
+_QUESTION_FILES = {"train": "train", "val": "val", "test": "test"}
+_MOMENT_FILES = {"moments_train": "train", "moments_val": "val", "test": "test"}
+_VIDEO, _QUESTIONS, _MOMENTS = 0, 1, 2
+
+
+def videos_of(split: str, count: int, *, seed: int) -> Iterator[WorldVideo]:
+    """Draw the first `count` videos of a split; another count gives the same videos, more or fewer of them."""
+    for number in range(count):
+        yield make_video(f"{split}_{number:04d}", seed=_video_seed(split, number, seed, _VIDEO), fps=FPS)
+
+
+def question_rows(split: str, count: int, *, seed: int) -> list[Row]:
+    """Make the multiple-choice rows of a split."""
+    rows = []
+    for number, video in enumerate(videos_of(split, count, seed=seed)):
+        for question in questions_about(video, seed=_video_seed(split, number, seed, _QUESTIONS)):
+            rows.append(
+                {
+                    "video": video.name,
+                    "qid": question.id,
+                    "question": question.text,
+                    **option_fields(question.options),
+                    "answer": question.answer,
+                    "duration": video.duration_s,
+                    "windows": _pairs(question.windows or ()),
+                    "type": question.kind,
+                }
+            )
+    return rows
+
+
+def moment_rows(split: str, count: int, *, seed: int) -> list[Row]:
+    """Make the moment queries of a split."""
+    rows = []
+    for number, video in enumerate(videos_of(split, count, seed=seed)):
+        found = moments_of(video, seed=_video_seed(split, number, seed, _MOMENTS))
+        for place, (query, windows) in enumerate(found):
+            rows.append(
+                {
+                    "video": video.name,
+                    "qid": f"moment_{video.name}_{place}",
+                    "query": query,
+                    "duration": video.duration_s,
+                    "relevant_windows": _pairs(windows),
+                }
+            )
+    return rows
+
+
+def write_dataset(folder: Path, *, seed: int, sizes: Mapping[str, int] = SPLITS) -> None:
+    """Write all videos that are not there yet, then the annotations."""
+    for split, count in sizes.items():
+        for video in videos_of(split, count, seed=seed):
+            path = folder / "videos" / f"{video.name}.mp4"
+            if not path.exists():
+                write_clip(path, video)
+    for split, file in _QUESTION_FILES.items():
+        write_annotations(folder / "questions" / f"{file}.json", question_rows(split, sizes[split], seed=seed))
+    for split, file in _MOMENT_FILES.items():
+        write_annotations(folder / "moments" / f"{file}.json", moment_rows(split, sizes[split], seed=seed))
+
+
+def main() -> int:
+    """Write the data set to the folder named on the command line."""
+    parser = argparse.ArgumentParser(description="Write the miniature's videos and annotations.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    write_dataset(arguments.folder, seed=arguments.seed)
+    return 0
+
+
+def _video_seed(split: str, number: int, seed: int, purpose: int) -> list[int]:
+    return [seed, list(SPLITS).index(split), number, purpose]
+
+
+def _pairs(windows: tuple[Span, ...]) -> list[list[float]]:
+    return [[window.start_s, window.end_s] for window in windows]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
