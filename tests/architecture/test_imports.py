@@ -20,8 +20,9 @@ ALLOWED = {
     "tasks": BELOW_TASKS,
     "runners": BELOW_TASKS | {"tasks"},
     "sevila_data": {"common", "processors", "datasets"},
+    "parity": BELOW_ENTRY,
     "demo": BELOW_ENTRY | {"sevila_data"},
-    "cli": BELOW_ENTRY | {"sevila_data", "demo"},
+    "cli": BELOW_ENTRY | {"sevila_data", "demo", "parity"},
 }
 # The parts of common whose very subject is torch; the rest stays quick to import.
 TORCH_IN_COMMON = {

@@ -1,0 +1,68 @@
+"""`sevila verify DIR`: compare the model with figures measured from the published implementation."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lavis.common.errors import EXIT_FAILURE
+
+if TYPE_CHECKING:
+    from lavis.parity.verify import Report
+
+_DESCRIPTION = """\
+Build the model from a directory of golden figures (sizes, weights, tokenizer, inputs and what the
+published implementation made of them), run every case and compare every figure.
+Exit code 1 if a figure differs by more than the tolerance or a case cannot be run."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "verify",
+        help="compare the model with figures measured from the published code",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a directory of golden figures")
+    parser.add_argument("--all", action="store_true", help="print every quantity, not only the worst of each case")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify, print the table, and return the exit code."""
+    import torch
+    from rich.console import Console
+
+    from lavis.parity.verify import verify_directory
+
+    # The cases are tiny: a second thread costs more than it computes. Cut prompts are part of them.
+    torch.set_num_threads(1)
+    logging.getLogger("lavis").setLevel(logging.ERROR)
+    errors = Console(stderr=True)
+    with errors.status("reading") as status:
+        report = verify_directory(args.directory, progress=lambda name: status.update(f"running {name}"))
+    _print(report, every=args.all)
+    return 0 if report.passed else EXIT_FAILURE
+
+
+def _print(report: "Report", *, every: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("case", "quantity", "worst error", "allowed", "verdict", title="Against the published implementation")
+    for case, checks in report.by_case().items():
+        failed = [check for check in checks if not check.passed]
+        shown = checks if every else failed or [max(checks, key=lambda check: check.error / (check.allowed or 1))]
+        for check in shown:
+            verdict = "[green]equal[/]" if check.passed else "[bold red]DIFFERS[/]"
+            quantity = check.quantity if every or failed else f"{check.quantity} (worst of {len(checks)})"
+            row = (case, quantity, f"{check.error:.2g}", f"{check.allowed:.2g}")
+            table.add_row(*row, f"{verdict} {check.note}".strip())
+    console = Console()
+    console.print(table, soft_wrap=True)
+    counted = f"{len(report.checks)} figures in {len(report.by_case())} cases"
+    if report.passed:
+        console.print(f"[green]All {counted} are equal within tolerance.[/]")
+    else:
+        console.print(f"[bold red]{len(report.failures)} of {counted} differ.[/]")

@@ -1,0 +1,1 @@
+"""Comparing the model with figures measured from the published implementation."""

@@ -1,0 +1,177 @@
+"""A directory of golden figures: sizes, weights, tokenizer, cases with what went in and what came out."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from lavis.common.errors import CheckpointError
+from lavis.models.checkpoints.names import to_ours
+from lavis.models.language.tokenizer import load_tokenizer
+from lavis.models.sevila.build import build_sevila
+from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig
+from lavis.models.sevila.loading import load_weights
+from lavis.models.sevila.model import SeViLA
+
+_T5_SIZES = (
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_decoder_layers",
+    "num_heads",
+    "vocab_size",
+    "feed_forward_proj",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "layer_norm_epsilon",
+    "dropout_rate",
+    "pad_token_id",
+    "eos_token_id",
+)
+
+
+class GoldenDirectory:
+    """Reads a directory lazily.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights do not fit the sizes.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Sizes, token ids and epsilons."""
+        return self.read_json("config.json")
+
+    @cached_property
+    def cases(self) -> list[dict[str, Any]]:
+        """Inputs and figures of each case."""
+        return self.read_json("cases.json")
+
+    @cached_property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All weights in the published names."""
+        return self._read_tensors("state_dict.safetensors")
+
+    @cached_property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Tensor figures, as "<case>/<what>"."""
+        return self._read_tensors("tensors.safetensors")
+
+    @cached_property
+    def videos(self) -> dict[str, torch.Tensor]:
+        """Preprocessed pixels [B, T, 3, H, W] by name."""
+        return {name: video.float() for name, video in self._read_tensors("videos.safetensors").items()}
+
+    def read_json(self, name: str) -> Any:
+        """Read one of the directory's JSON files."""
+        file = self.path / name
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CheckpointError(f"{file}: {error.strerror}; a directory of golden figures needs it") from error
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"{file} is damaged: {error}") from error
+
+    def _read_tensors(self, name: str) -> dict[str, torch.Tensor]:
+        file = self.path / name
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{file}: {' '.join(str(error).split())}") from error
+
+    def build(self, *, dtype: torch.dtype = torch.float32, attn_implementation: str = "sdpa") -> SeViLA:
+        """Build the model of these sizes with these weights; `dtype` is the language model's."""
+        tokenizer = load_tokenizer(self.path / "tokenizer")
+        model = build_sevila(self._model_config(), tokenizer=tokenizer, attn_implementation=attn_implementation)
+        weights = {name: tensor.clone() for name, tensor in to_ours(self.weights).items()}
+        load_weights(model, weights, place=str(self.path / "state_dict.safetensors"))
+        model.language.to(dtype)
+        return model.eval()
+
+    def _model_config(self) -> SeViLAConfig:
+        sizes: Mapping[str, Any] = self.config["sizes"]
+        vit, bert, t5 = sizes["vit"], sizes["bert"], self.config["t5"]
+        return SeViLAConfig(
+            name=f"golden figures in {self.path.name}",
+            vision=VisionConfig(
+                image_size=sizes["img_size"],
+                args={
+                    "patch_size": vit["patch_size"],
+                    "width": vit["embed_dim"],
+                    "depth": vit["depth"],
+                    "num_heads": vit["num_heads"],
+                    "intermediate_size": self.config["mlp_hidden"],
+                },
+            ),
+            prompter={
+                "num_queries": sizes["num_query_token"],
+                "width": bert["hidden_size"],
+                "depth": bert["num_hidden_layers"],
+                "num_heads": bert["num_attention_heads"],
+                "intermediate_size": bert["intermediate_size"],
+                "cross_attention_frequency": self.config["bert_full"]["cross_attention_freq"],
+            },
+            language=LanguageConfig(
+                sizes={key: t5[key] for key in _T5_SIZES if key in t5}
+                | {"dense_act_fn": self.config["t5_dense_act_fn"]},
+                max_text_length=self.config["max_txt_len"],
+            ),
+        )
+
+
+class Case:
+    """One case; remembers which of its figures were asked for, so that none is passed over."""
+
+    # What describes the case or repeats its inputs, and is no figure.
+    _NO_FIGURES = frozenset(
+        {
+            "name", "kind", "method", "mode", "task", "video", "inputs",
+            "t5_dtype", "generate_kwargs", "frame_num", "answer_num",
+        }
+    )  # fmt: skip
+
+    def __init__(self, content: dict[str, Any], directory: GoldenDirectory) -> None:
+        self._content = content
+        self._directory = directory
+        self._prefix = f"{content['name']}/"
+        self._used: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._content
+
+    def __getitem__(self, key: str) -> Any:
+        self._used.add(key)
+        return self._content[key]
+
+    def get(self, key: str) -> Any:
+        """Return a figure or None."""
+        self._used.add(key)
+        return self._content.get(key)
+
+    def tensor(self, what: str) -> torch.Tensor | None:
+        """Return a tensor figure of this case, or None if none is stored."""
+        self._used.add(self._prefix + what)
+        return self._directory.tensors.get(self._prefix + what)
+
+    def unused(self) -> list[str]:
+        """Return the names of figures nobody has asked for."""
+        keys = [key for key in self._content if key not in self._used | self._NO_FIGURES]
+        tensors = [name for name in self._directory.tensors if name.startswith(self._prefix) and name not in self._used]
+        return sorted(keys) + sorted(tensors)
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """Preprocessed pixels [B, T, 3, H, W]."""
+        name = self["video"]
+        if name not in self._directory.videos:
+            raise CheckpointError(f"{self['name']}: there is no video {name!r} in videos.safetensors")
+        return self._directory.videos[name]

@@ -1,0 +1,248 @@
+"""Cases that run the published inference: chained, uniform, per frame, and the stand-alone Localizer.
+
+Shapes: B questions, T frames, K keyframes, Q query tokens, E language width, O options.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lavis.common.types import Integers
+from lavis.models.language.t5 import LanguageInput
+from lavis.models.prompter import PrompterStages
+from lavis.models.selectors import top_positions
+from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
+from lavis.parity.checks import Checks
+from lavis.parity.directory import Case
+from lavis.tasks.published import PRETRAINING, PublishedTask, translate
+
+_PUBLISHED_STEPS = 30
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A case's frames as both roles see them, stage by stage; all [B * T, ...]."""
+
+    features: torch.Tensor
+    localizer: PrompterStages
+    answerer: PrompterStages
+    shape: tuple[int, int]
+
+    def fold(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Fold [B * T, ...] to [B, T, ...]."""
+        return tokens.unflatten(0, self.shape)
+
+
+def watch_case(model: SeViLA, case: Case) -> Watched:
+    """Encode the case's frames."""
+    pixels = case.pixels
+    features = model.features(pixels.flatten(0, 1))
+    shape = (pixels.shape[0], pixels.shape[1])
+    return Watched(features, model.localizer.stages(features), model.answerer.stages(features), shape)
+
+
+def check_vision(watched: Watched, case: Case, checks: Checks, *, read: torch.Tensor) -> None:
+    """Compare vision tower and prompters; `read` are the rows of [B * T] frames the Answerer reads."""
+    figures = {
+        "vit": watched.features,
+        "ln_vision": watched.answerer.normed,
+        "ln_vision_loc": watched.localizer.normed,
+        "qformer_loc": watched.localizer.hidden,
+        "t5_proj_loc": watched.localizer.tokens,
+        "qformer": watched.answerer.hidden[read],
+        "t5_proj": watched.answerer.tokens[read],
+    }
+    for what, ours in figures.items():
+        golden = case.tensor(what)
+        if golden is not None:
+            checks.close(what, ours, golden)
+
+
+def check_tokens(model: SeViLA, case: Case, checks: Checks) -> None:
+    """Compare every call of the tokenizer: ids and masks."""
+    for number, call in enumerate(case["tokenizer_calls"]):
+        ours = model.language.tokenize(call["text"], end_of_text=call["add_special_tokens"])
+        checks.equal(f"tokenizer call {number}: ids", ours.ids, call["input_ids"])
+        checks.equal(f"tokenizer call {number}: mask", ours.mask, call["attention_mask"])
+        checks.equal(f"tokenizer call {number}: limit", model.language.max_text_length, call["max_length"])
+
+
+@torch.inference_mode()
+def check_inference(model: SeViLA, case: Case, checks: Checks) -> None:
+    """Run a "generate" case and compare everything that was measured of it."""
+    task = PRETRAINING if case["kind"] == "fmr" else translate(case["task"])
+    watched = watch_case(model, case)
+    checks.equal("batch and frames", watched.shape, [case["b"], case["t"]])
+    check_tokens(model, case, checks)
+    patched = case.tensor("patched_lm_head_eos_row")
+    if patched is not None:
+        # The case was made to end at its first step by overwriting this row.
+        model.language.model.lm_head.weight[model.language.tokenizer.eos_token_id] = patched
+    if task is PRETRAINING:
+        check_vision(watched, case, checks, read=torch.arange(0))
+        _check_verdicts(model, case, checks, watched)
+        _check_moment_output(case, checks)
+        return
+    positions = _choose(model, case, checks, watched, task)
+    rows = torch.arange(watched.shape[0])[:, None] * watched.shape[1] + torch.from_numpy(positions)
+    check_vision(watched, case, checks, read=rows.flatten())
+    _check_answers(model, case, checks, watched, positions, task)
+
+
+@torch.inference_mode()
+def answers_at_all(model: SeViLA, case: Case, task: PublishedTask) -> bool:
+    """Tell whether the model gives finite scores where there is nothing to compare them with."""
+    watched = watch_case(model, case)
+    every = torch.arange(watched.shape[1]).expand(watched.shape[0], -1)
+    if task.selector == "localizer":
+        yes = model.score_frames(watched.fold(watched.localizer.tokens), case["inputs"]["loc_input"]).yes
+        positions = top_positions(yes.double().numpy(), _num_keyframes(case, task))
+    else:
+        positions = every.numpy()
+    tokens = _read_tokens(watched, positions)
+    prompts = case["inputs"]["qa_input"]
+    logits = model.answer(tokens, prompts, num_options=case["answer_num"], reader=_reader(task)).logits
+    return bool(torch.isfinite(logits).all())
+
+
+def _num_keyframes(case: Case, task: PublishedTask) -> int:
+    return {"frame_num": case["frame_num"], "one": 1, "all": case["t"]}[task.keyframes]
+
+
+def _reader(task: PublishedTask) -> FrameReader:
+    return JointReader() if task.reader == "joint" else PerFrameReader()
+
+
+def _read_tokens(watched: Watched, positions: Integers) -> torch.Tensor:
+    row = torch.arange(watched.shape[0])[:, None]
+    return watched.fold(watched.answerer.tokens)[row, torch.from_numpy(positions)]
+
+
+def _choose(model: SeViLA, case: Case, checks: Checks, watched: Watched, task: PublishedTask) -> Integers:
+    """Select frames as the task does, compare the scores, and return positions [B, K]."""
+    batch, frames = watched.shape
+    if task.selector != "localizer":
+        return torch.arange(frames).expand(batch, -1).numpy()
+    wanted = _num_keyframes(case, task)
+    scores = _check_verdicts(model, case, checks, watched)
+    positions = top_positions(scores.double().numpy(), wanted)
+    ranked = scores.double().sort(dim=1, descending=True).values
+    if wanted < frames:
+        checks.close("topk_margin", (ranked[:, wanted - 1] - ranked[:, wanted]).min(), case["topk_margin"])
+    if "argmax_frame_idx" in case:
+        checks.equal("argmax_frame_idx", positions.tolist(), case["argmax_frame_idx"])
+    return positions
+
+
+def _check_verdicts(model: SeViLA, case: Case, checks: Checks, watched: Watched) -> torch.Tensor:
+    """Ask the Localizer of every frame, compare, and return its "yes" logits [B, T]."""
+    prompts = case["inputs"]["loc_input"]
+    tokens = watched.fold(watched.localizer.tokens)
+    text = model.language.tokenize(prompts, end_of_text=True)
+    inputs = PerFrameReader().inputs(model.language, tokens, text)
+    _check_inputs(case, checks, "loc", inputs)
+    first = model.language.first_step(inputs)
+    _close(checks, "loc.scores0", first, case.tensor("loc.scores0"))
+    checks.equal("loc_step0_token", first.argmax(-1), case["loc_step0_token"])
+    _check_decoding(model, case, checks, "loc", inputs)
+    logits = model.score_frames(tokens, prompts, batch_size=5)
+    for what, ours in (("yes", logits.yes), ("no", logits.no)):
+        checks.close(f"loc_{what}_logits", ours, case[f"loc_{what}_logits"])
+        _close(checks, f"loc.{what}_logits", ours, case.tensor(f"loc.{what}_logits"))
+    if "yes_no_margin" in case:
+        checks.close("yes_no_margin", (logits.yes - logits.no).abs().min(), case["yes_no_margin"])
+        checks.close("out.yes_score", logits.yes.flatten(), case["out"].get("yes_score", []))
+        checks.equal("out.pred_ans", (logits.yes > logits.no).int().flatten(), case["out"]["pred_ans"])
+    return logits.yes.float()
+
+
+def _check_answers(
+    model: SeViLA, case: Case, checks: Checks, watched: Watched, positions: Integers, task: PublishedTask
+) -> None:
+    reader = _reader(task)
+    prompts, num_options = case["inputs"]["qa_input"], case["answer_num"]
+    tokens = _read_tokens(watched, positions)
+    inputs = reader.inputs(model.language, tokens, model.language.tokenize(prompts, end_of_text=True))
+    _check_inputs(case, checks, "qa", inputs)
+    steps = model.language.two_steps(inputs)
+    _close(checks, "qa.scores0", steps.first_logits, case.tensor("qa.scores0"))
+    _close(checks, "qa.scores1", steps.second_logits, case.tensor("qa.scores1"))
+    _check_decoding(model, case, checks, "qa", inputs)
+    answer = model.answer(tokens, prompts, num_options=num_options, reader=reader)
+    checks.equal("qa_step0_token", answer.first_token, case["qa_step0_token"])
+    # Where every sample ended at once the published code read the letters from the first step instead.
+    letters = model.language.option_ids(num_options)
+    logits = steps.first_logits[:, letters] if case["answer_logits_decoder_step"] == 0 else answer.logits
+    checks.close("answer_logits", logits, case["answer_logits"])
+    _close(checks, "qa.answer_logits", logits, case.tensor("qa.answer_logits"))
+    ranked = logits.double().sort(dim=1, descending=True).values
+    checks.close("answer_margin", (ranked[:, 0] - ranked[:, 1]).min(), case["answer_margin"])
+    _check_output(case, checks, positions, logits.argmax(1), task)
+
+
+def _check_output(case: Case, checks: Checks, positions: Integers, chosen: torch.Tensor, task: PublishedTask) -> None:
+    """Compare what the published code returned: predictions, and the inputs it hands through."""
+    out = dict(case["out"])
+    inputs = case["inputs"]
+    # Read one frame at a time, answers and ids are repeated for each frame.
+    repeats = case["t"] if task.reader == "per_frame" else 1
+    expected: dict[str, Any] = {
+        "output_text": chosen,
+        "frame_idx": positions.tolist(),
+        "temp_idx": list(range(case["t"])) * case["b"],
+        "answer": [answer for answer in inputs["qa_output"] for _ in range(repeats)],
+        "qid": "demo"
+        if case["method"] == "generate_demo"
+        else [q for q in inputs["question_id"] for _ in range(repeats)],
+    }
+    for what, golden in out.items():
+        if what in expected:
+            checks.equal(f"out.{what}", expected[what], golden)
+        else:
+            checks.fail(f"out.{what}", "no such output is known")
+
+
+def _check_moment_output(case: Case, checks: Checks) -> None:
+    out, inputs = case["out"], case["inputs"]
+    labels = [verdict for target in inputs["qa_output"] for verdict in target.split("_")]
+    checks.equal("out.answer", labels, out["answer"])
+    checks.equal("out.qid", [qid for qid in inputs["question_id"] for _ in range(case["t"])], out["qid"])
+    for what in sorted(set(out) - {"answer", "qid", "yes_score", "pred_ans"}):
+        checks.fail(f"out.{what}", "no such output is known")
+
+
+def _check_inputs(case: Case, checks: Checks, role: str, inputs: LanguageInput) -> None:
+    _close(checks, f"{role}.inputs_embeds", inputs.embeds, case.tensor(f"{role}.inputs_embeds"))
+    mask = case.tensor(f"{role}.attention_mask")
+    if mask is not None:
+        checks.equal(f"{role}.attention_mask", inputs.mask, mask)
+
+
+def _check_decoding(model: SeViLA, case: Case, checks: Checks, role: str, inputs: LanguageInput) -> None:
+    """Compare free decoding: every token of the published sequence must be our best choice within tolerance."""
+    steps = case["generate_kwargs"].get("max_length", _PUBLISHED_STEPS)
+    sequences = case.tensor(f"{role}.sequences")
+    measured = case[f"{role}_num_decode_steps"]
+    if sequences is None:
+        decoded = model.language.generate_ids(inputs, max_new_tokens=steps).shape[1] - 1
+        checks.equal(f"{role}_num_decode_steps", decoded, measured)
+        return
+    checks.equal(f"{role}_num_decode_steps", sequences.shape[1] - 1, measured)
+    tokenizer = model.language.tokenizer
+    checks.equal(f"{role}.sequences: start", sequences[:, 0].unique(), [tokenizer.pad_token_id])
+    chosen = sequences[:, 1:]
+    ended = (chosen == tokenizer.eos_token_id).cumsum(1)
+    after_end = (ended - (chosen == tokenizer.eos_token_id).long()) > 0
+    logits = model.language.teacher_forced(inputs, chosen).float()
+    behind = logits.amax(-1) - logits.gather(-1, chosen[..., None]).squeeze(-1)
+    checks.close(f"{role}.sequences: greedy", behind[~after_end], torch.zeros(int((~after_end).sum())))
+    checks.equal(
+        f"{role}.sequences: padding", chosen[after_end].unique(), [tokenizer.pad_token_id] * bool(after_end.any())
+    )
+
+
+def _close(checks: Checks, quantity: str, ours: torch.Tensor, golden: torch.Tensor | None) -> None:
+    if golden is not None:
+        checks.close(quantity, ours, golden)

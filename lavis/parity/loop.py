@@ -1,0 +1,115 @@
+"""The published training loop of ten iterations, and what its checkpoints keep."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from lavis.models.checkpoints.names import our_name, published_name
+from lavis.models.sevila.model import SeViLA
+from lavis.parity.checks import Checks
+from lavis.parity.directory import Case, GoldenDirectory
+from lavis.parity.training import require_published_gradients, training_batch, training_objective
+from lavis.runners.optim import build_adamw
+from lavis.runners.schedules import PublishedCosineSchedule
+from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
+
+_SCHEDULES = {"linear_warmup_cosine_lr": PublishedCosineSchedule}
+
+
+def check_loop(directory: GoldenDirectory, name: str, loop: dict[str, Any], checks: Checks) -> None:
+    """Train as the published runner does: undivided losses, leftover gradients carried into the next epoch."""
+    # AdamW turns rounding into steps of full size; the published arithmetic of attention avoids that.
+    model = directory.build(attn_implementation="eager")
+    task = PRETRAINING if loop["kind"] == "fmr" else translate(loop["task"])
+    require_published_gradients(model, task)
+    names = {id(parameter): published_name(name) or "" for name, parameter in model.named_parameters()}
+    settings = dict(loop["sched"])
+    schedule = _SCHEDULES[settings.pop("name")](**settings)
+    first = loop["groups"][0]
+    optimizer = build_adamw(
+        model.named_parameters(), lr=settings["init_lr"], weight_decay=first["weight_decay"], betas=first["betas"]
+    )
+    for ours, golden in zip(optimizer.param_groups, loop["groups"], strict=True):
+        checks.equal("parameter group", sorted(names[id(p)] for p in ours["params"]), sorted(golden["names"]))
+        settings_of = [ours["weight_decay"], *ours["betas"], ours["eps"]]
+        checks.equal("group settings", settings_of, [golden["weight_decay"], *golden["betas"], golden["eps"]])
+    losses, rates = [], []
+    for epoch in range(loop["epochs"]):
+        for step in range(loop["iters_per_epoch"]):
+            rate = schedule.rate(epoch=epoch, step=step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = loop["batches"][step]
+            case = Case({**loop, "name": name, "answer_num": 5, "video": batch["video"], "inputs": batch}, directory)
+            loss = training_objective(case)(model, training_batch(case))["loss"]
+            loss.backward()
+            losses.append(float(loss.detach()))
+            rates.append(rate)
+            if (step + 1) % loop["accum_grad_iters"] == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+        _check_parameters(model, loop[f"params_after_epoch{epoch}"], checks, epoch=epoch, path_length=sum(rates))
+    checks.close("losses", losses, loop["losses"])
+    checks.close("learning rates", rates, loop["lrs"])
+    _check_final(directory, name, model, checks)
+    kept = checkpoint_names(task, directory.weights)
+    checks.equal("checkpoint keys", sorted(kept), sorted(loop["checkpoint_model_keys"]))
+    checks.equal("optimizer", type(optimizer).__name__, loop["optimizer"])
+
+
+def check_task(directory: GoldenDirectory, content: dict[str, Any], checks: Checks) -> None:
+    """Compare what a published task trains and what its checkpoint keeps."""
+    task = PRETRAINING if content["kind"] == "fmr" else translate(content["task"])
+    weights = directory.weights
+    trained = trained_by_published_code(task, [n for n in weights if our_name(n)])
+    checks.equal("requires_grad", sorted(trained), sorted(content["requires_grad"]))
+    checks.equal("checkpoint_keys", sorted(checkpoint_names(task, weights)), sorted(content["checkpoint_keys"]))
+    held = _held(task, weights)
+    checks.equal("n_state_dict_keys", len(held), content["n_state_dict_keys"])
+    checks.equal("n_params", len([n for n in held if our_name(n)]), content["n_params"])
+
+
+def checkpoint_names(task: PublishedTask, names: Iterable[str]) -> set[str]:
+    """Return what the published runner saves: all that trains, and every buffer and alias, which it overlooks."""
+    held = _held(task, names)
+    trained = trained_by_published_code(task, [name for name in held if our_name(name)])
+    return trained | {name for name in held if not our_name(name)}
+
+
+def _held(task: PublishedTask, names: Iterable[str]) -> list[str]:
+    """Return the names of the published model of this task: without a role's parts where it has none."""
+    names = list(names)
+    if task is PRETRAINING:
+        gone = ("Qformer.", "query_tokens", "t5_proj.", "ln_vision.")
+        return [name for name in names if not name.startswith(gone) or name.startswith("query_tokens_loc")]
+    if task.has_localizer:
+        return names
+    return [name for name in names if not name.startswith(("Qformer_loc.", "query_tokens_loc", "t5_proj_loc."))]
+
+
+def _check_parameters(model: SeViLA, golden: dict[str, Any], checks: Checks, *, epoch: int, path_length: float) -> None:
+    """Compare norm and sum of every parameter.
+
+    Keys' biases do not change attention at all, so their gradients are rounding noise that AdamW
+    scales to full steps: they are only held to how far they can have gone, `path_length`.
+    """
+    parameters = {published_name(name): parameter for name, parameter in model.named_parameters()}
+    for name, figures in golden.items():
+        value = parameters[name].detach().double()
+        quantity = f"{name} after epoch {epoch}"
+        if name.endswith(".key.bias"):
+            count, note = value.numel(), "its gradient is rounding noise"
+            reach = 2 * path_length * count**0.5
+            checks.within(quantity, float(value.norm()), figures["norm"], allowed=reach, note=note)
+            checks.within(
+                f"sum of {quantity}", float(value.sum()), figures["sum"], allowed=reach * count**0.5, note=note
+            )
+        else:
+            checks.relative(quantity, [float(value.norm()), float(value.sum())], [figures["norm"], figures["sum"]])
+
+
+def _check_final(directory: GoldenDirectory, name: str, model: SeViLA, checks: Checks) -> None:
+    prefix = f"{name}/final."
+    parameters = {published_name(name): parameter for name, parameter in model.named_parameters()}
+    for key, golden in directory.tensors.items():
+        if key.startswith(prefix):
+            checks.close(f"final {key.removeprefix(prefix)}", parameters[key.removeprefix(prefix)].detach(), golden)

@@ -1,0 +1,165 @@
+"""Cases that run one published training step: loss, labels, and the gradient of every parameter."""
+
+import torch
+
+from lavis.models.checkpoints.names import published_name
+from lavis.models.language.t5 import IGNORED
+from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
+from lavis.parity.checks import Checks
+from lavis.parity.directory import Case
+from lavis.parity.inference import check_tokens, check_vision, watch_case
+from lavis.parity.inputs import choice_questions, given_prompt, moment_questions
+from lavis.processors.prompts import option_target
+from lavis.tasks.objectives.answerer import AnswererFinetuning, LocalizedTrainingFrames, TrainingFrames
+from lavis.tasks.objectives.base import Objective, TrainingBatch, frozen_features
+from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement, inside_windows
+from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
+
+
+def published_task(case: Case) -> PublishedTask:
+    """Return what the case trains; its `forward` of an inference task on given frames is the Answerer's."""
+    if case["kind"] == "fmr":
+        return PRETRAINING
+    return translate(case["task"])
+
+
+def training_batch(case: Case) -> TrainingBatch:
+    """Return the case's batch; frames of moment cases are one second apart."""
+    pixels = case.pixels
+    times = torch.arange(pixels.shape[1], dtype=torch.float64).expand(pixels.shape[0], -1)
+    questions = (
+        moment_questions(case["inputs"]["qa_output"]) if published_task(case) is PRETRAINING else choice_questions(case)
+    )
+    return TrainingBatch(pixels=pixels, times_s=times, questions=questions)
+
+
+def training_objective(case: Case) -> Objective:
+    """Return the objective the published task stands for, asking in the case's own words."""
+    task, prompt = published_task(case), given_prompt(case)
+    if task is PRETRAINING:
+        return LocalizerPretraining(prompt=prompt)
+    if task.objective == "self_refinement":
+        return SelfRefinement(localizer_prompt=prompt, answerer_prompt=prompt)
+    frames = (
+        LocalizedTrainingFrames(num_keyframes=case["frame_num"], prompt=prompt)
+        if task.training_selector == "localizer"
+        else TrainingFrames()
+    )
+    return AnswererFinetuning(frames=frames, reader=_reader(task), prompt=prompt)
+
+
+def require_published_gradients(model: SeViLA, task: PublishedTask) -> set[str]:
+    """Let train what the published code leaves trainable, and return the published names of it."""
+    held = {name: parameter for name, parameter in model.named_parameters() if published_name(name)}
+    trained = trained_by_published_code(task, [published_name(name) or "" for name in held])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(published_name(name) in trained)
+    return trained
+
+
+def check_training(model: SeViLA, case: Case, checks: Checks) -> None:
+    """Run forward and backward without dropout and compare everything that was measured."""
+    check_tokens(model, case, checks)
+    task, batch = published_task(case), training_batch(case)
+    checks.equal("batch and frames", list(batch.pixels.shape[:2]), [case["b"], case["t"]])
+    trained = require_published_gradients(model, task)
+    checks.equal("requires_grad", sorted(trained), sorted(case["requires_grad"]))
+    found = training_objective(case)(model, batch)
+    found["loss"].backward()
+    checks.close("loss", found["loss"], case["loss"])
+    checks.close("loss_train_mode_dropout0", found["loss"], case["loss_train_mode_dropout0"])
+    _check_gradients(model, case, checks)
+    with torch.no_grad():
+        positions = found.get("positions", torch.arange(case["t"]).expand(case["b"], -1))
+        _check_forward(model, case, checks, task, batch, positions)
+
+
+def _reader(task: PublishedTask) -> FrameReader:
+    return JointReader() if task.reader == "joint" else PerFrameReader()
+
+
+def _check_gradients(model: SeViLA, case: Case, checks: Checks) -> None:
+    gradients = {published_name(name): parameter.grad for name, parameter in model.named_parameters()}
+    measured = case["grads"]
+    without = sorted(name for name, figures in measured.items() if figures is None)
+    checks.equal("trainable_without_grad", sorted(n for n in measured if gradients[n] is None), without)
+    checks.equal("trainable_without_grad, as listed", without, sorted(case["trainable_without_grad"]))
+    for name, figures in measured.items():
+        gradient = gradients[name]
+        if figures is not None and gradient is not None:
+            summed = [float(gradient.double().norm()), float(gradient.double().sum())]
+            checks.relative(f"gradient of {name}", summed, [figures["norm"], figures["sum"]])
+            golden = case.tensor(f"grad.{name}")
+            if golden is not None:
+                checks.close(f"gradient of {name}, every entry", gradient, golden)
+
+
+def _check_forward(
+    model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: TrainingBatch, positions: torch.Tensor
+) -> None:
+    """Compare what is made on the way to the loss."""
+    watched = watch_case(model, case)
+    rows = (torch.arange(case["b"])[:, None] * case["t"] + positions).flatten()
+    check_vision(watched, case, checks, read=rows)
+    inputs = case["inputs"]
+    if task.trains == "localizer":
+        tokens, prompts = watched.fold(watched.localizer.tokens), inputs["loc_input"]
+        reader: FrameReader = PerFrameReader()
+        targets = _verdicts(model, case, checks, task, batch)
+    else:
+        tokens = watched.fold(watched.answerer.tokens)[torch.arange(case["b"])[:, None], positions]
+        prompts, reader = inputs["qa_input"], _reader(task)
+        repeats = reader.rows_per_question(positions.shape[1])
+        targets = [target for target in inputs["qa_output"] for _ in range(repeats)]
+        if "selected_frame_idx" in case:
+            _check_selection(model, case, checks, positions)
+    text = model.language.tokenize(prompts, end_of_text=True)
+    laid_out = reader.inputs(model.language, tokens, text)
+    predicted = model.text_loss(tokens, prompts, targets, reader=reader)
+    figures = {"t5.inputs_embeds": laid_out.embeds, "t5.logits": predicted.logits}
+    discrete = {
+        "t5.attention_mask": laid_out.mask,
+        "t5.labels": predicted.labels,
+        "t5.decoder_attention_mask": (predicted.labels != IGNORED).long(),
+    }
+    for what, ours in {**figures, **discrete}.items():
+        golden = case.tensor(what)
+        if golden is not None:
+            (checks.equal if what in discrete else checks.close)(what, ours, golden)
+
+
+def _check_selection(model: SeViLA, case: Case, checks: Checks, positions: torch.Tensor) -> None:
+    checks.equal("selected_frame_idx", positions, case["selected_frame_idx"])
+    tokens = watch_case(model, case)
+    yes = model.score_frames(tokens.fold(tokens.localizer.tokens), case["inputs"]["loc_input"]).yes
+    checks.close("loc_yes_logits", yes, case["loc_yes_logits"])
+    golden = case.tensor("loc.yes_logits")
+    if golden is not None:
+        checks.close("loc.yes_logits", yes, golden)
+    ranked, wanted = yes.double().sort(dim=1, descending=True).values, case["frame_num"]
+    checks.close("topk_margin", (ranked[:, wanted - 1] - ranked[:, wanted]).min(), case["topk_margin"])
+
+
+def _verdicts(model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: TrainingBatch) -> list[str]:
+    """Return "yes" and "no" for every frame, comparing pseudo-labels where the task makes them."""
+    if task is PRETRAINING:
+        relevant = [inside_windows(times, q) for times, q in zip(batch.times_s, batch.questions, strict=True)]
+        return ["yes" if yes else "no" for row in relevant for yes in row.tolist()]
+    prompt, features = given_prompt(case), frozen_features(model, batch)
+    objective = SelfRefinement(localizer_prompt=prompt, answerer_prompt=prompt)
+    checks.equal("pseudo_answer_pred", objective.choices(model, batch, features), case["pseudo_answer_pred"])
+    labels = ["yes" if yes else "no" for yes in objective.pseudo_labels(model, batch, features).flatten().tolist()]
+    checks.equal("pseudo_labels", labels, case["pseudo_labels"])
+    watched = watch_case(model, case)
+    tokens, prompts = watched.fold(watched.answerer.tokens), case["inputs"]["qa_input"]
+    logits = model.choose_after_option(tokens, prompts, num_options=case["answer_num"], reader=PerFrameReader())
+    golden = case.tensor("qa.answer_logits_teacher_forced_pos1")
+    if golden is not None:
+        checks.close("qa.answer_logits_teacher_forced_pos1", logits, golden)
+    ranked = logits.double().sort(dim=1, descending=True).values
+    checks.close("pseudo_answer_margin", (ranked[:, 0] - ranked[:, 1]).min(), case["pseudo_answer_margin"])
+    targets = [option_target(q.answer or 0) for q in batch.questions for _ in range(case["t"])]
+    unused = model.text_loss(tokens, prompts, targets, reader=PerFrameReader()).loss
+    checks.close("qa_loss_unused", unused, case["qa_loss_unused"])
+    return labels

@@ -1,0 +1,188 @@
+"""Running every case of a directory of golden figures."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from lavis.common.errors import CheckpointError, UserError
+from lavis.models.language.tokenizer import single_token_id
+from lavis.models.vision.blip2 import interpolate_position_embedding
+from lavis.parity.bf16 import check_bf16_inference, check_bf16_training
+from lavis.parity.checks import Check, Checks
+from lavis.parity.directory import Case, GoldenDirectory
+from lavis.parity.inference import answers_at_all, check_inference
+from lavis.parity.loop import check_loop, check_task
+from lavis.parity.training import check_training, published_task
+from lavis.processors.prompts import OPTION_LETTERS
+
+
+@dataclass(frozen=True)
+class Report:
+    """All comparisons of a directory."""
+
+    checks: list[Check]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there were any, and all passed."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> list[Check]:
+        """The comparisons that did not pass."""
+        return [check for check in self.checks if not check.passed]
+
+    def by_case(self) -> dict[str, list[Check]]:
+        """Return the comparisons of each case, in order."""
+        cases: dict[str, list[Check]] = {}
+        for check in self.checks:
+            cases.setdefault(check.case, []).append(check)
+        return cases
+
+
+def verify_directory(path: str | Path, *, progress: Callable[[str], None] | None = None) -> Report:
+    """Build the model of a directory, run every case, and compare every figure it holds.
+
+    Args:
+        progress: called with the name of each case before it runs.
+
+    Raises:
+        CheckpointError: the directory is not one, or its weights do not fit its sizes.
+    """
+    directory = GoldenDirectory(path)
+    checks: list[Check] = []
+    for name, run in _work(directory):
+        if progress:
+            progress(name)
+        checks += run().results
+    return Report(checks)
+
+
+def _work(directory: GoldenDirectory) -> Iterator[tuple[str, Callable[[], Checks]]]:
+    names = {case["name"] for case in directory.cases} | {"pos_embed"}
+    yield "config", lambda: _check_config(directory)
+    yield "pos_embed", lambda: _check_position_embeddings(directory)
+    for content in directory.cases:
+        yield content["name"], lambda content=content: _check_case(directory, content)  # type: ignore[misc]
+    if (directory.path / "tasks.json").is_file():
+        for content in directory.read_json("tasks.json"):
+            yield f"task {content['task']}", lambda content=content: _check_task(directory, content)  # type: ignore[misc]
+    if (directory.path / "train_loop.json").is_file():
+        loops = directory.read_json("train_loop.json")
+        names |= set(loops)
+        for name, loop in loops.items():
+            yield (
+                name,
+                lambda name=name, loop=loop: _guarded(  # type: ignore[misc]
+                    Checks(name), lambda checks: check_loop(directory, name, loop, checks)
+                ),
+            )
+    yield "tensors", lambda: _check_all_tensors_known(directory, names)
+
+
+def _check_case(directory: GoldenDirectory, content: dict[str, Any]) -> Checks:
+    case = Case(content, directory)
+    checks = Checks(case["name"])
+    if "error" in case:
+        _check_published_failure(directory, case, checks)
+        return checks
+
+    return _guarded(checks, lambda checks: _run_case(directory, case, checks))
+
+
+def _run_case(directory: GoldenDirectory, case: Case, checks: Checks) -> None:
+    trains = case["method"] == "forward+backward"
+    if case["t5_dtype"] == "bf16":
+        check = check_bf16_training if trains else check_bf16_inference
+        check(directory.build(dtype=torch.bfloat16), case, checks)
+        return
+    if case["t5_dtype"] != "fp32":
+        raise CheckpointError(f"unknown t5_dtype {case['t5_dtype']!r}; known: fp32, bf16")
+    if trains:
+        # Gradients add up rounding; the published arithmetic of attention keeps it well below the tolerance.
+        check_training(directory.build(attn_implementation="eager"), case, checks)
+    else:
+        check_inference(directory.build(), case, checks)
+    if "tensors" in case:
+        # A remark that no tensors are stored for this case.
+        checks.equal("tensors", case["tensors"], "not stored (only the JSON values)")
+    for name in case.unused():
+        checks.fail(name, "no comparison covers this figure")
+
+
+def _check_published_failure(directory: GoldenDirectory, case: Case, checks: Checks) -> None:
+    """Where the published code fails there is nothing to compare: ours must either work or refuse clearly."""
+    try:
+        task = published_task(case)
+    except UserError as error:
+        checks.holds("refused", condition=str(error).startswith("unknown task"), note=str(error))
+        return
+    if case["method"] == "forward+backward":
+        checks.equal("trains nothing", task.objective, None)
+        return
+    checks.holds("answers where the published code fails", condition=answers_at_all(directory.build(), case, task))
+
+
+def _check_config(directory: GoldenDirectory) -> Checks:
+    def run(checks: Checks) -> None:
+        config, model = directory.config, directory.build()
+        tokenizer, vision_tower = model.language.tokenizer, cast("Any", model.vision)
+        letters = OPTION_LETTERS[: len(config["ids"]["answer_id"])]
+        ours = [single_token_id(tokenizer, letter) for letter in letters]
+        checks.equal("answer ids", ours, config["ids"]["answer_id"])
+        checks.equal("yes id", model.language.yes_id, config["ids"]["yes_id"])
+        checks.equal("no id", model.language.no_id, config["ids"]["no_id"])
+        checks.equal("option id", single_token_id(tokenizer, "Option"), config["ids"]["option_id"])
+        checks.equal("tokenizer length", len(tokenizer), config["tokenizer_len"])
+        checks.equal("vocabulary", model.language.model.lm_head.out_features, config["vocab_size"])
+        checks.equal("vision epsilon", vision_tower.model.config.layer_norm_eps, config["vit_norm_eps"])
+        checks.equal("LayerNorm epsilon", model.localizer.norm.eps, config["ln_vision_eps"])
+        epsilon = model.localizer.qformer.config.layer_norm_eps
+        checks.equal("Q-Former epsilon", epsilon, config["bert_full"]["layer_norm_eps"])
+        for key, value in config["sizes"]["bert"].items():
+            checks.equal(f"Q-Former {key}", config["bert_full"][key], value)
+        own = model.language.model
+        checks.holds("output matrix is its own", condition=own.lm_head.weight is not own.shared.weight)
+
+    return _guarded(Checks("config"), run)
+
+
+def _check_position_embeddings(directory: GoldenDirectory) -> Checks:
+    checks = Checks("pos_embed")
+    names = [name for name in directory.tensors if name.startswith("pos_embed/") and name.endswith("/in")]
+    for name in names:
+        wanted = directory.tensors[name.removesuffix("in") + "out"]
+        grid = int((wanted.shape[1] - 1) ** 0.5)
+        checks.close(name.removesuffix("/in"), interpolate_position_embedding(directory.tensors[name], grid), wanted)
+    return checks
+
+
+def _check_task(directory: GoldenDirectory, content: dict[str, Any]) -> Checks:
+    checks = Checks(f"task {content['task']}")
+    try:
+        check_task(directory, content, checks)
+    except UserError as error:
+        # Such strings mean nothing clear: the published code runs into errors of its own with them.
+        checks.holds("refused", condition=str(error).startswith("unknown task"), note=str(error))
+    return checks
+
+
+def _check_all_tensors_known(directory: GoldenDirectory, names: set[str]) -> Checks:
+    checks = Checks("tensors")
+    unknown = [key for key in directory.tensors if key.partition("/")[0] not in names]
+    checks.equal("tensors of no case", unknown, [])
+    return checks
+
+
+def _guarded(checks: Checks, run: Callable[[Checks], None]) -> Checks:
+    """Run comparisons; what keeps a case from running is a failure of that case, not of the whole."""
+    try:
+        run(checks)
+    except (UserError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError) and "state_dict" in str(error):
+            raise
+        checks.fail("could not be run", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    return checks
