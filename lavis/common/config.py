@@ -36,6 +36,19 @@ def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, A
     return typing.cast("dict[str, Any]", resolved)
 
 
+def merged(layers: Sequence[Mapping[str, Any]], *, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Lay mappings over each other, later ones winning key by key, and dotted options over all of them.
+
+    Raises:
+        ConfigError: an option cannot be applied.
+    """
+    try:
+        config = OmegaConf.merge(*map(OmegaConf.create, map(dict, layers)), OmegaConf.from_dotlist(list(options)))
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"options {' '.join(options)}: {' '.join(str(error).split())}") from error
+
+
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
     """Make a dataclass from a mapping, refusing keys it does not have and values of the wrong type.
 

@@ -1,12 +1,18 @@
 """Pixels as the vision tower wants them."""
 
+import math
+from dataclasses import dataclass
+
 import torch
+from torch.nn.functional import interpolate
 
 from lavis.common.types import FrameBatch
 
 # CLIP's training statistics, which BLIP-2's vision tower was trained with.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+_CROP_TRIES = 10
 
 
 class EvalTransform:
@@ -23,6 +29,88 @@ class EvalTransform:
 
     def __call__(self, clip: FrameBatch) -> torch.Tensor:
         """Return float32 pixels [T, 3, H, W]."""
-        pixels = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(torch.float32)
-        mean, std = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (self._mean, self._std))
-        return pixels.div_(255).sub_(mean).div_(std)
+        return _normalised(_channels_first(clip), self._mean, self._std)
+
+
+class TrainTransform:
+    """Cut one random part out of all frames of a clip, resize it to the frames' size, and normalise.
+
+    The part covers half to all of the area at an aspect of 3:4 to 4:3, and is resized bicubically (published
+    defaults). Where the cubic overshoots, values are clamped; the published code lets them wrap around.
+    """
+
+    def __init__(
+        self,
+        *,
+        mean: tuple[float, float, float] = CLIP_MEAN,
+        std: tuple[float, float, float] = CLIP_STD,
+        scale: tuple[float, float] = (0.5, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ) -> None:
+        self._mean, self._std = mean, std
+        self._scale, self._ratio = scale, ratio
+
+    def __call__(self, clip: FrameBatch, *, generator: torch.Generator) -> torch.Tensor:
+        """Return float32 pixels [T, 3, H, W]."""
+        frames = _channels_first(clip)
+        height, width = frames.shape[2:]
+        crop = random_crop(height, width, generator=generator, scale=self._scale, ratio=self._ratio)
+        return _normalised(resized_crop(frames, crop, size=(height, width)), self._mean, self._std)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A part of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def random_crop(
+    height: int,
+    width: int,
+    *,
+    generator: torch.Generator,
+    scale: tuple[float, float] = (0.5, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Crop:
+    """Draw a crop as torchvision's RandomResizedCrop does, number for number.
+
+    Args:
+        scale: smallest and largest share of the area.
+        ratio: smallest and largest width over height, drawn evenly in the logarithm.
+    """
+    log_ratio = torch.log(torch.tensor(ratio))
+    for _ in range(_CROP_TRIES):
+        area = height * width * torch.empty(1).uniform_(*scale, generator=generator).item()
+        drawn = torch.empty(1).uniform_(log_ratio[0].item(), log_ratio[1].item(), generator=generator)
+        aspect = torch.exp(drawn).item()
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(torch.randint(0, height - crop_height + 1, (1,), generator=generator))
+            left = int(torch.randint(0, width - crop_width + 1, (1,), generator=generator))
+            return Crop(top, left, crop_height, crop_width)
+    return _central_crop(height, width, ratio)
+
+
+def resized_crop(frames: torch.Tensor, crop: Crop, *, size: tuple[int, int]) -> torch.Tensor:
+    """Cut float frames [T, 3, H, W] of 0 to 255 and resize them to whole values of 0 to 255, [T, 3, *size]."""
+    part = frames[:, :, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    return interpolate(part, size=size, mode="bicubic", align_corners=False).clamp_(0, 255).floor_()
+
+
+def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> Crop:
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    crop_width, crop_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    return Crop((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
+
+
+def _channels_first(clip: FrameBatch) -> torch.Tensor:
+    return torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(torch.float32)
+
+
+def _normalised(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    means, stds = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (mean, std))
+    return pixels.div_(255).sub_(means).div_(stds)

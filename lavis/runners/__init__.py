@@ -1,1 +1,5 @@
 """Training and evaluation loops."""
+
+from lavis.common.registry import registry
+
+registry.runners.declare("runner_base", "lavis.runners.runner:Runner")

@@ -25,6 +25,7 @@ class CosineSchedule:
         init_lr: the rate after warm-up.
         warmup_steps: may reach over epochs.
         steps_per_epoch: optimizer iterations (batches) of an epoch.
+        max_iters: steps of a run that ends before `max_epoch` does.
     """
 
     init_lr: float
@@ -33,13 +34,15 @@ class CosineSchedule:
     warmup_steps: int = 0
     max_epoch: int
     steps_per_epoch: int
+    max_iters: int | None = None
 
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate of this step."""
         now = epoch * self.steps_per_epoch + step
         if now < self.warmup_steps:
             return self.warmup_start_lr + (self.init_lr - self.warmup_start_lr) * now / self.warmup_steps
-        last = self.max_epoch * self.steps_per_epoch - 1
+        whole = self.max_epoch * self.steps_per_epoch
+        last = (whole if self.max_iters is None else min(whole, self.max_iters)) - 1
         done = min(1.0, (now - self.warmup_steps) / max(1, last - self.warmup_steps))
         return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
 

@@ -1,0 +1,63 @@
+"""What a run says: lines for people on the terminal and in a file, and one JSON object a line for programs."""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_FORMAT = "%(asctime)s %(message)s"
+
+
+def start_logging(*, file: Path | None = None, quiet: bool = False) -> None:
+    """Let the package's log lines appear on the terminal, and in a file.
+
+    Args:
+        quiet: only warnings; for all processes but the first.
+    """
+    package = logging.getLogger("lavis")
+    for handler in list(package.handlers):
+        package.removeHandler(handler)
+        handler.close()
+    package.setLevel(logging.WARNING if quiet else logging.INFO)
+    package.propagate = False
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
+        package.addHandler(handler)
+
+
+class JsonLines:
+    """Appends one JSON object a line; every line is flushed, so a killed run loses none."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the rows that `JsonLines` wrote; a last line that was cut short is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows

@@ -1,0 +1,126 @@
+"""The one dataset of all benchmarks: annotated questions about videos in folders.
+
+B questions, T frames each.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch.utils.data import Dataset
+
+from lavis.common.errors import VideoError
+from lavis.common.types import Question
+from lavis.datasets.annotation_row import Annotation
+from lavis.datasets.clips import Clip, ClipProcessor
+from lavis.datasets.videos import VideoFolders
+from lavis.processors.video import open_video
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKey:
+    """Asks for one sample: the epoch is part of it, so that a sample's randomness depends on nothing else."""
+
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A question and the frames it is asked about."""
+
+    question: Question
+    clip: Clip
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A question whose video could not be read."""
+
+    question: Question
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Samples of one step; may be empty.
+
+    Attributes:
+        pixels: float32 [B, T, 3, H, W].
+        times_s: float64 [B, T].
+        questions: B questions.
+        unreadable: samples that are missing from the above.
+    """
+
+    pixels: torch.Tensor
+    times_s: torch.Tensor
+    questions: tuple[Question, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def pin_memory(self) -> "ClipBatch":
+        """Move the tensors to page-locked memory; called by torch's DataLoader."""
+        return replace(self, pixels=self.pixels.pin_memory(), times_s=self.times_s.pin_memory())
+
+
+class VideoQuestionDataset(Dataset[Sample | Unreadable]):
+    """Questions of an annotation file, each with frames of its video.
+
+    A video that cannot be read gives an `Unreadable`; it is never replaced by another sample.
+
+    Args:
+        processor: how frames are sampled and transformed.
+        reader: a name in `registry.video_readers`.
+        fps: frames per second of folders of frames.
+        seed: with epoch and index, decides everything random about a sample.
+    """
+
+    def __init__(
+        self,
+        annotations: Sequence[Annotation],
+        *,
+        videos: VideoFolders,
+        processor: ClipProcessor,
+        reader: str = "pyav",
+        fps: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._annotations = annotations
+        self._videos = videos
+        self._processor = processor
+        self._reader = reader
+        self._fps = fps
+        self._seed = seed
+
+    @property
+    def questions(self) -> list[Question]:
+        """All questions, in the file's order."""
+        return [annotation.question for annotation in self._annotations]
+
+    def __len__(self) -> int:
+        return len(self._annotations)
+
+    def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
+        annotation = self._annotations[key.index]
+        question = annotation.question
+        rng = random.Random(f"{self._seed} {key.epoch} {key.index}")
+        try:
+            path = self._videos.find(question.video or "", source=annotation.source)
+            with open_video(path, reader=self._reader, fps=self._fps) as video:
+                return Sample(question, self._processor(video, clip=question.clip, rng=rng))
+        except VideoError as error:
+            return Unreadable(question, str(error))
+
+
+def collate(samples: Sequence[Sample | Unreadable]) -> ClipBatch:
+    """Stack the readable samples and list the others."""
+    readable = [sample for sample in samples if isinstance(sample, Sample)]
+    return ClipBatch(
+        pixels=torch.stack([sample.clip.pixels for sample in readable]) if readable else torch.empty(0),
+        times_s=torch.stack([torch.from_numpy(s.clip.times_s) for s in readable]) if readable else torch.empty(0),
+        questions=tuple(sample.question for sample in readable),
+        unreadable=tuple(sample for sample in samples if isinstance(sample, Unreadable)),
+    )

@@ -1,0 +1,37 @@
+"""Reading batches in worker processes."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lavis.datasets.dataset import ClipBatch, SampleKey, VideoQuestionDataset, collate
+
+
+def build_loader(
+    dataset: VideoQuestionDataset,
+    batches: Sampler[list[SampleKey]] | Sequence[list[SampleKey]],
+    *,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> "DataLoader[ClipBatch]":
+    """Build a loader that reads the given batches, in order.
+
+    Args:
+        num_workers: processes that decode ahead; 0 reads in this one.
+        pin_memory: prepare batches for a faster copy to a GPU.
+    """
+    # What the loader yields is what `collate` makes of the dataset's samples.
+    return DataLoader(
+        cast("Dataset[ClipBatch]", dataset),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+        # Forking a process that computes with several threads can deadlock in the child.
+        multiprocessing_context="forkserver" if num_workers else None,
+        # The loader draws a seed per epoch, which must not disturb the random numbers of training.
+        generator=torch.Generator(),
+    )

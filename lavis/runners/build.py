@@ -1,0 +1,287 @@
+"""From a configuration to a run that is ready to start; configuration objects end here."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from lavis.common.distributed import World
+from lavis.common.errors import ConfigError
+from lavis.common.files import write_text
+from lavis.common.registry import registry
+from lavis.datasets.builder import DatasetBuilder
+from lavis.datasets.dataset import VideoQuestionDataset
+from lavis.datasets.loader import build_loader
+from lavis.datasets.sampler import EpochBatches
+from lavis.models.checkpoints.names import our_name, published_name
+from lavis.models.loading import load_model
+from lavis.models.sevila.model import SeViLA
+from lavis.runners.checkpoints import CheckpointStore
+from lavis.runners.config import RunConfig, TrainConfig
+from lavis.runners.ema import MovingAverage
+from lavis.runners.keeper import BestKeeper
+from lavis.runners.optim import build_adamw
+from lavis.runners.parallel import OnePass, Parallel, parallelise
+from lavis.runners.progress import Progress
+from lavis.runners.provenance import run_facts
+from lavis.runners.runner import Plan, Runner
+from lavis.runners.schedules import (
+    CosineSchedule,
+    PublishedCosineSchedule,
+    PublishedStepSchedule,
+    Schedule,
+    StepSchedule,
+)
+from lavis.runners.update import Updater
+from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, Validator
+from lavis.runners.weights import lay_over, weight_paths
+from lavis.tasks.build import build_objective, resolve_task
+from lavis.tasks.objectives.base import Objective
+from lavis.tasks.published import PublishedTask, trained_by_published_code
+
+logger = logging.getLogger(__name__)
+
+_AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is built around: a model, what it learns, and from what."""
+
+    model: SeViLA
+    task: PublishedTask
+    objective: Objective
+    builder: DatasetBuilder
+
+
+def build_parts(config: TrainConfig, world: World) -> Parts:
+    """Load the model and set up what trains.
+
+    Raises:
+        UserError: something that the configuration names is unknown, missing or damaged.
+    """
+    task = task_of(config)
+    objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=config.model.frame_num)
+    model = load_for(config, world)
+    model.set_trainable(objective.trainable)
+    if config.run.published_quirks:
+        unfreeze_as_published(model, task)
+    for _, parameter in model.trainable_parameters():
+        parameter.data = parameter.data.float()
+    return Parts(model, task, objective, build_builder(config, model))
+
+
+def task_of(config: TrainConfig) -> PublishedTask:
+    """Return what `model.task` and its neighbours mean."""
+    model = config.model
+    return resolve_task(
+        model.task,
+        arch=model.arch,
+        selector=model.selector,
+        reader=model.reader,
+        training_selector=model.training_selector,
+    )
+
+
+def load_for(config: TrainConfig, world: World) -> SeViLA:
+    """Load the model that `model.model_type` names, with the weights of `model.finetuned` over its own."""
+    # Parts of a model may be drawn at random, and dropout is; each process draws its own.
+    torch.manual_seed(config.run.seed + world.rank)
+    model: SeViLA = load_model("sevila", config.model.model_type, device=str(world.device), dtype=config.model.dtype)
+    for path in weight_paths(config.model.finetuned):
+        logger.info("weights of %s from %s", ", ".join(lay_over(model, path)), path)
+    return model
+
+
+def build_builder(config: TrainConfig, model: SeViLA) -> DatasetBuilder:
+    """Return the builder of the configured dataset, for frames as the model wants them."""
+    builder: DatasetBuilder = registry.builders.get(config.dataset_name)(
+        config.dataset_name,
+        config.dataset,
+        image_size=model.image_size,
+        mean=model.config.image_mean,
+        std=model.config.image_std,
+        seed=config.run.seed,
+    )
+    return builder
+
+
+def unfreeze_as_published(model: SeViLA, task: PublishedTask) -> None:
+    """Let those parts train too that the published code means to freeze and does not."""
+    published = [name for name in (published_name(ours) for ours, _ in model.named_parameters()) if name]
+    trained = {our_name(name) for name in trained_by_published_code(task, published)}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+
+
+def set_training(model: SeViLA) -> None:
+    """Put what trains into training mode; frozen parts stay in eval."""
+    model.train()
+
+
+def set_training_as_published(model: SeViLA) -> None:
+    """Put everything into training mode: dropout is on in frozen parts too."""
+    model.train()
+    for part in model.children():
+        part.train()
+
+
+def build_validator(config: TrainConfig, parts: Parts, *, splits: Iterable[str], world: World) -> Validator:
+    """Build what measures the model on the given splits."""
+    datasets: dict[str, VideoQuestionDataset] = {split: parts.builder.build_evaluation(split) for split in splits}
+    # Where the model is split over the processes, all of them run everything.
+    alone = config.run.distributed == "fsdp"
+    reader = SplitReader(
+        datasets,
+        world=World(device=world.device) if alone else world,
+        batch_size=config.run.batch_size_eval,
+        num_workers=config.run.num_workers,
+    )
+    if parts.task.objective == "localizer_pretraining":
+        return MomentValidator(reader, prompt=config.dataset.prompt)
+    return AccuracyValidator(reader, task=parts.task, prompt=config.dataset.prompt, frame_num=config.model.frame_num)
+
+
+def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
+    """Build the schedule of learning rates."""
+    rates: dict[str, Any] = {
+        "init_lr": run.init_lr,
+        "min_lr": run.min_lr,
+        "warmup_start_lr": run.warmup_lr,
+        "warmup_steps": run.warmup_steps,
+    }
+    if run.lr_sched == "linear_warmup_step_lr":
+        if run.published_quirks:
+            return PublishedStepSchedule(**rates, decay_rate=run.lr_decay_rate)
+        return StepSchedule(**rates, decay_rate=run.lr_decay_rate, steps_per_epoch=steps_per_epoch)
+    if run.published_quirks:
+        return PublishedCosineSchedule(**rates, max_epoch=run.max_epoch)
+    return CosineSchedule(**rates, max_epoch=run.max_epoch, steps_per_epoch=steps_per_epoch, max_iters=run.max_iters)
+
+
+def build_updater(
+    run: RunConfig, parts: Parts, parallel: Parallel, *, average: MovingAverage | None, world: World
+) -> Updater:
+    """Build what turns batches into changed weights."""
+    optimizer = build_adamw(
+        parts.model.trainable_parameters(), lr=run.init_lr, weight_decay=run.weight_decay, betas=(0.9, run.beta2)
+    )
+    return Updater(
+        parallel,
+        parts.objective,
+        optimizer,
+        world=world,
+        divide=not run.published_quirks,
+        clip_grad_norm=run.clip_grad_norm,
+        autocast_dtype=_AMP_DTYPES[run.amp_dtype] if run.amp else None,
+        average=average,
+    )
+
+
+def build_runner(config: TrainConfig, world: World) -> Runner:
+    """Build a whole run, and continue an earlier one where `run.resume` is "auto".
+
+    Raises:
+        UserError: something that the configuration names is unknown, missing or damaged, or the output
+            folder holds an earlier run.
+    """
+    run, folder = config.run, Path(config.run.output_dir)
+    check_output(folder, resume=run.resume)
+    parts = build_parts(config, world)
+    dataset = join_training_splits(parts.builder, run.train_splits)
+    batches = EpochBatches(
+        len(dataset), batch_size=run.batch_size_train, rank=world.rank, world_size=world.size, seed=run.seed
+    )
+    validator = build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world)
+    parallel = parallelise(
+        OnePass(parts.model), world, mode=run.distributed, find_unused_parameters=run.published_quirks
+    )
+    trainable = list(parts.model.trainable_parameters())
+    average = MovingAverage(trainable, decay=run.ema_decay) if run.ema_decay is not None else None
+    plan = build_plan(run, parts.task)
+    if world.is_main:
+        record(config, folder, world)
+    total = run.max_epoch * len(batches)
+    progress = Progress(
+        folder if world.is_main else None, total=min(total, run.max_iters or total), log_freq=run.log_freq
+    )
+    keeper = BestKeeper(
+        parts.model,
+        parallel=parallel,
+        validator=validator,
+        folder=folder,
+        progress=progress,
+        world=world,
+        best_metric=run.best_metric or default_metric(parts.task),
+        valid_splits=run.valid_splits,
+        test_splits=run.test_splits,
+        average=average,
+        set_training=set_training_as_published if run.published_quirks else set_training,
+    )
+    runner: Runner = registry.runners.get(run.runner)(
+        parts.model,
+        updater=build_updater(run, parts, parallel, average=average, world=world),
+        schedule=build_schedule(run, steps_per_epoch=len(batches)),
+        batches=batches,
+        loader=build_loader(dataset, batches, num_workers=run.num_workers, pin_memory=world.device.type == "cuda"),
+        num_samples=len(dataset),
+        plan=plan,
+        keeper=keeper,
+        store=CheckpointStore(folder / "checkpoints", keep_last=run.keep_last),
+        progress=progress,
+        world=world,
+    )
+    if run.resume == "auto":
+        runner.resume()
+    return runner
+
+
+def build_plan(run: RunConfig, task: PublishedTask) -> Plan:
+    """Say how long the run is and what happens in between."""
+    validate_first = task.objective == "self_refinement" if run.validate_first is None else run.validate_first
+    return Plan(
+        max_epoch=run.max_epoch,
+        max_iters=run.max_iters,
+        accum_grad_iters=run.accum_grad_iters,
+        carry_gradients=run.published_quirks,
+        valid_freq=run.valid_freq,
+        validate_first=validate_first and bool(run.valid_splits),
+        save_freq=run.save_freq,
+        max_unreadable=run.max_unreadable,
+    )
+
+
+def default_metric(task: PublishedTask) -> str:
+    """Return the figure that decides which weights are best, where the configuration leaves it open."""
+    return "frame_ap" if task.objective == "localizer_pretraining" else "accuracy"
+
+
+def join_training_splits(builder: DatasetBuilder, splits: tuple[str, ...]) -> VideoQuestionDataset:
+    """Build the training split.
+
+    Raises:
+        ConfigError: not exactly one split is named.
+    """
+    if len(splits) != 1:
+        raise ConfigError(f"run.train_splits names {len(splits)} splits; name one, such as [train]")
+    return builder.build_training(splits[0])
+
+
+def check_output(folder: Path, *, resume: str) -> None:
+    """Refuse to mix a new run with an earlier one.
+
+    Raises:
+        ConfigError: the folder holds a run, and this one is not to continue it.
+    """
+    if resume != "auto" and (folder / "log.jsonl").exists():
+        raise ConfigError(f"{folder} holds an earlier run; continue it with run.resume=auto, or name another folder")
+
+
+def record(config: TrainConfig, folder: Path, world: World) -> None:
+    """Write down what makes the run repeatable: the resolved configuration, versions, command and seed."""
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config.resolved))))
+    write_text(folder / "run.json", run_facts(seed=config.run.seed, processes=world.size))

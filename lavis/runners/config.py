@@ -1,0 +1,158 @@
+"""What a run is configured by: `configs/default.yaml`, a recipe over it, and dotted options over both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lavis.datasets  # noqa: F401  # declares the dataset builders
+from lavis.common.config import from_mapping, load_yaml, merged
+from lavis.common.errors import ConfigError
+from lavis.common.naming import did_you_mean
+from lavis.common.paths import configs_dir
+from lavis.common.registry import registry
+from lavis.datasets.builder import DatasetConfig
+
+SECTIONS = ("model", "datasets", "run")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The `model` section; every key is explained in `configs/default.yaml`."""
+
+    arch: str
+    model_type: str
+    finetuned: Any
+    task: str
+    frame_num: int
+    selector: str | None
+    reader: str | None
+    training_selector: str | None
+    dtype: str
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The `run` section; every key is explained in `configs/default.yaml`."""
+
+    runner: str
+    task: str
+    output_dir: str
+    device: str | None
+    seed: int
+    resume: str
+    evaluate: bool
+    max_epoch: int
+    max_iters: int | None
+    batch_size_train: int
+    batch_size_eval: int
+    accum_grad_iters: int
+    num_workers: int
+    init_lr: float
+    min_lr: float
+    warmup_lr: float
+    warmup_steps: int
+    lr_sched: str
+    lr_decay_rate: float
+    weight_decay: float
+    beta2: float
+    clip_grad_norm: float | None
+    amp: bool
+    amp_dtype: str
+    ema_decay: float | None
+    distributed: str
+    distributed_timeout_s: float
+    published_quirks: bool
+    train_splits: tuple[str, ...]
+    valid_splits: tuple[str, ...]
+    test_splits: tuple[str, ...]
+    valid_freq: int
+    validate_first: bool | None
+    best_metric: str | None
+    save_freq: int | None
+    keep_last: int
+    log_freq: int
+    max_unreadable: float
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        dataset_name: which benchmark, a name in `registry.builders`.
+        resolved: all sections as plain data, to be kept with the results.
+    """
+
+    model: ModelConfig
+    run: RunConfig
+    dataset_name: str
+    dataset: DatasetConfig
+    resolved: Mapping[str, Any]
+
+
+def load_train_config(path: str | Path, *, options: Sequence[str] = ()) -> TrainConfig:
+    """Read a recipe over the defaults of the package.
+
+    Args:
+        path: a YAML file with the sections model, datasets and run.
+        options: dotted options such as "run.init_lr=1e-5", which win over everything.
+
+    Raises:
+        ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
+    """
+    recipe = load_yaml(path)
+    for section in recipe:
+        if section not in SECTIONS:
+            raise ConfigError(f"{path}: unknown section {section!r}; {did_you_mean(str(section), SECTIONS)}")
+    asked = merged([recipe], options=options)
+    datasets = asked.get("datasets") or {}
+    if not isinstance(datasets, Mapping) or len(datasets) != 1:
+        raise ConfigError(f"{path}: datasets must name exactly one of: {', '.join(registry.builders.names())}")
+    name = str(next(iter(datasets)))
+    registry.builders.get(name)
+    base = {"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml")}}
+    resolved = merged([load_yaml(configs_dir() / "default.yaml"), base, recipe], options=options)
+    for section in resolved:
+        if section not in SECTIONS:
+            raise ConfigError(f"--options: unknown section {section!r}; {did_you_mean(str(section), SECTIONS)}")
+    config = TrainConfig(
+        model=from_mapping(ModelConfig, resolved["model"], place="model"),
+        run=from_mapping(RunConfig, resolved["run"], place="run"),
+        dataset_name=name,
+        dataset=from_mapping(DatasetConfig, resolved["datasets"][name], place=f"datasets.{name}"),
+        resolved=resolved,
+    )
+    _check(config.run)
+    return config
+
+
+_CHOICES = {
+    "lr_sched": ("linear_warmup_cosine_lr", "linear_warmup_step_lr"),
+    "distributed": ("ddp", "fsdp"),
+    "resume": ("never", "auto"),
+    "amp_dtype": ("bf16", "fp16"),
+}
+_AT_LEAST_ONE = (
+    *("max_epoch", "batch_size_train", "batch_size_eval", "accum_grad_iters", "valid_freq", "keep_last", "log_freq"),
+    *("max_iters", "save_freq"),
+)
+_NOT_NEGATIVE = ("num_workers", "warmup_steps", "init_lr", "min_lr", "warmup_lr", "weight_decay", "max_unreadable")
+
+
+def _check(run: RunConfig) -> None:
+    for key, allowed in _CHOICES.items():
+        value = getattr(run, key)
+        if value not in allowed:
+            raise ConfigError(f"run.{key}: unknown {value!r}; {did_you_mean(value, allowed)}")
+    for key in _AT_LEAST_ONE:
+        value = getattr(run, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"run.{key} is {value}; it must be 1 or more")
+    for key in _NOT_NEGATIVE:
+        if not getattr(run, key) >= 0:
+            raise ConfigError(f"run.{key} is {getattr(run, key)}; it must be 0 or more")
+    if run.clip_grad_norm is not None and not run.clip_grad_norm > 0:
+        raise ConfigError(f"run.clip_grad_norm is {run.clip_grad_norm}; it must be above 0, or null for no clipping")
+    if run.ema_decay is not None and not 0 <= run.ema_decay < 1:
+        raise ConfigError(f"run.ema_decay is {run.ema_decay}; it must be from 0 to below 1, or null for no average")

@@ -1,0 +1,86 @@
+"""A dry run: build everything, take one step on the first batch, and say what a real run would do and cost."""
+
+import itertools
+import time
+from collections.abc import Iterable
+
+from torch import nn
+
+from lavis.common.distributed import World
+from lavis.datasets.loader import build_loader
+from lavis.datasets.sampler import EpochBatches
+from lavis.runners.build import (
+    build_parts,
+    build_schedule,
+    build_updater,
+    build_validator,
+    join_training_splits,
+    set_training,
+    set_training_as_published,
+)
+from lavis.runners.config import TrainConfig
+from lavis.runners.parallel import OnePass, parallelise
+from lavis.runners.progress import as_duration, memory_mib
+from lavis.tasks.objectives.base import TrainingBatch
+
+
+def dry_run(config: TrainConfig, world: World) -> str:
+    """Take one step and return the report; nothing is written.
+
+    Raises:
+        UserError: whatever would stop the real run at its start.
+    """
+    run = config.run
+    parts = build_parts(config, world)
+    dataset = join_training_splits(parts.builder, run.train_splits)
+    build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world)
+    batches = EpochBatches(
+        len(dataset), batch_size=run.batch_size_train, rank=world.rank, world_size=world.size, seed=run.seed
+    )
+    parallel = parallelise(
+        OnePass(parts.model), world, mode=run.distributed, find_unused_parameters=run.published_quirks
+    )
+    updater = build_updater(run, parts, parallel, average=None, world=world)
+    (set_training_as_published if run.published_quirks else set_training)(parts.model)
+
+    started = time.perf_counter()
+    first = list(itertools.islice(build_loader(dataset, batches), run.accum_grad_iters))
+    read_s = time.perf_counter() - started
+    ready = [
+        TrainingBatch(pixels=batch.pixels.to(world.device), times_s=batch.times_s, questions=batch.questions)
+        for batch in first
+    ]
+    rate = build_schedule(run, steps_per_epoch=len(batches)).rate(epoch=0, step=len(first) - 1)
+    started = time.perf_counter()
+    report = updater.update(ready, rate=rate)
+    step_s = time.perf_counter() - started
+
+    iterations = run.max_epoch * len(batches)
+    iterations = min(iterations, run.max_iters or iterations)
+    # Workers decode while the step computes; without them each step waits.
+    per_step_s = max(step_s, read_s / run.num_workers) if run.num_workers else step_s + read_s
+    unreadable = [item.reason for batch in first for item in batch.unreadable]
+    lines = [
+        *_parts(parts.model.named_children()),
+        f"samples: {len(dataset)}, batches per epoch: {len(batches)}, iterations: {iterations}, "
+        f"processes: {world.size}",
+        f"first step: {report.samples} samples, "
+        + ", ".join(f"{name} {value:.4g}" for name, value in report.figures.items()),
+        f"time: reading {read_s:.2f} s, step {step_s:.2f} s; expected for training alone: "
+        f"{as_duration(per_step_s * iterations / len(first))}",
+        f"memory: {memory_mib():.0f} MiB",
+        *(f"unreadable: {reason}" for reason in unreadable),
+    ]
+    return "\n".join(lines)
+
+
+def _parts(parts: Iterable[tuple[str, nn.Module]]) -> list[str]:
+    """Say for each part how many parameters it has and how many of them train."""
+    lines = [f"{'part':<12}{'parameters':>16}{'trained':>16}  precision"]
+    for name, part in parts:
+        parameters = list(part.parameters())
+        count = sum(parameter.numel() for parameter in parameters)
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        kinds = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters})
+        lines.append(f"{name:<12}{count:>16,}{trained:>16,}  {', '.join(kinds)}")
+    return lines

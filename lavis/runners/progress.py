@@ -1,0 +1,113 @@
+"""What a training run reports while it runs: figures, speed, waiting, memory and the time left."""
+
+import importlib
+import logging
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lavis.common.logging import JsonLines
+
+logger = logging.getLogger(__name__)
+
+_MIB = 2**20
+
+
+class Progress:
+    """Collects figures over the iterations between two log lines, and writes them.
+
+    Args:
+        folder: gets `log.jsonl`, and TensorBoard events where that package is installed; None writes nothing.
+        total: iterations of the whole run.
+        log_freq: iterations between two lines.
+    """
+
+    def __init__(self, folder: Path | None, *, total: int, done: int = 0, log_freq: int = 20) -> None:
+        self._json = JsonLines(folder / "log.jsonl") if folder else None
+        self._board = _tensorboard(folder) if folder else None
+        self._total, self._log_freq = total, log_freq
+        self._first, self._logged, self._started = done, done, time.perf_counter()
+        self._since = self._started
+        self._samples, self._steps, self._waited_s = 0, 0, 0.0
+        self._sums: dict[str, float] = {}
+
+    def step(self, figures: Mapping[str, float], *, iteration: int, epoch: int, samples: int, waited_s: float) -> None:
+        """Count a finished optimizer step; `iteration` counts all of the run so far."""
+        self._samples, self._waited_s = self._samples + samples, self._waited_s + waited_s
+        if samples:
+            self._steps += 1
+            for name, value in figures.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
+        if iteration - self._logged >= self._log_freq or iteration == self._total:
+            self._write(iteration, epoch)
+
+    def event(self, kind: str, values: Mapping[str, Any], *, iteration: int, epoch: int) -> None:
+        """Write figures that do not belong to a single step, such as those of a validation."""
+        row = {"kind": kind, "iteration": iteration, "epoch": epoch, **values}
+        if self._json:
+            self._json.write(row)
+        if self._board:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(f"{kind}/{name}", value, iteration)
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._json:
+            self._json.close()
+        if self._board:
+            self._board.close()
+
+    def _begin(self) -> None:
+        self._since = time.perf_counter()
+        self._samples, self._steps, self._waited_s = 0, 0, 0.0
+        self._sums = {}
+
+    def _write(self, iteration: int, epoch: int) -> None:
+        now = time.perf_counter()
+        elapsed = max(now - self._since, 1e-9)
+        left_s = (self._total - iteration) * (now - self._started) / max(1, iteration - self._first)
+        speed = {
+            "samples_per_s": self._samples / elapsed,
+            "data_wait": self._waited_s / elapsed,
+            "memory_mib": memory_mib(),
+            "left_s": left_s,
+        }
+        figures = {name: value / max(1, self._steps) for name, value in self._sums.items()}
+        self.event("train", {**figures, **speed}, iteration=iteration, epoch=epoch)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        logger.info(
+            "epoch %d  %d/%d  %s  %.1f samples/s  data %.0f %%  %.0f MiB  %s left",
+            *(epoch, iteration, self._total, shown, speed["samples_per_s"]),
+            *(100 * speed["data_wait"], speed["memory_mib"], as_duration(left_s)),
+        )
+        self._logged = iteration
+        self._begin()
+
+
+def memory_mib() -> float:
+    """Return the largest memory used so far: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / _MIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / _MIB if sys.platform == "darwin" else peak / 1024
+
+
+def as_duration(seconds: float) -> str:
+    """Word a duration, such as "1:05:09"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        board = importlib.import_module("torch.utils.tensorboard")
+    except ImportError:
+        return None
+    return board.SummaryWriter(str(folder / "tensorboard"))
