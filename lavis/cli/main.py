@@ -24,6 +24,7 @@ COMMANDS = {
     "checkpoint": "lavis.cli.checkpoint",
     "verify": "lavis.cli.verify",
     "prepare": "lavis.cli.prepare",
+    "train": "lavis.cli.train",
 }
 
 
