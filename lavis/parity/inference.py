@@ -173,8 +173,10 @@ def _check_answers(
     answer = model.answer(tokens, prompts, num_options=num_options, reader=reader)
     checks.equal("qa_step0_token", answer.first_token, case["qa_step0_token"])
     # Where every sample ended at once the published code read the letters from the first step instead.
+    all_ended = case["qa_num_decode_steps"] == 1
+    checks.equal("answer_logits_decoder_step", 0 if all_ended else 1, case["answer_logits_decoder_step"])
     letters = model.language.option_ids(num_options)
-    logits = steps.first_logits[:, letters] if case["answer_logits_decoder_step"] == 0 else answer.logits
+    logits = steps.first_logits[:, letters] if all_ended else answer.logits
     checks.close("answer_logits", logits, case["answer_logits"])
     _close(checks, "qa.answer_logits", logits, case.tensor("qa.answer_logits"))
     ranked = logits.double().sort(dim=1, descending=True).values
@@ -188,14 +190,13 @@ def _check_output(case: Case, checks: Checks, positions: Integers, chosen: torch
     inputs = case["inputs"]
     # Read one frame at a time, answers and ids are repeated for each frame.
     repeats = case["t"] if task.reader == "per_frame" else 1
+    ids = [question_id for question_id in inputs["question_id"] for _ in range(repeats)]
     expected: dict[str, Any] = {
         "output_text": chosen,
         "frame_idx": positions.tolist(),
         "temp_idx": list(range(case["t"])) * case["b"],
         "answer": [answer for answer in inputs["qa_output"] for _ in range(repeats)],
-        "qid": "demo"
-        if case["method"] == "generate_demo"
-        else [q for q in inputs["question_id"] for _ in range(repeats)],
+        "qid": "demo" if case["method"] == "generate_demo" else ids,
     }
     for what, golden in out.items():
         if what in expected:
@@ -238,9 +239,8 @@ def _check_decoding(model: SeViLA, case: Case, checks: Checks, role: str, inputs
     logits = model.language.teacher_forced(inputs, chosen).float()
     behind = logits.amax(-1) - logits.gather(-1, chosen[..., None]).squeeze(-1)
     checks.close(f"{role}.sequences: greedy", behind[~after_end], torch.zeros(int((~after_end).sum())))
-    checks.equal(
-        f"{role}.sequences: padding", chosen[after_end].unique(), [tokenizer.pad_token_id] * bool(after_end.any())
-    )
+    beyond = chosen[after_end]
+    checks.equal(f"{role}.sequences: padding", beyond, torch.full_like(beyond, tokenizer.pad_token_id))
 
 
 def _close(checks: Checks, quantity: str, ours: torch.Tensor, golden: torch.Tensor | None) -> None:

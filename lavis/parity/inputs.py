@@ -37,7 +37,7 @@ def choice_questions(case: Case) -> list[Question]:
 
 
 def moment_questions(targets: list[str]) -> list[Question]:
-    """Return queries whose windows hold just the frames labelled "yes" in texts such as "yes_no_no", at 1 frame a second."""
+    """Return queries whose windows hold just the "yes" frames of texts such as "yes_no_no", at 1 frame a second."""
     return [
         Question(
             text="given",

@@ -86,11 +86,8 @@ def _work(directory: GoldenDirectory) -> Iterator[tuple[str, Callable[[], Checks
 def _check_case(directory: GoldenDirectory, content: dict[str, Any]) -> Checks:
     case = Case(content, directory)
     checks = Checks(case["name"])
-    if "error" in case:
-        _check_published_failure(directory, case, checks)
-        return checks
-
-    return _guarded(checks, lambda checks: _run_case(directory, case, checks))
+    run = _check_published_failure if "error" in case else _run_case
+    return _guarded(checks, lambda checks: run(directory, case, checks))
 
 
 def _run_case(directory: GoldenDirectory, case: Case, checks: Checks) -> None:
@@ -115,6 +112,7 @@ def _run_case(directory: GoldenDirectory, case: Case, checks: Checks) -> None:
 
 def _check_published_failure(directory: GoldenDirectory, case: Case, checks: Checks) -> None:
     """Where the published code fails there is nothing to compare: ours must either work or refuse clearly."""
+    checks.equal("batch and frames", list(case.pixels.shape[:2]), [case["b"], case["t"]])
     try:
         task = published_task(case)
     except UserError as error:
