@@ -1,0 +1,267 @@
+"""`sevila checkpoint`: fetch, look at, convert, merge and check weights."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lavis.common.errors import EXIT_FAILURE, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lavis.models.checkpoints.assemble import Assembled
+    from lavis.models.checkpoints.download import Progress
+    from lavis.models.checkpoints.report import Inspection
+
+_EXAMPLES = """examples:
+  sevila checkpoint fetch flant5xl                        SeViLA as published: downloads about 14 GB, makes 8.6 GB
+  sevila checkpoint inspect sevila_pretrained.pth
+  sevila checkpoint convert eva_vit_g.pth flan-t5-xl/ sevila_pretrained.pth --out my_model
+  sevila checkpoint merge my_model trained_localizer --out better_model
+  sevila checkpoint convert my_model --to published --parts localizer answerer --out sevila.pth
+  sevila checkpoint verify my_model
+"""
+_LANGUAGE_DTYPES = ("bf16", "keep")
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the subcommand to the main parser's."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "checkpoint",
+        help="fetch, inspect, convert, merge and verify weights",
+        description="Fetch published weights, and turn weight files into model folders and back.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_fetch(actions)
+    _add_inspect(actions)
+    _add_convert(actions)
+    _add_merge(actions)
+    _add_verify(actions)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked.
+
+    Raises:
+        UserError: see the functions of `lavis.models.checkpoints`.
+    """
+    actions = {"fetch": _fetch, "inspect": _inspect, "convert": _convert, "merge": _merge, "verify": _verify}
+    return actions[args.action](args)
+
+
+def _add_fetch(actions: Any) -> None:
+    parser = actions.add_parser("fetch", help="download published weights and assemble a model folder")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a size or one published file; without it, list them")
+    parser.add_argument("--from", dest="recipe", metavar="RECIPE", help="which weights, where a size has several")
+    parser.add_argument("--out", type=Path, help="model folder (default: sevila_NAME in the checkpoint store)")
+    parser.add_argument("--downloads", type=Path, help="folder for downloads (default: downloads in the store)")
+    _add_language_dtype(parser)
+    _add_force(parser)
+
+
+def _add_inspect(actions: Any) -> None:
+    parser = actions.add_parser("inspect", help="say what a weight file is, from its content")
+    parser.add_argument("path", type=Path, metavar="PATH", help="a weight file, or a folder of them")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+
+
+def _add_convert(actions: Any) -> None:
+    parser = actions.add_parser("convert", help="make a model folder of weight files, or published files of a model")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders that complete each other")
+    parser.add_argument("--to", choices=("sevila", "published"), default="sevila", help="naming (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="model folder; with --to published, a .pth file")
+    parser.add_argument("--size", help="a model size or a configuration file (default: told from the weights)")
+    parser.add_argument("--over", nargs="+", type=Path, default=[], metavar="PATH", help="files that win over PATHs")
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json (default: looked for in PATHs)")
+    parser.add_argument("--image-size", type=int, help="side of the frames; the position table is resized to it")
+    parser.add_argument("--parts", nargs="+", metavar="PART", help="with --to published: parts to write (default: all)")
+    _add_language_dtype(parser)
+    _add_force(parser)
+
+
+def _add_merge(actions: Any) -> None:
+    parser = actions.add_parser("merge", help="lay parts, such as a trained localizer, over a model folder")
+    parser.add_argument("base", type=Path, metavar="BASE", help="a whole model folder")
+    parser.add_argument("parts", nargs="+", type=Path, metavar="PART", help="files or folders; a later one wins")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    _add_force(parser)
+
+
+def _add_verify(actions: Any) -> None:
+    parser = actions.add_parser("verify", help="check hashes, completeness, shapes, and that all numbers are finite")
+    parser.add_argument("path", type=Path, metavar="PATH", help="a model folder or a weight file")
+    parser.add_argument("--size", help="a model size or a configuration file (default: told from the weights)")
+
+
+def _add_language_dtype(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--language-dtype",
+        choices=_LANGUAGE_DTYPES,
+        default="bf16",
+        help="store the language model in bf16, as published code runs it, or keep its precision (default: bf16)",
+    )
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace what is at --out")
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from lavis.models.checkpoints.fetch import fetch_model
+    from lavis.models.checkpoints.published import FILES, fetch_file, find_recipe
+    from lavis.models.sevila.loading import checkpoint_store
+
+    if args.name is None:
+        return _list_published()
+    downloads = args.downloads or checkpoint_store() / "downloads"
+    with _progress() as progress:
+        if args.name in FILES:
+            print(fetch_file(FILES[args.name], downloads, progress=progress, say=_say))
+            return 0
+        recipe = find_recipe(args.name, args.recipe)
+        out = args.out or checkpoint_store() / f"sevila_{args.name}"
+        if (out / "config.json").is_file() and not args.force:
+            print(f"{out} is already there; check it with: sevila checkpoint verify {out}, or fetch again with --force")
+            return 0
+        made = fetch_model(
+            args.name,
+            recipe,
+            out,
+            downloads=downloads,
+            language_dtype=args.language_dtype,
+            progress=progress,
+            say=_say,
+        )
+    _print_assembled(made, out)
+    return 0
+
+
+def _list_published() -> int:
+    from lavis.models.checkpoints.published import FILES, RECIPES
+
+    print("models:")
+    for size, recipes in RECIPES.items():
+        for name, recipe in recipes.items():
+            files = ", ".join(file.name for file in (*recipe.files, *recipe.over))
+            print(f"  {size} --from {name:7} {recipe.what}: {files} -> {recipe.gigabytes} GB")
+    print("files:")
+    for name, file in FILES.items():
+        print(f"  {name:30} about {file.gigabytes} GB")
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from lavis.models.checkpoints.report import inspect
+
+    found = inspect(args.path)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
+    else:
+        _print_inspection(found)
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    _refuse_to_replace(args)
+    if args.to == "published":
+        from lavis.models.checkpoints.convert import PARTS, export_published
+
+        if len(args.paths) > 1:
+            raise ConfigError(f"--to published takes one model, not {len(args.paths)} paths")
+        count = export_published(args.paths[0], args.out, parts=args.parts or PARTS)
+        print(f"{args.out}: {count} entries under the published names")
+        return 0
+    from lavis.models.checkpoints.convert import convert
+
+    if args.parts:
+        raise ConfigError("--parts goes with --to published; a model folder is made of all parts")
+    made = convert(
+        args.paths,
+        args.out,
+        size=args.size,
+        over=args.over,
+        tokenizer=args.tokenizer,
+        image_size=args.image_size,
+        language_dtype=args.language_dtype,
+    )
+    _print_assembled(made, args.out)
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from lavis.models.checkpoints.convert import merge
+
+    _refuse_to_replace(args)
+    _print_assembled(merge(args.base, args.parts, args.out), args.out)
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from lavis.models.checkpoints.report import verify
+
+    verdict = verify(args.path, size=args.size)
+    for check in verdict.checks:
+        print(f"  {check}")
+    for problem in verdict.problems:
+        print(f"  WRONG: {problem}")
+    print(f"{args.path} is {'not sound' if verdict.problems else 'sound'}")
+    return EXIT_FAILURE if verdict.problems else 0
+
+
+def _refuse_to_replace(args: argparse.Namespace) -> None:
+    there = args.out / "config.json" if args.out.is_dir() else args.out
+    if there.exists() and not args.force:
+        raise ConfigError(f"{args.out} is already there; choose another --out, or replace it with --force")
+
+
+def _print_assembled(made: "Assembled", out: Path) -> None:
+    for part, origin in made.origins.items():
+        print(f"  {part:18} from {origin}")
+    for remark in made.remarks:
+        print(f"  note: {remark}")
+    print(f"{made.config.name} -> {out}")
+
+
+def _print_inspection(found: "Inspection") -> None:
+    print(f"{found.path}: {found.kind}")
+    print(f"  fits: {', '.join(found.sizes) or 'no known size'}")
+    print(f"  {found.num_tensors} tensors, {found.num_bytes / 1e6:,.1f} MB")
+    for part in found.parts:
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part.dtypes.items())
+        origin = f"  from {found.origins[part.name]}" if part.name in found.origins else ""
+        size = f"{part.num_parameters:>14,} parameters  {part.num_bytes / 1e6:>10,.1f} MB"
+        print(f"  {part.name:18} {part.num_tensors:>5} tensors {size}  ({dtypes}){origin}")
+    if found.left_out:
+        print(f"  of no use: {len(found.left_out)} entries, such as {found.left_out[0]}")
+    print(f"  missing for a whole model: {', '.join(found.missing) or 'nothing'}")
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """Show how far each download is, on a terminal's standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    tasks: dict[str, Any] = {}
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+
+        def update(name: str, num_bytes: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=num_bytes)
+
+        yield update

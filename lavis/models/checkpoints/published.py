@@ -1,0 +1,155 @@
+"""The published weight files: where they are, what they hold, and which of them make a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub.errors import EntryNotFoundError
+
+from lavis.common.errors import CheckpointError, ConfigError
+from lavis.common.naming import did_you_mean
+from lavis.models.checkpoints.download import Progress, download, download_from_hub
+from lavis.models.checkpoints.folder import TOKENIZER_FILES
+from lavis.models.checkpoints.sources import index_entries
+
+LAVIS_STORE = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2"
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file with an address of its own."""
+
+    name: str
+    url: str
+    gigabytes: float
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a Hugging Face repository."""
+
+    name: str
+    repository: str
+    gigabytes: float
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model on the Hugging Face hub, in one or several safetensors files, with its tokenizer."""
+
+    repository: str
+    gigabytes: float
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.repository
+
+
+PublishedFile = WebFile | HubFile | HubModel
+
+EVA = WebFile("eva_vit_g.pth", f"{LAVIS_STORE}/eva_vit_g.pth", 2.0)
+BLIP2_XL = WebFile("blip2_pretrained_flant5xl.pth", f"{LAVIS_STORE}/blip2_pretrained_flant5xl.pth", 0.5)
+BLIP2_XXL = WebFile("blip2_pretrained_flant5xxl.pth", f"{LAVIS_STORE}/blip2_pretrained_flant5xxl.pth", 0.5)
+SEVILA = HubFile("sevila_pretrained.pth", "Shoubin/SeViLA", 0.9)
+FLAN_T5_XL = HubModel("google/flan-t5-xl", 11.4)
+FLAN_T5_XXL = HubModel("google/flan-t5-xxl", 45.1)
+HUB_BLIP2_XL = HubModel("Salesforce/blip2-flan-t5-xl", 15.8)
+HUB_BLIP2_XXL = HubModel("Salesforce/blip2-flan-t5-xxl", 49.0)
+
+FILES: dict[str, PublishedFile] = {
+    file.name: file for file in (EVA, BLIP2_XL, BLIP2_XXL, SEVILA, FLAN_T5_XL, FLAN_T5_XXL, HUB_BLIP2_XL, HUB_BLIP2_XXL)
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The files that make a model.
+
+    Attributes:
+        over: files whose parts win over those of `files`.
+        gigabytes: of the model they make.
+    """
+
+    what: str
+    files: tuple[PublishedFile, ...]
+    gigabytes: float
+    over: tuple[PublishedFile, ...] = ()
+
+
+# By size, the first one is the default.
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "flant5xl": {
+        "sevila": Recipe("SeViLA as published", (EVA, FLAN_T5_XL, SEVILA), 8.6),
+        "blip2": Recipe("BLIP-2, where SeViLA's training starts", (EVA, FLAN_T5_XL, BLIP2_XL), 8.6),
+        "hub": Recipe("SeViLA's prompters over the hub's BLIP-2", (HUB_BLIP2_XL,), 10.6, (SEVILA,)),
+    },
+    "flant5xxl": {
+        "blip2": Recipe("BLIP-2, where SeViLA's training starts", (EVA, FLAN_T5_XXL, BLIP2_XXL), 25.2),
+        "hub": Recipe("the hub's BLIP-2, where SeViLA's training starts", (HUB_BLIP2_XXL,), 27.2),
+    },
+}
+
+
+def find_recipe(size: str, name: str | None) -> Recipe:
+    """Return a recipe of a size; None is the default one.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if size not in RECIPES:
+        raise ConfigError(f"nothing is published for {size!r}; {did_you_mean(size, [*RECIPES, *FILES])}")
+    known = RECIPES[size]
+    wanted = name or next(iter(known))
+    if wanted not in known:
+        raise ConfigError(f"no {wanted!r} weights for {size}; {did_you_mean(wanted, known)}")
+    return known[wanted]
+
+
+def fetch_file(
+    file: PublishedFile,
+    downloads: Path,
+    *,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Bring a published file, or all files of a hub model, to this machine; what is there already is not fetched again.
+
+    Args:
+        downloads: folder for files with an address of their own; hub files go to the hub's shared cache.
+        say: told what happens.
+
+    Returns:
+        The file, or the folder of a hub model.
+
+    Raises:
+        CheckpointError: see `download`.
+    """
+    if isinstance(file, WebFile):
+        place = downloads / file.name
+        if place.is_file():
+            say(f"{file.name}: already in {downloads}")
+            return place
+        say(f"{file.name}: downloading from {file.url} (about {file.gigabytes} GB)")
+        return download(file.url, place, progress=progress)
+    say(f"{file.name}: from huggingface.co/{file.repository} (about {file.gigabytes} GB unless cached)")
+    if isinstance(file, HubFile):
+        return download_from_hub(file.repository, file.name)
+    return _fetch_hub_model(file.repository)
+
+
+def _fetch_hub_model(repository: str) -> Path:
+    folder = download_from_hub(repository, "config.json").parent
+    for name in TOKENIZER_FILES:
+        download_from_hub(repository, name)
+    try:
+        index = download_from_hub(repository, "model.safetensors.index.json")
+    except CheckpointError as error:
+        # A model in one file has no index.
+        if not isinstance(error.__cause__, EntryNotFoundError):
+            raise
+        download_from_hub(repository, "model.safetensors")
+        return folder
+    for name in index_entries(index):
+        download_from_hub(repository, name)
+    return folder

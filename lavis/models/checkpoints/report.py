@@ -1,0 +1,166 @@
+"""Looking at weight files: what they are, what is missing, and whether they are sound."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lavis.common.errors import CheckpointError
+from lavis.models.checkpoints.convert import read_config
+from lavis.models.checkpoints.folder import CONFIG_FILE, TOKENIZER_FOLDER, read_tokenizer_files
+from lavis.models.checkpoints.manifest import manifest_problems, read_manifest
+from lavis.models.checkpoints.names import first_few
+from lavis.models.checkpoints.schemes import GROUPS, group_of, short_groups
+from lavis.models.checkpoints.sizes import Shapes, expected_shapes, fitting_sizes, shapes_of_size
+from lavis.models.checkpoints.sources import Source, check_source, open_source, weight_files
+from lavis.models.sevila.config import read_saved
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What a file holds of one part of the model."""
+
+    name: str
+    num_tensors: int
+    num_parameters: int
+    num_bytes: int
+    dtypes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a weight file is.
+
+    Attributes:
+        sizes: models it fits.
+        num_tensors: as the file counts them, with aliases and what is of no use.
+        missing: parts that a whole model has besides.
+        origins: where each part came from, if a manifest says so.
+    """
+
+    path: str
+    kind: str
+    sizes: tuple[str, ...]
+    num_bytes: int
+    num_tensors: int
+    parts: tuple[PartReport, ...]
+    left_out: tuple[str, ...]
+    missing: tuple[str, ...]
+    origins: dict[str, str]
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Say what a weight file or folder is, from its content.
+
+    Raises:
+        CheckpointError: nothing there, damaged, or of no known kind.
+    """
+    source = open_source(path)
+    manifest = read_manifest(source.path) if source.path.is_dir() else None
+    parts = short_groups(source.groups)
+    halves = sum(name.endswith("qkv.bias") for name in source.weights) if _has_split_biases(source) else 0
+    return Inspection(
+        path=str(path),
+        kind=source.kind,
+        sizes=_sizes(source),
+        num_bytes=sum(file.stat().st_size for file in source.files),
+        num_tensors=len(source.weights) + halves + len(source.aliases) + len(source.left_out),
+        parts=tuple(_part_report(part, source.weights) for part in parts),
+        left_out=source.left_out,
+        missing=tuple(short_groups(set(GROUPS) - source.groups)),
+        origins=manifest.origins if manifest else {},
+    )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether weights are sound: `checks` says what was looked at, `problems` what is wrong."""
+
+    checks: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def verify(path: str | Path, *, size: str | None = None) -> Verdict:
+    """Check a model folder or a weight file: hashes, completeness, shapes, and that every number is finite.
+
+    Args:
+        size: the model a file is for, as in `read_config`; None tells it from the weights, or from the
+            folder's own configuration.
+
+    Raises:
+        CheckpointError: there is nothing, or the manifest is damaged.
+    """
+    place = Path(path)
+    checks, problems = _check_files(place)
+    try:
+        source = open_source(place)
+        model, expected = _model_of(source, size)
+        found = check_source(source, expected, name=model)
+    except CheckpointError as error:
+        return Verdict(tuple(checks), (*problems, str(error)))
+    if _is_model_folder(source) and not read_tokenizer_files(place / TOKENIZER_FOLDER):
+        problems.append(f"{TOKENIZER_FOLDER}/tokenizer.json is missing")
+    checks.append(f"{len(found.weights)} weights of {', '.join(short_groups(found.groups))} fit {model}")
+    missing = short_groups(set(GROUPS) - found.groups)
+    if missing:
+        checks.append(f"not a whole model: {', '.join(missing)} must come from elsewhere")
+    broken = not_finite(found.weights)
+    if broken:
+        problems.append(f"{len(broken)} weights hold numbers that are not finite ({first_few(broken)})")
+    else:
+        checks.append("every number is finite")
+    return Verdict(tuple(checks), tuple(problems))
+
+
+def _check_files(place: Path) -> tuple[list[str], list[str]]:
+    """Look at files without opening the weights; return what was checked and what is wrong."""
+    weight_files(place)
+    manifest = read_manifest(place) if place.is_dir() else None
+    problems = manifest_problems(place, manifest) if manifest else []
+    if manifest:
+        return [f"{len(manifest.files)} files compared with their sha256"], problems
+    return ["no manifest: nothing to compare sha256 with"], problems
+
+
+def not_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the names of weights that hold NaN or infinity."""
+    return [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+
+
+def _model_of(source: Source, size: str | None) -> tuple[str, Shapes]:
+    """Return the name and the shapes of the model that is asked for, that a folder says it is, or that a file fits."""
+    if size is not None or _is_model_folder(source):
+        config = read_config(size) if size is not None else read_saved(source.path)
+        return config.name, expected_shapes(config)
+    sizes = fitting_sizes(source.telling_shapes)
+    if not sizes:
+        raise CheckpointError(f"{source.path} ({source.kind}) fits no known size; say which model is meant with --size")
+    return f"sevila_{sizes[0]}", shapes_of_size(sizes[0])
+
+
+def _is_model_folder(source: Source) -> bool:
+    return source.scheme.name == "sevila" and (source.path / CONFIG_FILE).is_file()
+
+
+def _sizes(source: Source) -> tuple[str, ...]:
+    if _is_model_folder(source):
+        return (read_saved(source.path).name,)
+    return tuple(f"sevila_{size}" for size in fitting_sizes(source.telling_shapes))
+
+
+def _part_report(part: str, weights: Mapping[str, torch.Tensor]) -> PartReport:
+    own = [value for name, value in weights.items() if group_of(name) == part or name.partition(".")[0] == part]
+    dtypes = Counter(str(value.dtype).removeprefix("torch.") for value in own)
+    return PartReport(
+        name=part,
+        num_tensors=len(own),
+        num_parameters=sum(value.numel() for value in own),
+        num_bytes=sum(value.nbytes for value in own),
+        dtypes=dict(dtypes.most_common()),
+    )
+
+
+def _has_split_biases(source: Source) -> bool:
+    return source.scheme.name in ("published", "eva")
