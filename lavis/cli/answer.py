@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: whatever is wrong with question, video, model or result folder; nothing is written then.
     """
-    questions = _questions(args)
-    _check_names(args)
     # Imported late, as everything that needs more than the standard library.
     from lavis.cli.watching import check_watching, watch_video
 
+    questions = _questions(args)
     check_watching(args)
+    _check_names(args)
     watched = watch_video(args)
     answers = watched.video.ask_all(
         questions,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import add_model_options, add_output_options, add_watch_options
-from lavis.common.moments import PAPER_MAX_GAP_FRAMES
 
 if TYPE_CHECKING:
     from lavis.cli.watching import Watched
@@ -33,9 +32,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     group.add_argument(
         "--max-gap-frames",
         type=int,
-        default=PAPER_MAX_GAP_FRAMES,
         metavar="N",
-        help=f"frames in a row that may miss the threshold within a moment (default: {PAPER_MAX_GAP_FRAMES})",
+        help="frames in a row that may miss the threshold within a moment (default: as published)",
     )
     group.add_argument("--min-length", type=float, default=0.0, metavar="SECONDS", help="drop shorter moments")
     group.add_argument("--max-moments", type=int, metavar="N", help="keep only the best")
@@ -55,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """
     import lavis.processors.prompts  # noqa: F401  # declares the prompts
     from lavis.cli.watching import check_watching, watch_video
+    from lavis.common.moments import PAPER_MAX_GAP_FRAMES
     from lavis.common.registry import registry
     from lavis.common.types import Question
     from lavis.models.pipeline import check_question
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     found = watched.video.find(
         args.query,
         threshold=args.threshold,
-        max_gap_frames=args.max_gap_frames,
+        max_gap_frames=PAPER_MAX_GAP_FRAMES if args.max_gap_frames is None else args.max_gap_frames,
         min_length_s=args.min_length,
         max_moments=args.max_moments,
         prompt=args.prompt,

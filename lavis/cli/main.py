@@ -5,6 +5,7 @@ It imports what is heavy (torch, av, rich) inside `run`, so that help appears at
 """
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -63,6 +64,9 @@ def reported(run: Callable[[], int]) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal shows what it cannot write as \u....
+            stream.reconfigure(errors="backslashreplace")
     # Libraries report on themselves; whoever wants to read that can still ask for it.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with warnings.catch_warnings():

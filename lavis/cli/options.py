@@ -2,8 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lavis.common.types import Span
+if TYPE_CHECKING:
+    from lavis.common.types import Span
 
 
 def add_watch_options(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--force", action="store_true", help="let --save replace the results of an earlier run")
 
 
-def clip_of(args: argparse.Namespace) -> Span | None:
+def clip_of(args: argparse.Namespace) -> "Span | None":
     """Return the part of the video to watch, or None for all of it."""
+    from lavis.common.types import Span
+
     return Span(*args.clip) if args.clip else None

@@ -1,6 +1,7 @@
 """An argument parser whose mistakes are user errors of one line, with the nearest name."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -15,6 +16,8 @@ class CommandParser(argparse.ArgumentParser):
         # Abbreviations would turn a misspelt option into another one, and break when options are added.
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+        # Before Python 3.14, numbers such as -1e9 are taken for options.
+        self._negative_number_matcher = re.compile(r"-\.?\d[\d.]*(e[+-]?\d+)?$", re.IGNORECASE)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""

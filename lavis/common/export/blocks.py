@@ -9,6 +9,7 @@ from PIL import Image
 from lavis.common.export.axes import time_label, time_ticks, value_ticks
 from lavis.common.export.canvas import (
     ACCENT,
+    ACCENT_FAINT,
     ACCENT_LIGHT,
     GRID,
     INK,
@@ -158,7 +159,7 @@ class Curve:
             canvas.box(self._x(start), top, self._x(end), bottom, fill=MARK_LIGHT)
         points = [(self._x(time_s), self._y(score, top)) for time_s, score in self._points]
         if len(points) > 1 and not self._spans:
-            canvas.area([(points[0][0], bottom), *points, (points[-1][0], bottom)], fill="#edf3fd")
+            canvas.area([(points[0][0], bottom), *points, (points[-1][0], bottom)], fill=ACCENT_FAINT)
         self._draw_axes(canvas, top, bottom)
         if len(points) > 1:
             canvas.line(points, fill=ACCENT, width=2.5)

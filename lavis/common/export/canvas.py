@@ -1,5 +1,6 @@
 """Drawing with Pillow: smooth lines, text that fits, and a picture made of blocks."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
@@ -15,7 +16,7 @@ INNER_WIDTH = WIDTH - 2 * MARGIN
 _GAP = 26
 
 PAPER, INK, MUTED, GRID = "#ffffff", "#17202a", "#66717e", "#e3e8ed"
-ACCENT, ACCENT_LIGHT = "#1f6feb", "#d6e4fb"
+ACCENT, ACCENT_LIGHT, ACCENT_FAINT = "#1f6feb", "#d6e4fb", "#edf3fd"
 MARK, MARK_LIGHT = "#e8590c", "#fde3d3"
 WARN, WARN_LIGHT = "#7a5200", "#fff1cc"
 
@@ -77,8 +78,7 @@ class Canvas:
     def png(self) -> bytes:
         """Return the finished picture."""
         buffer = BytesIO()
-        size = self._picture.width // _SCALE, self._picture.height // _SCALE
-        self._picture.resize(size, Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
+        self._picture.reduce(_SCALE).save(buffer, "PNG")
         return buffer.getvalue()
 
 
@@ -102,9 +102,9 @@ def fitted(text: str, width: float, *, size: int) -> str:
     line = " ".join(text.split())
     if text_width(line, size=size) <= width:
         return line
-    while line and text_width(f"{line}...", size=size) > width:
-        line = line[:-1]
-    return f"{line.rstrip()}..."
+    room = width - text_width("...", size=size)
+    length = bisect_right(range(len(line)), room, key=lambda end: text_width(line[:end], size=size)) - 1
+    return f"{line[: max(length, 0)].rstrip()}..."
 
 
 def wrapped(text: str, width: float, *, size: int, max_lines: int) -> list[str]:
@@ -112,9 +112,8 @@ def wrapped(text: str, width: float, *, size: int, max_lines: int) -> list[str]:
     words = text.split()
     lines: list[str] = []
     while words and len(lines) < max_lines - 1:
-        count = len(words)
-        while count > 1 and text_width(" ".join(words[:count]), size=size) > width:
-            count -= 1
+        counts = range(1, len(words) + 1)
+        count = max(1, bisect_right(counts, width, key=lambda end: text_width(" ".join(words[:end]), size=size)))
         lines.append(fitted(" ".join(words[:count]), width, size=size))
         words = words[count:]
     return [*lines, fitted(" ".join(words), width, size=size)] if words else lines

@@ -68,9 +68,8 @@ def moments_record(moments: Moments, *, video: VideoInfo, model: str, timings_s:
 
 
 def to_json(record: Record | list[Record]) -> str:
-    """Return JSON text that any parser reads; bytes of a path that are no text become "?"."""
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Return JSON text; it is ASCII, so that it survives any terminal, and paths that are no text too."""
+    return json.dumps(record, indent=2, allow_nan=False)
 
 
 def _origin(caveats: tuple[str, ...], *, video: VideoInfo, model: str, timings_s: Mapping[str, float]) -> Record:

@@ -1,0 +1,125 @@
+"""The frame around all subcommands: help, names, exit codes."""
+
+import argparse
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lavis import __version__
+from lavis.cli.main import COMMANDS, main
+from lavis.common.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = ("torch", "transformers", "av", "numpy", "PIL", "rich", "omegaconf")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["answer", "--help"], ["find", "--help"], ["models", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom lavis.cli.main import main\n"
+        f"try:\n    main({arguments})\n"
+        f"except SystemExit:\n    print('imported:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("    ") and line[4] != " "]
+    assert listed == list(COMMANDS)
+
+
+def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"sevila {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["anwser"], "argument COMMAND: unknown 'anwser'; did you mean 'answer'? known: "),
+        ([], "the following arguments are required: COMMAND; see: sevila --help"),
+        (["models", "--jsn"], "unknown option '--jsn'; did you mean '--json'? known: --help, --json; see: "),
+        (["models", "--js=1"], "unknown option '--js'; did you mean '--json'? "),
+        (["models", "tiny"], "unexpected argument 'tiny'; see: sevila models --help"),
+        (
+            ["answer", "a.mp4", "What?", "--num-fraems", "3"],
+            "unknown option '--num-fraems'; did you mean",
+        ),
+        (["answer", "a.mp4", "What?", "--num-frames", "many"], "argument --num-frames: invalid int value: 'many'; see"),
+        (["find", "a.mp4"], "the following arguments are required: QUERY; see: sevila find --help"),
+    ],
+)
+def test_mistake_on_the_command_line_is_one_line_with_the_nearest_name(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: {message}")
+    assert shown.err.count("\n") == 1
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], None]:
+    """Makes `sevila only` run a function."""
+
+    def install(run: Callable[[], int]) -> None:
+        def add_parser(subparsers: argparse._SubParsersAction) -> None:
+            subparsers.add_parser("only").set_defaults(run=lambda args: run())
+
+        module = SimpleNamespace(add_parser=add_parser)
+        monkeypatch.setattr("lavis.cli.main.COMMANDS", {"only": "the_module"})
+        monkeypatch.setattr("lavis.cli.main.importlib", SimpleNamespace(import_module=lambda name: module))
+
+    return install
+
+
+def failing(error: BaseException) -> Callable[[], int]:
+    def run() -> int:
+        raise error
+
+    return run
+
+
+def test_exit_code_is_the_subcommand_s(command: Callable[[Callable[[], int]], None]) -> None:
+    command(lambda: 1)
+    assert main(["only"]) == 1
+
+
+def test_user_error_of_several_lines_is_shown_as_one(
+    command: Callable[[Callable[[], int]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(failing(UserError("no file 'a\nb'")))
+    assert main(["only"]) == 2
+    assert capsys.readouterr().err == "error: no file 'a b'\n"
+
+
+def test_interruption_gives_130(
+    command: Callable[[Callable[[], int]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(failing(KeyboardInterrupt()))
+    assert main(["only"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_defect_keeps_its_traceback(command: Callable[[Callable[[], int]], None]) -> None:
+    command(failing(ZeroDivisionError("a defect")))
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        main(["only"])
+
+
+def test_every_subcommand_keeps_its_contract() -> None:
+    modules = {name: importlib.import_module(path) for name, path in COMMANDS.items()}
+    assert [name for name, module in modules.items() if not callable(getattr(module, "add_parser", None))] == []
+    assert [name for name, module in modules.items() if not callable(getattr(module, "run", None))] == []

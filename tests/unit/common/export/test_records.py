@@ -1,0 +1,95 @@
+"""Field names and values of JSON records."""
+
+import json
+import math
+
+import numpy as np
+
+from lavis.common.export import answer_record, moments_record, moments_vtt, to_json
+from tests.unit.common.export.results import VIDEO, make_answer, make_moments
+
+ORIGIN = {
+    "caveats": ["untrained"],
+    "video": {"path": "clips/a.mp4", "duration_s": 4.0, "fps": 25.0, "num_frames": 100},
+    "model": "sevila_tiny",
+    "timings_s": {"decode": 0.5},
+}
+CURVE = [
+    {"time_s": 0.5, "score": -1.0},
+    {"time_s": 1.5, "score": 2.0},
+    {"time_s": 2.5, "score": 0.5},
+    {"time_s": 3.5, "score": 1.0},
+]
+
+
+def test_answer_record_has_the_documented_fields() -> None:
+    answer = make_answer(caveats=("untrained",))
+    assert answer_record(answer, video=VIDEO, model="sevila_tiny", timings_s={"decode": 0.5}) == {
+        "id": "q7",
+        "question": "Which colour?",
+        "options": ["red", "green"],
+        "answer": "green",
+        "answer_index": 1,
+        "option_scores": [
+            {"letter": "A", "text": "red", "score": 0.0},
+            {"letter": "B", "text": "green", "score": 2.0},
+        ],
+        "keyframes": [
+            {"frame_idx": 37, "time_s": 1.5, "score": 2.0},
+            {"frame_idx": 87, "time_s": 3.5, "score": 1.0},
+        ],
+        "frame_choices": [],
+        "frame_scores": CURVE,
+        **ORIGIN,
+    }
+
+
+def test_moments_record_has_the_documented_fields() -> None:
+    found = make_moments((1.0, 4.0, 1.25))
+    assert moments_record(found, video=VIDEO, model="sevila_tiny", timings_s={"decode": 0.5}) == {
+        "query": "a < b --> c",
+        "moments": [{"start_s": 1.0, "end_s": 4.0, "score": 1.25}],
+        "frame_scores": CURVE,
+        **ORIGIN,
+    }
+
+
+def test_open_answer_has_neither_index_nor_options() -> None:
+    record = answer_record(make_answer(options=(), option_scores=()), video=VIDEO, model="m", timings_s={})
+    assert (record["answer"], record["answer_index"], record["option_scores"]) == ("a green thing", None, [])
+
+
+def test_frames_that_are_not_scored_have_null_scores_and_no_curve() -> None:
+    record = answer_record(make_answer(scores=()), video=VIDEO, model="m", timings_s={})
+    assert [keyframe["score"] for keyframe in record["keyframes"]] == [None, None]
+    assert record["frame_scores"] == []
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    answer = make_answer(scores=(math.nan, math.inf, 0.5, -math.inf), option_scores=(math.nan, 1.0))
+    record = json.loads(to_json(answer_record(answer, video=VIDEO, model="m", timings_s={"load": math.nan})))
+    assert [point["score"] for point in record["frame_scores"]] == [None, None, 0.5, None]
+    assert [option["score"] for option in record["option_scores"]] == [None, 1.0]
+    assert record["timings_s"] == {"load": None}
+
+
+def test_json_is_ascii_and_keeps_paths_that_are_no_text() -> None:
+    text = to_json({"path": "caf\u00e9 \udcff"})
+    assert text.isascii()
+    assert json.loads(text) == {"path": "caf\u00e9 \udcff"}
+
+
+def test_subtitles_are_in_time_order_with_ranks_and_escaped() -> None:
+    assert moments_vtt(make_moments((61.5, 3600.0, 2.0), (0.0, 1.25, 0.5))) == (
+        "WEBVTT\n\n"
+        "00:00:00.000 --> 00:00:01.250\na &lt; b --&gt; c (#2, score 0.50)\n\n"
+        "00:01:01.500 --> 01:00:00.000\na &lt; b --&gt; c (#1, score 2.00)\n"
+    )
+
+
+def test_records_hold_no_numpy_values() -> None:
+    answer = make_answer()
+    record = answer_record(answer, video=VIDEO, model="m", timings_s={"load": np.float64(1)})
+    assert type(record["keyframes"][0]["frame_idx"]) is int
+    assert type(record["frame_scores"][0]["score"]) is float
+    assert type(record["timings_s"]["load"]) is float
