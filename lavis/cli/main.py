@@ -35,11 +35,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("--version", action="version", version=f"sevila {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in COMMANDS.values():
-        try:
-            importlib.import_module(module).add_parser(subparsers)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
+        importlib.import_module(module).add_parser(subparsers)
     return parser
 
 

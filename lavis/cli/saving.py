@@ -1,6 +1,7 @@
 """Which files a result is saved as."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,20 @@ from lavis.common.export import (
     moments_record,
     moments_vtt,
     slug,
+    thumbnail,
     to_json,
 )
 from lavis.common.export.pictures import best_positions
 from lavis.common.types import Answer, Moments
 
 _MOST_MOMENT_PICTURES = 8
+_READ_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class _Frame:
+    jpeg: bytes
+    small: npt.NDArray[np.uint8]
 
 
 def answer_files(answer: Answer, watched: Watched) -> dict[str, bytes]:
@@ -33,8 +42,8 @@ def answer_files(answer: Answer, watched: Watched) -> dict[str, bytes]:
     files = {"answer.json": _text(to_json(record))}
     chosen = zip(keyframes.times_s, keyframes.frame_idx, frames, strict=True)
     for number, (time_s, frame_idx, frame) in enumerate(chosen, start=1):
-        files[keyframe_name(number, time_s=float(time_s), frame_idx=int(frame_idx))] = jpeg(frame)
-    files["scores.png"] = answer_picture(answer, frames=frames, **origin)
+        files[keyframe_name(number, time_s=float(time_s), frame_idx=int(frame_idx))] = frame.jpeg
+    files["scores.png"] = answer_picture(answer, frames=[frame.small for frame in frames], **origin)
     return files
 
 
@@ -55,17 +64,19 @@ def moments_files(moments: Moments, watched: Watched) -> dict[str, bytes]:
     return {
         "moments.json": _text(to_json(moments_record(moments, timings_s=watched.timings_s, **origin))),
         "moments.vtt": _text(moments_vtt(moments)),
-        "scores.png": moments_picture(moments, frames=frames, **origin),
+        "scores.png": moments_picture(moments, frames=[frame.small for frame in frames], **origin),
     }
 
 
-def _read(watched: Watched, frame_idx: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint8]]:
-    """Read frames in any order at the video's own size."""
+def _read(watched: Watched, frame_idx: npt.NDArray[np.int64]) -> list[_Frame]:
+    """Read frames in any order at the video's own size, and keep them only as JPEG and thumbnail."""
     order, places = np.unique(frame_idx, return_inverse=True)
-    if not len(order):
-        return []
-    pictures = watched.video.frames(order).frames
-    return [pictures[place] for place in places]
+    frames = [
+        _Frame(jpeg(picture), thumbnail(picture))
+        for start in range(0, len(order), _READ_AT_ONCE)
+        for picture in watched.video.frames(order[start : start + _READ_AT_ONCE]).frames
+    ]
+    return [frames[place] for place in places]
 
 
 def _text(content: str) -> bytes:

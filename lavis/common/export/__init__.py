@@ -6,7 +6,7 @@ web page show the same.
 
 from lavis.common.export.folder import check_folder, write_folder
 from lavis.common.export.names import keyframe_name, slug
-from lavis.common.export.pictures import answer_picture, jpeg, moments_picture
+from lavis.common.export.pictures import answer_picture, jpeg, moments_picture, thumbnail
 from lavis.common.export.records import answer_record, moments_record, to_json
 from lavis.common.export.subtitles import moments_vtt
 
@@ -20,6 +20,7 @@ __all__ = [
     "moments_record",
     "moments_vtt",
     "slug",
+    "thumbnail",
     "to_json",
     "write_folder",
 ]

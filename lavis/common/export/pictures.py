@@ -17,6 +17,8 @@ from lavis.common.moments import frame_edges
 from lavis.common.types import Answer, Floats, Moment, Moments, VideoInfo
 
 _JPEG_QUALITY = 92
+_THUMBNAIL_SIDE = 640
+_MOST_THUMBNAILS = 24
 
 
 def jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
@@ -24,6 +26,13 @@ def jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
     buffer = BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a picture [H, W, 3] as small as result pictures show it, with the same sides' ratio."""
+    small = Image.fromarray(picture)
+    small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    return np.asarray(small)
 
 
 def option_shares(scores: Floats) -> list[float]:
@@ -49,6 +58,8 @@ def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequ
     scores = keyframes.scores if len(keyframes.scores) else [math.nan] * len(keyframes)
     times = [float(time_s) for time_s in keyframes.times_s]
     label = "score of each frame" if len(keyframes.all_scores) else "the frames that were read (frames are not scored)"
+    if len(frames) > _MOST_THUMBNAILS:
+        label += f"; below, the first {_MOST_THUMBNAILS} of {len(frames)} keyframes"
     parts: list[Block] = [Heading(answer.question.text, subtitle=_subtitle(video, model))]
     if answer.caveats:
         parts.append(Notes(answer.caveats))
@@ -127,5 +138,6 @@ def _time_range(times_s: Floats, video: VideoInfo) -> tuple[float, float]:
 
 
 def _thumbnails(frames: Sequence[npt.NDArray[np.uint8]], captions: Sequence[str]) -> Thumbnails:
-    pairs = enumerate(zip(frames, captions, strict=True), start=1)
+    shown = list(zip(frames, captions, strict=True))[:_MOST_THUMBNAILS]
+    pairs = enumerate(shown, start=1)
     return Thumbnails([Thumbnail(number, Image.fromarray(frame), caption) for number, (frame, caption) in pairs])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from lavis.common.export import answer_picture, jpeg, moments_picture
+from lavis.common.export import answer_picture, jpeg, moments_picture, thumbnail
 from lavis.common.export.canvas import (
     ACCENT,
     ACCENT_FAINT,
@@ -21,7 +21,7 @@ from lavis.common.export.canvas import (
     wrapped,
 )
 from lavis.common.export.pictures import best_positions, option_shares
-from lavis.common.types import Answer
+from lavis.common.types import Answer, Keyframes, Question
 from tests.unit.common.export.results import VIDEO, make_answer, make_moments, plain
 
 FRAMES = [plain((10, 200, 30)), plain((200, 20, 220))]
@@ -109,3 +109,17 @@ def test_long_text_is_wrapped_and_cut_with_an_ellipsis() -> None:
     assert fitted("x" * 1000, 100, size=20).endswith("...")
     assert fitted("short", 100, size=20) == "short"
     assert wrapped("", 100, size=20, max_lines=2) == []
+
+
+def test_thumbnail_is_small_and_keeps_the_ratio() -> None:
+    assert thumbnail(np.zeros((1080, 1920, 3), np.uint8)).shape == (360, 640, 3)
+    assert thumbnail(plain((1, 2, 3))).shape == (24, 32, 3)
+
+
+def test_picture_of_very_many_keyframes_stays_small() -> None:
+    num_frames = 200
+    times = np.arange(num_frames, dtype=np.float64)
+    keyframes = Keyframes(np.arange(num_frames), np.arange(num_frames), times, times, times, times)
+    answer = Answer(Question("What?"), None, "text", np.empty(0), keyframes)
+    png = answer_picture(answer, video=VIDEO, model="m", frames=FRAMES * 100)
+    assert Image.open(BytesIO(png)).height < 2500
