@@ -69,16 +69,18 @@ def read_weights(path: str | Path, *, device: str = "cpu") -> StateDict:
             start = opened.read(9)
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
-    if zipfile.is_zipfile(file):
-        _check_sums(file)
-        return _state_dict(_load_pickled(file, device=device, mmap=True), file)
+    archive = _is_archive(file)
+    if archive or start[:1] == b"\x80":
+        if file.suffix == ".safetensors":  # torch.load goes by this name
+            raise CheckpointError(f"{file} is a PyTorch file under the name of another format; rename it to .pth")
+        if archive:
+            _check_sums(file)
+        return _state_dict(_load_pickled(file, device=device, mmap=archive), file)
     if start[8:9] == b"{":
         try:
             return load_file(file, device=device)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
-    if start[:1] == b"\x80":
-        return _state_dict(_load_pickled(file, device=device, mmap=False), file)
     cut = start[:4] == b"PK\x03\x04"
     reason = "is damaged: its end is missing" if cut else "is neither a safetensors nor a PyTorch file, or is damaged"
     raise CheckpointError(f"{file} {reason}")
@@ -131,6 +133,13 @@ def stream_weights(
         digest.update(raw)
     file.flush()
     return digest.hexdigest()
+
+
+def _is_archive(file: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
 
 
 def _load_pickled(file: Path, *, device: str, mmap: bool) -> Any:

@@ -17,8 +17,8 @@ from lavis.common.naming import did_you_mean
 from lavis.common.paths import checkpoints_dir
 from lavis.models.checkpoints.folder import TOKENIZER_FOLDER, tokenizer_files, write_folder
 from lavis.models.checkpoints.safe import read_weights
-from lavis.models.checkpoints.schemes import GROUPS, group_of, short_groups
-from lavis.models.checkpoints.sizes import misfits, shapes_of, size_hint, state_of
+from lavis.models.checkpoints.schemes import group_of, short_groups
+from lavis.models.checkpoints.sizes import Shapes, misfits, shapes_of, size_hint, state_of
 from lavis.models.checkpoints.sources import WEIGHTS_FILE, check_source, open_source
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.build import build_sevila, build_untrained
@@ -107,14 +107,9 @@ def load_weights(model: SeViLA, weights: Mapping[str, torch.Tensor], *, place: s
     shapes = shapes_of(weights)
     problems = misfits(shapes, shapes_of(state_of(model)))
     if problems:
-        groups = frozenset(map(group_of, shapes))
-        partial = groups < frozenset(GROUPS)
-        hint = (
-            f"; it holds only {', '.join(short_groups(groups))}: lay it over a model with sevila checkpoint merge"
-            if partial
-            else size_hint(shapes, name=model.config.name)
+        raise CheckpointError(
+            f"{place} does not fit the model {model.config.name}: {'; '.join(problems)}{_way_out(model, shapes)}"
         )
-        raise CheckpointError(f"{place} does not fit the model {model.config.name}: {'; '.join(problems)}{hint}")
     _put(model, weights)
     model.set_trainable(())
 
@@ -195,6 +190,14 @@ def _load_folder(folder: Path) -> SeViLA:
     model = build_sevila(config, tokenizer=tokenizer)
     load_weights(model, weights, place=str(folder / WEIGHTS_FILE))
     return model.eval()
+
+
+def _way_out(model: SeViLA, shapes: Shapes) -> str:
+    groups = frozenset(map(group_of, shapes))
+    parts = {group.partition(".")[0] for group in groups}
+    if parts < {name for name, _ in model.named_children()}:
+        return f"; it holds only {', '.join(short_groups(groups))}: lay it over a model with sevila checkpoint merge"
+    return size_hint(shapes, name=model.config.name)
 
 
 def _put(model: SeViLA, weights: Mapping[str, torch.Tensor]) -> None:

@@ -34,7 +34,7 @@ EXPECTED = {
     "blip2_pretrained_flant5xl.pth with aliases": ("published", ["answerer"], "flant5xl", 3),
     "blip2_pretrained_flant5xxl.pth": ("published", ["answerer"], "flant5xxl", 3),
     "qformer_loc.pth": ("published", ["localizer"], "flant5xl", 1),
-    # The last of 40 blocks is not read: 11 tensors of ours, 13 with the published halves of its bias.
+    # The last of 40 blocks is not read: 13 entries, 12 once the halves of its bias are one.
     "eva_vit_g.pth": ("eva", ["vision"], "flant5xl", 12),
 }
 
