@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lavis.common.errors import CheckpointError
+from lavis.common.errors import CheckpointError, UserError
 from lavis.models.checkpoints.convert import read_config
 from lavis.models.checkpoints.folder import CONFIG_FILE, TOKENIZER_FOLDER, read_tokenizer_files
 from lavis.models.checkpoints.manifest import manifest_problems, read_manifest
@@ -98,7 +98,7 @@ def verify(path: str | Path, *, size: str | None = None) -> Verdict:
         source = open_source(place)
         model, expected = _model_of(source, size)
         found = check_source(source, expected, name=model)
-    except CheckpointError as error:
+    except UserError as error:
         return Verdict(tuple(checks), (*problems, str(error)))
     if _is_model_folder(source) and not read_tokenizer_files(place / TOKENIZER_FOLDER):
         problems.append(f"{TOKENIZER_FOLDER}/tokenizer.json is missing")

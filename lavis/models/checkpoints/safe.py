@@ -36,7 +36,7 @@ _DTYPE_NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-# What the unpickler raises for damaged content, beside its own UnpicklingError.
+# What the unpickler and zipfile raise for damaged content, beside UnpicklingError.
 _DAMAGE = (
     RuntimeError,
     EOFError,
@@ -46,6 +46,8 @@ _DAMAGE = (
     TypeError,
     AttributeError,
     ArithmeticError,
+    AssertionError,
+    MemoryError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -138,7 +140,7 @@ def stream_weights(
 def _is_archive(file: Path) -> bool:
     try:
         return zipfile.is_zipfile(file)
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
 
 
@@ -156,7 +158,7 @@ def _check_sums(file: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
     if broken is not None:
         raise CheckpointError(f"{file} is damaged: {broken} fails its checksum")

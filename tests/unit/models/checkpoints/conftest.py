@@ -1,6 +1,5 @@
 """A model of a few thousand weights, and the published files it would have been published as."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +127,3 @@ def _save_flan_t5(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "t5"}), encoding="utf-8")
     for file in (checkpoints_dir() / "sevila_tiny" / "tokenizer").iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-
-
-def without_note(config: SeViLAConfig) -> SeViLAConfig:
-    return dataclasses.replace(config, weights=WeightsConfig())

@@ -2,6 +2,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -142,6 +143,26 @@ def test_a_number_changed_in_the_body_of_a_torch_file_fails_its_checksum(tmp_pat
     file.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"is damaged: weights/data/0 fails its checksum"):
         read_weights(file)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_random_damage_is_a_checkpoint_error_of_one_line(write: Callable[[Path], None], tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    write(file)
+    content = file.read_bytes()
+    random = Random(0)
+    messages = []
+    for _ in range(150):
+        changed = bytearray(content)
+        for _ in range(8):
+            changed[random.randrange(len(changed))] = random.randrange(256)
+        file.write_bytes(changed[: random.randrange(len(changed) // 2, len(changed) * 2)])
+        try:
+            read_weights(file)
+        except CheckpointError as error:
+            messages.append(str(error))
+    assert len(messages) > 50
+    assert [message for message in messages if "\n" in message] == []
 
 
 @pytest.mark.parametrize("position", [0, 1, 7, 8, 9, 12, 40])
