@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lavis.common.errors import QuestionError
+from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.moments import PAPER_MAX_GAP_FRAMES, find_moments
 from lavis.common.registry import registry
 from lavis.common.types import Answer, Floats, FrameBatch, Integers, Keyframes, Moments, Question, Span, VideoInfo
+from lavis.models.questions import check_question
 from lavis.models.roles import Reading, VideoModel
 from lavis.models.selectors import FrameSelector, LocalizerSelector, Selection
-from lavis.processors.prompts import OPTION_LETTERS
 from lavis.processors.sampling import uniform_indices
 from lavis.processors.video import open_video
 
@@ -84,6 +84,8 @@ class WatchedVideo:
             >>> video = lavis.load_model("sevila", "tiny").watch("clip.mp4")
             >>> video.ask("What is the man holding?", ["a cup", "a phone"]).text
         """
+        if isinstance(options, str):
+            raise QuestionError(f"options are the text {options!r}; give a list of texts")
         asked = Question(text=question, options=tuple(options))
         return self.ask_all([asked], num_keyframes=num_keyframes, selector=selector, reader=reader, prompt=prompt)[0]
 
@@ -110,6 +112,8 @@ class WatchedVideo:
         """
         for question in questions:
             check_question(question)
+        if not questions:
+            return []
         count = self._keyframe_count(num_keyframes)
         chooser = self._selector(selector, prompt)
         answerer = self.model.as_answerer(prompt=prompt, reader=reader)
@@ -228,7 +232,10 @@ def watch(
 
     Raises:
         VideoError: the video cannot be read.
+        ConfigError: less than one frame, or per chunk.
     """
+    if batch_size < 1:
+        raise ConfigError(f"cannot watch {batch_size} frames per chunk; give a batch_size of at least 1")
     timings = Timings()
     with open_video(path, reader=reader, fps=fps) as video:
         info = video.info
@@ -258,24 +265,6 @@ def watch(
         warnings=warnings,
         timings=timings,
     )
-
-
-def check_question(question: Question) -> None:
-    """Refuse a question that cannot be asked.
-
-    Raises:
-        QuestionError: no text, a single option, more than 26, an empty or a doubled option.
-    """
-    if not question.text.strip():
-        raise QuestionError("the question is empty; give some text")
-    options = question.options
-    if len(options) == 1 or len(options) > len(OPTION_LETTERS):
-        raise QuestionError(f"{len(options)} options given; give none, or 2 to {len(OPTION_LETTERS)}")
-    for number, option in enumerate(options):
-        if not option.strip():
-            raise QuestionError(f"option {OPTION_LETTERS[number]} is empty; give some text or leave it out")
-        if option in options[:number]:
-            raise QuestionError(f"option {OPTION_LETTERS[number]} repeats {option!r}; give different options")
 
 
 def _groups_by_options(questions: Sequence[Question]) -> list[list[int]]:

@@ -73,7 +73,7 @@ class UniformSelector:
 
 
 class RandomSelector:
-    """K frames at random; the same seed and question id give the same frames."""
+    """K frames at random; the same seed and question (its id, or its text if it has none) give the same frames."""
 
     def __init__(self, *, seed: int = 0) -> None:
         self._seed = seed
@@ -83,7 +83,7 @@ class RandomSelector:
         del tokens
         chosen = []
         for question in questions:
-            rng = np.random.default_rng([self._seed, *question.id.encode()])
+            rng = np.random.default_rng([self._seed, *(question.id or question.text).encode(errors="surrogatepass")])
             chosen.append(np.sort(rng.choice(len(times_s), num_keyframes, replace=False)))
         return _unscored(np.array(chosen, dtype=np.int64))
 

@@ -67,7 +67,7 @@ class NextEventPrompt:
 
     def answerer(self, question: Question) -> str:
         """Ask for the letter of the most probable event."""
-        return f"{self.question} {option_list(question.options)}"
+        return f"{self.question} {option_list(question.options)}" if question.options else self.question
 
 
 @registry.prompts.register("moment")

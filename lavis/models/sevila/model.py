@@ -178,7 +178,8 @@ class SeViLA(nn.Module):
         """What goes with every answer."""
         return (self.config.weights.note,) if self.config.weights.note else ()
 
-    @torch.inference_mode()
+    # Tokens are kept, and may be trained on later, which tensors made in inference mode do not allow.
+    @torch.no_grad()
     def watch_frames(self, clip: FrameBatch) -> FrameTokens:
         """Encode decoded frames."""
         return self.encode(self._transform(clip))

@@ -15,7 +15,13 @@ from lavis.models.language.t5 import LanguageInput, T5LanguageModel, Tokens
 
 
 class FrameReader(Protocol):
-    """Lays out frames and text for the language model."""
+    """Lays out frames and text for the language model.
+
+    Attributes:
+        reads_alone: each frame makes an input, and so an answer, of its own.
+    """
+
+    reads_alone: bool
 
     def rows_per_question(self, num_frames: int) -> int:
         """Return how many language-model inputs one question with `num_frames` frames makes."""
@@ -28,6 +34,8 @@ class FrameReader(Protocol):
 
 class JointReader:
     """All frames of a question in one input, numbered from 1, in the order given."""
+
+    reads_alone = False
 
     def rows_per_question(self, num_frames: int) -> int:  # noqa: ARG002  # part of the protocol
         """Return 1: the frames are read together."""
@@ -45,6 +53,8 @@ class JointReader:
 
 class PerFrameReader:
     """Every frame alone in an input of its own, with the same text."""
+
+    reads_alone = True
 
     def rows_per_question(self, num_frames: int) -> int:
         """Return one input per frame."""

@@ -42,40 +42,49 @@ class SeViLALocalizer:
 
 
 class SeViLAAnswerer:
-    """Reads chosen frames and picks an option, or writes an open answer."""
+    """Reads chosen frames and picks an option, or writes an open answer.
 
-    def __init__(self, *, model: SeViLA, prompt: Prompt, reader: FrameReader) -> None:
+    Args:
+        batch_size: frames per language-model call; bounds the memory. One question's frames are not split.
+    """
+
+    def __init__(self, *, model: SeViLA, prompt: Prompt, reader: FrameReader, batch_size: int = 64) -> None:
         self._model = model
         self._prompt = prompt
         self._reader = reader
+        self._batch_size = batch_size
 
     @torch.inference_mode()
     def answer(self, tokens: FrameTokens, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
         """Answer each question from its own frames, `positions` [B, K]."""
         if any(question.options for question in questions) != all(question.options for question in questions):
             raise QuestionError("questions with and without options cannot be answered in one batch; ask them apart")
-        prompts = [self._prompt.answerer(question) for question in questions]
-        frames = tokens.answerer[torch.from_numpy(positions).to(tokens.answerer.device)]
-        if not questions[0].options:
-            return self._write(frames, prompts)
-        return self._choose(frames, prompts, questions)
+        chosen = torch.from_numpy(positions).to(tokens.answerer.device)
+        at_once = max(1, self._batch_size // positions.shape[1])
+        readings = []
+        for start in range(0, len(questions), at_once):
+            some = questions[start : start + at_once]
+            read = self._choose if some[0].options else self._write
+            readings += read(tokens.answerer[chosen[start : start + at_once]], some)
+        return readings
 
-    def _choose(self, frames: torch.Tensor, prompts: list[str], questions: Sequence[Question]) -> list[Reading]:
+    def _choose(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[Reading]:
+        prompts = [self._prompt.answerer(question) for question in questions]
         most = max(len(question.options) for question in questions)
         chosen = self._model.answer(frames, prompts, num_options=most, reader=self._reader)
         rows = chosen.logits.double().cpu().numpy().reshape(len(questions), -1, most)
         readings = []
         for question, row, cut in zip(questions, rows, chosen.cut, strict=True):
             logits = row[:, : len(question.options)]
-            alone = len(logits) > 1
             index = majority_vote(logits.tolist())
-            choices = logits.argmax(1) if alone else np.empty(0, np.int64)
+            choices = logits.argmax(1) if self._reader.reads_alone else np.empty(0, np.int64)
             readings.append(Reading(index, question.options[index], logits.mean(0), choices, cut))
         return readings
 
-    def _write(self, frames: torch.Tensor, prompts: list[str]) -> list[Reading]:
+    def _write(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[Reading]:
         if self._reader.rows_per_question(frames.shape[1]) != 1:
             raise QuestionError("an open answer needs frames read together; use the reader 'joint' or give options")
+        prompts = [self._prompt.answerer(question) for question in questions]
         answer = self._model.answer_openly(frames, prompts, reader=self._reader)
         nothing = np.empty(0), np.empty(0, np.int64)
         return [Reading(None, text, *nothing, cut) for text, cut in zip(answer.texts, answer.cut, strict=True)]
