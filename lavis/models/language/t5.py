@@ -3,12 +3,13 @@
 Shapes: N sequences, L tokens, E width, V vocabulary.
 """
 
+import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
     DynamicCache,
@@ -17,9 +18,11 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput
 
-from lavis.common.errors import QuestionError
+from lavis.common.errors import CheckpointError, ConfigError, QuestionError
+from lavis.common.naming import did_you_mean
 from lavis.models.language.tokenizer import single_token_id
 from lavis.processors.prompts import OPTION_LETTERS
 
@@ -27,9 +30,11 @@ logger = logging.getLogger(__name__)
 
 # Label positions that no loss is taken at.
 IGNORED = -100
+# Shorter would cut the frames' own prefixes ("Frame 10: ").
+_MIN_TEXT_LENGTH = 8
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Tokens:
     """Token ids and mask, both [N, L]; `cut` tells which texts lost their end to the length limit."""
 
@@ -47,7 +52,7 @@ class Tokens:
         )
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class LanguageInput:
     """What the encoder reads: embeddings [N, L, E] and mask [N, L]."""
 
@@ -55,7 +60,7 @@ class LanguageInput:
     mask: torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class TwoSteps:
     """Greedy decoding read at its first two steps.
 
@@ -76,9 +81,21 @@ def t5_config(**sizes: Any) -> T5Config:
     BLIP-2 runs Flan-T5 with the exact (erf) GELU instead of its tanh approximation. Flan-T5's
     `lm_head` is its own matrix; transformers 5 ties it to the embedding whatever it is given, so
     that is set back after construction.
+
+    Raises:
+        ConfigError: a name that `T5Config` does not have, or a value it does not take.
     """
+    known = T5Config().to_dict()
+    for name in sizes:
+        if name not in known:
+            raise ConfigError(f"unknown T5 size {name!r}; {did_you_mean(name, T5Config.__annotations__)}")
     activation = sizes.pop("dense_act_fn", "gelu")
-    config = T5Config(**{"feed_forward_proj": "gated-gelu", **sizes, "tie_word_embeddings": False})
+    if activation not in ACT2FN:
+        raise ConfigError(f"unknown dense_act_fn {activation!r}; {did_you_mean(str(activation), ACT2FN)}")
+    try:
+        config = T5Config(**{"feed_forward_proj": "gated-gelu", **sizes, "tie_word_embeddings": False})
+    except StrictDataclassError as error:
+        raise ConfigError(f"T5 sizes: {' '.join(str(error).split())}") from error
     config.tie_word_embeddings = False
     config.dense_act_fn = activation
     return config
@@ -90,6 +107,10 @@ class T5LanguageModel(nn.Module):
     Args:
         model: a T5-like encoder-decoder of transformers.
         max_text_length: tokens a prompt may have (published: 77); longer ones lose their end.
+
+    Raises:
+        ConfigError: `max_text_length` is too short for any prompt.
+        CheckpointError: the tokenizer does not fit the model, or holds no "yes" or "no".
     """
 
     # transformers' annotations promise less than its modules do.
@@ -100,6 +121,13 @@ class T5LanguageModel(nn.Module):
         self, *, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, max_text_length: int = 77
     ) -> None:
         super().__init__()
+        if max_text_length < _MIN_TEXT_LENGTH:
+            raise ConfigError(f"max_text_length is {max_text_length}; prompts need at least {_MIN_TEXT_LENGTH} tokens")
+        if len(tokenizer) > model.shared.num_embeddings:
+            raise CheckpointError(
+                f"the tokenizer has {len(tokenizer)} tokens and the language model {model.shared.num_embeddings}; "
+                "give the tokenizer the model was trained with"
+            )
         # Both stacks must look words up in one table; without tying they would each hold a copy.
         model.encoder.set_input_embeddings(model.shared)
         model.decoder.set_input_embeddings(model.shared)

@@ -32,11 +32,13 @@ def single_token_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """Return the id of a word that the tokenizer holds as one token.
 
     Raises:
-        CheckpointError: the word is split, so its score could not be read from one decoder step.
+        CheckpointError: the word is split or unknown, so its score could not be read from one decoder step.
     """
     ids = tokenizer(text, add_special_tokens=False).input_ids
     if len(ids) != 1:
         raise CheckpointError(
             f"{text!r} is {len(ids)} tokens for this tokenizer, not one; use other options or weights"
         )
+    if ids[0] == tokenizer.unk_token_id:
+        raise CheckpointError(f"{text!r} is unknown to this tokenizer; use other options or weights")
     return ids[0]

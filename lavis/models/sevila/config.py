@@ -32,13 +32,14 @@ class LanguageConfig:
     Attributes:
         sizes: fields of transformers' `T5Config`; ignored when `pretrained` is given.
         pretrained: a T5-like model on the hub or in a folder, loaded with its weights.
-        tokenizer: folder with `tokenizer.json`, relative to the embedded checkpoints, or a hub name.
+        tokenizer: folder with `tokenizer.json`, relative to the embedded checkpoints, or a hub name; None is
+            the tokenizer of `pretrained`.
         max_text_length: tokens a prompt may have (published: 77).
     """
 
     sizes: dict[str, Any] = field(default_factory=dict)
     pretrained: str | None = None
-    tokenizer: str = "tokenizer"
+    tokenizer: str | None = None
     max_text_length: int = 77
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
+from lavis.common.errors import ConfigError
+
 
 class Blip2VisionTower(nn.Module):
     """Patch features before any final LayerNorm: each visual prompter brings its own.
@@ -18,6 +20,9 @@ class Blip2VisionTower(nn.Module):
         width: D.
         intermediate_size: hidden width of the feed-forward blocks (published: int(width * 4.3637)).
         attn_implementation: transformers' name of the attention kernel.
+
+    Raises:
+        ConfigError: `image_size` is not a multiple of `patch_size`.
     """
 
     # transformers' annotations promise less than its modules do.
@@ -35,6 +40,8 @@ class Blip2VisionTower(nn.Module):
         attn_implementation: str = "sdpa",
     ) -> None:
         super().__init__()
+        if image_size < patch_size or image_size % patch_size:
+            raise ConfigError(f"image_size {image_size} is not a multiple of patch_size {patch_size}")
         config = Blip2VisionConfig(
             image_size=image_size,
             patch_size=patch_size,
