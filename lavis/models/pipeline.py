@@ -242,11 +242,7 @@ def watch(
         frame_idx = uniform_indices(num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
         chunks, seen_idx, seen_times = [], [], []
         batches = video.stream(frame_idx, size=model.image_size, chunk=batch_size)
-        while True:
-            with timings.measure("decode_s"):
-                batch = next(batches, None)
-            if batch is None:
-                break
+        for batch in _measured(batches, timings):
             with timings.measure("watch_s"):
                 chunks.append(model.watch_frames(batch))
             seen_idx.append(batch.frame_idx)
@@ -265,6 +261,16 @@ def watch(
         warnings=warnings,
         timings=timings,
     )
+
+
+def _measured(batches: Iterator[FrameBatch], timings: Timings) -> Iterator[FrameBatch]:
+    """Yield batches, and note how long each took to decode."""
+    while True:
+        with timings.measure("decode_s"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def _groups_by_options(questions: Sequence[Question]) -> list[list[int]]:
