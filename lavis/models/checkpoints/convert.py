@@ -16,7 +16,7 @@ from lavis.models.checkpoints.folder import TOKENIZER_FOLDER, read_tokenizer_fil
 from lavis.models.checkpoints.manifest import read_manifest
 from lavis.models.checkpoints.names import buffers_and_aliases, to_published
 from lavis.models.checkpoints.safe import stream_weights
-from lavis.models.checkpoints.sizes import Shapes, detect_size
+from lavis.models.checkpoints.sizes import Shapes, detect_size, expected_shapes
 from lavis.models.checkpoints.sources import Source, open_source
 from lavis.models.sevila.build import tokenizer_source
 from lavis.models.sevila.config import SeViLAConfig, WeightsConfig, read_saved, read_size, size_names
@@ -49,7 +49,7 @@ def convert(
         language_dtype: "bf16" stores the language model as published code runs it, "keep" as it comes.
 
     Raises:
-        CheckpointError: see `assemble`; no tokenizer is at hand.
+        CheckpointError: see `assemble`; no tokenizer is at hand, or it does not go with the model.
         ConfigError: an unknown size or precision.
     """
     if language_dtype not in LANGUAGE_DTYPES:
@@ -59,10 +59,11 @@ def convert(
     config = dataclasses.replace(config, weights=WeightsConfig())
     if image_size is not None:
         config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=image_size))
-    files = _find_tokenizer(tokenizer, [source.path for source in (*given, *winning)], config)
+    place = _find_tokenizer(tokenizer, [source.path for source in (*given, *winning)], config)
+    expected_shapes(config, tokenizer=place)
     assembled = assemble(given, config=config, over=winning)
     dtypes = published_precision(assembled.weights) if language_dtype == "bf16" else None
-    _write(Path(out), assembled, files, dtypes)
+    _write(Path(out), assembled, read_tokenizer_files(place), dtypes)
     return assembled
 
 
@@ -147,13 +148,12 @@ def _detected(sources: Sequence[Source]) -> str:
     return detect_size(shapes, place=", ".join(str(source.path) for source in sources))
 
 
-def _find_tokenizer(chosen: str | Path | None, places: Sequence[Path], config: SeViLAConfig) -> dict[str, bytes]:
+def _find_tokenizer(chosen: str | Path | None, places: Sequence[Path], config: SeViLAConfig) -> Path:
     configured = Path(tokenizer_source(config.language))
     candidates = [Path(chosen)] if chosen else [*places, *(place / TOKENIZER_FOLDER for place in places), configured]
     for place in candidates:
-        files = read_tokenizer_files(place)
-        if files:
-            return files
+        if read_tokenizer_files(place):
+            return place
     where = chosen or "any of the given folders"
     raise CheckpointError(f"no tokenizer.json in {where}; give --tokenizer FOLDER with that of {configured}")
 

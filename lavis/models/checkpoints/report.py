@@ -100,8 +100,8 @@ def verify(path: str | Path, *, size: str | None = None) -> Verdict:
         found = check_source(source, expected, name=model)
     except UserError as error:
         return Verdict(tuple(checks), (*problems, str(error)))
-    if _is_model_folder(source) and not read_tokenizer_files(place / TOKENIZER_FOLDER):
-        problems.append(f"{TOKENIZER_FOLDER}/tokenizer.json is missing")
+    if _is_model_folder(source):
+        problems += _tokenizer_problems(place)
     checks.append(f"{len(found.weights)} weights of {', '.join(short_groups(found.groups))} fit {model}")
     missing = short_groups(set(GROUPS) - found.groups)
     if missing:
@@ -122,6 +122,17 @@ def _check_files(place: Path) -> tuple[list[str], list[str]]:
     if manifest:
         return [f"{len(manifest.files)} files compared with their sha256"], problems
     return ["no manifest: nothing to compare sha256 with"], problems
+
+
+def _tokenizer_problems(folder: Path) -> list[str]:
+    place = folder / TOKENIZER_FOLDER
+    if not read_tokenizer_files(place):
+        return [f"{TOKENIZER_FOLDER}/tokenizer.json is missing"]
+    try:
+        expected_shapes(read_saved(folder), tokenizer=place)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def not_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:

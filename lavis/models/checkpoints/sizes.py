@@ -2,12 +2,15 @@
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from lavis.common.errors import CheckpointError
-from lavis.common.paths import checkpoints_dir
 from lavis.models.checkpoints.names import first_few
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.build import build_sevila
@@ -18,13 +21,24 @@ Shapes = Mapping[str, torch.Size]
 POSITION_TABLE = "vision.model.embeddings.position_embedding"
 
 
-def expected_shapes(config: SeViLAConfig) -> Shapes:
-    """Return the name and shape of every weight of a model."""
-    # Shapes do not depend on the tokenizer, and the embedded one is always at hand.
-    tokenizer = load_tokenizer(checkpoints_dir() / "sevila_tiny" / "tokenizer")
+def expected_shapes(config: SeViLAConfig, *, tokenizer: Path | None = None) -> Shapes:
+    """Return the name and shape of every weight of a model.
+
+    Args:
+        tokenizer: folder of a tokenizer that must go with the model; shapes do not depend on it.
+
+    Raises:
+        UserError: an impossible configuration, or a tokenizer that does not go with it.
+    """
     with torch.device("meta"):
-        model = build_sevila(config, tokenizer=tokenizer)
+        model = build_sevila(config, tokenizer=load_tokenizer(tokenizer) if tokenizer else _smallest_tokenizer())
     return shapes_of(state_of(model))
+
+
+def _smallest_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer that goes with every model."""
+    words = Tokenizer(WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "yes": 3, "no": 4}, unk_token="<unk>"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
 def state_of(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -204,3 +204,14 @@ def test_a_size_that_nothing_tells_is_asked_for(save_published: SavePublished, t
         convert([save_published("whole.pth")], tmp_path / "made")
     with pytest.raises(ConfigError, match="no size or configuration file 'flant5x'; did you mean 'flant5xl'"):
         convert([save_published("whole.pth")], tmp_path / "made", size="flant5x")
+
+
+def test_a_tokenizer_that_does_not_know_yes_is_refused_before_anything_is_written(
+    save_published: SavePublished, size_file: str, tmp_path: Path
+) -> None:
+    tokens = save_published("flan-t5")
+    text = (tokens / "tokenizer.json").read_text(encoding="utf-8")
+    (tokens / "tokenizer.json").write_text(text.replace("yes", "aye"), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"'yes' is .* this tokenizer"):
+        convert([save_published("whole.pth")], tmp_path / "made", size=size_file, tokenizer=tokens)
+    assert not (tmp_path / "made").exists()

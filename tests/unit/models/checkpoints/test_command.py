@@ -142,6 +142,15 @@ def test_damage_to_a_saved_model_is_named(
     assert message in out + err
 
 
+def test_a_tokenizer_that_does_not_go_with_the_model_is_found_without_a_manifest(run: Run, folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    file = folder / "tokenizer" / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8").replace("yes", "aye"), encoding="utf-8")
+    code, out, _ = run("verify", folder)
+    assert code == EXIT_FAILURE
+    assert "WRONG: 'yes' is" in out
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_are_found(bad: float, run: Run, model: SeViLA, tmp_path: Path) -> None:
     with torch.no_grad():

@@ -12,6 +12,9 @@ from lavis.common.errors import CheckpointError
 from lavis.models.checkpoints.manifest import digest_file
 from lavis.models.checkpoints.safe import read_weights, write_weights
 
+# torch remarks on damaged and foreign pickles before it refuses them.
+pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+
 WEIGHTS = {
     "matrix": torch.arange(6.0).view(2, 3),
     "half": torch.tensor([1.5, -2.0], dtype=torch.float16),
@@ -190,7 +193,6 @@ def test_a_file_that_carries_code_is_refused_and_the_code_not_run(
     assert target.exists()
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_plain_pickle_that_carries_code_is_refused(tmp_path: Path) -> None:
     target, file = tmp_path / "created", tmp_path / "weights.pth"
     file.write_bytes(pickle.dumps(Payload(target)))
