@@ -1,0 +1,46 @@
+"""The one entry point: `python -m benchmarks NAME [options]`.
+
+A benchmark is a module with `SUMMARY`, `add_options(parser)` and `run(args)`.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from benchmarks.options import add_common_options
+from lavis.cli.main import reported
+
+# Every benchmark, in the order of the help text.
+BENCHMARKS = {
+    "inference": "benchmarks.inference",
+    "decode": "benchmarks.decode",
+    "long-video": "benchmarks.long_video",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all benchmarks."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    subparsers = parser.add_subparsers(metavar="NAME", required=True)
+    for name, module_name in BENCHMARKS.items():
+        module = importlib.import_module(module_name)
+        benchmark = subparsers.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
+        add_common_options(benchmark, name=name)
+        module.add_options(benchmark)
+        benchmark.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one benchmark and return the exit code."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    args = build_parser().parse_args(argv)
+    return reported(lambda: args.run(args) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

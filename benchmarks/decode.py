@@ -1,0 +1,75 @@
+"""Decoding sampled frames of a film, against the fastest of the other readers on the same machine."""
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.film import film
+from benchmarks.machine import set_threads
+from benchmarks.measure import Measured, by_turns, profiled
+from benchmarks.report import seconds, show_machine, show_table, write_figures
+from lavis.processors.sampling import uniform_indices
+from lavis.processors.video import open_video
+
+SUMMARY = "Seconds to decode sampled frames with each installed reader."
+BASELINE = "pyav"
+# Reader by name in the registry, and the package it needs.
+READERS = {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is decoded."""
+    parser.add_argument("--video-seconds", type=int, nargs="+", default=[40, 600], help="lengths of the films")
+    parser.add_argument("--num-frames", type=int, default=32, help="frames sampled (default: 32)")
+    parser.add_argument("--image-size", type=int, default=224, help="side of the pictures (default: 224)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, show and write down."""
+    set_threads(args.threads)
+    device = torch.device("cpu")
+    figures = {}
+    show_machine(device)
+    for length in args.video_seconds:
+        readers = _readers(film(length), num_frames=args.num_frames, size=args.image_size)
+        found = by_turns(readers, repeats=args.repeats, device=device)
+        figures[f"{length} s"] = {name: measured.figures() for name, measured in found.items()}
+        print(f"\n{args.num_frames} frames of {length} s of film")
+        _show(found, num_frames=args.num_frames)
+    write_figures(args.json, {"films": figures}, device=device)
+    if args.profile:
+        with profiled(args.profile):
+            _read(film(args.video_seconds[0]), BASELINE, num_frames=args.num_frames, size=args.image_size)
+
+
+def _readers(path: Path, *, num_frames: int, size: int) -> dict[str, Callable[[], None]]:
+    installed = [name for name, package in READERS.items() if importlib.util.find_spec(package)]
+    return {name: partial(_read, path, name, num_frames=num_frames, size=size) for name in installed}
+
+
+def _read(path: Path, reader: str, *, num_frames: int, size: int) -> None:
+    with open_video(path, reader=reader) as video:
+        info = video.info
+        video.read(uniform_indices(num_frames, video_frames=info.num_frames, fps=info.fps), size=size)
+
+
+def _show(found: dict[str, Measured], *, num_frames: int) -> None:
+    others = [measured.median_s for name, measured in found.items() if name != BASELINE]
+    fastest = min(others, default=found[BASELINE].median_s)
+    rows = [
+        [
+            name,
+            seconds(measured.median_s),
+            f"±{measured.spread:.0%}",
+            f"{measured.median_s / fastest:.2f}×",
+            seconds(measured.median_s / num_frames),
+            seconds(measured.median_cpu_s),
+            f"{measured.peak_bytes / 2**20:.0f} MiB",
+        ]
+        for name, measured in found.items()
+    ]
+    show_table(["reader", "median", "spread", "to the fastest other", "per frame", "CPU time", "peak"], rows)

@@ -1,0 +1,93 @@
+"""The arithmetic that cannot be avoided: floating-point operations of the least work, by torch's own counter.
+
+One frame, and one text of each length, are run and counted. The least work is what the mathematics
+of the model asks for: every frame through the vision tower and the Localizer's Q-Former
+once per video, the frames that any question chose through the Answerer's Q-Former, and per question
+the language model on its own text without padding, with one decoder step per frame for the
+Localizer and two for the Answerer.
+
+T frames, K keyframes, L tokens of text.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lavis.common.types import Question
+from lavis.models.language.t5 import LanguageInput
+from lavis.models.sevila.model import SeViLA
+from lavis.processors.prompts import MultipleChoicePrompt
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Floating-point operations by part of the work; an addition and a multiplication are two.
+
+    Attributes:
+        watch: vision tower and both Q-Formers.
+        localize: the Localizer's language model.
+        answer: the Answerer's language model.
+    """
+
+    watch: float
+    localize: float
+    answer: float
+
+    @property
+    def total(self) -> float:
+        """All parts together."""
+        return self.watch + self.localize + self.answer
+
+
+@torch.inference_mode()
+def least_work(
+    model: SeViLA, questions: Sequence[Question], *, num_frames: int, num_keyframes: int, num_read: int
+) -> Floor:
+    """Count the operations that questions about one video cost at least.
+
+    Args:
+        num_read: how many different frames the questions chose between them.
+    """
+    pixels = torch.zeros(1, 3, model.image_size, model.image_size)
+    features = model.features(pixels)
+    prompter = _count(lambda: model.localizer(features))
+    watch = num_frames * (_count(lambda: model.features(pixels)) + prompter) + num_read * prompter
+    prompt = MultipleChoicePrompt()
+    num_queries = model.localizer.num_queries
+    localize = answer = 0.0
+    for question in questions:
+        alone = num_queries + _length(model, "Frame: ", prompt.localizer(question))
+        joint = num_keyframes * (num_queries + _prefix_length(model, num_keyframes))
+        joint += _length(model, "", prompt.answerer(question))
+        verdict, letter = _input(model, alone), _input(model, joint)
+        localize += num_frames * _count(lambda verdict=verdict: model.language.first_step(verdict))
+        answer += _count(lambda letter=letter: model.language.two_steps(letter))
+    return Floor(watch, localize, answer)
+
+
+def _count(work: Callable[[], Any]) -> float:
+    # The counter knows matrix products, but not the CPU's fused attention.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def _input(model: SeViLA, length: int) -> LanguageInput:
+    return LanguageInput(
+        embeds=torch.zeros(1, length, model.language.width, device=model.device),
+        mask=torch.ones(1, length, dtype=torch.long, device=model.device),
+    )
+
+
+def _length(model: SeViLA, prefix: str, prompt: str) -> int:
+    text = model.language.tokenize([prompt], end_of_text=True).ids.shape[1]
+    return text + (model.language.tokenize([prefix], end_of_text=False).ids.shape[1] if prefix else 0)
+
+
+def _prefix_length(model: SeViLA, num_keyframes: int) -> int:
+    prefixes = [f"Frame {number}: " for number in range(1, num_keyframes + 1)]
+    return model.language.tokenize(prefixes, end_of_text=False).ids.shape[1]

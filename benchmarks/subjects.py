@@ -1,0 +1,57 @@
+"""What is measured: models of a size, and the questions they are asked."""
+
+import dataclasses
+
+import torch
+
+from benchmarks.options import SIZES
+from lavis.common.types import Question
+from lavis.models.sevila.build import build_untrained
+from lavis.models.sevila.config import read_size
+from lavis.models.sevila.loading import load_sevila, set_precision
+from lavis.models.sevila.model import SeViLA
+
+_EMBEDDED_TOKENIZER = "sevila_tiny/tokenizer"
+
+# Of the kinds and lengths that NExT-QA has, five options each; fictional.
+_ASKED = (
+    ("why did the boy put the red kite down", "it was torn,the wind stopped,to drink,it rained,he was called"),
+    ("what does the woman do after she opens the door", "waves,sits down,picks up a box,leaves,sings"),
+    ("how does the dog cross the small stream", "swims,jumps,over a plank,is carried,walks around"),
+    ("where are the two men talking", "kitchen,street,boat,garden,office"),
+    ("what did the girl hold before she climbed the ladder", "a rope,a book,a lamp,a bucket,nothing"),
+    ("why is the man in the black coat laughing at the end", "a joke,the dog fell,he won,he is tickled,the song"),
+    ("how many cups stand on the table", "one,two,three,four,five"),
+    ("what does the baby do when the ball rolls away", "crawls after it,cries,claps,looks up,sleeps"),
+)
+
+
+def questions(count: int) -> list[Question]:
+    """Return this many questions about one video."""
+    asked = [_ASKED[number % len(_ASKED)] for number in range(count)]
+    return [
+        Question(text=f"{text}?", options=tuple(options.split(",")), id=str(number))
+        for number, (text, options) in enumerate(asked)
+    ]
+
+
+def model_of(size: str, *, dtype: str, device: torch.device) -> SeViLA:
+    """Return a model of a size of `options.SIZES`; sizes that are not embedded get random weights.
+
+    Flan-T5's tokenizer would have to be downloaded, so the embedded one is used: prompts differ a
+    little in length, and nothing else that matters for speed does.
+    """
+    config = read_size(SIZES[size])
+    if config.language.tokenizer == _EMBEDDED_TOKENIZER:
+        return load_sevila(SIZES[size], dtype=dtype, device=str(device))
+    language = dataclasses.replace(config.language, tokenizer=_EMBEDDED_TOKENIZER)
+    with device:
+        model = build_untrained(dataclasses.replace(config, language=language))
+    set_precision(model, dtype)
+    return model
+
+
+def set_attention(model: SeViLA, implementation: str) -> None:
+    """Choose the attention kernel of all parts by transformers' name: "sdpa" or "eager"."""
+    for part in (model.vision.model, model.localizer.qformer, model.answerer.qformer, model.language.model):
+        part.set_attn_implementation(implementation)
