@@ -1,0 +1,176 @@
+import logging
+
+import pytest
+import torch
+
+from lavis.common.errors import CheckpointError, ConfigError, QuestionError
+from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel, t5_config
+from lavis.models.sevila.build import build_untrained
+from lavis.models.sevila.readers import JointReader
+from tests.unit.models.tiny import CONFIG, random_tokens, recorded, with_language
+
+TEXTS = ["Question: what is shown?", "yes", "What colour is the box? Option A: red Option B: green"]
+
+
+@pytest.fixture(scope="module")
+def inputs(language: T5LanguageModel) -> LanguageInput:
+    return JointReader().inputs(language, random_tokens(3, 2), language.tokenize(TEXTS, end_of_text=True))
+
+
+def test_output_matrix_is_not_the_embedding_and_outputs_are_not_scaled(language: T5LanguageModel) -> None:
+    model = language.model
+    assert model.lm_head.weight.data_ptr() != model.shared.weight.data_ptr()
+    assert not torch.equal(model.lm_head.weight, model.shared.weight)
+    assert (model.config.tie_word_embeddings, model.config.scale_decoder_outputs) == (False, False)
+
+
+def test_both_stacks_look_words_up_in_one_table(language: T5LanguageModel) -> None:
+    assert language.model.encoder.embed_tokens is language.model.shared
+    assert language.model.decoder.embed_tokens is language.model.shared
+
+
+def test_activation_is_the_exact_gelu(language: T5LanguageModel) -> None:
+    dense = language.model.encoder.block[0].layer[-1].DenseReluDense
+    values = torch.linspace(-3, 3, 7)
+    torch.testing.assert_close(dense.act(values), torch.nn.functional.gelu(values), rtol=0, atol=0)
+    assert language.model.config.is_gated_act
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"d_modl": 8}, r"^unknown T5 size 'd_modl'; did you mean 'd_model'\? known: .*vocab_size$"),
+        ({"dense_act_fn": "gelo"}, r"^unknown dense_act_fn 'gelo'; did you mean 'gelu'\? known: [^\n]*$"),
+        ({"d_model": "wide"}, r"^T5 sizes: [^\n]*d_model[^\n]*$"),
+        ({"feed_forward_proj": "a-b-c"}, r"^T5 sizes: [^\n]*a-b-c[^\n]*$"),
+    ],
+)
+def test_sizes_that_t5_does_not_have_are_refused_in_one_line(sizes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        t5_config(**sizes)
+
+
+def test_texts_are_padded_on_the_right_to_the_longest(language: T5LanguageModel) -> None:
+    tokens = language.tokenize(["yes", "Option A"], end_of_text=True)
+    assert tokens.ids.tolist() == [[482, 1, 0], [446, 380, 1]]
+    assert tokens.mask.tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert language.tokenize(["Option A"], end_of_text=False).ids.tolist() == [[446, 380]]
+
+
+@pytest.mark.parametrize(("words", "cut"), [(6, False), (7, False), (8, True), (500, True)])
+def test_texts_beyond_the_limit_lose_their_end_but_not_the_end_token(words: int, cut: bool) -> None:
+    language = build_untrained(with_language(max_text_length=8)).language
+    tokens = language.tokenize([" ".join(["yes"] * words), "no"], end_of_text=True)
+    kept = 7 if cut else words
+    assert tokens.ids[0].tolist() == [482] * kept + [1]
+    assert tokens.cut == (cut, False)
+    assert language.num_cut_prompts == int(cut)
+
+
+def test_cut_prompts_are_counted_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    language = build_untrained(with_language(max_text_length=8)).language
+    long = " ".join(["yes"] * 20)
+    with caplog.at_level(logging.WARNING):
+        language.tokenize([long, "no", long], end_of_text=True)
+        language.tokenize([long], end_of_text=True)
+    assert language.num_cut_prompts == 3
+    assert [record.message for record in caplog.records] == [
+        "a prompt is longer than 8 tokens and loses its end (counted from here on)"
+    ]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7])
+def test_limits_that_leave_no_room_for_a_prompt_are_refused(limit: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^max_text_length is {limit}; prompts need at least 8 tokens$"):
+        build_untrained(with_language(max_text_length=limit))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_knows_is_refused() -> None:
+    sizes = {**CONFIG.language.sizes, "vocab_size": 700}
+    with pytest.raises(CheckpointError, match=r"^the tokenizer has 716 tokens and the language model 700; give the "):
+        build_untrained(with_language(sizes=sizes))
+
+
+def test_rows_are_chosen_without_padding_that_none_of_them_needs(language: T5LanguageModel) -> None:
+    tokens = language.tokenize(TEXTS, end_of_text=True)
+    chosen = tokens.rows(torch.tensor([1, 0, 1]))
+    assert chosen.ids.tolist() == [[482, 1, 0, 0, 0, 0, 0], tokens.ids[0, :7].tolist(), [482, 1, 0, 0, 0, 0, 0]]
+    assert chosen.mask.sum(1).tolist() == [2, 7, 2]
+
+
+@pytest.mark.parametrize(("count", "letters"), [(2, "AB"), (5, "ABCDE"), (26, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")])
+def test_option_ids_are_the_letters_own_tokens(language: T5LanguageModel, count: int, letters: str) -> None:
+    assert language.tokenizer.convert_ids_to_tokens(language.option_ids(count)) == [f"▁{letter}" for letter in letters]
+
+
+@pytest.mark.parametrize("count", [0, 1, 27])
+def test_other_numbers_of_options_are_refused(language: T5LanguageModel, count: int) -> None:
+    with pytest.raises(QuestionError, match=f"^{count} options given; give 2 to 26$"):
+        language.option_ids(count)
+
+
+@torch.no_grad()
+def test_one_step_runs_encoder_and_decoder_once_on_the_start_token(
+    language: T5LanguageModel, inputs: LanguageInput
+) -> None:
+    with recorded(language.model.encoder) as encoded, recorded(language.model.decoder) as decoded:
+        logits = language.first_step(inputs)
+    assert logits.shape == (3, 1024)
+    assert len(encoded) == 1
+    assert [call["input_ids"].tolist() for call in decoded] == [[[0], [0], [0]]]
+
+
+@torch.no_grad()
+def test_two_steps_run_the_decoder_on_one_token_each(language: T5LanguageModel, inputs: LanguageInput) -> None:
+    with recorded(language.model.encoder) as encoded, recorded(language.model.decoder) as decoded:
+        steps = language.two_steps(inputs)
+    assert len(encoded) == 1
+    assert [call["input_ids"].tolist() for call in decoded] == [[[0], [0], [0]], steps.first_token[:, None].tolist()]
+    torch.testing.assert_close(steps.first_logits, language.first_step(inputs), rtol=0, atol=0)
+    assert steps.first_token.tolist() == steps.first_logits.argmax(1).tolist()
+
+
+@torch.no_grad()
+def test_second_step_equals_decoding_the_whole_sequence_at_once(
+    language: T5LanguageModel, inputs: LanguageInput
+) -> None:
+    steps = language.two_steps(inputs)
+    labels = torch.stack([steps.first_token, torch.zeros(3, dtype=torch.int64)], dim=1)
+    whole = language.teacher_forced(inputs, labels)
+    torch.testing.assert_close(steps.first_logits, whole[:, 0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(steps.second_logits, whole[:, 1], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_free_decoding_starts_with_the_same_two_steps(language: T5LanguageModel, inputs: LanguageInput) -> None:
+    steps = language.two_steps(inputs)
+    ids = language.generate_ids(inputs, max_new_tokens=2)
+    assert ids[:, 0].tolist() == [0, 0, 0]
+    assert ids[:, 1].tolist() == steps.first_token.tolist()
+    going_on = ids[:, 1] != 1
+    assert ids[going_on, 2].tolist() == steps.second_logits.argmax(1)[going_on].tolist()
+
+
+@torch.no_grad()
+def test_scores_do_not_depend_on_what_else_is_in_the_batch(language: T5LanguageModel) -> None:
+    frames = random_tokens(3, 2)
+
+    def scores(rows: list[int]) -> torch.Tensor:
+        text = language.tokenize([TEXTS[row] for row in rows], end_of_text=True)
+        return language.two_steps(JointReader().inputs(language, frames[rows], text)).second_logits
+
+    together = scores([0, 1, 2])
+    for row in range(3):
+        torch.testing.assert_close(together[row], scores([row])[0], rtol=0, atol=1e-5)
+
+
+def test_labels_are_ignored_at_the_padding(language: T5LanguageModel) -> None:
+    assert language.labels(["yes", "Option B"]).tolist() == [[482, 1, IGNORED], [446, 381, 1]]
+
+
+@torch.no_grad()
+def test_ignored_labels_are_not_decoded_from(language: T5LanguageModel, inputs: LanguageInput) -> None:
+    labels = language.labels(["yes", "no", "Option B"])
+    with recorded(language.model.decoder) as decoded:
+        language.teacher_forced(inputs, labels)
+    assert [call["input_ids"].tolist() for call in decoded] == [[[0, 482, 1], [0, 483, 1], [0, 446, 381]]]
