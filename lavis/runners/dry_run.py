@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from lavis.common.distributed import World
+from lavis.common.errors import UserError
 from lavis.datasets.loader import build_loader
 from lavis.datasets.sampler import EpochBatches
 from lavis.runners.build import (
@@ -46,6 +47,9 @@ def dry_run(config: TrainConfig, world: World) -> str:
     started = time.perf_counter()
     first = list(itertools.islice(build_loader(dataset, batches), run.accum_grad_iters))
     read_s = time.perf_counter() - started
+    unreadable = sorted({item.reason for batch in first for item in batch.unreadable})
+    if not world.sum([sum(map(len, first))])[0]:
+        raise UserError(f"none of the first samples can be read, for instance: {unreadable[0]}")
     ready = [
         TrainingBatch(pixels=batch.pixels.to(world.device), times_s=batch.times_s, questions=batch.questions)
         for batch in first
@@ -59,7 +63,6 @@ def dry_run(config: TrainConfig, world: World) -> str:
     iterations = min(iterations, run.max_iters or iterations)
     # Workers decode while the step computes; without them each step waits.
     per_step_s = max(step_s, read_s / run.num_workers) if run.num_workers else step_s + read_s
-    unreadable = [item.reason for batch in first for item in batch.unreadable]
     lines = [
         *_parts(parts.model.named_children()),
         f"samples: {len(dataset)}, batches per epoch: {len(batches)}, iterations: {iterations}, "

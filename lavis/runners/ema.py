@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from lavis.runners.parallel import like, whole
+
 
 class MovingAverage:
     """Follows parameters exponentially.
@@ -36,13 +38,13 @@ class MovingAverage:
             self._put(trained)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the average, by parameter name."""
-        return self._mean
+        """Return the average, whole, by parameter name; every process must call this."""
+        return {name: whole(value) for name, value in self._mean.items()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up what `state_dict` returned."""
         for name, value in self._mean.items():
-            value.copy_(state[name])
+            value.copy_(like(state[name], value))
 
     @torch.no_grad()
     def _put(self, weights: Mapping[str, torch.Tensor]) -> None:

@@ -72,7 +72,7 @@ class BestKeeper:
             if value is None or self._best_value is None or value > self._best_value:
                 self._best_value, self._best_epoch = value, epoch
                 self._keep(metrics, epoch)
-        if value is not None and epoch > self._best_epoch:
+        if value is not None and epoch > self._best_epoch and self._world.is_main:
             earlier = "before training" if self._best_epoch < 0 else f"of epoch {self._best_epoch}"
             logger.warning(
                 "epoch %d: %s is %.2f, not above %.2f; the weights %s stay the best",
@@ -85,7 +85,7 @@ class BestKeeper:
         self._world.wait()
         if best.is_file():
             load_trained(self._model, read_weights(best))
-        if self._best_epoch < 0 and self._best_value is not None:
+        if self._best_epoch < 0 and self._best_value is not None and self._world.is_main:
             logger.warning("training did not raise %s above %.2f: what was there before is kept", *self._best)
         metrics = {split: self._measure(split, "best", iteration, self._best_epoch) for split in self._test_splits}
         if self._world.is_main:

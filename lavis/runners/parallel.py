@@ -110,11 +110,14 @@ class Split:
 
     def __init__(self, one_pass: OnePass, world: World) -> None:
         mesh = init_device_mesh(world.device.type, (world.size,))
-        for module in list(one_pass.modules()):
-            if isinstance(module, nn.ModuleList):
-                for block in module:
-                    fully_shard(block, mesh=mesh)
+        for block in outermost_blocks(one_pass):
+            fully_shard(block, mesh=mesh)
         self._fsdp: FSDPModule = fully_shard(one_pass, mesh=mesh)
+        # The buffers that weights are gathered into must not be made in inference mode, or training cannot use them.
+        for module in one_pass.modules():
+            if isinstance(module, FSDPModule):
+                module.unshard()
+                module.reshard()
         self.module: nn.Module = one_pass
 
     @contextmanager
@@ -128,6 +131,15 @@ class Split:
         with torch.no_grad():
             result: T = self.module(work)
         return result
+
+
+def outermost_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the repeated blocks of a module (members of a `ModuleList`), but none inside another."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from outermost_blocks(child)
 
 
 def parallelise(one_pass: OnePass, world: World, *, mode: str, find_unused_parameters: bool = False) -> Parallel:

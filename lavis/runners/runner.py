@@ -111,9 +111,10 @@ class Runner:
             self._keeper.validate(epoch=-1, iteration=0)
         while self.iteration < self.total:
             self._train_epoch()
-            epoch = self._position.epoch
-            if epoch % self._plan.valid_freq == 0 or self.iteration >= self.total:
-                self._keeper.validate(epoch=epoch - 1, iteration=self.iteration)
+            # An epoch that `max_iters` cuts short counts too.
+            epochs = self._position.epoch + bool(self._position.batch)
+            if epochs % self._plan.valid_freq == 0 or self.iteration >= self.total:
+                self._keeper.validate(epoch=epochs - 1, iteration=self.iteration)
             if self._plan.save_freq is None or self.iteration >= self.total:
                 self.save()
         return self._keeper.finish(iteration=self.iteration)

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.runners.ema import MovingAverage
-from lavis.runners.parallel import Parallel
+from lavis.runners.parallel import Parallel, like, whole
 from lavis.tasks.objectives.base import Objective, TrainingBatch
 
 
@@ -114,8 +114,7 @@ class Updater:
         self._scaler.unscale_(self._optimizer)
         norm = None
         if self._clip is not None:
-            parameters = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
-            norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._clip))
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters(), self._clip)))
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad()
@@ -124,15 +123,22 @@ class Updater:
         return StepReport(report.samples, report.figures, norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs; gradients are there if some are left over."""
+        """Return what a resumed run needs, whole; every process must call this.
+
+        Gradients are there if some are left over.
+        """
+        optimizer = self._optimizer.state_dict()
+        optimizer["state"] = {
+            number: {name: whole(value) if isinstance(value, torch.Tensor) else value for name, value in entry.items()}
+            for number, entry in optimizer["state"].items()
+        }
         gradients = {
-            f"{i}.{j}": parameter.grad
-            for i, group in enumerate(self._optimizer.param_groups)
-            for j, parameter in enumerate(group["params"])
+            number: whole(parameter.grad)
+            for number, parameter in enumerate(self._parameters())
             if parameter.grad is not None
         }
         return {
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": optimizer,
             "scaler": self._scaler.state_dict(),
             "average": self._average.state_dict() if self._average else {},
             "gradients": gradients,
@@ -140,15 +146,26 @@ class Updater:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned."""
-        self._optimizer.load_state_dict(state["optimizer"])
+        parameters = self._parameters()
+        moments = {
+            number: {
+                name: like(value, parameters[number]) if value.shape == parameters[number].shape else value
+                for name, value in entry.items()
+            }
+            for number, entry in state["optimizer"]["state"].items()
+        }
+        self._optimizer.load_state_dict({**state["optimizer"], "state": moments})
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
-        for i, group in enumerate(self._optimizer.param_groups):
-            for j, parameter in enumerate(group["params"]):
-                left = state["gradients"].get(f"{i}.{j}")
-                parameter.grad = None if left is None else left.to(parameter.device)
+        for number, parameter in enumerate(parameters):
+            left = state["gradients"].get(number)
+            parameter.grad = None if left is None else like(left, parameter)
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        """Return what the optimizer changes, in the order of its own numbering."""
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
 
     def _backward(self, batch: TrainingBatch, weight: float) -> dict[str, Any]:
         with self._autocast():
