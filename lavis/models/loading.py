@@ -110,21 +110,3 @@ def load_model_and_preprocess(
     model = load_model(name, model_type, is_eval=is_eval, device=device, dtype=dtype)
     transform = EvalTransform(mean=model.config.image_mean, std=model.config.image_std)
     return model, {"eval": transform}, {"eval": str}
-
-
-def check_device(name: str) -> None:
-    """Refuse a device that cannot be computed on.
-
-    Raises:
-        ConfigError: not a device, or not one of this machine.
-    """
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        kind = ""
-    if kind not in _DEVICE_TYPES:
-        raise ConfigError(f"unknown device {name!r}; give cpu, cuda, cuda:N or mps")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"cannot use the device {name!r} on this machine ({str(error).splitlines()[0]})") from error
