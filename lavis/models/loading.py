@@ -36,8 +36,6 @@ class ModelZoo:
 
 model_zoo = ModelZoo()
 
-_DEVICE_TYPES = ("cpu", "cuda", "mps")
-
 
 def load_model(
     name: str = "sevila",
