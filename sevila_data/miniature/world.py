@@ -21,6 +21,7 @@ NAMING = ("shape", "colour", "place")
 
 MIN_SCENES, MAX_SCENES = 6, 8
 MIN_SCENE_S, MAX_SCENE_S = 3.0, 6.0
+_BEFORE_NEXT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Scene:
 
     @property
     def window(self) -> Span:
-        """When the scene is seen."""
-        return Span(self.start_s, self.end_s)
+        """When the scene is seen; closed, so it ends just before the next scene's first frame."""
+        return Span(self.start_s, self.end_s - _BEFORE_NEXT_S)
 
 
 @dataclass(frozen=True, slots=True)

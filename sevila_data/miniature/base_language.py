@@ -1,0 +1,207 @@
+"""Stage 0, language: a small T5 learns to read the prompts, from nothing and from words alone.
+
+Three things make it quick. Queries and keys start equal, so that attention finds equal words at once. Relative
+positions learn faster than the rest. And heads that are thrown away say, on the way, which frame tokens belong to
+the frame that is asked about, and which option is right: without them, choosing the letter and reading one frame
+of several are long plateaus.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lavis.models.language.t5 import T5LanguageModel, Tokens
+from lavis.models.language.tokenizer import single_token_id
+from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
+from sevila_data.miniature.questions import NUM_OPTIONS
+from sevila_data.miniature.word_tasks import Exercise, choose_option, judge_moment, judge_question
+
+logger = logging.getLogger(__name__)
+
+_JOINT, _PER_FRAME = JointReader(), PerFrameReader()
+_INIT_STD = 0.02
+# One round of exercises once single frames are read: how many frames, or which judgement.
+_ROUND = (1, 2, "question", 2, 4, 4, "moment")
+_LONG_READING_FROM, _LONG_READING_EVERY = 0.7, 14
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw all matrices with the standard deviation that so small a model learns from."""
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=_INIT_STD)
+
+
+@torch.no_grad()
+def initialise_language(language: T5LanguageModel) -> None:
+    """Initialise the language model, with equal queries and keys where equal words are to be found."""
+    initialise(language)
+    stack = language.model
+    stack.lm_head.weight.copy_(stack.shared.weight)
+    attentions = [block.layer[0].SelfAttention for block in stack.encoder.block]
+    attentions += [block.layer[1].EncDecAttention for block in stack.decoder.block]
+    for attention in attentions:
+        attention.k.weight.copy_(attention.q.weight)
+
+
+class Hints(nn.Module):
+    """Heads that say on the way what matters; only used in stage 0.
+
+    Shapes: N inputs, K frames, Q tokens a frame, L text tokens, O options, E width.
+    """
+
+    def __init__(self, language: T5LanguageModel, *, num_queries: int) -> None:
+        super().__init__()
+        width, layers = language.width, language.model.encoder.block
+        # The last layers must be left to use what these layers know.
+        self._depths = (len(layers) - 3, len(layers) - 2)
+        self.relevant = nn.ModuleList(nn.Linear(width, 1) for _ in self._depths)
+        self.right = nn.Linear(width, 1)
+        self.letter = nn.Linear(width, NUM_OPTIONS)
+        self._num_queries = num_queries
+        self._option_id = single_token_id(language.tokenizer, "Option")
+        self._norm = language.model.encoder.final_layer_norm
+        self._seen: dict[int, torch.Tensor] = {}
+        self._hooks = [layers[depth].register_forward_hook(self._keeper(depth)) for depth in self._depths]
+        self._hooks.append(self._norm.register_forward_hook(self._keeper(len(layers))))
+
+    def detach(self) -> None:
+        """Stop listening to the language model."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def forward(self, text: Tokens, exercises: Sequence[Exercise]) -> torch.Tensor:
+        """Return the loss of all hints for the last encoder pass, [N, K * (P + Q) + L, E] at each depth."""
+        encoded = self._seen[max(self._seen)]
+        before_text = encoded.shape[1] - text.ids.shape[1]
+        relevant = torch.tensor([exercise.relevant for exercise in exercises]).float()
+        loss = torch.zeros(())
+        for depth, head in zip(self._depths, self.relevant, strict=True):
+            frames = self._norm(self._seen[depth])[:, :before_text].unflatten(1, (relevant.shape[1], -1))
+            said = head(frames[:, :, -self._num_queries :].float())[..., 0]
+            expected = relevant[..., None].expand_as(said)
+            loss = loss + 2 * functional.binary_cross_entropy_with_logits(said, expected)
+        if exercises[0].answer is None:
+            return loss
+        rows, columns = (text.ids == self._option_id).nonzero(as_tuple=True)
+        # "Option", letter, colon, and then the option's one word.
+        options = encoded[rows, before_text + columns + 3].float().view(len(exercises), NUM_OPTIONS, -1)
+        answers = torch.tensor([exercise.answer for exercise in exercises])
+        letters = torch.arange(NUM_OPTIONS).expand(len(exercises), -1)
+        loss = loss + 2 * functional.cross_entropy(self.right(options)[..., 0], answers)
+        return loss + 0.5 * functional.cross_entropy(self.letter(options).flatten(0, 1), letters.flatten())
+
+    def _keeper(self, depth: int) -> Callable[[nn.Module, object, object], None]:
+        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
+            self._seen[depth] = output[0] if isinstance(output, tuple) else output  # type: ignore[assignment]
+
+        return keep
+
+
+class WordReading:
+    """Turns exercises into language-model inputs and the loss of what it writes.
+
+    Args:
+        num_queries: Q, tokens in place of a frame.
+    """
+
+    def __init__(self, language: T5LanguageModel, *, num_queries: int, rng: np.random.Generator) -> None:
+        self._language, self._num_queries, self._rng = language, num_queries, rng
+        self.hints = Hints(language, num_queries=num_queries)
+
+    def loss(self, exercises: Sequence[Exercise], *, reader: FrameReader) -> tuple[torch.Tensor, float]:
+        """Return the loss with all hints, and the share of exercises that are done right."""
+        language = self._language
+        text = language.tokenize([exercise.prompt for exercise in exercises], end_of_text=True)
+        labels = language.tokenize([exercise.target for exercise in exercises], end_of_text=False).ids
+        inputs = reader.inputs(language, self._blended(exercises), text)
+        logits = language.teacher_forced(inputs, labels).float()
+        hints = self.hints(text, exercises)
+        weights = torch.tensor([0.2, 1.0]) if labels.shape[1] == 2 else torch.ones(1)
+        losses = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(0)
+        right = (logits[:, -1].argmax(-1) == labels[:, -1]).float().mean()
+        return (losses * weights).sum() + hints, float(right)
+
+    def _blended(self, exercises: Sequence[Exercise]) -> torch.Tensor:
+        """Blend each frame's words to frame tokens [N, K, Q, E]."""
+        tokenizer = self._language.tokenizer
+        words = [[[single_token_id(tokenizer, word) for word in frame] for frame in e.frames] for e in exercises]
+        embeds = self._language.model.shared(torch.tensor(words))
+        shape = (*embeds.shape[:2], self._num_queries)
+        blends = self._rng.dirichlet([0.5] * embeds.shape[2], size=shape)
+        return torch.einsum("nkqw,nkwe->nkqe", 2 * torch.from_numpy(blends).float(), embeds)
+
+
+def draw_exercises(
+    step: int, *, num_steps: int, single_frame_steps: int, batch_size: int, rng: np.random.Generator
+) -> list[Exercise]:
+    """Draw the exercises of one step, all of one kind."""
+    if step < single_frame_steps:
+        return [choose_option(rng, num_frames=1) for _ in range(batch_size)]
+    kind = _ROUND[step % len(_ROUND)]
+    if kind == "question":
+        return [judge_question(rng) for _ in range(batch_size)]
+    if kind == "moment":
+        return [judge_moment(rng) for _ in range(batch_size)]
+    is_long = step > _LONG_READING_FROM * num_steps and step % _LONG_READING_EVERY == 5
+    return [choose_option(rng, num_frames=8 if is_long else int(kind)) for _ in range(batch_size)]
+
+
+def train_language(
+    language: T5LanguageModel,
+    *,
+    num_queries: int,
+    seed: int,
+    num_steps: int = 2800,
+    single_frame_steps: int = 300,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+) -> None:
+    """Teach the prompts, from nothing.
+
+    Args:
+        num_queries: Q, tokens in place of a frame.
+        single_frame_steps: at first only single frames are read and options found.
+    """
+    rng = np.random.default_rng([seed, 1])
+    reading = WordReading(language, num_queries=num_queries, rng=rng)
+    is_position = lambda name: "relative_attention_bias" in name  # noqa: E731
+    positions = [value for name, value in language.named_parameters() if is_position(name)]
+    others = [value for name, value in language.named_parameters() if not is_position(name)]
+    groups: list[dict[str, Any]] = [
+        {"params": [*others, *reading.hints.relevant.parameters()]},
+        {"params": [*reading.hints.right.parameters(), *reading.hints.letter.parameters()]},
+        {"params": positions, "lr": 30 * lr, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, num_steps))
+    started = time.monotonic()
+    for step in range(num_steps):
+        exercises = draw_exercises(
+            step, num_steps=num_steps, single_frame_steps=single_frame_steps, batch_size=batch_size, rng=rng
+        )
+        alone = exercises[0].answer is None or (len(exercises[0].frames) == 1 and step % 2 == 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, right = reading.loss(exercises, reader=_PER_FRAME if alone else _JOINT)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(language.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            spent = time.monotonic() - started
+            logger.info("language %d: loss %.3f, right %.2f (%.0f s)", step, float(loss.detach()), right, spent)
+    reading.hints.detach()
+
+
+def warm_cosine(step: int, num_steps: int, *, warm_up: int = 100, floor: float = 0.05) -> float:
+    """Return the share of the learning rate at a step: linear warm-up, then a half cosine to `floor`."""
+    falling = 0.5 * (1 + math.cos(math.pi * min(1.0, step / num_steps)))
+    return min(1.0, (step + 1) / warm_up) * (floor + (1 - floor) * falling)
