@@ -44,7 +44,7 @@ class Asked:
         return self.report.overall.percent
 
 
-class TestSplit:
+class HeldOut:
     """The videos, questions and moment queries of one split, watched once per model.
 
     Args:

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from lavis.models.pipeline import WatchedVideo
-from sevila_data.miniature.evaluate import Asked, TestSplit, difference, keyframes_inside
+from sevila_data.miniature.evaluate import Asked, HeldOut, difference, keyframes_inside
 
 if TYPE_CHECKING:
     from sevila_data.miniature.experiment import Experiment
@@ -30,7 +30,7 @@ KEYFRAMES = (1, 2, 4, 8)
 
 def measure_all(experiment: "Experiment", *, max_videos: int | None = None) -> dict[str, Any]:
     """Measure everything on the test split; answers come from the Answerer tuned on localized frames."""
-    split = TestSplit(experiment.folder / "data", max_videos=max_videos)
+    split = HeldOut(experiment.folder / "data", max_videos=max_videos)
     runs: dict[str, Asked] = {}
     moments: dict[str, dict[str, Any]] = {}
     inside: dict[str, float] = {}
@@ -54,7 +54,7 @@ def measure_all(experiment: "Experiment", *, max_videos: int | None = None) -> d
     }
 
 
-def _other_selections(split: TestSplit, watched: dict[str, WatchedVideo]) -> dict[str, Asked]:
+def _other_selections(split: HeldOut, watched: dict[str, WatchedVideo]) -> dict[str, Asked]:
     """Measure what needs no Localizer."""
     return {
         "uniform": _said("uniform", split.ask(watched, selector="uniform")),
@@ -68,7 +68,7 @@ def _other_selections(split: TestSplit, watched: dict[str, WatchedVideo]) -> dic
     }
 
 
-def _answerers(experiment: "Experiment", split: TestSplit) -> dict[str, Asked]:
+def _answerers(experiment: "Experiment", split: HeldOut) -> dict[str, Asked]:
     """Measure each Answerer on uniform and on localized frames (the paper's table 8)."""
     found = {}
     for name, stages in ANSWERERS.items():
