@@ -27,7 +27,17 @@ _LAZY = {
     "registry": "lavis.common.registry",
 }
 # Parts are declared when the package of their kind is imported; that imports no part.
-_DECLARING = ("lavis.processors", "lavis.datasets", "lavis.models", "lavis.tasks", "lavis.runners")
+_DECLARING = (
+    "lavis.processors",
+    "lavis.processors.prompts",
+    "lavis.processors.video",
+    "lavis.datasets",
+    "lavis.models",
+    "lavis.models.vision",
+    "lavis.tasks",
+    "lavis.tasks.objectives",
+    "lavis.runners",
+)
 
 __all__ = ["__version__", "load_model", "load_model_and_preprocess", "model_zoo", "registry"]
 
