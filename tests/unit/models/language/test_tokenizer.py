@@ -34,24 +34,24 @@ def test_ids_come_from_the_tokenizer() -> None:
 
 @pytest.mark.parametrize("word", ["yes", "no"])
 def test_a_tokenizer_that_splits_a_verdict_is_refused(word: str) -> None:
-    with pytest.raises(CheckpointError, match=f"^'{word}' is 2 tokens for this tokenizer, not one; use other options"):
+    with pytest.raises(CheckpointError, match=rf"^'{word}' is 2 tokens for this tokenizer, not one; use other options"):
         language_of(tokenizer_of(splitting={word: "y es"}))
 
 
 def test_a_tokenizer_that_splits_a_letter_is_refused_from_that_letter_on() -> None:
     language = language_of(tokenizer_of(splitting={"C": "A B"}))
     assert language.option_ids(2) == [7, 8]
-    with pytest.raises(CheckpointError, match="^'C' is 2 tokens for this tokenizer, not one; use other options or"):
+    with pytest.raises(CheckpointError, match=r"^'C' is 2 tokens for this tokenizer, not one; use other options or"):
         language.option_ids(3)
 
 
 def test_a_letter_that_the_tokenizer_does_not_know_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="^'D' is unknown to this tokenizer; use other options or weights$"):
+    with pytest.raises(CheckpointError, match=r"^'D' is unknown to this tokenizer; use other options or weights$"):
         language_of(tokenizer_of()).option_ids(4)
 
 
 def test_a_word_of_no_tokens_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="^' ' is 0 tokens for this tokenizer, not one; use other options or"):
+    with pytest.raises(CheckpointError, match=r"^' ' is 0 tokens for this tokenizer, not one; use other options or"):
         single_token_id(tokenizer_of(), " ")
 
 

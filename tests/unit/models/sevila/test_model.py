@@ -1,0 +1,263 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lavis.common.errors import ConfigError, QuestionError
+from lavis.models.sevila.build import build_sevila
+from lavis.models.sevila.loading import set_precision
+from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.readers import JointReader, PerFrameReader
+from tests.unit.models.tiny import CONFIG, QUERIES, WIDTH, random_clip, random_pixels, random_tokens, recorded
+
+PROMPTS = ["Question: what is shown? Option A: red Option B: green", "Is it red?", "yes"]
+
+
+@pytest.fixture
+def no_generation(monkeypatch: pytest.MonkeyPatch, tiny_model: SeViLA) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("generate was called")
+
+    monkeypatch.setattr(tiny_model.language.model, "generate", refuse, raising=False)
+
+
+@torch.no_grad()
+def test_frames_become_tokens_of_both_roles(tiny_model: SeViLA) -> None:
+    tokens = tiny_model.encode(random_pixels(5))
+    assert tokens.localizer.shape == tokens.answerer.shape == (5, QUERIES, WIDTH)
+    assert not torch.allclose(tokens.localizer, tokens.answerer)
+    assert len(tokens) == 5
+
+
+@torch.no_grad()
+def test_tokens_of_a_frame_do_not_depend_on_the_other_frames(tiny_model: SeViLA) -> None:
+    pixels = random_pixels(5)
+    together, alone = tiny_model.encode(pixels), tiny_model.encode(pixels[3:4])
+    torch.testing.assert_close(together.localizer[3], alone.localizer[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(together.answerer[3], alone.answerer[0], rtol=0, atol=1e-5)
+
+
+def test_chunks_of_frames_give_the_tokens_of_all_frames_in_order(tiny_model: SeViLA) -> None:
+    clip = random_clip(5)
+    whole = tiny_model.watch_frames(clip)
+    joined = tiny_model.join_tokens(
+        [
+            tiny_model.watch_frames(type(clip)(clip.frames[part], clip.frame_idx[part], clip.times_s[part]))
+            for part in (slice(0, 2), slice(2, 4), slice(4, 5))
+        ]
+    )
+    torch.testing.assert_close(joined.localizer, whole.localizer, rtol=0, atol=1e-5)
+    torch.testing.assert_close(joined.answerer, whole.answerer, rtol=0, atol=1e-5)
+
+
+def test_tokens_of_watched_frames_can_be_trained_on(tiny_model: SeViLA) -> None:
+    tokens = tiny_model.watch_frames(random_clip(2))
+    head = nn.Linear(WIDTH, 1)
+    head(tokens.answerer).sum().backward()
+    assert head.weight.grad is not None
+    assert not tokens.answerer.requires_grad
+
+
+@torch.no_grad()
+def test_frame_scores_are_the_logits_of_yes_and_no_at_the_first_step(tiny_model: SeViLA) -> None:
+    tokens = random_tokens(2, 3)
+    scores = tiny_model.score_frames(tokens, PROMPTS[:2])
+    text = tiny_model.language.tokenize(PROMPTS[:2], end_of_text=True)
+    logits = tiny_model.language.first_step(PerFrameReader().inputs(tiny_model.language, tokens, text)).view(2, 3, -1)
+    torch.testing.assert_close(scores.yes, logits[:, :, 482], rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores.no, logits[:, :, 483], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("batch_size", [1, 4, 21, 1000])
+@pytest.mark.usefixtures("no_generation")
+def test_frame_scores_do_not_depend_on_the_batch_size(tiny_model: SeViLA, batch_size: int) -> None:
+    tokens = random_tokens(3, 7)
+    expected = tiny_model.score_frames(tokens, PROMPTS)
+    decoder, encoder = tiny_model.language.model.decoder, tiny_model.language.model.encoder
+    with recorded(decoder) as decoded, recorded(encoder) as encoded:
+        found = tiny_model.score_frames(tokens, PROMPTS, batch_size=batch_size)
+    torch.testing.assert_close(found.yes, expected.yes, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.no, expected.no, rtol=0, atol=1e-5)
+    assert len(decoded) == len(encoded) == math.ceil(21 / batch_size)
+    # One token for each of 21 frames: no step is decoded that is not read.
+    assert sum(call["input_ids"].numel() for call in decoded) == 21
+    assert max(call["input_ids"].shape[0] for call in decoded) <= batch_size
+
+
+@torch.no_grad()
+def test_one_video_is_scored_for_many_questions_without_copying_its_tokens(tiny_model: SeViLA) -> None:
+    tokens = random_tokens(7)
+    scores = tiny_model.score_frames(tokens.expand(3, -1, -1, -1), PROMPTS)
+    for row, prompt in enumerate(PROMPTS):
+        alone = tiny_model.score_frames(tokens[None], [prompt])
+        torch.testing.assert_close(scores.yes[row], alone.yes[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(scores.no[row], alone.no[0], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_options", [2, 5, 26])
+@pytest.mark.usefixtures("no_generation")
+def test_option_scores_are_the_letters_logits_at_the_second_step(tiny_model: SeViLA, num_options: int) -> None:
+    tokens = random_tokens(3, 4)
+    with recorded(tiny_model.language.model.decoder) as decoded:
+        answer = tiny_model.answer(tokens, PROMPTS, num_options=num_options, reader=JointReader())
+    assert [tuple(call["input_ids"].shape) for call in decoded] == [(3, 1), (3, 1)]
+    text = tiny_model.language.tokenize(PROMPTS, end_of_text=True)
+    steps = tiny_model.language.two_steps(JointReader().inputs(tiny_model.language, tokens, text))
+    torch.testing.assert_close(answer.logits, steps.second_logits[:, 380 : 380 + num_options], rtol=0, atol=0)
+    assert answer.first_token.tolist() == steps.first_token.tolist()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_options", [0, 1, 27])
+def test_too_few_or_too_many_options_are_refused(tiny_model: SeViLA, num_options: int) -> None:
+    with pytest.raises(QuestionError, match=f"^{num_options} options given; give 2 to 26$"):
+        tiny_model.answer(random_tokens(1, 1), ["yes"], num_options=num_options, reader=JointReader())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_frames", range(1, 13))
+def test_any_number_of_frames_is_read(tiny_model: SeViLA, num_frames: int) -> None:
+    tokens = random_tokens(2, num_frames)
+    joint = tiny_model.answer(tokens, PROMPTS[:2], num_options=3, reader=JointReader())
+    alone = tiny_model.answer(tokens, PROMPTS[:2], num_options=3, reader=PerFrameReader())
+    assert joint.logits.shape == (2, 3)
+    assert alone.logits.shape == (2 * num_frames, 3)
+    each = tiny_model.answer(tokens[1:, -1:], PROMPTS[1:2], num_options=3, reader=PerFrameReader())
+    torch.testing.assert_close(alone.logits[-1], each.logits[0], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_order_of_frames_matters_when_they_are_read_together(tiny_model: SeViLA) -> None:
+    tokens = random_tokens(1, 2)
+    forth = tiny_model.answer(tokens, ["yes"], num_options=2, reader=JointReader())
+    back = tiny_model.answer(tokens.flip(1), ["yes"], num_options=2, reader=JointReader())
+    assert not torch.allclose(forth.logits, back.logits, atol=1e-3)
+
+
+def test_letters_are_compared_after_the_word_option(tiny_model: SeViLA) -> None:
+    tokens = random_tokens(2, 3)
+    logits = tiny_model.choose_after_option(tokens, PROMPTS[:2], num_options=3, reader=PerFrameReader())
+    text = tiny_model.language.tokenize(PROMPTS[:2], end_of_text=True)
+    inputs = PerFrameReader().inputs(tiny_model.language, tokens, text)
+    labels = torch.tensor([[446, 380]]).expand(6, -1)  # "Option A"
+    expected = tiny_model.language.teacher_forced(inputs, labels)[:, 1, 380:383]
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert not logits.requires_grad
+
+
+def test_text_loss_is_the_mean_over_all_target_tokens(tiny_model: SeViLA) -> None:
+    found = tiny_model.text_loss(random_tokens(2, 3), PROMPTS[:2], ["Option B", "yes"], reader=JointReader())
+    assert found.labels.tolist() == [[446, 381, 1], [482, 1, -100]]
+    log_probs = found.logits.double().log_softmax(-1)
+    picked = [
+        log_probs[row, at, token] for row, at, token in [(0, 0, 446), (0, 1, 381), (0, 2, 1), (1, 0, 482), (1, 1, 1)]
+    ]
+    assert found.loss.item() == pytest.approx(-torch.stack(picked).mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("roles", [(), ("localizer",), ("answerer",), ("localizer", "answerer")])
+def test_only_the_chosen_roles_train_whatever_the_mode(own_model: SeViLA, roles: tuple[str, ...]) -> None:
+    own_model.set_trainable(roles)
+    for mode in (True, False, True):
+        own_model.train(mode)
+        for name, part in own_model.named_children():
+            trains = name in roles
+            assert {module.training for module in part.modules()} == {trains and mode}
+            assert {parameter.requires_grad for parameter in part.parameters()} == {trains}
+    trainable = {name.partition(".")[0] for name, _ in own_model.trainable_parameters()}
+    assert trainable == set(roles)
+
+
+def test_a_mistaken_role_is_refused_and_nothing_changes(own_model: SeViLA) -> None:
+    own_model.set_trainable(("answerer",))
+    with pytest.raises(ConfigError, match=r"^cannot train 'localiser'; did you mean 'localizer'\? known: answerer, "):
+        own_model.set_trainable(("localiser",))
+    assert {name.partition(".")[0] for name, _ in own_model.trainable_parameters()} == {"answerer"}
+
+
+@pytest.mark.parametrize("role", ["localizer", "answerer"])
+def test_only_the_trained_prompter_gets_gradients(own_model: SeViLA, role: str) -> None:
+    own_model.set_trainable((role,))
+    own_model.train()
+    tokens = getattr(own_model, role)(own_model.features(random_pixels(2)))
+    own_model.text_loss(tokens[None], ["Is it red?"], ["yes"], reader=JointReader()).loss.backward()
+    parts = {name.partition(".")[0] for name, value in own_model.named_parameters() if value.grad is not None}
+    assert parts == {role}
+    missing = [name for name, value in own_model.trainable_parameters() if value.grad is None]
+    assert missing == []
+
+
+def test_frozen_parts_are_without_dropout_while_the_others_train(own_model: SeViLA) -> None:
+    own_model.set_trainable(("localizer",))
+    own_model.train()
+    pixels = random_pixels(3)
+    first, second = own_model.encode(pixels), own_model.encode(pixels)
+    torch.testing.assert_close(first.answerer, second.answerer, rtol=0, atol=0)
+    assert not torch.allclose(first.localizer, second.localizer)
+    scores = [own_model.score_frames(random_tokens(1, 4), ["yes"]).yes for _ in range(2)]
+    torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=0)
+
+
+def by_part(model: SeViLA) -> dict[str, set[torch.dtype]]:
+    return {name: {value.dtype for value in part.parameters()} for name, part in model.named_children()}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "vision", "prompters", "language"),
+    [
+        ("fp32", torch.float32, torch.float32, torch.float32),
+        ("bf16", torch.bfloat16, torch.bfloat16, torch.bfloat16),
+        ("fp16", torch.float16, torch.float32, torch.bfloat16),
+    ],
+)
+def test_precision_of_each_part(
+    own_model: SeViLA, dtype: str, vision: torch.dtype, prompters: torch.dtype, language: torch.dtype
+) -> None:
+    set_precision(own_model, dtype)
+    expected = {"vision": vision, "localizer": prompters, "answerer": prompters, "language": language}
+    assert by_part(own_model) == {name: {kind} for name, kind in expected.items()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_lower_precision_gives_nearly_the_same_scores(own_model: SeViLA, tiny_model: SeViLA, dtype: str) -> None:
+    set_precision(own_model, dtype)
+    pixels = random_pixels(4)
+
+    def scores(model: SeViLA) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = model.encode(pixels)
+        answer = model.answer(tokens.answerer[None], ["Is it red?"], num_options=3, reader=JointReader())
+        return model.score_frames(tokens.localizer[None], ["Is it red?"]).yes.float(), answer.logits.float()
+
+    for ours, exact in zip(scores(own_model), scores(tiny_model), strict=True):
+        torch.testing.assert_close(ours, exact, rtol=0.05, atol=0.25)
+
+
+@torch.no_grad()
+def test_fused_attention_equals_the_plain_one(tiny_model: SeViLA) -> None:
+    plain = build_sevila(CONFIG, attn_implementation="eager").eval()
+    plain.load_state_dict(tiny_model.state_dict())
+    pixels = random_pixels(4)
+    ours, theirs = tiny_model.encode(pixels), plain.encode(pixels)
+    torch.testing.assert_close(ours.localizer, theirs.localizer, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours.answerer, theirs.answerer, rtol=0, atol=1e-5)
+    answers = [
+        model.answer(ours.answerer.view(2, 2, QUERIES, WIDTH), PROMPTS[:2], num_options=4, reader=JointReader()).logits
+        for model in (tiny_model, plain)
+    ]
+    torch.testing.assert_close(*answers, rtol=0, atol=1e-5)
+    implementations = [
+        {part.config._attn_implementation for part in model.modules() if hasattr(part, "config") and part is not model}
+        for model in (tiny_model, plain)
+    ]
+    assert implementations == [{"sdpa"}, {"eager"}]
+
+
+def test_the_two_prompters_have_weights_of_their_own(tiny_model: SeViLA) -> None:
+    own = dict(tiny_model.answerer.named_parameters())
+    shared = [name for name, value in tiny_model.localizer.named_parameters() if value is own[name]]
+    assert shared == []
+    assert not torch.equal(tiny_model.localizer.proj.weight, tiny_model.answerer.proj.weight)

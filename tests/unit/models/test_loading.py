@@ -1,0 +1,77 @@
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+import lavis
+from lavis.common.errors import CheckpointError, ConfigError
+from lavis.models.loading import usable_device
+from lavis.models.sevila.model import SeViLA
+
+
+def test_models_are_known_by_name() -> None:
+    assert lavis.registry.get_model_class("sevila") is SeViLA
+    assert {"tiny", "base", "flant5xl", "flant5xxl"} <= set(dict(lavis.model_zoo)["sevila"])
+    assert len(lavis.model_zoo) == len(dict(lavis.model_zoo)["sevila"])
+    header, line, row = str(lavis.model_zoo).splitlines()
+    assert header.split() == ["Architectures", "Types"]
+    assert set(line) == {"-"}
+    assert row.startswith("sevila ")
+
+
+@pytest.mark.parametrize(
+    ("registry", "names"),
+    [
+        ("models", ["sevila"]),
+        ("prompts", ["moment", "multiple_choice", "next_event"]),
+        ("selectors", ["localizer", "random", "uniform", "windows"]),
+        ("frame_readers", ["joint", "per_frame"]),
+        ("vision_towers", ["blip2_vit_g", "timm"]),
+        ("video_readers", ["decord", "frames", "pyav", "torchcodec"]),
+    ],
+)
+def test_parts_are_listed_right_after_the_package_is_imported(registry: str, names: list[str]) -> None:
+    code = f"import lavis; print(*lavis.registry.{registry}.names())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert set(names) <= set(found.stdout.split())
+
+
+def test_a_loaded_model_is_frozen_in_eval_mode_and_full_precision_on_the_cpu() -> None:
+    model = lavis.load_model("sevila", "tiny", device="cpu")
+    assert not any(part.training for part in model.modules())
+    assert not any(value.requires_grad for value in model.parameters())
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+def test_lavis_way_of_asking_for_a_model_works() -> None:
+    model, visual, text = lavis.load_model_and_preprocess(
+        name="sevila", model_type="tiny", is_eval=True, device=torch.device("cpu")
+    )
+    assert not model.training
+    assert (visual.keys(), text.keys()) == ({"eval"}, {"eval"})
+    assert text["eval"]("Why?") == "Why?"
+    assert not lavis.load_model(is_eval=False, device="cpu").localizer.training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"name": "sevilla"}, ConfigError, r"^unknown model 'sevilla'; did you mean 'sevila'\? known: sevila$"),
+        ({"model_type": "tinny"}, CheckpointError, r"^no model folder or size 'tinny'; did you mean 'tiny'\? known: "),
+        ({"dtype": "fp8"}, ConfigError, r"^unknown dtype 'fp8'; .*known: bf16, fp16, fp32$"),
+        ({"device": "gpu"}, ConfigError, r"^unknown device 'gpu'; give cpu, cuda, cuda:N or mps$"),
+        ({"device": "meta"}, ConfigError, r"^unknown device 'meta'; give cpu, cuda, cuda:N or mps$"),
+        ({"device": "cuda:99"}, ConfigError, r"^cannot use the device 'cuda:99' on this machine \([^\n]+\)$"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        lavis.load_model(**{"device": "cpu", **arguments})
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_devices_are_given_by_name_or_as_torch_has_them(device: str | torch.device) -> None:
+    assert usable_device(device) == torch.device("cpu")

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+
+from lavis.common.errors import QuestionError
+from lavis.common.types import Floats, Question, Span
+from lavis.models.roles import FrameScores
+from lavis.models.selectors import (
+    LocalizerSelector,
+    RandomSelector,
+    UniformSelector,
+    WindowsSelector,
+    top_positions,
+    uniform_positions,
+)
+
+TIMES_S = np.arange(10) / 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "num_keyframes", "positions"),
+    [
+        pytest.param([[0.0, 3.0, 1.0, 2.0]], 2, [[1, 3]], id="the highest"),
+        pytest.param([[3.0, 0.0, 1.0, 2.0]], 3, [[0, 2, 3]], id="in time order, not by score"),
+        pytest.param([[1.0, 2.0, 2.0, 2.0]], 2, [[1, 2]], id="a tie at the border goes to the earlier frame"),
+        pytest.param([[0.5] * 4], 3, [[0, 1, 2]], id="all equal"),
+        pytest.param([[0.0, 1.0], [1.0, 0.0]], 1, [[1], [0]], id="each question its own"),
+        pytest.param([[-3.0, -1.0, -2.0]], 3, [[0, 1, 2]], id="all frames"),
+        pytest.param([[7.0]], 1, [[0]], id="one frame"),
+    ],
+)
+def test_top_positions(scores: list[list[float]], num_keyframes: int, positions: list[list[int]]) -> None:
+    found = top_positions(np.array(scores), num_keyframes)
+    assert found.tolist() == positions
+    assert found.dtype == np.int64
+
+
+def test_uniform_positions_are_distinct_and_within_range_for_any_numbers() -> None:
+    for num_frames in range(1, 65):
+        for num_keyframes in range(1, num_frames + 1):
+            found = uniform_positions(num_frames, num_keyframes)
+            assert len(found) == num_keyframes
+            assert found[0] >= 0
+            assert found[-1] < num_frames
+            assert (np.diff(found) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_keyframes", "positions"),
+    [(32, 4, [4, 12, 20, 28]), (8, 8, list(range(8))), (5, 1, [2]), (1, 1, [0]), (7, 2, [1, 5])],
+)
+def test_uniform_positions_are_the_middles_of_equal_segments(
+    num_frames: int, num_keyframes: int, positions: list[int]
+) -> None:
+    assert uniform_positions(num_frames, num_keyframes).tolist() == positions
+
+
+class GivenScores:
+    """A Localizer whose scores are known."""
+
+    def __init__(self, scores: list[list[float]]) -> None:
+        self.scores: Floats = np.array(scores)
+
+    def score(self, tokens: object, questions: list[Question]) -> FrameScores:
+        return FrameScores(self.scores, -self.scores, (False, True))
+
+
+def test_localizer_selector_keeps_the_best_by_score_not_by_margin() -> None:
+    selector = LocalizerSelector(localizer=GivenScores([[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]]))
+    found = selector.select("tokens", TIMES_S[:3], [Question("a"), Question("b")], num_keyframes=2)
+    assert found.positions.tolist() == [[1, 2], [0, 2]]
+    assert found.scores.tolist() == [[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]]
+    assert found.cut == (False, True)
+
+
+def test_uniform_selector_gives_every_question_the_same_frames_without_scores() -> None:
+    found = UniformSelector().select(None, TIMES_S, [Question("a"), Question("b")], num_keyframes=2)
+    assert found.positions.tolist() == [[2, 7], [2, 7]]
+    assert found.scores.shape == (2, 0)
+    assert found.cut == (False, False)
+
+
+def drawn(*questions: Question, seed: int = 0) -> list[list[int]]:
+    return RandomSelector(seed=seed).select(None, np.arange(100.0), questions, num_keyframes=8).positions.tolist()
+
+
+def test_random_frames_are_reproducible_by_seed_and_id_whatever_else_is_asked() -> None:
+    first, second = drawn(Question("x", id="q1"), Question("x", id="q2"))
+    assert drawn(Question("y", id="q2")) == [second]
+    assert first != second
+    assert drawn(Question("x", id="q1"), seed=1) != [first]
+
+
+def test_random_frames_are_distinct_and_in_time_order() -> None:
+    for positions in drawn(*(Question("x", id=str(number)) for number in range(20))):
+        assert positions == sorted(set(positions))
+        assert len(positions) == 8
+        assert positions[0] >= 0
+        assert positions[-1] < 100
+
+
+def test_questions_without_an_id_draw_frames_by_their_text() -> None:
+    first, second, again = drawn(Question("Why?"), Question("Who?"), Question("Why?"))
+    assert first != second
+    assert first == again
+
+
+@pytest.mark.parametrize(
+    ("windows", "num_keyframes", "positions"),
+    [
+        pytest.param([Span(1.0, 2.5)], 4, [2, 3, 4, 5], id="closed at both ends"),
+        pytest.param([Span(1.0, 2.5)], 2, [3, 5], id="evenly inside"),
+        pytest.param([Span(0, 0.5), Span(4, 4.5)], 4, [0, 1, 8, 9], id="several windows"),
+        pytest.param([Span(0, 1), Span(0.5, 1)], 3, [0, 1, 2], id="windows that overlap count once"),
+        pytest.param([Span(1.0, 1.5)], 4, [2, 3, 4, 8], id="too few inside: the rest evenly outside"),
+        pytest.param([Span(1.1, 1.4)], 2, [2, 7], id="no frame inside: as if uniform"),
+        pytest.param([Span(0, 9)], 10, list(range(10)), id="all frames"),
+    ],
+)
+def test_windows_selector(windows: list[Span], num_keyframes: int, positions: list[int]) -> None:
+    question = Question("x", windows=tuple(windows))
+    found = WindowsSelector().select(None, TIMES_S, [question], num_keyframes=num_keyframes)
+    assert found.positions.tolist() == [positions]
+
+
+@pytest.mark.parametrize("windows", [None, ()])
+def test_windows_selector_refuses_a_question_without_windows(windows: tuple[Span, ...] | None) -> None:
+    with pytest.raises(QuestionError, match=r"^question 'q7' has no windows to choose frames from$"):
+        WindowsSelector().select(None, TIMES_S, [Question("x", id="q7", windows=windows)], num_keyframes=1)
