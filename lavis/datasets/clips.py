@@ -18,10 +18,17 @@ from lavis.processors.video import VideoReader
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Frames of one video: pixels float32 [T, 3, H, W] and times float64 [T] in seconds."""
+    """Frames of one video.
+
+    Attributes:
+        pixels: float32 [T, 3, H, W].
+        times_s: float64 [T], in seconds from the video's start.
+        frame_idx: int64 [T], indices into the source video.
+    """
 
     pixels: torch.Tensor
     times_s: Floats
+    frame_idx: Integers
 
 
 class ClipProcessor(Protocol):
@@ -61,7 +68,7 @@ class UniformClip:
         info = video.info
         chosen = uniform_indices(self._num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
         batch = video.read(stretched(chosen, self._num_frames), size=self._image_size)
-        return Clip(self._transform(batch), batch.times_s)
+        return Clip(self._transform(batch), batch.times_s, batch.frame_idx)
 
 
 class RandomClip:
@@ -89,7 +96,7 @@ class RandomClip:
         chosen = random_indices(self._num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip, rng=rng)
         batch = video.read(stretched(chosen, self._num_frames), size=self._image_size)
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
-        return Clip(self._transform(batch, generator=generator), batch.times_s)
+        return Clip(self._transform(batch, generator=generator), batch.times_s, batch.frame_idx)
 
 
 def stretched(frame_idx: Integers, length: int) -> Integers:

@@ -49,12 +49,14 @@ class ClipBatch:
     Attributes:
         pixels: float32 [B, T, 3, H, W].
         times_s: float64 [B, T].
+        frame_idx: int64 [B, T], indices into each source video.
         questions: B questions.
         unreadable: samples that are missing from the above.
     """
 
     pixels: torch.Tensor
     times_s: torch.Tensor
+    frame_idx: torch.Tensor
     questions: tuple[Question, ...]
     unreadable: tuple[Unreadable, ...] = ()
 
@@ -63,7 +65,8 @@ class ClipBatch:
 
     def pin_memory(self) -> "ClipBatch":
         """Move the tensors to page-locked memory; called by torch's DataLoader."""
-        return replace(self, pixels=self.pixels.pin_memory(), times_s=self.times_s.pin_memory())
+        pinned = {name: getattr(self, name).pin_memory() for name in ("pixels", "times_s", "frame_idx")}
+        return replace(self, **pinned)
 
 
 class VideoQuestionDataset(Dataset[Sample | Unreadable]):
@@ -96,6 +99,11 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         self._seed = seed
 
     @property
+    def annotations(self) -> Sequence[Annotation]:
+        """All rows of the annotation file, in its order."""
+        return self._annotations
+
+    @property
     def questions(self) -> list[Question]:
         """All questions, in the file's order."""
         return [annotation.question for annotation in self._annotations]
@@ -118,9 +126,11 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
 def collate(samples: Sequence[Sample | Unreadable]) -> ClipBatch:
     """Stack the readable samples and list the others."""
     readable = [sample for sample in samples if isinstance(sample, Sample)]
+    nothing = torch.empty(0)
     return ClipBatch(
-        pixels=torch.stack([sample.clip.pixels for sample in readable]) if readable else torch.empty(0),
-        times_s=torch.stack([torch.from_numpy(s.clip.times_s) for s in readable]) if readable else torch.empty(0),
+        pixels=torch.stack([sample.clip.pixels for sample in readable]) if readable else nothing,
+        times_s=torch.stack([torch.from_numpy(s.clip.times_s) for s in readable]) if readable else nothing,
+        frame_idx=torch.stack([torch.from_numpy(s.clip.frame_idx) for s in readable]) if readable else nothing,
         questions=tuple(sample.question for sample in readable),
         unreadable=tuple(sample for sample in samples if isinstance(sample, Unreadable)),
     )

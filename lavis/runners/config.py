@@ -91,20 +91,24 @@ class TrainConfig:
     resolved: Mapping[str, Any]
 
 
-def load_train_config(path: str | Path, *, options: Sequence[str] = ()) -> TrainConfig:
+def load_train_config(
+    path: str | Path, *, options: Sequence[str] = (), further_sections: Sequence[str] = ()
+) -> TrainConfig:
     """Read a recipe over the defaults of the package.
 
     Args:
         path: a YAML file with the sections model, datasets and run.
         options: dotted options such as "run.init_lr=1e-5", which win over everything.
+        further_sections: sections that may be there too; they are left unread in `resolved`.
 
     Raises:
         ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
     """
     recipe = load_yaml(path)
+    known = (*SECTIONS, *further_sections)
     for section in recipe:
-        if section not in SECTIONS:
-            raise ConfigError(f"{path}: unknown section {section!r}; {did_you_mean(str(section), SECTIONS)}")
+        if section not in known:
+            raise ConfigError(f"{path}: unknown section {section!r}; {did_you_mean(str(section), known)}")
     asked = merged([recipe], options=options)
     datasets = asked.get("datasets") or {}
     if not isinstance(datasets, Mapping) or len(datasets) != 1:
@@ -114,8 +118,8 @@ def load_train_config(path: str | Path, *, options: Sequence[str] = ()) -> Train
     base = {"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml")}}
     resolved = merged([load_yaml(configs_dir() / "default.yaml"), base, recipe], options=options)
     for section in resolved:
-        if section not in SECTIONS:
-            raise ConfigError(f"--options: unknown section {section!r}; {did_you_mean(str(section), SECTIONS)}")
+        if section not in known:
+            raise ConfigError(f"--options: unknown section {section!r}; {did_you_mean(str(section), known)}")
     config = TrainConfig(
         model=from_mapping(ModelConfig, resolved["model"], place="model"),
         run=from_mapping(RunConfig, resolved["run"], place="run"),
