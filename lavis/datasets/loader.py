@@ -1,16 +1,26 @@
 """Reading batches in worker processes."""
 
+import multiprocessing
 from collections.abc import Sequence
+from multiprocessing.context import BaseContext
 from typing import cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lavis.datasets.dataset import ClipBatch, SampleKey, VideoQuestionDataset, collate
+from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey, collate
+
+
+def _worker_context() -> BaseContext:
+    # Forking a process that computes with several threads can deadlock in the child. A server that has imported
+    # everything forks workers instead, at once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "lavis.datasets.clips", "av"])
+    return context
 
 
 def build_loader(
-    dataset: VideoQuestionDataset,
+    dataset: QuestionDataset,
     batches: Sampler[list[SampleKey]] | Sequence[list[SampleKey]],
     *,
     num_workers: int = 0,
@@ -30,8 +40,7 @@ def build_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        # Forking a process that computes with several threads can deadlock in the child.
-        multiprocessing_context="forkserver" if num_workers else None,
+        multiprocessing_context=_worker_context() if num_workers else None,
         # The loader draws a seed per epoch, which must not disturb the random numbers of training.
         generator=torch.Generator(),
     )

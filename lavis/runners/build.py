@@ -14,8 +14,9 @@ from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
 from lavis.common.registry import registry
 from lavis.datasets.builder import DatasetBuilder
-from lavis.datasets.dataset import VideoQuestionDataset
+from lavis.datasets.dataset import QuestionDataset
 from lavis.datasets.loader import build_loader
+from lavis.datasets.mixture import MixedBuilder, checked_mix
 from lavis.datasets.sampler import EpochBatches
 from lavis.models.checkpoints.names import our_name, published_name
 from lavis.models.loading import load_model
@@ -55,7 +56,7 @@ class Parts:
     model: SeViLA
     task: PublishedTask
     objective: Objective
-    builder: DatasetBuilder
+    builder: DatasetBuilder | MixedBuilder
 
 
 def build_parts(config: TrainConfig, world: World) -> Parts:
@@ -97,17 +98,22 @@ def load_for(config: TrainConfig, world: World) -> SeViLA:
     return model
 
 
-def build_builder(config: TrainConfig, model: SeViLA) -> DatasetBuilder:
-    """Return the builder of the configured dataset, for frames as the model wants them."""
-    builder: DatasetBuilder = registry.builders.get(config.dataset_name)(
-        config.dataset_name,
-        config.dataset,
-        image_size=model.image_size,
-        mean=model.config.image_mean,
-        std=model.config.image_std,
-        seed=config.run.seed,
-    )
-    return builder
+def build_builder(config: TrainConfig, model: SeViLA) -> DatasetBuilder | MixedBuilder:
+    """Return the builder of the configured datasets, for frames as the model wants them."""
+    builders: dict[str, DatasetBuilder] = {
+        name: registry.builders.get(name)(
+            name,
+            dataset,
+            image_size=model.image_size,
+            mean=model.config.image_mean,
+            std=model.config.image_std,
+            seed=config.run.seed,
+        )
+        for name, dataset in config.datasets.items()
+    }
+    if len(builders) == 1:
+        return builders[config.dataset_name]
+    return MixedBuilder(builders, mix=checked_mix(config.run.mix, list(builders)), seed=config.run.seed)
 
 
 def unfreeze_as_published(model: SeViLA, task: PublishedTask) -> None:
@@ -132,7 +138,7 @@ def set_training_as_published(model: SeViLA) -> None:
 
 def build_validator(config: TrainConfig, parts: Parts, *, splits: Iterable[str], world: World) -> Validator:
     """Build what measures the model on the given splits."""
-    datasets: dict[str, VideoQuestionDataset] = {split: parts.builder.build_evaluation(split) for split in splits}
+    datasets: dict[str, QuestionDataset] = {split: parts.builder.build_evaluation(split) for split in splits}
     # Where the model is split over the processes, all of them run everything.
     alone = config.run.distributed == "fsdp"
     reader = SplitReader(
@@ -260,7 +266,7 @@ def default_metric(task: PublishedTask) -> str:
     return "frame_ap" if task.objective == "localizer_pretraining" else "accuracy"
 
 
-def join_training_splits(builder: DatasetBuilder, splits: tuple[str, ...]) -> VideoQuestionDataset:
+def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[str, ...]) -> QuestionDataset:
     """Build the training split.
 
     Raises:

@@ -72,5 +72,6 @@ def _read_state(file: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged: {str(error).splitlines()[0][:200]}") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(f"{file} is damaged: {reason}") from error
     return state

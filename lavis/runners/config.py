@@ -12,6 +12,7 @@ from lavis.common.naming import did_you_mean
 from lavis.common.paths import configs_dir
 from lavis.common.registry import registry
 from lavis.datasets.builder import DatasetConfig
+from lavis.datasets.mixture import checked_mix
 
 SECTIONS = ("model", "datasets", "run")
 
@@ -38,6 +39,7 @@ class RunConfig:
     runner: str
     task: str
     output_dir: str
+    recipe: str | None
     device: str | None
     seed: int
     resume: str
@@ -63,6 +65,7 @@ class RunConfig:
     distributed: str
     distributed_timeout_s: float
     published_quirks: bool
+    mix: Any
     train_splits: tuple[str, ...]
     valid_splits: tuple[str, ...]
     test_splits: tuple[str, ...]
@@ -80,7 +83,8 @@ class TrainConfig:
     """A whole run.
 
     Attributes:
-        dataset_name: which benchmark, a name in `registry.builders`.
+        dataset_name: which benchmark, a name in `registry.builders`; of several, the first.
+        datasets: all of them, by name.
         resolved: all sections as plain data, to be kept with the results.
     """
 
@@ -88,6 +92,7 @@ class TrainConfig:
     run: RunConfig
     dataset_name: str
     dataset: DatasetConfig
+    datasets: Mapping[str, DatasetConfig]
     resolved: Mapping[str, Any]
 
 
@@ -109,26 +114,55 @@ def load_train_config(
     for section in recipe:
         if section not in known:
             raise ConfigError(f"{path}: unknown section {section!r}; {did_you_mean(str(section), known)}")
-    asked = merged([recipe], options=options)
-    datasets = asked.get("datasets") or {}
-    if not isinstance(datasets, Mapping) or len(datasets) != 1:
-        raise ConfigError(f"{path}: datasets must name exactly one of: {', '.join(registry.builders.names())}")
-    name = str(next(iter(datasets)))
-    registry.builders.get(name)
-    base = {"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml")}}
+    names = _dataset_names(path, recipe, options)
+    base = {"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml") for name in names}}
     resolved = merged([load_yaml(configs_dir() / "default.yaml"), base, recipe], options=options)
     for section in resolved:
         if section not in known:
             raise ConfigError(f"--options: unknown section {section!r}; {did_you_mean(str(section), known)}")
+    datasets = {
+        name: from_mapping(DatasetConfig, resolved["datasets"][name], place=f"datasets.{name}") for name in names
+    }
     config = TrainConfig(
         model=from_mapping(ModelConfig, resolved["model"], place="model"),
         run=from_mapping(RunConfig, resolved["run"], place="run"),
-        dataset_name=name,
-        dataset=from_mapping(DatasetConfig, resolved["datasets"][name], place=f"datasets.{name}"),
+        dataset_name=names[0],
+        dataset=datasets[names[0]],
+        datasets=datasets,
         resolved=resolved,
     )
     _check(config.run)
+    checked_mix(config.run.mix, names)
+    _check_mixable(datasets)
     return config
+
+
+def _dataset_names(path: str | Path, recipe: Mapping[str, Any], options: Sequence[str]) -> list[str]:
+    """Return the datasets of a recipe; options change them, and add none."""
+    asked = merged([recipe], options=options).get("datasets") or {}
+    if not isinstance(asked, Mapping) or not asked:
+        raise ConfigError(f"{path}: datasets must name one or more of: {', '.join(registry.builders.names())}")
+    in_recipe = [str(name) for name in recipe.get("datasets") or asked]
+    for name in map(str, asked):
+        registry.builders.get(name)
+        if name not in in_recipe:
+            raise ConfigError(f"--options: datasets.{name} is not in {path}; {did_you_mean(name, in_recipe)}")
+    return in_recipe
+
+
+def _check_mixable(datasets: Mapping[str, DatasetConfig]) -> None:
+    """Refuse datasets that cannot share a batch."""
+    shared = {
+        "prompt": [config.prompt for config in datasets.values()],
+        "vis_processor.train.n_frms": [config.vis_processor.train.n_frms for config in datasets.values()],
+        "vis_processor.eval.n_frms": [config.vis_processor.eval.n_frms for config in datasets.values()],
+    }
+    for key, values in shared.items():
+        if len(set(values)) > 1:
+            differing = ", ".join(
+                f"datasets.{name}.{key}={value}" for name, value in zip(datasets, values, strict=True)
+            )
+            raise ConfigError(f"datasets that are mixed must have the same {key}, not {differing}")
 
 
 _CHOICES = {

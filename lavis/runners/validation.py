@@ -14,7 +14,7 @@ from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.common.registry import registry
 from lavis.common.types import Floats, Question
-from lavis.datasets.dataset import ClipBatch, SampleKey, VideoQuestionDataset
+from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey
 from lavis.datasets.loader import build_loader
 from lavis.models.selectors import FrameSelector, LocalizerSelector
 from lavis.models.sevila.model import SeViLA
@@ -39,7 +39,7 @@ class SplitReader:
 
     def __init__(
         self,
-        datasets: Mapping[str, VideoQuestionDataset],
+        datasets: Mapping[str, QuestionDataset],
         *,
         world: World,
         batch_size: int = 8,

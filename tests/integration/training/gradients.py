@@ -1,0 +1,38 @@
+"""Writes the gradients of one step over a whole epoch; run alone, or by torchrun on several processes.
+
+Arguments: file for the gradients, recipe, then settings.
+"""
+
+import sys
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from lavis.common.distributed import World, join_world
+from lavis.datasets.loader import build_loader
+from lavis.datasets.sampler import EpochBatches
+from lavis.runners.build import build_parts, build_updater, join_training_splits
+from lavis.runners.config import load_train_config
+from lavis.runners.parallel import OnePass, parallelise, whole
+from lavis.tasks.objectives.base import TrainingBatch
+
+
+def write_gradients(target: Path, recipe: Path, options: list[str], world: World) -> None:
+    config = load_train_config(recipe, options=options)
+    run = config.run
+    parts = build_parts(config, world)
+    dataset = join_training_splits(parts.builder, run.train_splits)
+    batches = EpochBatches(len(dataset), batch_size=run.batch_size_train, rank=world.rank, world_size=world.size)
+    parallel = parallelise(OnePass(parts.model), world, mode=run.distributed)
+    updater = build_updater(run, parts, parallel, average=None, world=world)
+    parts.model.train()
+    read = build_loader(dataset, batches)
+    report = updater.accumulate([TrainingBatch(batch.pixels, batch.times_s, batch.questions) for batch in read])
+    gradients = {name: whole(value.grad).clone() for name, value in parts.model.trainable_parameters()}
+    if world.is_main:
+        save_file(gradients, target, metadata={"loss": repr(report.figures["loss"])})
+
+
+if __name__ == "__main__":
+    with join_world(device="cpu") as here:
+        write_gradients(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:], here)

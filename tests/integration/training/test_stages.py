@@ -1,0 +1,195 @@
+"""Every stage on one process: what it changes, keeps, writes and survives."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lavis.common.distributed import World
+from lavis.common.errors import ConfigError, UserError
+from lavis.models.loading import load_model
+from lavis.models.sevila.model import SeViLA
+from lavis.runners.build import build_parts, build_runner, set_training_as_published
+from lavis.runners.config import TrainConfig, load_train_config
+from lavis.runners.dry_run import dry_run
+from lavis.runners.runner import Runner
+from lavis.runners.weights import lay_over
+from tests.integration.training.tiny_run import STAGES, TRAINED, options, recipe
+
+
+def config_of(stage: str, data: Path, model: Path, output: Path, **run: object) -> TrainConfig:
+    return load_train_config(recipe(stage), options=options(stage, data=data, model=model, output=output, **run))
+
+
+def weights(model: SeViLA) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def trained(output: Path, model_folder: Path) -> dict[str, torch.Tensor]:
+    """All weights after a run: those it keeps as the best over those it started from."""
+    model = load_model("sevila", str(model_folder), device="cpu")
+    lay_over(model, output / "best")
+    return weights(model)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_steps_change_the_trained_role_and_nothing_else(
+    stage: str, data: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    before = weights(load_model("sevila", str(model_folder), device="cpu"))
+    # Without validation the last weights are kept.
+    build_runner(config_of(stage, data, model_folder, tmp_path / "run", max_iters=2, valid_splits="[]"), World()).run()
+    after = trained(tmp_path / "run", model_folder)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith(f"{TRAINED[stage]}.")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_frozen_parts_stay_in_eval_while_training(stage: str, data: Path, model_folder: Path, tmp_path: Path) -> None:
+    model = build_parts(config_of(stage, data, model_folder, tmp_path), World()).model
+    model.train()
+    assert {name for name, part in model.named_children() if part.training} == {TRAINED[stage]}
+    assert {name.partition(".")[0] for name, _ in model.trainable_parameters()} == {TRAINED[stage]}
+
+
+def test_published_quirks_train_and_drop_out_as_published(data: Path, model_folder: Path, tmp_path: Path) -> None:
+    parts = build_parts(config_of("refine", data, model_folder, tmp_path, published_quirks="true"), World())
+    set_training_as_published(parts.model)
+    assert all(part.training for part in parts.model.modules())
+    trainable = {name for name, _ in parts.model.trainable_parameters()}
+    others = {"answerer.norm.weight", "answerer.norm.bias", "answerer.proj.weight", "answerer.proj.bias"}
+    assert {name for name in trainable if not name.startswith("localizer.")} == others
+    assert {name for name, _ in parts.model.named_parameters() if name.startswith("localizer.")} <= trainable
+
+
+def test_a_run_leaves_everything_that_is_needed_to_judge_and_repeat_it(
+    data: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    config = config_of("finetune", data, model_folder, output, test_splits="[val,test]", keep_last=1)
+    metrics = build_runner(config, World()).run()
+    assert {split: figures["questions"] for split, figures in metrics.items()} == {"val": 5, "test": 4}
+    files = {"val_epoch0.json", "val_epoch1.json", "val_best.json", "test_best.json"}
+    assert {path.name for path in (output / "metrics").iterdir()} == files
+    assert json.loads((output / "metrics" / "test_best.json").read_text())["accuracy"] == metrics["test"]["accuracy"]
+    assert yaml.safe_load((output / "config.yaml").read_text())["run"]["max_epoch"] == 2
+    assert json.loads((output / "run.json").read_text())["seed"] == 42
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["step_00000008"]
+    assert (output / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if row["kind"] == "train"]
+    assert [row["iteration"] for row in steps] == list(range(1, 9))
+    assert {"loss", "lr", "samples_per_s", "data_wait", "memory_mib", "left_s"} <= steps[0].keys()
+    assert steps[-1]["lr"] == 0.0
+
+
+def fixed_validation(runner: Runner, monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[dict]:
+    """Let validations give these accuracies; return the weights that were measured."""
+    measured: list[dict] = []
+    given = iter(values)
+
+    def validate(model: SeViLA, split: str) -> dict[str, float]:
+        measured.append(weights(model))
+        return {"accuracy": next(given), "questions": 5, "unreadable": 0}
+
+    monkeypatch.setattr(runner._keeper, "_validator", validate)
+    return measured
+
+
+def test_refinement_that_does_not_help_keeps_the_earlier_localizer(
+    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    runner = build_runner(config_of("refine", data, model_folder, output, test_splits="[]"), World())
+    measured = fixed_validation(runner, monkeypatch, [50.0, 40.0, 45.0])
+    said: list[str] = []
+    monkeypatch.setattr("lavis.runners.keeper.logger.warning", lambda text, *values: said.append(text % values))
+    runner.run()
+    assert said == [
+        "epoch 0: accuracy is 40.00, not above 50.00; the weights before training stay the best",
+        "epoch 1: accuracy is 45.00, not above 50.00; the weights before training stay the best",
+        "training did not raise accuracy above 50.00: what was there before is kept",
+    ]
+    kept = trained(output, model_folder)
+    assert all(torch.equal(kept[name], value) for name, value in measured[0].items())
+
+
+def test_the_best_epoch_is_tested_and_kept(
+    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+    config = config_of("finetune", data, model_folder, output, max_epoch=3, test_splits="[test]")
+    runner = build_runner(config, World())
+    measured = fixed_validation(runner, monkeypatch, [40.0, 60.0, 50.0, 55.0])
+    assert runner.run() == {"test": {"accuracy": 55.0, "questions": 5, "unreadable": 0}}
+    kept = trained(output, model_folder)
+    for name, value in measured[1].items():
+        assert torch.equal(kept[name], value), name
+        assert torch.equal(measured[3][name], value), name
+    assert json.loads((output / "best" / "metrics.json").read_text())["epoch"] == 1
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    stage: str, stop_after: int, data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"save_freq": 1, "valid_splits": "[]", "test_splits": "[]", "batch_size_train": 3, "clip_grad_norm": 1.0}
+    build_runner(config_of(stage, data, model_folder, tmp_path / "whole", **settings), World()).run()
+
+    stopped = build_runner(config_of(stage, data, model_folder, tmp_path / "cut", **settings), World())
+    save, saved = stopped.save, []
+
+    def save_and_stop() -> None:
+        save()
+        saved.append(stopped.iteration)
+        if len(saved) == stop_after:
+            raise StoppedError
+
+    monkeypatch.setattr(stopped, "save", save_and_stop)
+    with pytest.raises(StoppedError):
+        stopped.run()
+    build_runner(config_of(stage, data, model_folder, tmp_path / "cut", **settings, resume="auto"), World()).run()
+    whole, cut = trained(tmp_path / "whole", model_folder), trained(tmp_path / "cut", model_folder)
+    assert all(torch.equal(whole[name], value) for name, value in cut.items())
+
+
+def test_a_run_does_not_mix_with_an_earlier_one(data: Path, model_folder: Path, tmp_path: Path) -> None:
+    config = config_of("finetune", data, model_folder, tmp_path, max_iters=1, valid_splits="[]", test_splits="[]")
+    build_runner(config, World()).run()
+    with pytest.raises(ConfigError, match=r"holds an earlier run; continue it with run.resume=auto"):
+        build_runner(config, World())
+
+
+def test_too_many_unreadable_samples_stop_the_run(data: Path, model_folder: Path, tmp_path: Path) -> None:
+    config = config_of("finetune", data, model_folder, tmp_path, valid_splits="[]", test_splits="[]")
+    videos = config.dataset.build_info.videos
+    object.__setattr__(videos, "storage", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"of 7 samples cannot be read, the last: no video 'v\d'.*run.max_unreadable"):
+        build_runner(config, World()).run()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dry_run_reports_what_trains_and_writes_nothing(
+    stage: str, data: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    report = dry_run(config_of(stage, data, model_folder, tmp_path / "run"), World()).splitlines()
+    table = {line.split()[0]: line.split()[1:3] for line in report[1:5]}
+    assert {name for name, (_, count) in table.items() if count != "0"} == {TRAINED[stage]}
+    assert table[TRAINED[stage]][0] == table[TRAINED[stage]][1]
+    assert report[5] == "samples: 7, batches per epoch: 4, iterations: 8, processes: 1"
+    assert report[6].startswith("first step: 2 samples, loss ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_half_precision_and_moving_average_train(data: Path, model_folder: Path, tmp_path: Path) -> None:
+    config = config_of("finetune", data, model_folder, tmp_path / "run", amp="true", ema_decay=0.5, max_iters=2)
+    build_runner(config, World()).run()
+    steps = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(row["loss"] < 100 for row in steps if row["kind"] == "train")

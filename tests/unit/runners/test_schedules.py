@@ -1,0 +1,47 @@
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from lavis.runners.schedules import CosineSchedule, PublishedCosineSchedule, PublishedStepSchedule, StepSchedule
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "lr_schedules.json").read_text())
+PUBLISHED = {"linear_warmup_cosine_lr": PublishedCosineSchedule, "linear_warmup_step_lr": PublishedStepSchedule}
+CASES = [(name, case) for name, cases in GOLDEN.items() if name in PUBLISHED for case in cases]
+
+
+@pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}{i}" for i, (name, _) in enumerate(CASES)])
+def test_published_schedules_give_the_published_rates(name: str, case: dict) -> None:
+    config = {key: value for key, value in case["config"].items() if key != "iters_per_epoch"}
+    if name == "linear_warmup_step_lr":
+        config.pop("max_epoch")
+    schedule = PUBLISHED[name](**config)
+    for epoch, step, rate in case["rows_epoch_step_lr"]:
+        assert schedule.rate(epoch=epoch, step=step) == pytest.approx(rate, rel=1e-12)
+
+
+def rates(schedule: CosineSchedule | StepSchedule, *, epochs: int, steps: int) -> list[float]:
+    return [schedule.rate(epoch=epoch, step=step) for epoch, step in product(range(epochs), range(steps))]
+
+
+def test_warm_up_crosses_epochs_and_the_last_step_reaches_the_lowest_rate() -> None:
+    schedule = CosineSchedule(init_lr=1.0, min_lr=0.1, warmup_steps=6, max_epoch=3, steps_per_epoch=4)
+    found = rates(schedule, epochs=3, steps=4)
+    assert found[:7] == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0])
+    assert found[6:] == sorted(found[6:], reverse=True)
+    assert found[-1] == pytest.approx(0.1)
+    assert found[-2] > 0.1
+
+
+@pytest.mark.parametrize(("max_iters", "last"), [(5, 4), (12, 11), (100, 11)])
+def test_a_run_that_ends_early_reaches_the_lowest_rate_too(max_iters: int, last: int) -> None:
+    schedule = CosineSchedule(init_lr=1.0, min_lr=0.1, max_epoch=3, steps_per_epoch=4, max_iters=max_iters)
+    found = rates(schedule, epochs=3, steps=4)
+    assert found[last] == pytest.approx(0.1)
+    assert found[last - 1] > 0.11
+
+
+def test_step_schedule_decays_by_the_epoch_down_to_the_lowest_rate() -> None:
+    schedule = StepSchedule(init_lr=1.0, min_lr=0.2, warmup_steps=2, decay_rate=0.5, steps_per_epoch=3)
+    assert rates(schedule, epochs=4, steps=3) == [0.0, 0.5, 1.0, *[0.5] * 3, *[0.25] * 3, *[0.2] * 3]
