@@ -6,6 +6,7 @@ B questions, T frames each.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch.utils.data import Dataset
@@ -67,6 +68,18 @@ class ClipBatch:
         """Move the tensors to page-locked memory; called by torch's DataLoader."""
         pinned = {name: getattr(self, name).pin_memory() for name in ("pixels", "times_s", "frame_idx")}
         return replace(self, **pinned)
+
+
+class QuestionDataset(Protocol):
+    """Samples by key; what loaders read."""
+
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+        ...
+
+    def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
+        """Read a sample."""
+        ...
 
 
 class VideoQuestionDataset(Dataset[Sample | Unreadable]):

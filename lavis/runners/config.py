@@ -152,7 +152,7 @@ def _dataset_names(path: str | Path, recipe: Mapping[str, Any], options: Sequenc
 
 def _check_mixable(datasets: Mapping[str, DatasetConfig]) -> None:
     """Refuse datasets that cannot share a batch."""
-    shared = {
+    shared: dict[str, list[Any]] = {
         "prompt": [config.prompt for config in datasets.values()],
         "vis_processor.train.n_frms": [config.vis_processor.train.n_frms for config in datasets.values()],
         "vis_processor.eval.n_frms": [config.vis_processor.eval.n_frms for config in datasets.values()],

@@ -1,0 +1,174 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lavis.common.errors import ConfigError
+from lavis.common.types import Question
+from lavis.datasets.dataset import SampleKey, Unreadable
+from lavis.datasets.mixture import JoinedDataset, MixedBuilder, MixedDataset, checked_mix, mixed_counts
+from lavis.datasets.sampler import EpochBatches
+from lavis.runners.config import load_train_config
+
+RATIOS = [([30, 12], [2, 1]), ([30, 12], [1, 5]), ([7, 7, 7], [1, 1, 1]), ([5, 100], [0.5, 0.25]), ([1, 3], [1, 1])]
+
+
+class Named:
+    """A dataset whose samples say which they are, and with which epoch they were asked for."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self._name, self._size = name, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, key: SampleKey) -> Unreadable:
+        return Unreadable(Question(self._name, id=f"{self._name}{key.index}"), str(key.epoch))
+
+
+class Builder:
+    """Builds one dataset for whatever split it is said to have."""
+
+    def __init__(self, dataset: Named, *, splits: tuple[str, ...] = ("val",)) -> None:
+        self._dataset, self._splits = dataset, splits
+
+    def build_training(self, split: str) -> Named:
+        return self._dataset
+
+    def build_evaluation(self, split: str) -> Named:
+        return self._dataset
+
+    def has_split(self, split: str) -> bool:
+        return split in self._splits
+
+
+def parts(sizes: list[int]) -> list[Named]:
+    return [Named("abc"[number], size) for number, size in enumerate(sizes)]
+
+
+def epoch_ids(dataset: JoinedDataset | MixedDataset, epoch: int) -> list[str]:
+    return [dataset[SampleKey(epoch, index)].question.id for index in range(len(dataset))]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ratios", "counts"),
+    [
+        ([30, 12], [2, 1], [28, 14]),
+        ([30, 12], [1, 5], [7, 35]),
+        ([10, 5], [1, 1], [8, 7]),
+        ([5, 100], [0.5, 0.25], [70, 35]),
+        ([34_132, 45_731, 30_000], [1, 1, 1], [36_621, 36_621, 36_621]),
+        ([1, 1, 1], [1, 1, 4], [1, 0, 2]),
+    ],
+)
+def test_an_epoch_is_shared_out_exactly(sizes: list[int], ratios: list[float], counts: list[int]) -> None:
+    assert mixed_counts(sizes, ratios) == counts
+    assert sum(counts) == sum(sizes)
+
+
+@pytest.mark.parametrize(("sizes", "ratios"), RATIOS)
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+def test_every_epoch_holds_the_counts_of_every_dataset(sizes: list[int], ratios: list[float], epoch: int) -> None:
+    counts = mixed_counts(sizes, ratios)
+    ids = epoch_ids(MixedDataset(parts(sizes), counts=counts), epoch)
+    assert [Counter(name[0] for name in ids)["abc"[number]] for number in range(len(sizes))] == counts
+
+
+@pytest.mark.parametrize(("sizes", "ratios"), RATIOS)
+def test_no_sample_comes_again_before_all_others_of_its_dataset_came(sizes: list[int], ratios: list[float]) -> None:
+    mixed = MixedDataset(parts(sizes), counts=mixed_counts(sizes, ratios), seed=3)
+    seen: Counter[str] = Counter()
+    for epoch in range(6):
+        seen.update(epoch_ids(mixed, epoch))
+        for name, size in zip("abc", sizes, strict=False):
+            times = [seen[f"{name}{index}"] for index in range(size)]
+            assert max(times) - min(times) <= 1
+
+
+def test_a_sample_that_comes_twice_in_an_epoch_is_asked_for_differently() -> None:
+    mixed = MixedDataset(parts([2, 6]), counts=[4, 4])
+    drawn = [mixed[SampleKey(0, index)] for index in range(4)]
+    assert sorted((sample.question.id, sample.reason) for sample in drawn) == [
+        ("a0", "0"), ("a0", "1"), ("a1", "0"), ("a1", "1"),
+    ]  # fmt: skip
+
+
+def test_the_seed_decides_whose_turn_it_is() -> None:
+    first, other = (epoch_ids(MixedDataset(parts([30, 12]), counts=[20, 22], seed=seed), 0) for seed in (0, 1))
+    assert first == epoch_ids(MixedDataset(parts([30, 12]), counts=[20, 22], seed=0), 0)
+    assert first != other
+
+
+def test_without_ratios_datasets_follow_each_other_and_keep_the_epoch() -> None:
+    joined = JoinedDataset(parts([2, 3]))
+    assert epoch_ids(joined, 5) == ["a0", "a1", "b0", "b1", "b2"]
+    assert {joined[SampleKey(5, index)].reason for index in range(5)} == {"5"}
+
+
+def test_a_dataset_that_would_never_be_seen_is_refused() -> None:
+    builders = {name: Builder(part) for name, part in zip(("nextqa", "star"), parts([5, 5]), strict=True)}
+    with pytest.raises(ConfigError, match="run.mix.star is 0.01: less than one sample an epoch"):
+        MixedBuilder(builders, mix={"nextqa": 1.0, "star": 0.01}).build_training("train")
+    assert len(MixedBuilder(builders).build_training("train")) == 10
+
+
+def test_a_split_is_evaluated_on_all_datasets_that_have_it() -> None:
+    builders = {"nextqa": Builder(Named("a", 2), splits=("val", "test")), "star": Builder(Named("b", 3))}
+    mixed = MixedBuilder(builders, mix={"nextqa": 1.0, "star": 9.0})
+    assert epoch_ids(mixed.build_evaluation("val"), 0) == ["a0", "a1", "b0", "b1", "b2"]
+    assert epoch_ids(mixed.build_evaluation("test"), 0) == ["a0", "a1"]
+    assert not mixed.has_split("train")
+    with pytest.raises(ConfigError, match="none of the datasets nextqa, star has a split 'train'"):
+        mixed.build_evaluation("train")
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_processes_share_the_counts_exactly(world_size: int) -> None:
+    mixed = MixedDataset(parts([30, 12]), counts=[28, 14])
+    ids = [
+        mixed[key].question.id
+        for rank in range(world_size)
+        for batch in EpochBatches(len(mixed), batch_size=4, rank=rank, world_size=world_size)
+        for key in batch
+    ]
+    assert Counter(name[0] for name in ids) == {"a": 28, "b": 14}
+    assert len(set(ids)) == 28 + 12
+
+
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        ({"nextqa": 2, "stra": 1}, "run.mix: no dataset 'stra' in datasets; did you mean 'star'?"),
+        ({"nextqa": 2}, "run.mix has no ratio for star"),
+        ({"nextqa": 2, "star": 0}, "run.mix.star is 0; it must be a number above 0"),
+        ({"nextqa": 2, "star": "much"}, "run.mix.star is 'much'; it must be a number above 0"),
+        ([2, 1], "run.mix is [2, 1]; give a ratio for each dataset"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused(mix: object, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        checked_mix(mix, ["nextqa", "star"])
+    assert str(error.value).startswith(message)
+
+
+def test_a_recipe_names_several_datasets_and_their_ratios(tmp_path: Path) -> None:
+    recipe = tmp_path / "mixed.yaml"
+    recipe.write_text("datasets: {nextqa: {}, star: {}}\nrun: {mix: {nextqa: 2, star: 1}}\n")
+    config = load_train_config(recipe)
+    assert list(config.datasets) == ["nextqa", "star"]
+    assert checked_mix(config.run.mix, list(config.datasets)) == {"nextqa": 2.0, "star": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("datasets", "message"),
+    [
+        ("{nextqa: {}, vlep: {}}", "datasets that are mixed must have the same prompt, not datasets.nextqa.prompt="),
+        ("{nextqa: {}, star: {vis_processor: {train: {n_frms: 8}}}}", "must have the same vis_processor.train.n_frms"),
+        ("{}", "datasets must name one or more of"),
+    ],
+)
+def test_datasets_that_cannot_share_a_batch_are_refused(tmp_path: Path, datasets: str, message: str) -> None:
+    recipe = tmp_path / "mixed.yaml"
+    recipe.write_text(f"datasets: {datasets}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_train_config(recipe)
