@@ -107,7 +107,7 @@ def test_without_ratios_datasets_follow_each_other_and_keep_the_epoch() -> None:
 
 def test_a_dataset_that_would_never_be_seen_is_refused() -> None:
     builders = {name: Builder(part) for name, part in zip(("nextqa", "star"), parts([5, 5]), strict=True)}
-    with pytest.raises(ConfigError, match="run.mix.star is 0.01: less than one sample an epoch"):
+    with pytest.raises(ConfigError, match=r"run\.mix\.star is 0\.01: less than one sample an epoch"):
         MixedBuilder(builders, mix={"nextqa": 1.0, "star": 0.01}).build_training("train")
     assert len(MixedBuilder(builders).build_training("train")) == 10
 
