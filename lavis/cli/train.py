@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.common.errors import ConfigError
@@ -10,10 +11,12 @@ if TYPE_CHECKING:
     from lavis.common.distributed import World
     from lavis.runners.config import TrainConfig
 
+_OPTIONS_HELP = "settings that win over the recipe, such as run.init_lr=1e-5"
 _EXAMPLES = """examples:
   sevila train --cfg-path configs/sevila/refine/nextqa.yaml --dry-run
   sevila train --cfg-path configs/sevila/finetune/nextqa.yaml --options run.output_dir=output/ft run.batch_size_train=4
   torchrun --nproc_per_node=4 train.py --cfg-path configs/sevila/pretrain/qvh.yaml
+  sevila train --cfg-path configs/sevila/refine/nextqa.yaml configs/sevila/finetune/nextqa.yaml --iterations 2
 """
 
 
@@ -26,25 +29,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_recipe_options(parser)
+    parser.add_argument(
+        "--cfg-path", required=True, nargs="+", metavar="YAML", help="the recipe; several are run one after another"
+    )
+    parser.add_argument("--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=_OPTIONS_HELP)
+    parser.add_argument(
+        "--iterations", type=int, default=1, metavar="N", help="run the recipes in N rounds (default: 1)"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="build everything, run one step, and report; no training"
     )
     parser.set_defaults(run=run)
     return parser
-
-
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """Add the recipe and the settings that are changed in it."""
-    parser.add_argument("--cfg-path", required=True, metavar="YAML", help="the recipe")
-    parser.add_argument(
-        "--options",
-        nargs="*",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings that win over the recipe",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,18 +49,25 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: see `lavis.runners.build.build_runner` and `lavis.runners.runner.Runner.run`.
     """
-    from pathlib import Path
-
     from lavis.common.distributed import join_world
     from lavis.common.logging import start_logging
     from lavis.runners.config import load_train_config
+    from lavis.runners.rounds import stages_in_order
 
-    config = load_train_config(args.cfg_path, options=checked_options(args.options))
-    with join_world(device=config.run.device, timeout_s=config.run.distributed_timeout_s) as world:
-        writes_file = world.is_main and not args.dry_run
-        file = Path(config.run.output_dir) / "log.txt" if writes_file else None
-        start_logging(file=file, quiet=not world.is_main)
-        return _dry_run(config, world) if args.dry_run else _train(config, world)
+    options = checked_options(args.options)
+    recipes = [load_train_config(path, options=options) for path in args.cfg_path]
+    stages = list(stages_in_order(recipes, iterations=args.iterations))
+    settings = recipes[0].run
+    with join_world(device=settings.device, timeout_s=settings.distributed_timeout_s) as world:
+        if args.dry_run:
+            start_logging(quiet=not world.is_main)
+            # What later stages start from is not there yet.
+            return _dry_run(stages[0], world)
+        for stage in stages:
+            file = Path(stage.run.output_dir) / "log.txt" if world.is_main else None
+            start_logging(file=file, quiet=not world.is_main)
+            _train(stage, world)
+    return 0
 
 
 def checked_options(options: Sequence[str]) -> list[str]:
@@ -79,7 +82,7 @@ def checked_options(options: Sequence[str]) -> list[str]:
     return list(options)
 
 
-def _train(config: "TrainConfig", world: "World") -> int:
+def _train(config: "TrainConfig", world: "World") -> None:
     from lavis.runners.build import build_runner
 
     metrics = build_runner(config, world).run()
@@ -87,7 +90,6 @@ def _train(config: "TrainConfig", world: "World") -> int:
         for split, figures in metrics.items():
             print(f"{split}: {'  '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
         print(f"weights and figures are in {config.run.output_dir}")
-    return 0
 
 
 def _dry_run(config: "TrainConfig", world: "World") -> int:

@@ -57,6 +57,18 @@ def test_the_command_trains_and_says_where_the_results_are(
     assert capsys.readouterr().out.splitlines()[-1] == f"weights and figures are in {tmp_path / 'run'}"
 
 
+def test_rounds_refine_and_fine_tune_in_turn(
+    data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = options("refine", data=data, model=model_folder, max_iters=1)
+    paths = [str(recipe("refine")), str(recipe("finetune"))]
+    assert main(["train", "--cfg-path", *paths, "--iterations", "2", "--options", *settings]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("weights")]
+    stages = ("refine_nextqa/round1", "finetune_nextqa/round1", "refine_nextqa/round2", "finetune_nextqa/round2")
+    assert said == [f"weights and figures are in output/{stage}" for stage in stages]
+
+
 def test_the_command_can_only_try(
     data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

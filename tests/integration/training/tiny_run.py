@@ -41,11 +41,11 @@ def recipe(stage: str) -> Path:
     return configs_dir() / "sevila" / f"{STAGES[stage]}.yaml"
 
 
-def options(stage: str, *, data: Path, model: Path, output: Path, **run: object) -> list[str]:
+def options(stage: str, *, data: Path, model: Path, output: Path | None = None, **run: object) -> list[str]:
     """Settings that make the recipe of a stage small; `run` are settings of its run section."""
     name = Path(STAGES[stage]).name
     small = {
-        "output_dir": output,
+        **({"output_dir": output} if output else {}),
         "device": "cpu",
         "max_epoch": 2,
         "batch_size_train": 2,

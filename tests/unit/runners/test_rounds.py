@@ -1,0 +1,38 @@
+import pytest
+
+from lavis.common.errors import ConfigError
+from lavis.common.paths import configs_dir
+from lavis.runners.config import TrainConfig, load_train_config
+from lavis.runners.rounds import stages_in_order
+
+
+@pytest.fixture
+def recipes() -> list[TrainConfig]:
+    loaded = []
+    for name, finetuned in (("refine", "[pre/best]"), ("finetune", "pre/best")):
+        options = [f"run.output_dir=out/{name}", f"model.finetuned={finetuned}"]
+        loaded.append(load_train_config(configs_dir() / "sevila" / name / "nextqa.yaml", options=options))
+    return loaded
+
+
+def test_each_stage_starts_from_the_best_of_those_before(recipes: list[TrainConfig]) -> None:
+    runs = [(run.run.output_dir, run.model.finetuned) for run in stages_in_order(recipes)]
+    assert runs == [("out/refine", ["pre/best"]), ("out/finetune", ["pre/best", "out/refine/best"])]
+
+
+def test_rounds_hand_on_the_newest_of_every_stage(recipes: list[TrainConfig]) -> None:
+    runs = list(stages_in_order(recipes, iterations=2))
+    assert [run.run.output_dir for run in runs] == [
+        *("out/refine/round1", "out/finetune/round1", "out/refine/round2", "out/finetune/round2"),
+    ]
+    assert runs[2].model.finetuned == ["pre/best", "out/refine/round1/best", "out/finetune/round1/best"]
+    assert runs[3].model.finetuned == ["pre/best", "out/refine/round2/best", "out/finetune/round1/best"]
+    assert runs[3].resolved["model"]["finetuned"] == runs[3].model.finetuned
+    assert runs[3].resolved["run"]["output_dir"] == "out/finetune/round2"
+
+
+def test_impossible_rounds_are_refused(recipes: list[TrainConfig]) -> None:
+    with pytest.raises(ConfigError, match=r"--iterations is 0"):
+        list(stages_in_order(recipes, iterations=0))
+    with pytest.raises(ConfigError, match=r"two recipes write to out/refine"):
+        list(stages_in_order([recipes[0], recipes[0]]))
