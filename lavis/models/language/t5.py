@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from lavis.common.errors import CheckpointError, ConfigError, QuestionError
 from lavis.common.naming import did_you_mean
+from lavis.models.language.t5_attention import fold_cross_attention
 from lavis.models.language.tokenizer import single_token_id
 from lavis.processors.prompts import OPTION_LETTERS
 
@@ -131,6 +132,8 @@ class T5LanguageModel(nn.Module):
         # Both stacks must look words up in one table; without tying they would each hold a copy.
         model.encoder.set_input_embeddings(model.shared)
         model.decoder.set_input_embeddings(model.shared)
+        if type(model) is T5ForConditionalGeneration:
+            fold_cross_attention(model)
         self.model = model
         self.tokenizer = tokenizer
         self.max_text_length = max_text_length

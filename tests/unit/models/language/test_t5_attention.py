@@ -1,0 +1,111 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from lavis.models.language.t5 import LanguageInput, T5LanguageModel
+from lavis.models.language.t5_attention import FoldedCrossAttention
+from lavis.models.sevila.build import build_untrained
+from tests.unit.models.tiny import CONFIG
+
+LENGTH = 40
+
+
+@pytest.fixture(scope="module")
+def folded() -> T5LanguageModel:
+    return build_untrained(CONFIG).language
+
+
+@pytest.fixture(scope="module")
+def plain(folded: T5LanguageModel) -> T5LanguageModel:
+    copied = copy.deepcopy(folded)
+    for attention in cross_attentions(copied):
+        attention.__class__ = T5Attention
+    return copied
+
+
+@pytest.fixture(params=["padded", "full"])
+def inputs(request: pytest.FixtureRequest, folded: T5LanguageModel) -> LanguageInput:
+    embeds = torch.randn(3, LENGTH, folded.width, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(3, LENGTH, dtype=torch.int64)
+    if request.param == "padded":
+        mask[1, LENGTH // 2 :] = 0
+    return LanguageInput(embeds, mask)
+
+
+def cross_attentions(language: T5LanguageModel) -> list[Any]:
+    return [block.layer[1].EncDecAttention for block in language.model.decoder.block]
+
+
+def operations(language: T5LanguageModel, inputs: LanguageInput) -> int:
+    with FlopCounterMode(display=False) as counter:
+        language.first_step(inputs)
+    return counter.get_total_flops()
+
+
+def test_every_cross_attention_of_a_built_model_folds(folded: T5LanguageModel) -> None:
+    assert {type(attention) for attention in cross_attentions(folded)} == {FoldedCrossAttention}
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@torch.no_grad()
+def test_folded_steps_equal_projected_ones(
+    folded: T5LanguageModel, plain: T5LanguageModel, inputs: LanguageInput, kernel: str
+) -> None:
+    for language in (folded, plain):
+        language.model.set_attn_implementation(kernel)
+    ours, theirs = folded.two_steps(inputs), plain.two_steps(inputs)
+    torch.testing.assert_close(ours.first_logits, theirs.first_logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours.second_logits, theirs.second_logits, rtol=0, atol=1e-4)
+    assert ours.first_token.tolist() == theirs.first_token.tolist()
+
+
+@pytest.mark.parametrize("positions", [1, 3, 12])
+def test_teacher_forcing_and_its_gradient_equal_projected_ones(
+    folded: T5LanguageModel, plain: T5LanguageModel, inputs: LanguageInput, positions: int
+) -> None:
+    labels = torch.arange(3 * positions).view(3, positions)
+    results = []
+    for language in (folded, plain):
+        embeds = inputs.embeds.clone().requires_grad_()
+        logits = language.teacher_forced(LanguageInput(embeds, inputs.mask), labels)
+        logits.square().mean().backward()
+        results.append((logits.detach(), embeds.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_free_decoding_writes_the_same_tokens(
+    folded: T5LanguageModel, plain: T5LanguageModel, inputs: LanguageInput
+) -> None:
+    ours, theirs = (language.generate_ids(inputs, max_new_tokens=6) for language in (folded, plain))
+    assert ours.tolist() == theirs.tolist()
+
+
+@torch.no_grad()
+def test_a_verdict_takes_fewer_operations_than_keys_and_values_for_every_input(
+    folded: T5LanguageModel, plain: T5LanguageModel
+) -> None:
+    inputs = LanguageInput(torch.zeros(1, LENGTH, folded.width), torch.ones(1, LENGTH, dtype=torch.int64))
+    config = folded.model.config
+    projections = 2 * 2 * LENGTH * config.d_model * config.num_heads * config.d_kv * config.num_decoder_layers
+    assert operations(plain, inputs) - operations(folded, inputs) > projections / 2
+
+
+def test_weights_that_are_not_plain_are_left_to_the_library(folded: T5LanguageModel) -> None:
+    attention = copy.deepcopy(cross_attentions(folded)[0])
+    attention.k.weight = QuantisedParameter(attention.k.weight.detach())
+    hidden, encoded = torch.zeros(1, 1, folded.width), torch.zeros(1, LENGTH, folded.width)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        attention(hidden, key_value_states=encoded)
+    config = folded.model.config
+    inner = config.num_heads * config.d_kv
+    assert counter.get_total_flops() >= 2 * 2 * LENGTH * config.d_model * inner
+
+
+class QuantisedParameter(torch.nn.Parameter):
+    pass
