@@ -111,13 +111,15 @@ class SeViLA(nn.Module):
         text = self.language.tokenize(prompts, end_of_text=True)
         verdict_ids = [self.language.yes_id, self.language.no_id]
         num_questions, num_frames = tokens.shape[:2]
+        # Questions of like length share a call, so that little of it is padding.
+        by_length = text.mask.sum(1).argsort(stable=True)
         verdicts = []
         for rows in torch.arange(num_questions * num_frames, device=tokens.device).split(batch_size):
-            question, frame = rows // num_frames, rows % num_frames
+            question, frame = by_length[rows // num_frames], rows % num_frames
             # Indexing gathers only this chunk, so tokens may be one video expanded over its questions.
             inputs = PerFrameReader().inputs(self.language, tokens[question, frame][:, None], text.rows(question))
             verdicts.append(self.language.first_step(inputs)[:, verdict_ids])
-        scores = torch.cat(verdicts).view(num_questions, num_frames, 2)
+        scores = torch.cat(verdicts).view(num_questions, num_frames, 2)[by_length.argsort()]
         return FrameLogits(yes=scores[..., 0], no=scores[..., 1], cut=text.cut)
 
     def answer(
