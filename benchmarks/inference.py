@@ -1,7 +1,6 @@
 """Answering questions about a video file, against the published procedure on the same weights."""
 
 import argparse
-import copy
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from benchmarks.machine import MatrixRate, set_threads
 from benchmarks.measure import Measured, by_turns, profiled
 from benchmarks.published import PublishedAnswer, PublishedProcedure
 from benchmarks.report import seconds, show_machine, show_table, write_figures
-from benchmarks.subjects import model_of, questions, set_attention
+from benchmarks.subjects import as_published, model_of, questions
 from lavis.common.types import Answer
 from lavis.models.pipeline import Timings
 from lavis.models.sevila.loading import set_precision
@@ -77,11 +76,11 @@ class Subject:
         self._args = args
         self._video = film(args.video_seconds)
         self.questions = questions(args.questions)
-        baseline = model_of(args.size, dtype="fp32", device=device)
-        self.model = copy.deepcopy(baseline)
+        # Both precisions are rounded from the same weights.
+        self.model = model_of(args.size, dtype="fp32", device=device)
+        baseline = as_published(self.model, attention=args.baseline_attention)
         set_precision(self.model, args.dtype)
         set_precision(baseline, args.baseline_dtype)
-        set_attention(baseline, args.baseline_attention)
         self._published = PublishedProcedure(
             baseline,
             video=self._video,

@@ -1,8 +1,10 @@
 """What is measured: models of a size, and the questions they are asked."""
 
+import copy
 import dataclasses
 
 import torch
+from transformers.models.t5.modeling_t5 import T5Attention
 
 from benchmarks.options import SIZES
 from lavis.common.types import Question
@@ -51,7 +53,15 @@ def model_of(size: str, *, dtype: str, device: torch.device) -> SeViLA:
     return model
 
 
-def set_attention(model: SeViLA, implementation: str) -> None:
-    """Choose the attention kernel of all parts by transformers' name: "sdpa" or "eager"."""
-    for part in (model.vision.model, model.localizer.qformer, model.answerer.qformer, model.language.model):
-        part.set_attn_implementation(implementation)
+def as_published(model: SeViLA, *, attention: str) -> SeViLA:
+    """Return a model of the same weights with transformers' own modules in the state the published ones are in.
+
+    Args:
+        attention: transformers' name of the attention kernel of all parts: "eager" (published) or "sdpa".
+    """
+    plain = copy.deepcopy(model)
+    for block in plain.language.model.decoder.block:
+        block.layer[1].EncDecAttention.__class__ = T5Attention
+    for part in (plain.vision.model, plain.localizer.qformer, plain.answerer.qformer, plain.language.model):
+        part.set_attn_implementation(attention)
+    return plain
