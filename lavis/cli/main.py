@@ -25,7 +25,9 @@ COMMANDS = {
     "checkpoint": "lavis.cli.checkpoint",
     "verify": "lavis.cli.verify",
     "prepare": "lavis.cli.prepare",
+    "check": "lavis.cli.check",
     "train": "lavis.cli.train",
+    "evaluate": "lavis.cli.evaluate",
 }
 
 

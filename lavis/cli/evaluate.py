@@ -1,0 +1,152 @@
+"""`sevila evaluate`: from a recipe to a benchmark's figures, on one process or, under torchrun, on many."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lavis.cli.train import checked_options
+from lavis.common.errors import ConfigError
+
+_EXAMPLES = """examples:
+  sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.output_dir=output/nextqa
+  torchrun --nproc_per_node=4 evaluate.py --cfg-path configs/sevila/inference/star.yaml
+  sevila evaluate compare output/nextqa output/nextqa_uniform
+  sevila evaluate fit-moments output/qvh
+  sevila evaluate moments --submission submission.jsonl --gt highlight_val_release.jsonl --published
+
+An evaluation that was stopped goes on where it was, with the same command.
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the subcommand to the main parser's."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model on a benchmark",
+        description="Answer every question of a split, and write predictions.jsonl, metrics.json and report.md.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--cfg-path", metavar="YAML", help="the recipe")
+    parser.add_argument(
+        "--options",
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings that win over the recipe",
+    )
+    parser.set_defaults(run=run)
+    _add_actions(parser.add_subparsers(metavar="ACTION"))
+    return parser
+
+
+def _add_actions(actions: Any) -> None:
+    compare = actions.add_parser("compare", help="compare two evaluations question by question")
+    compare.add_argument("first", type=Path, metavar="RUN_A", help="output folder of an evaluation")
+    compare.add_argument("second", type=Path, metavar="RUN_B")
+    compare.add_argument("--common-only", action="store_true", help="compare the questions that both have")
+    compare.set_defaults(run=run_compare)
+
+    fit = actions.add_parser("fit-moments", help="choose how frame scores become moments, on the split val")
+    fit.add_argument("folder", type=Path, metavar="RUN", help="output folder of a moment retrieval evaluation")
+    fit.set_defaults(run=run_fit)
+
+    score = actions.add_parser("moments", help="score any system's QVHighlights submission")
+    score.add_argument("--submission", type=Path, required=True, metavar="JSONL", help="in the official format")
+    score.add_argument("--gt", type=Path, required=True, metavar="JSONL", help="annotations with windows and saliency")
+    score.add_argument(
+        "--published", action="store_true", help="as the published evaluator does it; default: corrected"
+    )
+    score.set_defaults(run=run_moments)
+    for action in (compare, fit, score):
+        action.add_argument("--out", type=Path, metavar="FILE", help="write the figures here too, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate by a recipe.
+
+    Raises:
+        UserError: see `lavis.runners.evaluation.run.evaluate`.
+    """
+    from lavis.common.distributed import join_world
+    from lavis.common.logging import start_logging
+    from lavis.runners.evaluation.config import load_evaluation_config
+    from lavis.runners.evaluation.run import evaluate
+    from lavis.tasks.evaluation.report import headline, warning_of
+
+    if args.cfg_path is None:
+        raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
+    config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
+    folder = Path(config.base.run.output_dir)
+    with join_world(device=config.base.run.device, timeout_s=config.base.run.distributed_timeout_s) as world:
+        start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
+        metrics = evaluate(config, world)
+        if world.is_main:
+            print(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
+            print(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")
+            if warning := warning_of(metrics):
+                print(warning)
+            print(f"predictions, figures and report are in {folder}")
+    return 0
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Compare two evaluations.
+
+    Raises:
+        UserError: a folder holds no finished evaluation, or the two have different questions.
+    """
+    from lavis.runners.evaluation.results import compare_folders
+
+    comparison = compare_folders(args.first, args.second, common_only=args.common_only)
+    print(f"right in both {comparison.both}, only in {args.first} {comparison.only_first}, "
+          f"only in {args.second} {comparison.only_second}, in neither {comparison.neither}")  # fmt: skip
+    print(f"difference {comparison.difference:+.2f} points on {comparison.questions} questions, "
+          f"p = {comparison.p_value:.3g} (exact McNemar)")  # fmt: skip
+    _write(args.out, comparison.as_dict())
+    return 0
+
+
+def run_fit(args: argparse.Namespace) -> int:
+    """Fit the moments of a finished evaluation.
+
+    Raises:
+        UserError: it is not one of moment retrieval on the split val.
+    """
+    from lavis.runners.evaluation.results import fit_folder
+
+    fitted = fit_folder(args.folder)
+    threshold = "null" if fitted.threshold is None else repr(fitted.threshold)
+    print(f"# fitted on {args.folder}: mAP {fitted.mean_average_precision:.2f} % on val")
+    print(f"moments:\n  threshold: {threshold}\n  max_gap_frames: {fitted.max_gap_frames}")
+    print(f"  span_score: {fitted.span_score}")
+    _write(args.out, fitted.as_dict())
+    return 0
+
+
+def run_moments(args: argparse.Namespace) -> int:
+    """Score a submission.
+
+    Raises:
+        UserError: a file does not fit its format, or the two are not about the same queries.
+    """
+    from lavis.tasks.metrics.qvhighlights import corrected_report, published_report
+    from lavis.tasks.metrics.submission import read_ground_truth, read_submission
+
+    protocol, measure = ("published", published_report) if args.published else ("corrected", corrected_report)
+    figures = measure(read_submission(args.submission), read_ground_truth(args.gt))
+    print(f"protocol: {protocol}")
+    for name, value in figures["brief"].items():
+        print(f"{name} {value:.2f}")
+    _write(args.out, {"protocol": protocol, **figures})
+    return 0
+
+
+def _write(path: Path | None, figures: Mapping[str, Any]) -> None:
+    from lavis.common.files import write_text
+
+    if path is not None:
+        write_text(path, json.dumps(figures, indent=2) + "\n")

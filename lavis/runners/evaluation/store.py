@@ -1,0 +1,125 @@
+"""The folder of an evaluation: predictions as they come, so that a killed run loses none, and the results.
+
+While an evaluation runs, `partial/` holds `kept.jsonl`, what an earlier start had finished, and `rankN.jsonl`, what
+each process adds. At the end all of it becomes `predictions.jsonl`, in the order of the annotations.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lavis.common.errors import ConfigError, UserError
+from lavis.common.files import write_text
+from lavis.common.logging import JsonLines, read_json_lines
+from lavis.runners.evaluation.evaluator import ClipGroup
+from lavis.runners.evaluation.fingerprint import Fingerprint, first_difference
+from lavis.tasks.evaluation.predictions import Prediction
+
+PREDICTIONS, FACTS = "predictions.jsonl", "evaluation.json"
+
+
+class PredictionStore:
+    """Predictions of one evaluation, by question id.
+
+    Args:
+        folder: where the evaluation's files lie.
+        rank: the process; each appends to a file of its own.
+    """
+
+    def __init__(self, folder: Path, *, rank: int = 0) -> None:
+        self._folder, self._partial, self._rank = folder, folder / "partial", rank
+
+    def read_earlier(
+        self, fingerprint: Fingerprint, groups: Sequence[ClipGroup], *, resume: str
+    ) -> dict[str, Prediction]:
+        """Return what an earlier start of the same evaluation has finished; nothing is written.
+
+        Only groups that are whole count: their questions were asked together, and are again.
+
+        Args:
+            resume: "auto" goes on with what is there, "never" starts over.
+
+        Raises:
+            ConfigError: the folder holds predictions that were made differently.
+        """
+        if resume == "never" or not (self._folder / FACTS).is_file():
+            return {}
+        different = first_difference(read_facts(self._folder)["fingerprint"], fingerprint)
+        if different:
+            raise ConfigError(
+                f"{self._folder} holds predictions made with {different}; "
+                "name another run.output_dir, or start over with run.resume=never"
+            )
+        found = self._rows([self._folder / PREDICTIONS, *sorted(self._partial.glob("*.jsonl"))])
+        whole = [group for group in groups if all(qid in found for qid in group.ids)]
+        return {qid: found[qid] for group in whole for qid in group.ids}
+
+    def begin(self, earlier: Iterable[Prediction], facts: dict[str, Any]) -> None:
+        """Write down what is kept and what the evaluation is; for one process, before any of them appends."""
+        rows = "".join(json.dumps(prediction.as_row(), ensure_ascii=False) + "\n" for prediction in earlier)
+        # In this order, a kill at any point leaves either everything from before or everything from now.
+        write_text(self._partial / "kept.jsonl", rows)
+        for leftover in self._partial.glob("rank*.jsonl"):
+            leftover.unlink()
+        (self._folder / PREDICTIONS).unlink(missing_ok=True)
+        write_text(self._folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+    def append(self, groups: Iterable[Sequence[Prediction]]) -> None:
+        """Write this process's predictions as they come."""
+        lines = JsonLines(self._partial / f"rank{self._rank}.jsonl")
+        try:
+            for group in groups:
+                for prediction in group:
+                    lines.write(prediction.as_row())
+        finally:
+            lines.close()
+
+    def finish(self, ids: Sequence[str]) -> list[Prediction]:
+        """Merge all processes' predictions to one file in the order of `ids`, and return them; for one process.
+
+        Raises:
+            RuntimeError: a question has no prediction.
+        """
+        found = self._rows(sorted(self._partial.glob("*.jsonl")))
+        missing = [qid for qid in ids if qid not in found]
+        if missing:
+            raise RuntimeError(f"{len(missing)} questions were not evaluated, such as {missing[0]!r}")
+        merged = [found[qid] for qid in ids]
+        rows = (json.dumps(prediction.as_row(), ensure_ascii=False) + "\n" for prediction in merged)
+        write_text(self._folder / PREDICTIONS, "".join(rows))
+        shutil.rmtree(self._partial)
+        return merged
+
+    @staticmethod
+    def _rows(files: Iterable[Path]) -> dict[str, Prediction]:
+        rows = ((file, row) for file in files for row in read_json_lines(file))
+        return {row["id"]: Prediction.from_row(row, place=str(file)) for file, row in rows if "id" in row}
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what an evaluation wrote down about itself.
+
+    Raises:
+        UserError: the folder holds no evaluation.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no evaluation: {FACTS} is missing or damaged") from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("fingerprint"), dict):
+        raise UserError(f"{folder / FACTS} is damaged: it holds no fingerprint")
+    return facts
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """Return the predictions of a finished evaluation, in the order of the annotations.
+
+    Raises:
+        UserError: there is none, or it has not finished.
+    """
+    file = folder / PREDICTIONS
+    if not file.is_file():
+        raise UserError(f"{folder} holds no {PREDICTIONS}; evaluate to the end first (the same command goes on)")
+    return [Prediction.from_row(row, place=str(file)) for row in read_json_lines(file)]
