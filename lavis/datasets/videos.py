@@ -1,13 +1,17 @@
 """Where a dataset's videos lie: one folder, several, or one per source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import ConfigError, VideoError
 from lavis.common.naming import did_you_mean
 
-EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".gif")
+_ENDINGS = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".gif"),
+    *(".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ogg", ".mts", ".m2ts", ".vob", ".f4v", ".mj2", ".divx", ".ivf"),
+)
+EXTENSIONS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS))
 
 
 class VideoFolders:
@@ -35,20 +39,44 @@ class VideoFolders:
             raise ConfigError(f"{place}: {storage!r} is no folder; give a folder, a list, or a folder for each source")
         return cls({str(source): Path(folder) for source, folder in storage.items()})
 
+    @property
+    def roots(self) -> list[Path]:
+        """All folders."""
+        return list(self._folders.values())
+
     def find(self, name: str, *, source: str | None = None) -> Path:
         """Return the video file, or folder of frames, of this name, with or without its ending.
 
         Raises:
             VideoError: there is none, or no folder for this source.
         """
-        if source is not None and len(self._folders) > 1:
-            if source not in self._folders:
-                raise VideoError(f"no folder for videos from {source!r}; {did_you_mean(source, self._folders)}")
-            folders = [self._folders[source]]
-        else:
-            folders = list(self._folders.values())
-        for folder in folders:
-            for candidate in (folder / name, *(folder / f"{name}{ending}" for ending in EXTENSIONS)):
-                if candidate.exists():
-                    return candidate
-        raise VideoError(f"no video {name!r} in {', '.join(map(str, folders))}")
+        return next(self._candidates(name, source))
+
+    def find_all(self, name: str, *, source: str | None = None) -> list[Path]:
+        """Return every file or folder that has this name, each once; the first is what `find` returns.
+
+        Raises:
+            VideoError: as for `find`.
+        """
+        # One file may have several names: by a link, or where upper and lower case mean the same.
+        return list({_identity(path): path for path in reversed(list(self._candidates(name, source)))}.values())[::-1]
+
+    def _candidates(self, name: str, source: str | None) -> Iterator[Path]:
+        folders = self._folders_of(source)
+        known = [folder / f"{name}{ending}" for folder in folders for ending in ("", *EXTENSIONS)]
+        found = [path for path in known if path.exists()]
+        if not found:
+            raise VideoError(f"no video {name!r} in {', '.join(map(str, self._folders.values()))}")
+        yield from found
+
+    def _folders_of(self, source: str | None) -> list[Path]:
+        if source is None or len(self._folders) == 1:
+            return self.roots
+        if source not in self._folders:
+            raise VideoError(f"no folder for videos from {source!r}; {did_you_mean(source, self._folders)}")
+        return [self._folders[source]]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

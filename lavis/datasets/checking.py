@@ -1,0 +1,259 @@
+"""Checking a dataset's videos: which are missing, unreadable, too short or doubled, and what that costs."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+from lavis.common.errors import UserError, VideoError
+from lavis.common.types import Question
+from lavis.datasets.annotations import Annotations
+from lavis.datasets.check_report import CheckReport, Duplicate, Problem, SplitCount
+from lavis.datasets.video_facts import Journal, Stamp, VideoFacts, content_of, look_at, stamp_of
+from lavis.datasets.videos import EXTENSIONS, VideoFolders
+from lavis.processors.sampling import uniform_indices
+
+T = TypeVar("T")
+Video = tuple[str, str | None]
+"""A video's name and, for datasets with several folders, its source."""
+Progress = Callable[[str, int, int], None]
+"""Takes what is done, how many are done, and of how many."""
+
+_ROUNDED_S = 1.0
+"""Annotated times are rounded: a clip that ends this much after its video is as it should be."""
+_MOST_WALKED = 200_000
+_IN_FLIGHT_PER_WORKER = 4
+
+
+class DatasetCheck:
+    """Looks at every video of a dataset once.
+
+    Args:
+        folder: where the journal is kept; a check that was killed goes on from it.
+        reader: a name in `registry.video_readers`.
+        fps: frames per second of folders of frames.
+        num_frames: how many frames of each video are decoded.
+        num_workers: processes that look at videos; 0 looks in this one.
+        progress: called after each video.
+    """
+
+    def __init__(
+        self,
+        videos: VideoFolders,
+        *,
+        folder: Path,
+        reader: str = "pyav",
+        fps: float | None = None,
+        num_frames: int = 1,
+        num_workers: int = 0,
+        progress: Progress = lambda _what, _done, _total: None,
+    ) -> None:
+        self._videos, self._num_workers, self._progress = videos, num_workers, progress
+        self._look = partial(look_at, reader=reader, fps=fps, num_frames=num_frames)
+        settings = {"reader": reader, "fps": fps, "num_frames": num_frames}
+        self._journal = Journal(folder / "check.jsonl", settings=settings)
+
+    def run(self, dataset: str, splits: Mapping[str, Annotations]) -> CheckReport:
+        """Check all videos that the splits ask about.
+
+        Raises:
+            ConfigError: see `lavis.datasets.video_facts.look_at`.
+            UserError: the journal cannot be written, or a process died while it read a video.
+        """
+        asked = _questions_by_video(splits)
+        found, missing = self._find(asked)
+        stamps = {path: stamp_of(path) for paths in found.values() for path in paths}
+        facts = self._facts({paths[0]: stamps[paths[0]] for paths in found.values()})
+        problems = [
+            Problem("missing", name, reason, None, _ids(asked[name, source]))
+            for (name, source), reason in missing.items()
+        ]
+        cut: list[str] = []
+        damaged: dict[str, tuple[str, ...]] = {}
+        for (name, source), paths in found.items():
+            known, questions = facts[paths[0]], asked[name, source]
+            if known.error is not None:
+                problems.append(Problem("unreadable", name, known.error, str(paths[0]), _ids(questions)))
+                continue
+            problems += _too_short(name, paths[0], known, questions)
+            cut += [question.id for _, question in questions if _is_cut(question, known)]
+            if known.warnings:
+                damaged[name] = known.warnings
+        return CheckReport(
+            dataset=dataset,
+            splits=_count_splits(splits, problems),
+            problems=tuple(problems),
+            duplicates=tuple(self._duplicates(found, stamps, facts, asked)),
+            cut=tuple(cut),
+            damaged=damaged,
+            elsewhere=_elsewhere(self._videos.roots, {name for name, _ in missing}),
+        )
+
+    def _find(self, asked: Iterable[Video]) -> tuple[dict[Video, list[Path]], dict[Video, str]]:
+        found: dict[Video, list[Path]] = {}
+        missing: dict[Video, str] = {}
+        for name, source in asked:
+            try:
+                found[name, source] = self._videos.find_all(name, source=source)
+            except VideoError as error:
+                missing[name, source] = str(error)
+        return found, missing
+
+    def _facts(self, stamps: Mapping[Path, Stamp]) -> dict[Path, VideoFacts]:
+        known = {path: self._journal.facts(path, stamp) for path, stamp in stamps.items()}
+        facts = {path: seen for path, seen in known.items() if seen is not None}
+        left = [path for path in stamps if path not in facts]
+        for path, seen in self._computed("looking at videos", self._look, left, before=len(facts)):
+            self._journal.add_facts(path, stamps[path], seen)
+            facts[path] = seen
+        return facts
+
+    def _duplicates(
+        self,
+        found: Mapping[Video, Sequence[Path]],
+        stamps: Mapping[Path, Stamp],
+        facts: Mapping[Path, VideoFacts],
+        asked: Mapping[Video, Sequence[tuple[str, Question]]],
+    ) -> Iterator[Duplicate]:
+        for (name, _), paths in found.items():
+            if len(paths) > 1:
+                yield Duplicate("two files for one name", (name,), tuple(map(str, paths)), ())
+        names: dict[Path, list[Video]] = defaultdict(list)
+        for video, paths in found.items():
+            names[paths[0]].append(video)
+        contents = self._contents({path: stamps[path] for path in names if facts[path].error is None})
+        for paths in _groups(contents):
+            videos = [video for path in paths for video in names[path]]
+            splits = sorted({split for video in videos for split, _ in asked[video]})
+            yield Duplicate("same content", tuple(name for name, _ in videos), tuple(map(str, paths)), tuple(splits))
+
+    def _contents(self, stamps: Mapping[Path, Stamp]) -> dict[Path, str]:
+        # Files of different sizes differ; only the others have to be read as a whole.
+        same = [path for paths in _groups({path: _size_key(path, stamps[path]) for path in stamps}) for path in paths]
+        known = {path: self._journal.content(path, stamps[path]) for path in same}
+        contents = {path: seen for path, seen in known.items() if seen is not None}
+        left = [path for path in same if path not in contents]
+        for path, seen in self._computed("comparing files of one size", content_of, left, before=len(contents)):
+            self._journal.add_content(path, stamps[path], seen)
+            contents[path] = seen
+        return contents
+
+    def _computed(
+        self, what: str, compute: Callable[[Path], T], paths: Sequence[Path], *, before: int
+    ) -> Iterator[tuple[Path, T]]:
+        results = _in_processes(compute, paths, self._num_workers) if self._num_workers else _here(compute, paths)
+        for done, result in enumerate(results, start=before + 1):
+            self._progress(what, done, before + len(paths))
+            yield result
+
+
+def _here(compute: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[tuple[Path, T]]:
+    return ((path, compute(path)) for path in paths)
+
+
+def _in_processes(compute: Callable[[Path], T], paths: Sequence[Path], num_workers: int) -> Iterator[tuple[Path, T]]:
+    pool = ProcessPoolExecutor(min(num_workers, max(1, len(paths))), mp_context=get_context("spawn"))
+    left = iter(paths)
+    running: dict[Future[T], Path] = {}
+    try:
+        while True:
+            while len(running) < num_workers * _IN_FLIGHT_PER_WORKER and (path := next(left, None)) is not None:
+                running[pool.submit(compute, path)] = path
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running[future], future.result()
+                del running[future]
+    except BrokenProcessPool as error:
+        suspects = ", ".join(str(path) for path in running.values())
+        raise UserError(f"a process died while it read one of: {suspects}; move it away and go on") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _questions_by_video(splits: Mapping[str, Annotations]) -> dict[Video, list[tuple[str, Question]]]:
+    asked: dict[Video, list[tuple[str, Question]]] = defaultdict(list)
+    for split, annotations in splits.items():
+        for row in annotations.rows:
+            asked[row.question.video or "", row.source].append((split, row.question))
+    return asked
+
+
+def _ids(questions: Iterable[tuple[str, Question]]) -> tuple[tuple[str, str], ...]:
+    return tuple((split, question.id) for split, question in questions)
+
+
+def _too_short(
+    name: str, path: Path, facts: VideoFacts, questions: Iterable[tuple[str, Question]]
+) -> Iterator[Problem]:
+    lost: list[tuple[str, Question]] = []
+    reason = ""
+    for split, question in questions:
+        try:
+            uniform_indices(1, video_frames=facts.num_frames, fps=facts.fps, clip=question.clip)
+        except VideoError as error:
+            lost.append((split, question))
+            reason = reason or str(error)
+    if lost:
+        yield Problem("too short", name, reason, str(path), _ids(lost))
+
+
+def _is_cut(question: Question, facts: VideoFacts) -> bool:
+    clip = question.clip
+    return clip is not None and clip.start_s < facts.duration_s and clip.end_s > facts.duration_s + _ROUNDED_S
+
+
+def _count_splits(splits: Mapping[str, Annotations], problems: Iterable[Problem]) -> dict[str, SplitCount]:
+    lost: dict[str, set[str]] = defaultdict(set)
+    for problem in problems:
+        for split, question in problem.lost:
+            lost[split].add(question)
+    return {
+        split: SplitCount(
+            questions=len(annotations),
+            videos=len({(row.question.video, row.source) for row in annotations.rows}),
+            lost=len(lost[split]),
+            bad_rows=annotations.skipped,
+        )
+        for split, annotations in splits.items()
+    }
+
+
+def _groups(labels: Mapping[Path, object]) -> list[list[Path]]:
+    """Return the paths that share a label with another one, together."""
+    groups: dict[object, list[Path]] = defaultdict(list)
+    for path, label in labels.items():
+        groups[label].append(path)
+    return [paths for paths in groups.values() if len(paths) > 1]
+
+
+def _size_key(path: Path, stamp: Stamp) -> tuple[int, ...]:
+    if not path.is_dir():
+        return (stamp.size,)
+    # Many folders hold equally many frames: their files' sizes tell them apart without reading them.
+    return (stamp.size, *sorted(entry.stat().st_size for entry in os.scandir(path) if entry.is_file()))
+
+
+def _elsewhere(roots: Sequence[Path], names: set[str]) -> dict[str, str]:
+    """Return where in the folders a missing video's file name does occur."""
+    if not names:
+        return {}
+    wanted = {Path(name).name: name for name in names}
+    found: dict[str, str] = {}
+    walked = 0
+    for root in roots:
+        for folder, _, files in os.walk(root):
+            walked += len(files)
+            if walked > _MOST_WALKED:
+                return found
+            for file in files:
+                stem, ending = os.path.splitext(file)  # noqa: PTH122  # 200,000 paths take seconds to make
+                name = wanted.get(stem) or wanted.get(file)
+                if name is not None and ending in EXTENSIONS:
+                    found.setdefault(name, str(Path(folder) / file))
+    return found
