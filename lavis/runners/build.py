@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
-from lavis.common.files import write_text
 from lavis.common.registry import registry
 from lavis.datasets.builder import DatasetBuilder
 from lavis.datasets.dataset import QuestionDataset
@@ -28,7 +26,7 @@ from lavis.runners.keeper import BestKeeper
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import OnePass, Parallel, parallelise
 from lavis.runners.progress import Progress
-from lavis.runners.provenance import run_facts
+from lavis.runners.provenance import check_output, record
 from lavis.runners.runner import Plan, Runner
 from lavis.runners.schedules import (
     CosineSchedule,
@@ -188,6 +186,46 @@ def build_updater(
     )
 
 
+def build_keeper(
+    config: TrainConfig,
+    parts: Parts,
+    parallel: Parallel,
+    *,
+    average: MovingAverage | None,
+    progress: Progress,
+    world: World,
+) -> BestKeeper:
+    """Build what validates and keeps the best weights."""
+    run = config.run
+    return BestKeeper(
+        parts.model,
+        parallel=parallel,
+        validator=build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world),
+        folder=Path(run.output_dir),
+        progress=progress,
+        world=world,
+        best_metric=run.best_metric or default_metric(parts.task),
+        valid_splits=run.valid_splits,
+        test_splits=run.test_splits,
+        average=average,
+        set_training=set_training_as_published if run.published_quirks else set_training,
+    )
+
+
+def build_batches(run: RunConfig, *, num_samples: int, world: World) -> EpochBatches:
+    """Say which samples this process reads, and in which order."""
+    return EpochBatches(
+        num_samples, batch_size=run.batch_size_train, rank=world.rank, world_size=world.size, seed=run.seed
+    )
+
+
+def build_parallel(run: RunConfig, parts: Parts, *, world: World) -> Parallel:
+    """Lay the model out over the processes."""
+    # Parts that the published code leaves trainable by mistake get no gradient.
+    quirks = run.published_quirks
+    return parallelise(OnePass(parts.model), world, mode=run.distributed, find_unused_parameters=quirks)
+
+
 def build_runner(config: TrainConfig, world: World) -> Runner:
     """Build a whole run, and continue an earlier one where `run.resume` is "auto".
 
@@ -199,35 +237,13 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
     check_output(folder, resume=run.resume)
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
-    batches = EpochBatches(
-        len(dataset), batch_size=run.batch_size_train, rank=world.rank, world_size=world.size, seed=run.seed
-    )
-    validator = build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world)
-    parallel = parallelise(
-        OnePass(parts.model), world, mode=run.distributed, find_unused_parameters=run.published_quirks
-    )
-    trainable = list(parts.model.trainable_parameters())
-    average = MovingAverage(trainable, decay=run.ema_decay) if run.ema_decay is not None else None
-    plan = build_plan(run, parts.task)
+    batches = build_batches(run, num_samples=len(dataset), world=world)
+    parallel = build_parallel(run, parts, world=world)
+    average = MovingAverage(parts.model.trainable_parameters(), decay=run.ema_decay) if run.ema_decay else None
     if world.is_main:
         record(config, folder, world)
-    total = run.max_epoch * len(batches)
-    progress = Progress(
-        folder if world.is_main else None, total=min(total, run.max_iters or total), log_freq=run.log_freq
-    )
-    keeper = BestKeeper(
-        parts.model,
-        parallel=parallel,
-        validator=validator,
-        folder=folder,
-        progress=progress,
-        world=world,
-        best_metric=run.best_metric or default_metric(parts.task),
-        valid_splits=run.valid_splits,
-        test_splits=run.test_splits,
-        average=average,
-        set_training=set_training_as_published if run.published_quirks else set_training,
-    )
+    plan = build_plan(run, parts.task)
+    progress = Progress(folder if world.is_main else None, total=plan.iterations(len(batches)), log_freq=run.log_freq)
     runner: Runner = registry.runners.get(run.runner)(
         parts.model,
         updater=build_updater(run, parts, parallel, average=average, world=world),
@@ -236,7 +252,7 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
         loader=build_loader(dataset, batches, num_workers=run.num_workers, pin_memory=world.device.type == "cuda"),
         num_samples=len(dataset),
         plan=plan,
-        keeper=keeper,
+        keeper=build_keeper(config, parts, parallel, average=average, progress=progress, world=world),
         store=CheckpointStore(folder / "checkpoints", keep_last=run.keep_last),
         progress=progress,
         world=world,
@@ -275,19 +291,3 @@ def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[s
     if len(splits) != 1:
         raise ConfigError(f"run.train_splits names {len(splits)} splits; name one, such as [train]")
     return builder.build_training(splits[0])
-
-
-def check_output(folder: Path, *, resume: str) -> None:
-    """Refuse to mix a new run with an earlier one.
-
-    Raises:
-        ConfigError: the folder holds a run, and this one is not to continue it.
-    """
-    if resume != "auto" and (folder / "log.jsonl").exists():
-        raise ConfigError(f"{folder} holds an earlier run; continue it with run.resume=auto, or name another folder")
-
-
-def record(config: TrainConfig, folder: Path, world: World) -> None:
-    """Write down what makes the run repeatable: the resolved configuration, versions, command and seed."""
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config.resolved))))
-    write_text(folder / "run.json", run_facts(seed=config.run.seed, processes=world.size))

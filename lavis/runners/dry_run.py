@@ -9,9 +9,11 @@ from torch import nn
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.datasets.loader import build_loader
-from lavis.datasets.sampler import EpochBatches
 from lavis.runners.build import (
+    build_batches,
+    build_parallel,
     build_parts,
+    build_plan,
     build_schedule,
     build_updater,
     build_validator,
@@ -20,7 +22,6 @@ from lavis.runners.build import (
     set_training_as_published,
 )
 from lavis.runners.config import TrainConfig
-from lavis.runners.parallel import OnePass, parallelise
 from lavis.runners.progress import as_duration, memory_mib
 from lavis.tasks.objectives.base import TrainingBatch
 
@@ -35,13 +36,8 @@ def dry_run(config: TrainConfig, world: World) -> str:
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
     build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world)
-    batches = EpochBatches(
-        len(dataset), batch_size=run.batch_size_train, rank=world.rank, world_size=world.size, seed=run.seed
-    )
-    parallel = parallelise(
-        OnePass(parts.model), world, mode=run.distributed, find_unused_parameters=run.published_quirks
-    )
-    updater = build_updater(run, parts, parallel, average=None, world=world)
+    batches = build_batches(run, num_samples=len(dataset), world=world)
+    updater = build_updater(run, parts, build_parallel(run, parts, world=world), average=None, world=world)
     (set_training_as_published if run.published_quirks else set_training)(parts.model)
 
     started = time.perf_counter()
@@ -50,25 +46,21 @@ def dry_run(config: TrainConfig, world: World) -> str:
     unreadable = sorted({item.reason for batch in first for item in batch.unreadable})
     if not world.sum([sum(map(len, first))])[0]:
         raise UserError(f"none of the first samples can be read, for instance: {unreadable[0]}")
-    ready = [
-        TrainingBatch(pixels=batch.pixels.to(world.device), times_s=batch.times_s, questions=batch.questions)
-        for batch in first
-    ]
+    ready = [TrainingBatch(batch.pixels.to(world.device), batch.times_s, batch.questions) for batch in first]
     rate = build_schedule(run, steps_per_epoch=len(batches)).rate(epoch=0, step=len(first) - 1)
     started = time.perf_counter()
     report = updater.update(ready, rate=rate)
     step_s = time.perf_counter() - started
 
-    iterations = run.max_epoch * len(batches)
-    iterations = min(iterations, run.max_iters or iterations)
+    iterations = build_plan(run, parts.task).iterations(len(batches))
     # Workers decode while the step computes; without them each step waits.
     per_step_s = max(step_s, read_s / run.num_workers) if run.num_workers else step_s + read_s
+    figures = "".join(f", {name} {value:.4g}" for name, value in report.figures.items())
     lines = [
         *_parts(parts.model.named_children()),
         f"samples: {len(dataset)}, batches per epoch: {len(batches)}, iterations: {iterations}, "
         f"processes: {world.size}",
-        f"first step: {report.samples} samples, "
-        + ", ".join(f"{name} {value:.4g}" for name, value in report.figures.items()),
+        f"first step: {report.samples} samples{figures}",
         f"time: reading {read_s:.2f} s, step {step_s:.2f} s; expected for training alone: "
         f"{as_duration(per_step_s * iterations / len(first))}",
         f"memory: {memory_mib():.0f} MiB",

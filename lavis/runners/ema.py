@@ -1,6 +1,6 @@
 """A moving average of the weights that train."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ class MovingAverage:
         decay: share that is kept at each step.
     """
 
-    def __init__(self, parameters: Sequence[tuple[str, nn.Parameter]], *, decay: float) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], *, decay: float) -> None:
         self._parameters = dict(parameters)
         self._decay = decay
         self._mean = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}

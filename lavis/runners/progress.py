@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import resource
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lavis.common.errors import ConfigError
 from lavis.common.logging import JsonLines
 
 logger = logging.getLogger(__name__)
@@ -23,18 +25,24 @@ class Progress:
 
     Args:
         folder: gets `log.jsonl`, and TensorBoard events where that package is installed; None writes nothing.
+            Weights & Biases gets the figures too where its variable WANDB_PROJECT is set.
         total: iterations of the whole run.
         log_freq: iterations between two lines.
     """
 
-    def __init__(self, folder: Path | None, *, total: int, done: int = 0, log_freq: int = 20) -> None:
+    def __init__(self, folder: Path | None, *, total: int, log_freq: int = 20) -> None:
         self._json = JsonLines(folder / "log.jsonl") if folder else None
         self._board = _tensorboard(folder) if folder else None
+        self._wandb = _weights_and_biases(folder) if folder else None
         self._total, self._log_freq = total, log_freq
-        self._first, self._logged, self._started = done, done, time.perf_counter()
+        self._first, self._logged, self._started = 0, 0, time.perf_counter()
         self._since = self._started
         self._samples, self._steps, self._waited_s = 0, 0, 0.0
         self._sums: dict[str, float] = {}
+
+    def go_on(self, iteration: int) -> None:
+        """Start at an iteration that an earlier run has reached."""
+        self._first = self._logged = iteration
 
     def step(self, figures: Mapping[str, float], *, iteration: int, epoch: int, samples: int, waited_s: float) -> None:
         """Count a finished optimizer step; `iteration` counts all of the run so far."""
@@ -51,10 +59,12 @@ class Progress:
         row = {"kind": kind, "iteration": iteration, "epoch": epoch, **values}
         if self._json:
             self._json.write(row)
+        numbers = {f"{kind}/{name}": value for name, value in values.items() if isinstance(value, (int, float))}
         if self._board:
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._board.add_scalar(f"{kind}/{name}", value, iteration)
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, iteration)
+        if self._wandb:
+            self._wandb.log(numbers, step=iteration)
 
     def close(self) -> None:
         """Close the files."""
@@ -62,6 +72,8 @@ class Progress:
             self._json.close()
         if self._board:
             self._board.close()
+        if self._wandb:
+            self._wandb.finish()
 
     def _begin(self) -> None:
         self._since = time.perf_counter()
@@ -111,3 +123,13 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         return None
     return board.SummaryWriter(str(folder / "tensorboard"))
+
+
+def _weights_and_biases(folder: Path) -> Any:
+    if not os.environ.get("WANDB_PROJECT"):
+        return None
+    try:
+        wandb = importlib.import_module("wandb")
+    except ImportError:
+        raise ConfigError("WANDB_PROJECT is set, but wandb is not installed; pip install wandb, or unset it") from None
+    return wandb.init(dir=str(folder), name=folder.name)

@@ -8,9 +8,31 @@ import sys
 import time
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from lavis import __version__
+from lavis.common.distributed import World
+from lavis.common.errors import ConfigError
+from lavis.common.files import write_text
+from lavis.runners.config import TrainConfig
 
 _PACKAGES = ("torch", "transformers", "numpy", "av", "safetensors")
+
+
+def check_output(folder: Path, *, resume: str) -> None:
+    """Refuse to mix a new run with an earlier one.
+
+    Raises:
+        ConfigError: the folder holds a run, and this one is not to continue it.
+    """
+    if resume != "auto" and (folder / "log.jsonl").exists():
+        raise ConfigError(f"{folder} holds an earlier run; continue it with run.resume=auto, or name another folder")
+
+
+def record(config: TrainConfig, folder: Path, world: World) -> None:
+    """Write down what makes a run repeatable: the resolved configuration, versions, command and seed."""
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config.resolved))))
+    write_text(folder / "run.json", run_facts(seed=config.run.seed, processes=world.size))
 
 
 def run_facts(*, seed: int, processes: int) -> str:

@@ -49,6 +49,11 @@ class Plan:
     save_freq: int | None = None
     max_unreadable: float = 0.05
 
+    def iterations(self, per_epoch: int) -> int:
+        """Return the iterations of the whole run."""
+        whole = self.max_epoch * per_epoch
+        return whole if self.max_iters is None else min(whole, self.max_iters)
+
 
 @dataclass
 class Position:
@@ -98,8 +103,7 @@ class Runner:
     @property
     def total(self) -> int:
         """Iterations of the whole run."""
-        whole = self._plan.max_epoch * len(self._batches)
-        return whole if self._plan.max_iters is None else min(whole, self._plan.max_iters)
+        return self._plan.iterations(len(self._batches))
 
     def run(self) -> dict[str, dict[str, float]]:
         """Train to the end and return the test's metrics, by split.
@@ -107,6 +111,12 @@ class Runner:
         Raises:
             UserError: too many samples cannot be read, the loss diverges, or a file cannot be written.
         """
+        try:
+            return self._run()
+        finally:
+            self._progress.close()
+
+    def _run(self) -> dict[str, dict[str, float]]:
         if self._plan.validate_first and self.iteration == 0:
             self._keeper.validate(epoch=-1, iteration=0)
         while self.iteration < self.total:
@@ -135,6 +145,7 @@ class Runner:
         weights, state = found
         load_trained(self._model, weights)
         self.load_state_dict(state)
+        self._progress.go_on(self.iteration)
         logger.info("going on at iteration %d of %d", self.iteration, self.total)
         return True
 

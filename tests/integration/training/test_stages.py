@@ -135,8 +135,15 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("stage", "stop_after"),
+    [
+        pytest.param(stage, count, marks=() if chosen else pytest.mark.slow)
+        for place, stage in enumerate(STAGES)
+        for number, count in enumerate((1, 3, 5))
+        for chosen in [place == number]
+    ],
+)
 def test_a_stopped_run_goes_on_to_the_same_weights(
     stage: str, stop_after: int, data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
