@@ -2,15 +2,15 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from lavis.common.distributed import World
-from lavis.common.types import Span
+from lavis.common.types import Floats, Integers, Question, Span
 from lavis.datasets.annotation_row import Annotation
-from lavis.datasets.dataset import ClipBatch, SampleKey, VideoQuestionDataset
+from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.evaluation.scoring import Scorer, WatchedClip
@@ -50,11 +50,11 @@ def group_by_clip(annotations: Sequence[Annotation]) -> list[ClipGroup]:
 class Evaluator:
     """Evaluates one process's share of a split.
 
-    Each group's questions are asked in the same batches whatever the number of processes and whatever was done before,
-    so that results do not depend on either.
+    A clip is encoded, and asked all its questions, in calls of its own: scores do not depend on the batch size, on the
+    number of processes, or on what was done before.
 
     Args:
-        batch_size: questions that are asked at once.
+        batch_size: clips that are read in one go.
         num_workers: processes that decode ahead.
     """
 
@@ -74,41 +74,65 @@ class Evaluator:
     def predictions(self, groups: Sequence[ClipGroup]) -> Iterator[list[Prediction]]:
         """Yield the predictions of each group in this process's share of `groups`."""
         mine = groups[self._world.rank :: self._world.size]
+        pace = _Pace(sum(len(group.ids) for group in mine))
+        for group, clip in self._clips(mine):
+            questions = [self._dataset.annotations[index].question for index in group.indices]
+            yield _unread(questions, clip) if isinstance(clip, Unreadable) else self._ask(questions, clip)
+            pace.step(len(questions))
+
+    def _clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, "_Pixels | Unreadable"]]:
+        if not groups:  # starting workers for nothing takes seconds
+            return
+        steps = [groups[start : start + self._batch_size] for start in range(0, len(groups), self._batch_size)]
         loader = build_loader(
             self._dataset,
-            [[SampleKey(0, group.indices[0])] for group in mine],
+            [[SampleKey(0, group.indices[0]) for group in step] for step in steps],
             num_workers=self._num_workers,
             pin_memory=self._world.device.type == "cuda",
         )
-        done, started, logged = 0, time.perf_counter(), time.perf_counter()
-        for group, batch in self._announced(mine, loader):
-            yield self._predict(group, batch)
-            done += len(group.ids)
-            if time.perf_counter() - logged > _SECONDS_BETWEEN_LOGS:
-                logged = time.perf_counter()
-                total = sum(len(one.ids) for one in mine)
-                logger.info("%d of %d questions, %.1f a second", done, total, done / (logged - started))
-
-    @staticmethod
-    def _announced(groups: Sequence[ClipGroup], loader: Iterable[ClipBatch]) -> Iterator[tuple[ClipGroup, ClipBatch]]:
-        # Starting workers for nothing takes seconds.
-        if groups:
-            yield from zip(groups, loader, strict=True)
+        for step, batch in zip(steps, loader, strict=True):
+            read: dict[str, _Pixels | Unreadable] = {one.question.id: one for one in batch.unreadable}
+            for place, question in enumerate(batch.questions):
+                read[question.id] = _Pixels(
+                    batch.pixels[place], batch.frame_idx[place].numpy(), batch.times_s[place].numpy()
+                )
+            yield from ((group, read[group.ids[0]]) for group in step)
 
     @torch.inference_mode()
-    def _predict(self, group: ClipGroup, batch: ClipBatch) -> list[Prediction]:
-        questions = [self._dataset.annotations[index].question for index in group.indices]
-        if batch.unreadable:
-            (failed,) = batch.unreadable
-            return [
-                Prediction(id=one.id, video=one.video or "", answer=one.answer, unreadable=failed.reason)
-                for one in questions
-            ]
+    def _ask(self, questions: Sequence[Question], clip: "_Pixels") -> list[Prediction]:
         started = time.perf_counter()
-        chunks = [self._model.encode(pixels) for pixels in batch.pixels[0].split(_FRAMES_AT_ONCE)]
-        clip = WatchedClip(self._model.join_tokens(chunks), batch.frame_idx[0].numpy(), batch.times_s[0].numpy())
-        found: list[Prediction] = []
-        for first in range(0, len(questions), self._batch_size):
-            found += self._scorer.score(clip, questions[first : first + self._batch_size])
+        chunks = [self._model.encode(pixels) for pixels in clip.pixels.split(_FRAMES_AT_ONCE)]
+        watched = WatchedClip(self._model.join_tokens(chunks), clip.frame_idx, clip.times_s)
+        found = self._scorer.score(watched, questions)
         seconds = (time.perf_counter() - started) / len(questions)
         return [replace(one, seconds=seconds) for one in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """Frames of one clip: pixels [T, 3, H, W], and [T] indices into the source video and times."""
+
+    pixels: torch.Tensor
+    frame_idx: Integers
+    times_s: Floats
+
+
+class _Pace:
+    """Says now and then how far this process is."""
+
+    def __init__(self, total: int) -> None:
+        self._done, self._total = 0, total
+        self._started = self._said = time.perf_counter()
+
+    def step(self, count: int) -> None:
+        self._done += count
+        now = time.perf_counter()
+        if now - self._said > _SECONDS_BETWEEN_LOGS:
+            self._said = now
+            rate = self._done / (now - self._started)
+            logger.info("%d of %d questions, %.1f a second", self._done, self._total, rate)
+
+
+def _unread(questions: Sequence[Question], clip: Unreadable) -> list[Prediction]:
+    logger.warning("unreadable, %d questions: %s", len(questions), clip.reason)
+    return [Prediction(id=q.id, video=q.video or "", answer=q.answer, unreadable=clip.reason) for q in questions]

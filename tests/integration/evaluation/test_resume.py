@@ -1,0 +1,161 @@
+"""An evaluation that is killed goes on where it was, and ends with the very same results."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lavis.cli.main import main
+from lavis.models.sevila.model import SeViLA
+from tests.architecture.source import ROOT
+from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
+from tests.integration.evaluation.questions import NUM_QUESTIONS, settings
+from tests.videos import write_video
+
+
+def evaluate(options: list[str]) -> int:
+    return main(["evaluate", "--cfg-path", str(recipe("nextqa")), "--options", *options])
+
+
+@pytest.fixture(scope="module")
+def long_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty clips of one video, two questions each: long enough to be killed half-way."""
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "videos").mkdir()
+    write_video(folder / "videos" / "v.mp4", num_frames=80, fps=8)
+    texts = {"a0": "a dog", "a1": "a bär", "a2": "a boat"}
+    rows = [
+        {"video": "v", "qid": f"CW_{number}", "question": f"What is {number}", "answer": 0, **texts}
+        | {"start": number // 2 * 0.1, "end": number // 2 * 0.1 + 2}
+        for number in range(60)
+    ]
+    (folder / "val.json").write_text(json.dumps(rows))
+    return folder
+
+
+def kill_half_way(options: list[str], *, partial: Path, num_lines: int) -> None:
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--cfg-path", str(recipe("nextqa")), "--options", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if partial.exists() and partial.read_bytes().count(b"\n") >= num_lines:
+                break
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_killed_evaluation_goes_on_to_the_identical_result(
+    long_data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert evaluate(settings(long_data, model=model_folder, output=whole)) == 0
+    options = settings(long_data, model=model_folder, output=killed)
+    partial = killed / "partial" / "rank0.jsonl"
+    kill_half_way(options, partial=partial, num_lines=9)
+    lines = partial.read_bytes().splitlines(keepends=True)
+    assert 9 <= len(lines) < 60
+    assert not (killed / "predictions.jsonl").exists()
+    # As if the kill had come while a line was being written, in the middle of a letter.
+    partial.write_bytes(b"".join(lines) + '{"id": "CW_59", "video": "\u00e4'.encode()[:-1])
+
+    encoded = []
+    encode = SeViLA.encode
+    monkeypatch.setattr(SeViLA, "encode", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels))
+    assert evaluate(options) == 0
+    assert 0 < len(encoded) <= 30 - 4
+    assert without_time(read_lines(killed / "predictions.jsonl")) == without_time(
+        read_lines(whole / "predictions.jsonl")
+    )
+    assert (killed / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def first_run(data: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("first") / "run"
+    assert evaluate(settings(data, model=model_folder, output=output)) == 0
+    return output
+
+
+@pytest.fixture
+def finished(first_run: Path, tmp_path: Path) -> Path:
+    """A folder with a finished evaluation, to do with what a test wants."""
+    return Path(shutil.copytree(first_run, tmp_path / "run"))
+
+
+def forbid_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: SeViLA, _pixels: object) -> None:
+        pytest.fail("a video is watched that was watched before")
+
+    monkeypatch.setattr(SeViLA, "encode", refuse)
+
+
+def test_a_finished_evaluation_is_not_done_again(
+    finished: Path, data: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_lines(finished / "predictions.jsonl")
+    forbid_encoding(monkeypatch)
+    assert evaluate(settings(data, model=model_folder, output=finished)) == 0
+    assert read_lines(finished / "predictions.jsonl") == before
+
+
+def test_a_clip_of_which_a_question_is_missing_is_asked_all_its_questions_again(
+    finished: Path, data: Path, model_folder: Path
+) -> None:
+    before = read_lines(finished / "predictions.jsonl")
+    kept = [row for row in before if row["id"] != before[0]["id"]]
+    (finished / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    assert evaluate(settings(data, model=model_folder, output=finished)) == 0
+    after = read_lines(finished / "predictions.jsonl")
+    assert without_time(after) == without_time(before)
+    again = {row["id"] for row, old in zip(after, before, strict=True) if row["seconds"] != old["seconds"]}
+    assert again == {row["id"] for row in before if row["video"] == "v0" and row["frame_times_s"][-1] > 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.frame_num=3", "model.frame_num 2, now 3"),
+        ("model.selector=uniform", "model.task: selector 'localizer', now 'uniform'"),
+        ("datasets.nextqa.vis_processor.eval.n_frms=5", "datasets.nextqa.vis_processor.eval.n_frms 6, now 5"),
+        ("datasets.nextqa.prompt=next_event", "datasets.nextqa.prompt 'multiple_choice', now 'next_event'"),
+        ("model.dtype=bf16", "other weights"),
+    ],
+)
+def test_predictions_made_differently_are_refused(
+    finished: Path,
+    data: Path,
+    model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+    message: str,
+) -> None:
+    before = (finished / "predictions.jsonl").read_bytes()
+    assert evaluate([*settings(data, model=model_folder, output=finished), change]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{finished} holds predictions made with {message}; name another run.output_dir" in error
+    assert (finished / "predictions.jsonl").read_bytes() == before
+
+
+def test_other_annotations_are_refused(
+    finished: Path, data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = json.loads((data / "val.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps([{**rows[0], "answer": 2}, *rows[1:]]))
+    storage = f"datasets.nextqa.build_info.annotations.val.storage={tmp_path}/other.json"
+    assert evaluate([*settings(data, model=model_folder, output=finished), storage]) == 2
+    assert "other datasets.nextqa.build_info.annotations" in capsys.readouterr().err
+
+
+def test_starting_over_has_to_be_asked_for(finished: Path, data: Path, model_folder: Path) -> None:
+    options = settings(data, model=model_folder, output=finished, resume="never")
+    assert evaluate([*options, "model.frame_num=3"]) == 0
+    rows = read_lines(finished / "predictions.jsonl")
+    assert len(rows) == NUM_QUESTIONS
+    assert {len(row["keyframe_idx"]) for row in rows} == {0, 3}
