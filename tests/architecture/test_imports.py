@@ -1,6 +1,7 @@
 """Imports run one way: common, processors, then datasets and models side by side, tasks, runners, entry points.
 
-The converters in `sevila_data` stand beside the package, above `datasets`; only entry points use them.
+The converters in `sevila_data` stand beside the package, above `datasets`; only entry points use them. The miniature in
+there is an experiment: it makes its data and runs the stages through the runner, as an entry point does.
 """
 
 from pathlib import Path
@@ -21,6 +22,7 @@ ALLOWED = {
     "runners": BELOW_TASKS | {"tasks"},
     "sevila_data": {"common", "processors", "datasets"},
     "parity": BELOW_ENTRY,
+    "miniature": BELOW_ENTRY | {"sevila_data"},
     "demo": BELOW_ENTRY | {"sevila_data"},
     "cli": BELOW_ENTRY | {"sevila_data", "demo", "parity"},
 }
@@ -35,6 +37,8 @@ FILES = python_files("lavis", "sevila_data")
 
 def part_of(path: Path) -> str:
     """The part of the project that a file belongs to; its own name where it lies at the top of lavis."""
+    if path.match("sevila_data/miniature/*"):
+        return "miniature"
     return path.parts[1] if path.parts[0] == "lavis" else path.parts[0]
 
 
@@ -53,7 +57,7 @@ def is_allowed(path: Path, module: str) -> bool:
         return part != "common" or path.as_posix() in TORCH_IN_COMMON
     if top not in ("lavis", "sevila_data") or part.endswith(".py") or rest == ["__version__"]:
         return True
-    wanted = top if top == "sevila_data" else next(iter(rest), "")
+    wanted = part_of(Path(*module.split("."), "_")) if top == "sevila_data" else next(iter(rest), "")
     return wanted == part or wanted in ALLOWED[part]
 
 
