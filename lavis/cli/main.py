@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": "lavis.cli.verify",
     "prepare": "lavis.cli.prepare",
     "check": "lavis.cli.check",
+    "report": "lavis.cli.report",
     "train": "lavis.cli.train",
     "evaluate": "lavis.cli.evaluate",
 }

@@ -18,3 +18,8 @@ def configs_dir() -> Path:
 def checkpoints_dir() -> Path:
     """Return the folder of the embedded model and tokenizer."""
     return _bundled("sevila_checkpoints")
+
+
+def paper_tables_path() -> Path:
+    """Return the file of published figures."""
+    return _bundled("benchmarks") / "paper_tables.yaml"
