@@ -216,6 +216,7 @@ def watch(
     fps: float | None = None,
     batch_size: int = 16,
     progress: Progress | None = None,
+    timings: Timings | None = None,
 ) -> WatchedVideo:
     """Sample frames uniformly, and let the model see each of them once.
 
@@ -229,6 +230,7 @@ def watch(
         fps: frames per second of a folder of frames.
         batch_size: frames per chunk.
         progress: called with (frames seen, frames in all) after each chunk.
+        timings: where time is noted; None starts from zero, on the clock.
 
     Raises:
         VideoError: the video cannot be read.
@@ -236,7 +238,7 @@ def watch(
     """
     if batch_size < 1:
         raise ConfigError(f"cannot watch {batch_size} frames per chunk; give a batch_size of at least 1")
-    timings = Timings()
+    timings = timings or Timings()
     with open_video(path, reader=reader, fps=fps) as video:
         info = video.info
         frame_idx = uniform_indices(num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
