@@ -65,7 +65,7 @@ def repeat_film(source: Path, path: Path, *, times: int) -> None:
 
 def _pictures(num_frames: int, width: int, height: int) -> Iterator[npt.NDArray[np.uint8]]:
     rng = np.random.default_rng(0)
-    clouds = np.zeros(0)
+    clouds = np.zeros((0, 0, 3), np.int16)
     for number in range(num_frames):
         if number % round(_SHOT_S * FPS) == 0:
             clouds = _clouds(rng, 2 * width, 2 * height)

@@ -11,6 +11,7 @@ T frames, K keyframes, L tokens of text.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,8 +65,8 @@ def least_work(
         joint = num_keyframes * (num_queries + _prefix_length(model, num_keyframes))
         joint += _length(model, "", prompt.answerer(question))
         verdict, letter = _input(model, alone), _input(model, joint)
-        localize += num_frames * _count(lambda verdict=verdict: model.language.first_step(verdict))
-        answer += _count(lambda letter=letter: model.language.two_steps(letter))
+        localize += num_frames * _count(partial(model.language.first_step, verdict))
+        answer += _count(partial(model.language.two_steps, letter))
     return Floor(watch, localize, answer)
 
 

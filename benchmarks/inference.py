@@ -12,11 +12,12 @@ import torch
 from benchmarks.film import film
 from benchmarks.floor import Floor, least_work
 from benchmarks.machine import MatrixRate, set_threads
-from benchmarks.measure import Measured, by_turns, profiled
+from benchmarks.measure import Measured, PartTimings, Work, by_turns, profiled
 from benchmarks.published import PublishedAnswer, PublishedProcedure
 from benchmarks.report import seconds, show_machine, show_table, write_figures
 from benchmarks.subjects import as_published, model_of, questions
 from lavis.common.types import Answer
+from lavis.models.loading import usable_device
 from lavis.models.pipeline import Timings
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """Answers of one run of our side, and where its time went."""
+    """Answers of one run of our side, and the time spent in its parts."""
 
     answers: list[Answer]
     timings: Timings
@@ -49,19 +50,19 @@ class Asked:
 def run(args: argparse.Namespace) -> None:
     """Measure, show and write down."""
     set_threads(args.threads)
-    device = torch.device(args.device)
+    device = usable_device(args.device)
     subject = Subject(args, device)
-    candidates = {
+    candidates: dict[str, Work] = {
         "matrix rate": subject.rate,
         "published": subject.ask_published,
         "one question": lambda: subject.ask(1),
         "all questions": lambda: subject.ask(args.questions),
     }
-    warmup = {"matrix rate": subject.rate, "one question": lambda: subject.ask(1)}
+    warmup: dict[str, Work] = {"matrix rate": subject.rate, "ours": subject.warm_up}
     found = by_turns(candidates, repeats=args.repeats, device=device, warmup=warmup)
     results = subject.results(found)
     show_machine(device)
-    _show(results, found, num_questions=args.questions)
+    _show(results, found, args)
     write_figures(args.json, {"options": _plain(args), **results}, device=device)
     if args.profile:
         with profiled(args.profile):
@@ -92,6 +93,10 @@ class Subject:
         self.published_answers: dict[int, PublishedAnswer] = {}
         self.rate = MatrixRate(device=device, dtype=_matrix_dtype(self.model))
 
+    def warm_up(self) -> None:
+        """Run every part of our side once, on few frames."""
+        self.model.watch(self._video, num_frames=4).ask_all(self.questions[:1], num_keyframes=1)
+
     def ask_published(self) -> PublishedAnswer:
         """Answer the next question as published; all cost the same."""
         number = next(self._turns)
@@ -100,9 +105,10 @@ class Subject:
 
     def ask(self, count: int) -> Asked:
         """Watch the film and ask the first questions."""
-        watched = self.model.watch(self._video, num_frames=self._args.num_frames)
+        timings = PartTimings(self.model.device)
+        watched = self.model.watch(self._video, num_frames=self._args.num_frames, timings=timings)
         answers = watched.ask_all(self.questions[:count], num_keyframes=self._args.num_keyframes)
-        return Asked(answers, watched.timings)
+        return Asked(answers, timings)
 
     def floor(self, answers: list[Answer]) -> Floor:
         """Count the least work that these answers cost."""
@@ -117,7 +123,7 @@ class Subject:
 
     def results(self, found: dict[str, Measured]) -> dict[str, Any]:
         """Put together what goes into the JSON file."""
-        rate = self.rate.flops / found["matrix rate"].median_s
+        rate = self.rate.flops / found["matrix rate"].median_spent_s(self.model.device)
         one, every = found["one question"], found["all questions"]
         return {
             "candidates": {name: measured.figures() for name, measured in found.items()},
@@ -148,7 +154,7 @@ def _matrix_dtype(model: SeViLA) -> torch.dtype:
 
 
 def _seconds_of(timings: Timings) -> dict[str, float]:
-    return {name.removesuffix("_s"): value for name, value in vars(timings).items()}
+    return {part: getattr(timings, f"{part}_s") for part in ("decode", "watch", "localize", "answer")}
 
 
 def _parts(asked: Asked, floor: Floor, rate: float) -> dict[str, Any]:
@@ -177,29 +183,30 @@ def _plain(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _show(results: dict[str, Any], found: dict[str, Measured], *, num_questions: int) -> None:
+def _show(results: dict[str, Any], found: dict[str, Measured], args: argparse.Namespace) -> None:
     published, one, every = (found[name] for name in ("published", "one question", "all questions"))
+    parts, count = results["parts"], args.questions
+    device = torch.device(args.device)
     rows = [
-        _row("published, each question", published, published, 1, None),
-        _row("ours, one question", one, published, 1, results["parts"]["one question"]["floor_s"]),
-        _row(
-            f"ours, each of {num_questions} questions",
-            every,
-            published,
-            num_questions,
-            results["parts"]["all questions"]["floor_s"],
-        ),
+        _row("published, each question", published, published, 1, ""),
+        _row("ours, one question", one, published, 1, _share(parts["one question"], one, device)),
+        _row(f"ours, each of {count}", every, published, count, _share(parts["all questions"], every, device)),
     ]
-    show_table(
-        ["per question", "median", "spread", "ratio", "CPU time", "ratio in CPU time", "share of floor", "peak"], rows
-    )
-    print(f"{num_questions} questions cost {every.median_s / one.median_s:.2f} times one question")
-    print(f"matrix rate {results['matrix_rate_gflops']:.0f} GFLOP/s")
-    _show_parts(results["parts"])
+    headings = ["per question", "median", "spread", "ratio", "CPU time", "ratio in CPU time", "of the floor", "peak"]
+    show_table(headings, rows)
+    clock, processor = every.median_s / one.median_s, every.median_cpu_s / one.median_cpu_s
+    print(f"{count} questions cost {clock:.2f} times one question ({processor:.2f} in CPU time)")
+    print(f"matrix rate {results['matrix_rate_gflops']:.0f} GFLOP/s", "of CPU time" if device.type == "cpu" else "")
+    _show_parts(parts)
     print("agreement with the published procedure:", results["agreement"])
 
 
-def _row(name: str, measured: Measured, baseline: Measured, count: int, floor_s: float | None) -> list[str]:
+def _share(parts: dict[str, Any], measured: Measured, device: torch.device) -> str:
+    """Word the floor as a share of the time that was spent."""
+    return f"{parts['floor_s'] / measured.median_spent_s(device):.0%}"
+
+
+def _row(name: str, measured: Measured, baseline: Measured, count: int, share: str) -> list[str]:
     return [
         name,
         seconds(measured.median_s / count),
@@ -207,22 +214,19 @@ def _row(name: str, measured: Measured, baseline: Measured, count: int, floor_s:
         f"{baseline.median_s / measured.median_s * count:.2f}×",
         seconds(measured.median_cpu_s / count),
         f"{baseline.median_cpu_s / measured.median_cpu_s * count:.2f}×",
-        f"{floor_s / measured.median_s:.0%}" if floor_s else "",
+        share,
         f"{measured.peak_bytes / 2**20:.0f} MiB",
     ]
 
 
 def _show_parts(parts: dict[str, Any]) -> None:
-    print()
     rows = []
     for name in ("decode", "watch", "localize", "answer"):
         row = [name, seconds(parts["published"][name])]
         for side in ("one question", "all questions"):
             part = parts[side][name]
-            share = part.get("share_of_floor")
-            row += [seconds(part["seconds"]), f"{part.get('gflop', 0):.0f}", f"{share:.0%}" if share else ""]
+            flops, share = part.get("gflop"), part.get("share_of_floor")
+            row += [seconds(part["seconds"]), f"{flops:.0f}" if flops else "", f"{share:.0%}" if share else ""]
         rows.append(row)
-    show_table(
-        ["part (last round)", "published", "one question", "GFLOP", "of floor", "all questions", "GFLOP", "of floor"],
-        rows,
-    )
+    every = ["all questions", "GFLOP", "of the floor"]
+    show_table(["time spent, last round", "published", "one question", "GFLOP", "of the floor", *every], rows)

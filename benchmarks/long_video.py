@@ -15,6 +15,7 @@ from benchmarks.machine import set_threads
 from benchmarks.measure import peak_bytes, profiled, reset_peak
 from benchmarks.report import seconds, show_machine, show_table, write_figures
 from benchmarks.subjects import model_of, questions
+from lavis.models.loading import usable_device
 
 SUMMARY = "Time and peak memory of videos of growing length, at a steady number of frames a second."
 
@@ -51,7 +52,7 @@ class Length:
 
 def run(args: argparse.Namespace) -> None:
     """Measure each length in a process of its own, show and write down."""
-    device = torch.device(args.device)
+    device = usable_device(args.device)
     show_machine(device)
     lengths = [_apart(args, minutes, profile=None) for minutes in args.minutes]
     if args.profile:

@@ -60,7 +60,7 @@ class MatrixRate:
         repeats: multiplications per call.
     """
 
-    def __init__(self, *, device: torch.device, dtype: torch.dtype, repeats: int = 4) -> None:
+    def __init__(self, *, device: torch.device, dtype: torch.dtype, repeats: int = 2) -> None:
         self._left = torch.randn(_RATE_ROWS, _RATE_WIDTH, device=device, dtype=dtype)
         self._right = torch.randn(_RATE_WIDTH, _RATE_WIDTH, device=device, dtype=dtype)
         self._repeats = repeats

@@ -4,8 +4,8 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,38 @@ from typing import Any
 import torch
 
 from benchmarks.machine import synchronize
+from lavis.models.pipeline import Timings
 
 Work = Callable[[], Any]
+
+
+def spent_s(device: torch.device) -> float:
+    """Return the time spent so far: on the CPU the processor's, which other jobs disturb less, else the clock's."""
+    if device.type == "cpu":
+        return time.process_time()
+    synchronize(device)
+    return time.perf_counter()
+
+
+class PartTimings(Timings):
+    """Time spent in each part, as `spent_s` counts it.
+
+    Args:
+        device: where the model computes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time the block takes to one of the parts."""
+        started = spent_s(self._device)
+        try:
+            yield
+        finally:
+            setattr(self, part, getattr(self, part) + spent_s(self._device) - started)
 
 
 @dataclass
@@ -44,6 +74,10 @@ class Measured:
     def median_cpu_s(self) -> float:
         """Median processor seconds."""
         return statistics.median(self.cpu_s)
+
+    def median_spent_s(self, device: torch.device) -> float:
+        """Median of what `spent_s` counts on this device."""
+        return self.median_cpu_s if device.type == "cpu" else self.median_s
 
     @property
     def spread(self) -> float:

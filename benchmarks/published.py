@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.measure import PartTimings
 from lavis.common.types import Floats, Integers, Question
 from lavis.models.language.t5 import LanguageInput, T5LanguageModel, Tokens
 from lavis.models.pipeline import Timings
@@ -44,7 +45,7 @@ class PublishedAnswer:
         positions: int64 [K], the frames read, in time order.
         scores: float64 [T], the Localizer's logits of "yes".
         option_scores: float64 [O].
-        timings: seconds of each part.
+        timings: time spent in each part.
     """
 
     index: int
@@ -76,7 +77,7 @@ class PublishedProcedure:
     @torch.inference_mode()
     def __call__(self, number: int, question: Question) -> PublishedAnswer:
         """Answer question `number` of the batch."""
-        timings = Timings()
+        timings = PartTimings(self._model.device)
         with timings.measure("decode_s"):
             pixels = self._pixels()
         with timings.measure("watch_s"):

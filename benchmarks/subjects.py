@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import Any
 
 import torch
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -62,6 +63,7 @@ def as_published(model: SeViLA, *, attention: str) -> SeViLA:
     plain = copy.deepcopy(model)
     for block in plain.language.model.decoder.block:
         block.layer[1].EncDecAttention.__class__ = T5Attention
-    for part in (plain.vision.model, plain.localizer.qformer, plain.answerer.qformer, plain.language.model):
+    parts: list[Any] = [plain.vision.model, plain.localizer.qformer, plain.answerer.qformer, plain.language.model]
+    for part in parts:
         part.set_attn_implementation(attention)
     return plain
