@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if args.cfg_path is None:
         raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
     config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
-    folder = Path(config.base.run.output_dir)
+    folder = _usable(Path(config.base.run.output_dir))
     with join_world(device=config.base.run.device, timeout_s=config.base.run.distributed_timeout_s) as world:
         start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
         metrics = evaluate(config, world)
@@ -91,6 +91,14 @@ def run(args: argparse.Namespace) -> int:
                 print(warning)
             print(f"predictions, figures and report are in {folder}")
     return 0
+
+
+def _usable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"run.output_dir {folder} cannot be a folder: {error.strerror}") from error
+    return folder
 
 
 def run_compare(args: argparse.Namespace) -> int:

@@ -1,0 +1,128 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lavis.common.errors import UserError
+from lavis.common.types import Question, Span
+from lavis.datasets.annotation_row import Annotation
+from lavis.tasks.evaluation.moments import fit_spans, moment_metrics, moment_predictions, query_id
+from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.evaluation.spans import SpanRule, duration_of
+
+TIMES_S = tuple(1.0 + 2 * step for step in range(10))
+WINDOWS = (Span(4.0, 8.0),)
+FOUND = tuple(5.0 if 4 <= time_s <= 8 else -5.0 for time_s in TIMES_S)
+NOT_FOUND = tuple(5.0 if time_s > 14 else -5.0 for time_s in TIMES_S)
+
+
+def query(
+    number: int,
+    scores: tuple[float, ...] | None,
+    *,
+    windows: tuple[Span, ...] | None = WINDOWS,
+    saliency: dict[int, tuple[int, ...]] | None = None,
+) -> tuple[Prediction, Annotation]:
+    qid = f"QVHighlight_{number}"
+    question = Question("a dog", id=qid, video=f"v{number}", windows=windows)
+    said: dict[str, Any] = {"unreadable": "damaged"} if scores is None else {}
+    if scores is not None:
+        said = {"frame_times_s": TIMES_S, "frame_scores": scores}
+    return Prediction(id=qid, video=f"v{number}", **said), Annotation(question, 20.0, None, saliency)
+
+
+def measured(*pairs: tuple[Prediction, Annotation], spans: SpanRule | None = None) -> dict[str, Any]:
+    predictions, rows = zip(*pairs, strict=True)
+    return moment_metrics(predictions, rows, spans=spans or SpanRule(max_gap_frames=0))
+
+
+def brief(metrics: dict[str, Any], protocol: str, name: str) -> float:
+    return metrics["moments"][protocol]["brief"][name]
+
+
+def test_frames_that_match_become_windows_with_scores_and_a_curve_of_clips() -> None:
+    (row,) = moment_predictions(*[[one] for one in query(7, FOUND)], spans=SpanRule(max_gap_frames=0))
+    assert (row.qid, row.query, row.vid) == (7, "a dog", "v7")
+    assert row.windows.tolist() == [[4.0, 8.0, 5.0]]
+    assert row.saliency is not None
+    assert row.saliency.tolist() == list(FOUND)
+
+
+def test_the_rule_of_the_configuration_is_used() -> None:
+    scores = tuple(5.0 if time_s in (5.0, 9.0) else -5.0 for time_s in TIMES_S)
+    prediction, annotation = query(1, scores)
+
+    def windows(rule: SpanRule) -> list[list[float]]:
+        return moment_predictions([prediction], [annotation], spans=rule)[0].windows.tolist()
+
+    assert windows(SpanRule(max_gap_frames=0)) == [[4.0, 6.0, 5.0], [8.0, 10.0, 5.0]]
+    assert windows(SpanRule(max_gap_frames=1, span_score="max")) == [[4.0, 10.0, 5.0]]
+    assert windows(SpanRule(threshold=-9.0)) == [[0.0, 20.0, -3.0]]
+
+
+def test_both_protocols_are_named() -> None:
+    found = measured(query(1, FOUND), query(2, NOT_FOUND))
+    for protocol in ("corrected", "published", "corrected_readable_only"):
+        assert brief(found, protocol, "MR-full-R1@0.5") == 50
+        assert brief(found, protocol, "MR-full-mAP") == 50
+
+
+def test_an_unreadable_video_counts_as_not_found_and_the_published_evaluator_has_no_figure() -> None:
+    found = measured(query(1, FOUND), query(2, None))
+    assert found["unreadable"] == 1
+    assert brief(found, "corrected", "MR-full-R1@0.7") == 50
+    assert brief(found, "corrected_readable_only", "MR-full-R1@0.7") == 100
+    assert found["moments"]["published"] is None
+
+
+def test_queries_without_windows_are_submitted_and_not_measured() -> None:
+    found = measured(query(1, FOUND, windows=None))
+    assert (found["without_answer"], found["moments"]) == (1, None)
+    found = measured(query(1, FOUND, windows=None), query(2, FOUND))
+    assert (found["without_answer"], brief(found, "published", "MR-full-R1@0.5")) == (1, 100)
+
+
+def test_highlights_are_measured_where_people_rated_them() -> None:
+    assert not any(name.startswith("HL") for name in measured(query(1, FOUND))["moments"]["corrected"]["brief"])
+    found = measured(query(1, FOUND, saliency={2: (4, 4, 4), 3: (2, 2, 2)}))
+    assert brief(found, "corrected", "HL-min-Fair-mAP") == 100
+    assert brief(found, "corrected", "HL-min-VeryGood-Hit1") == 50
+
+
+def test_the_rule_is_fitted_on_val_alone() -> None:
+    prediction, row = query(1, tuple(score + 7 for score in FOUND))
+    fitted = fit_spans([prediction], [row], split="val")
+    assert fitted.mean_average_precision == 100
+    for split in ("test", "train"):
+        with pytest.raises(UserError, match=f"fitted on the split val, never on '{split}'"):
+            fit_spans([prediction], [row], split=split)
+
+
+def test_fitting_needs_a_query_that_was_read() -> None:
+    prediction, row = query(1, None)
+    with pytest.raises(UserError, match="no query with annotated windows was read"):
+        fit_spans([prediction], [row], split="val")
+
+
+@pytest.mark.parametrize(
+    ("qid", "official"), [("QVHighlight_2579", 2579), ("QVHighlight_train_3", 3), ("mine_7", "mine_7"), ("x", "x")]
+)
+def test_ids_are_the_official_ones_again(qid: str, official: int | str) -> None:
+    assert query_id(Question("q", id=qid)) == official
+
+
+@pytest.mark.parametrize(
+    ("annotated", "times_s", "expected"),
+    [(30.0, (1.0, 3.0), 30.0), (None, (1.0, 3.0), 4.0), (None, (2.5,), 2.5), (None, (), 1e-3)],
+)
+def test_a_video_lasts_as_annotated_or_as_its_frames_tell(
+    annotated: float | None, times_s: tuple[float, ...], expected: float
+) -> None:
+    row = Annotation(Question("q"), annotated)
+    assert duration_of(row, Prediction(id="q", video="v", frame_times_s=times_s)) == pytest.approx(expected)
+
+
+def test_a_video_shorter_than_a_clip_has_one_saliency_score() -> None:
+    prediction = Prediction(id="q", video="v", frame_times_s=(0.5, 1.0), frame_scores=(1.0, 2.0))
+    (row,) = moment_predictions([prediction], [Annotation(Question("q", id="q"), 1.5)], spans=SpanRule())
+    assert np.shape(row.saliency) == (1,)
