@@ -41,7 +41,9 @@ class KnownModel:
                 model.scored.append([f"{prompt}: {question.text}" for question in questions])
                 wanted = np.array([[float(question.text)] for question in questions])
                 scores = -np.abs(tokens[None] - wanted)
-                return FrameScores(scores, scores + 5, tuple(question.id == "cut" for question in questions))
+                return FrameScores(
+                    scores, scores + 5, tuple(question.id == "cut for the localizer" for question in questions)
+                )
 
         return KnownLocalizer()
 
@@ -62,7 +64,7 @@ def known_reading(question: Question) -> Reading:
     if not question.options:
         return Reading(None, f"open {question.text}", np.empty(0), nothing, False)
     scores = np.arange(len(question.options), dtype=np.float64)
-    return Reading(len(scores) - 1, question.options[-1], scores, nothing, question.id == "cut")
+    return Reading(len(scores) - 1, question.options[-1], scores, nothing, question.id == "cut for the answerer")
 
 
 @pytest.fixture
@@ -206,9 +208,10 @@ def test_what_must_be_known_of_an_answer_goes_with_it(known: KnownModel, tmp_pat
     assert len(video.warnings) == 1
     assert "the file is cut" in video.warnings[0]
     too_long = "the question is too long for the model and lost its end"
-    whole, shortened = video.ask_all([Question("7", ("a", "b")), Question("7", ("a", "b"), id="cut")])
+    ids = ("whole", "cut for the localizer", "cut for the answerer")
+    whole, *shortened = video.ask_all([Question("7", ("a", "b"), id=name) for name in ids])
     assert whole.caveats == ("known", *video.warnings)
-    assert shortened.caveats == ("known", *video.warnings, too_long)
+    assert [answer.caveats for answer in shortened] == [("known", *video.warnings, too_long)] * 2
     assert video.find("7").caveats == ("known", *video.warnings)
 
 

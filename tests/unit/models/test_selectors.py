@@ -23,6 +23,7 @@ TIMES_S = np.arange(10) / 2
         pytest.param([[3.0, 0.0, 1.0, 2.0]], 3, [[0, 2, 3]], id="in time order, not by score"),
         pytest.param([[1.0, 2.0, 2.0, 2.0]], 2, [[1, 2]], id="a tie at the border goes to the earlier frame"),
         pytest.param([[0.5] * 4], 3, [[0, 1, 2]], id="all equal"),
+        pytest.param([[0.0, 1.0] * 50], 4, [[1, 3, 5, 7]], id="many ties, which an unstable sort mixes"),
         pytest.param([[0.0, 1.0], [1.0, 0.0]], 1, [[1], [0]], id="each question its own"),
         pytest.param([[-3.0, -1.0, -2.0]], 3, [[0, 1, 2]], id="all frames"),
         pytest.param([[7.0]], 1, [[0]], id="one frame"),
