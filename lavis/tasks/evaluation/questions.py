@@ -1,6 +1,7 @@
 """Figures of a multiple-choice split: accuracy, the votes of single frames, and how answers are grounded."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from lavis.tasks.metrics.grounding import GroundedAnswer, grounding_scores, keyf
 
 TYPE_GROUPS: Mapping[str, Mapping[str, str]] = {"nextqa": NEXTQA_GROUPS}
 """Question types that are reported together, by dataset."""
+
+
+Pair = tuple[Prediction, Annotation]
 
 
 def question_metrics(
@@ -53,14 +57,7 @@ def question_metrics(
     }
     if not known:
         return metrics
-
-    def report(shares: Sequence[float], *, clusters: Sequence[str] | None = None) -> dict[str, Any]:
-        outcomes = [
-            Outcome(prediction.id, share, row.question.kind, readable=prediction.unreadable is None)
-            for share, (prediction, row) in zip(shares, known, strict=True)
-        ]
-        return accuracy_report(outcomes, groups=groups, clusters=clusters, resamples=resamples).as_dict()
-
+    report = partial(_report, known, groups=groups, resamples=resamples)
     right = [float(prediction.is_right) for prediction, _ in known]
     metrics["accuracy"] = report(right)
     metrics["accuracy_by_video"] = report(right, clusters=[prediction.video for prediction, _ in known])
@@ -75,7 +72,16 @@ def question_metrics(
     return metrics
 
 
-def _grounding(known: Sequence[tuple[Prediction, Annotation]], spans: SpanRule) -> dict[str, Any] | None:
+def _report(pairs: Sequence[Pair], shares: Sequence[float], **settings: Any) -> dict[str, Any]:
+    """Report on questions of which these shares, 0 to 1, are right; settings as for `accuracy_report`."""
+    outcomes = [
+        Outcome(prediction.id, share, row.question.kind, readable=prediction.unreadable is None)
+        for share, (prediction, row) in zip(shares, pairs, strict=True)
+    ]
+    return accuracy_report(outcomes, **settings).as_dict()
+
+
+def _grounding(known: Sequence[Pair], spans: SpanRule) -> dict[str, Any] | None:
     """Measure how answers are grounded, once from their keyframes and once from the scores of all frames."""
     grounded = [(prediction, row) for prediction, row in known if row.question.windows]
     if not grounded:
