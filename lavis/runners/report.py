@@ -18,6 +18,7 @@ from lavis.runners.evaluation.run import METRICS
 from lavis.runners.evaluation.store import FACTS
 from lavis.runners.report_tables import Benchmark, PaperTables, Recipe, Row
 
+PARTIAL = "partial"
 _RUN_KEYS = ("dataset", "split", "model", "weights", "finetuned", "frames", "questions", "unreadable")
 
 
@@ -119,6 +120,8 @@ def _finished(folder: Path) -> Iterator[Run]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give the folder that holds the evaluations' output folders")
     for file in sorted(folder.rglob(METRICS)):
+        if _goes_on(file.parent):
+            continue
         try:
             metrics = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -129,8 +132,13 @@ def _finished(folder: Path) -> Iterator[Run]:
 
 def _unfinished(folder: Path) -> Iterator[str]:
     for file in sorted(folder.rglob(FACTS)):
-        if not (file.parent / METRICS).is_file():
+        if not (file.parent / METRICS).is_file() or _goes_on(file.parent):
             yield str(file.parent)
+
+
+def _goes_on(folder: Path) -> bool:
+    """Say whether an evaluation was started again: its figures are then those of an earlier one."""
+    return (folder / PARTIAL).is_dir()
 
 
 def _best(runs: Sequence[Run], tables: PaperTables, row: Row, benchmark: str) -> Run | None:

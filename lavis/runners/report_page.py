@@ -7,7 +7,7 @@ from lavis.runners.report import Cell, Report
 
 _LEGEND = (
     "Percent; differences in points. A figure in parentheses was measured under other conditions than the row's, "
-    "which the last column names: it is not compared. Unreadable questions count as wrong."
+    "which the last column names: it is not compared. * Questions were unreadable, and count as wrong."
 )
 _HEADER = ("system", "benchmark", "figure", "paper", "measured", "difference", "questions", "unreadable", "remarks")
 _NUMBERS = range(3, 8)
@@ -26,10 +26,11 @@ def markdown(report: Report) -> str:
 
 
 def measured_text(cell: Cell) -> str:
-    """Return what was measured, in parentheses where it is not the row's figure."""
+    """Return what was measured: in parentheses if it is not the row's figure, with a star if videos were unreadable."""
     if cell.measured is None:
         return "not run" if cell.run is None else "-"
-    return f"({cell.measured:.1f})" if cell.deviations else f"{cell.measured:.1f}"
+    figure = f"{cell.measured:.1f}{'*' if cell.unreadable else ''}"
+    return f"({figure})" if cell.deviations else figure
 
 
 def difference_text(cell: Cell) -> str:

@@ -65,7 +65,8 @@ def picture(report: Report) -> bytes:
     """Return the PNG: averages, and all figures of benchmarks without one."""
     shown = [cell for cell in report.cells if cell.figure == "Avg" or cell.benchmark not in _averaged(report)]
     measured = sum(cell.measured is not None and not cell.deviations for cell in shown)
-    subtitle = f"percent | grey: paper, blue: measured | {measured} of {len(shown)} figures measured"
+    legend = "percent | grey: paper, blue: measured, *: some questions were unreadable and count as wrong"
+    subtitle = f"{legend} | measured: {measured} of {len(shown)}"
     blocks: list[Block] = [Heading("Published and measured figures", subtitle=subtitle)]
     notes = list(dict.fromkeys(note for cell in shown for note in cell.deviations))
     if notes:

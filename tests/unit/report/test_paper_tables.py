@@ -1,0 +1,147 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from lavis.common.errors import ConfigError
+from lavis.common.paths import paper_tables_path
+from lavis.runners.config import load_train_config
+from lavis.runners.evaluation.config import load_evaluation_config
+from lavis.runners.report_tables import PaperTables, load_paper_tables
+
+PUBLISHED = load_paper_tables(paper_tables_path())
+MEASURED = sorted(
+    {(row.recipe, benchmark) for table in PUBLISHED.tables for row in table.rows for benchmark in row.figures}
+)
+DATASETS = {name: entry.dataset or name for name, entry in PUBLISHED.benchmarks.items()}
+
+
+def figures(tables: PaperTables, table: str) -> dict[str, str]:
+    """Figures of each row as one line, benchmarks apart."""
+    (found,) = [entry for entry in tables.tables if entry.title.startswith(table)]
+    return {
+        row.name: " | ".join("/".join(str(value) for value in cells.values()) for cells in row.figures.values())
+        for row in found.rows
+    }
+
+
+# As they are printed in the paper, in its order of columns.
+@pytest.mark.parametrize(
+    ("table", "printed"),
+    [
+        (
+            "Table 1",
+            {
+                "BLIP-2 voting": "65.2/70.1/80.1/70.1 | 52.3/54.8/49.0/51.2/51.8 | 79.6 | 54.5 | 67.0",
+                "BLIP-2 concat": "68.1/72.9/81.2/72.6 | 65.4/69.0/59.7/54.2/62.0 | 82.2 | 59.8 | 68.6",
+                "SeViLA without self-refinement": "68.8/73.4/83.5/73.4 | 63.2/66.6/61.3/60.0/62.7 | 83.7 | 59.7 | 69.0",
+                "SeViLA": "69.4/74.2/81.3/73.8 | 63.7/70.4/63.1/62.4/64.9 | 83.6 | 61.6 | 68.9",
+            },
+        ),
+        (
+            "Table 2",
+            {
+                "BLIP-2 voting, 4 frames": "59.1/61.3/74.9/62.7 | 41.8/39.7/40.2/39.5/40.3 | 69.8 | 35.7 | 63.8",
+                "BLIP-2 concat, 4 uniform frames": (
+                    "59.7/60.8/73.8/62.4 | 45.5/41.8/41.8/40.0/42.2 | 70.8 | 36.6 | 64.0"
+                ),
+                "SeViLA, pre-trained Localizer": "61.3/61.5/75.6/63.6 | 48.3/45.0/44.4/40.8/44.6 | 72.3 | 38.2 | 64.4",
+            },
+        ),
+        ("Table 4", {"SeViLA Localizer": "54.5/36.5/32.3"}),
+        (
+            "Pre-training",
+            {
+                "neither": "62.9 | 70.7",
+                "pre-trained": "63.6 | 72.3",
+                "refined": "64.3 | 72.8",
+                "pre-trained and refined": "64.6 | 72.9",
+            },
+        ),
+        (
+            "Frames and keyframes",
+            {
+                "8 frames, 1 keyframe": "62.9 | 72.4",
+                "16 frames, 1 keyframe": "63.4 | 73.2",
+                "16 frames, 4 keyframes": "63.4 | 72.4",
+                "32 frames, 4 keyframes": "63.6 | 72.3",
+                "32 frames, 8 keyframes": "62.5 | 71.3",
+                "64 frames, 8 keyframes": "62.2 | 71.8",
+            },
+        ),
+        (
+            "Frames that the Answerer",
+            {
+                "trained on random frames, reads uniform ones": "72.6",
+                "trained on random frames, reads keyframes": "73.1",
+                "trained on keyframes, reads uniform ones": "72.3",
+                "trained on keyframes, reads keyframes": "73.4",
+            },
+        ),
+        ("Rounds", {"1 round": "73.8", "2 rounds": "74.2", "3 rounds": "73.7"}),
+        ("NExT-GQA", {"SeViLA, fine-tuned": "68.1/16.6/29.5/21.7"}),
+    ],
+)
+def test_the_published_figures_are_all_there(table: str, printed: dict[str, str]) -> None:
+    assert figures(PUBLISHED, table) == printed
+
+
+def test_table_3_repeats_rows_of_the_others_and_adds_two() -> None:
+    listed = figures(PUBLISHED, "Table 3")
+    assert listed["BLIP-2 concat, 32 uniform frames"] == (
+        "54.7/56.7/67.8/57.7 | 46.2/43.6/40.7/41.0/42.8 | 67.0 | 33.2 | 54.0"
+    )
+    assert listed["SeViLA, refined Localizer"] == "62.3/63.1/74.9/64.6 | 49.0/46.4/45.2/41.6/45.5 | 72.9 | 39.1 | 64.6"
+    others = {**figures(PUBLISHED, "Table 1"), **figures(PUBLISHED, "Table 2")}
+    assert sum(line in others.values() for line in listed.values()) == 5
+
+
+def test_stars_published_average_is_that_of_its_types() -> None:
+    rows = [row.figures["star"] for table in PUBLISHED.tables for row in table.rows if "star" in row.figures]
+    assert len(rows) == 14
+    for cells in rows:
+        *types, average = cells.values()
+        assert sum(types) / 4 == pytest.approx(average, abs=0.15)
+
+
+def test_a_figure_that_stands_in_several_tables_is_the_same_in_all() -> None:
+    seen: dict[tuple[str, str, str], float] = {}
+    for row in (row for table in PUBLISHED.tables for row in table.rows):
+        for benchmark, cells in row.figures.items():
+            for figure, value in cells.items():
+                assert seen.setdefault((row.recipe, benchmark, figure), value) == value
+
+
+@pytest.mark.parametrize(("recipe", "benchmark"), MEASURED)
+def test_every_row_has_a_recipe_that_fits_the_schema(recipe: str, benchmark: str) -> None:
+    how = PUBLISHED.recipes[recipe]
+    assert how.needs is None
+    config = load_evaluation_config(how.config_of(benchmark), options=how.options_of(benchmark))
+    assert config.base.dataset_name == DATASETS[benchmark]
+    assert config.split == PUBLISHED.benchmarks[benchmark].split
+    outputs = [load_train_config(path, options=options).run.output_dir for path, options in how.training_of(benchmark)]
+    # Weights come from the folder that the last training run writes to.
+    weights = [option for option in how.options_of(benchmark) if option.startswith("model.finetuned=")]
+    assert not outputs or any(f"{outputs[-1]}/" in option for option in weights)
+
+
+def test_every_recipe_measures_a_row() -> None:
+    assert {recipe for recipe, _ in MEASURED} == set(PUBLISHED.recipes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("recipe: qvh_localizer", "recipe: qvh_localiser", "names 'qvh_localiser'; did you mean 'qvh_localizer'?"),
+        ("        qvh: {R1", "        qvg: {R1", "'qvg'; did you mean 'qvh'?"),
+        ("{Avg: 54.5}", "{Agv: 54.5}", "tvqa.Agv; did you mean 'Avg'?"),
+        ("recipes:\n", "recipies:\n", "the section 'recipes' is missing"),
+        ("    split: test\n", "    splitt: test\n", "unknown key 'splitt'; did you mean 'split'?"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = paper_tables_path().read_text()
+    assert old in text
+    (tmp_path / "tables.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_paper_tables(tmp_path / "tables.yaml")
