@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavis.cli import prepare_shards
 from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ _DROPPED_SHOWN = 10
 _EXAMPLES = """examples:
   sevila prepare nextqa --raw downloads/nextqa --out sevila_data
   sevila prepare custom --raw my_questions --videos my_videos --out my_data
+  sevila prepare shards --dataset nextqa --out shards/nextqa
 """
 
 
@@ -22,17 +24,20 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand to the main parser's."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "prepare",
-        help="convert annotation files to the package's schema",
+        help="convert annotation files to the package's schema, or pack videos into shards",
         description="Convert every split found in a raw download to OUT/NAME/SPLIT.json.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", help="nextqa, nextgqa, star, how2qa, tvqa, vlep, qvh or custom")
-    parser.add_argument("--raw", type=Path, required=True, help="folder of the dataset's own annotation files")
+    parser.add_argument(
+        "name", metavar="NAME", help="nextqa, nextgqa, star, how2qa, tvqa, vlep, qvh, custom; or shards"
+    )
+    parser.add_argument("--raw", type=Path, help="folder of the dataset's own annotation files")
     parser.add_argument("--out", type=Path, help=f"folder for the result (default: ${DATA_VARIABLE})")
     parser.add_argument("--videos", type=Path, help="folder of videos (custom only; default: RAW/videos or RAW)")
     parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and count them")
     parser.add_argument("--force", action="store_true", help="overwrite files that were prepared before")
+    prepare_shards.add_options(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -42,9 +47,14 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         UserError: see `sevila_data.prepare.prepare`.
-        ConfigError: no output folder is given.
+        ConfigError: no raw or output folder is given.
     """
+    if args.name == prepare_shards.NAME:
+        return prepare_shards.run(args)
     from sevila_data.prepare import prepare
+
+    if args.raw is None:
+        raise ConfigError(f"no folder of {args.name}'s own annotation files; pass --raw DIR")
 
     out = args.out or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
     if out is None:

@@ -8,7 +8,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.dataset import VideoQuestionDataset
-from lavis.datasets.videos import VideoFolders
+from lavis.datasets.shards_unpacking import video_storage
 
 SPLITS = ("train", "val", "test")
 
@@ -50,7 +50,7 @@ class VideosConfig:
     """Where videos are, and how they are read.
 
     Attributes:
-        storage: a folder, a list of folders, or a mapping from source to folder.
+        storage: a folder, a list of folders, a mapping from source to folder, or a folder of shards.
         reader: a name in `registry.video_readers`.
         fps: frames per second of folders of frames.
     """
@@ -127,7 +127,7 @@ class DatasetBuilder:
         kind = registry.processors.get(processor.name)
         return VideoQuestionDataset(
             rows,
-            videos=VideoFolders.from_storage(info.videos.storage, place=f"{place}.build_info.videos.storage"),
+            videos=video_storage(info.videos.storage, place=f"{place}.build_info.videos.storage"),
             processor=kind(num_frames=processor.n_frms, **self._frame_args),
             reader=info.videos.reader,
             fps=info.videos.fps,

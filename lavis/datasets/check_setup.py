@@ -11,6 +11,7 @@ from lavis.common.paths import configs_dir
 from lavis.common.registry import registry
 from lavis.datasets.annotations import Annotations, read_annotations
 from lavis.datasets.builder import SPLITS, DatasetConfig
+from lavis.datasets.shards_unpacking import holds_shards
 from lavis.datasets.videos import VideoFolders
 
 
@@ -82,4 +83,6 @@ def storage_of(name: str, config: DatasetConfig) -> VideoFolders:
             raise ConfigError(
                 f"{place}: there is no folder {root}; name the folder of videos with --options {place}=DIR"
             )
+        if holds_shards(root):
+            raise ConfigError(f"{place}: {root} holds shards; check the videos that they were made from")
     return folders

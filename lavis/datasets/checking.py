@@ -141,7 +141,7 @@ class DatasetCheck:
         for path, seen in self._computed("comparing files of one size", content_of, left, before=len(contents)):
             self._journal.add_content(path, stamps[path], seen)
             contents[path] = seen
-        return contents
+        return {path: contents[path] for path in same}  # processes finish in any order
 
     def _computed(
         self, what: str, compute: Callable[[Path], T], paths: Sequence[Path], *, before: int

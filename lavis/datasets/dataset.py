@@ -15,7 +15,7 @@ from lavis.common.errors import VideoError
 from lavis.common.types import Question
 from lavis.datasets.annotation_row import Annotation
 from lavis.datasets.clips import Clip, ClipProcessor
-from lavis.datasets.videos import VideoFolders
+from lavis.datasets.videos import VideoFinder
 from lavis.processors.video import open_video
 
 
@@ -98,7 +98,7 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         self,
         annotations: Sequence[Annotation],
         *,
-        videos: VideoFolders,
+        videos: VideoFinder,
         processor: ClipProcessor,
         reader: str = "pyav",
         fps: float | None = None,

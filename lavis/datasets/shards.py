@@ -1,0 +1,200 @@
+"""Shards: tar files of videos with their questions, for storage that dislikes many small files.
+
+A folder of shards holds, for each split, `SPLIT.json` (the annotations) and `SPLIT-000000.tar` and so on, and
+`shards.json`, which says where in them every video lies. A shard is in the WebDataset layout: for each video
+`KEY.json` (its name, its source and its questions) and `KEY.mp4` or whatever the video's ending is; a folder of frames
+is `KEY.frames.tar`; a video that was missing has no second member.
+"""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lavis.common.config import from_mapping
+from lavis.common.errors import ConfigError, UserError, VideoError
+from lavis.common.files import write_text, written_whole
+from lavis.datasets.annotations import write_annotations
+from lavis.datasets.videos import VideoFolders
+
+INDEX = "shards.json"
+FRAMES_ENDING = ".frames.tar"
+_BLOCK = 512
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """Where a video lies.
+
+    Attributes:
+        file: the shard's name.
+        ending: of the video's member, with its dot; "" for a video that was missing.
+        offset: of the video's first byte in the shard.
+    """
+
+    video: str
+    source: str | None
+    split: str
+    file: str
+    questions: int
+    ending: str = ""
+    offset: int = 0
+    size: int = 0
+
+
+class ShardWriter:
+    """Writes shards into a folder; `close` writes the index, without which they are not read.
+
+    Args:
+        max_mib: a shard that reaches this size is followed by the next one.
+
+    Raises:
+        UserError: the folder holds shards already.
+    """
+
+    def __init__(self, folder: Path, *, max_mib: int = 512) -> None:
+        if (folder / INDEX).exists():
+            raise UserError(f"{folder} holds shards already; name another folder with --out")
+        self._folder, self._max_bytes = folder, max_mib * _MIB
+        self._stored: list[StoredVideo] = []
+
+    def write_split(
+        self, split: str, rows: Iterable[Mapping[str, Any]], videos: VideoFolders, *, skip_missing: bool = False
+    ) -> list[str]:
+        """Write the questions of a split with their videos, and return what is wrong with those that are missing.
+
+        Args:
+            rows: rows of the annotation schema.
+            skip_missing: go on without the missing videos; their questions are kept, and count as unreadable.
+
+        Raises:
+            VideoError: a video is missing, unless `skip_missing`.
+        """
+        rows = list(rows)
+        grouped: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            grouped.setdefault((row["video"], row.get("source")), []).append(row)
+        found, problems = _find_all(grouped, videos)
+        if problems and not skip_missing:
+            raise VideoError(f"{len(problems)} videos of {split} are missing, the first: {problems[0]}; or --skip-bad")
+        samples = ((name, source, asked, found.get((name, source))) for (name, source), asked in grouped.items())
+        for number, shard in enumerate(_packed(samples, self._max_bytes)):
+            file = f"{split}-{number:06d}.tar"
+            with written_whole(self._folder / file) as temporary:
+                self._stored += _write_shard(temporary, file, split, shard)
+        write_annotations(self._folder / f"{split}.json", rows)
+        return problems
+
+    def close(self) -> None:
+        """Write the index."""
+        lines = ",\n".join(json.dumps(asdict(stored)) for stored in self._stored)
+        write_text(self._folder / INDEX, f"[\n{lines}\n]\n")
+
+
+def read_index(folder: Path) -> list[StoredVideo]:
+    """Read where every video lies.
+
+    Raises:
+        ConfigError: the folder holds no index, or one that no writer made.
+    """
+    file = folder / INDEX
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} is no folder of shards: {INDEX} is missing or damaged") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError(f"{file} is damaged: it is no list of videos")
+    stored = [from_mapping(StoredVideo, entry, place=str(file)) for entry in entries]
+    for entry in stored:
+        if Path(entry.file).name != entry.file or entry.offset < 0 or entry.size < 0:
+            raise ConfigError(f"{file} is damaged: {entry.video!r} lies outside of the folder's shards")
+    return stored
+
+
+_Sample = tuple[str, str | None, list[Mapping[str, Any]], Path | None]
+
+
+def _find_all(
+    grouped: Iterable[tuple[str, str | None]], videos: VideoFolders
+) -> tuple[dict[tuple[str, str | None], Path], list[str]]:
+    found: dict[tuple[str, str | None], Path] = {}
+    problems: list[str] = []
+    for name, source in grouped:
+        try:
+            found[name, source] = videos.find(name, source=source)
+        except VideoError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def _packed(samples: Iterable[_Sample], max_bytes: int) -> Iterator[list[_Sample]]:
+    """Put samples together until a shard is full."""
+    shard: list[_Sample] = []
+    size = 0
+    for sample in samples:
+        path = sample[-1]
+        shard.append(sample)
+        size += 0 if path is None else _bytes_of(path)
+        if size >= max_bytes:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard
+
+
+def _bytes_of(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.stat().st_size + _BLOCK for file in path.iterdir() if file.is_file())
+    return path.stat().st_size
+
+
+def _write_shard(path: Path, file: str, split: str, samples: Iterable[_Sample]) -> Iterator[StoredVideo]:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as shard:
+        for number, (name, source, rows, video) in enumerate(samples):
+            # Readers join neighbours of one key, also those of two shards: keys differ in all of them.
+            key = f"{Path(file).stem}-{number:06d}"
+            about = {"video": name, "source": source, "questions": rows}
+            _add(shard, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
+            if video is None:
+                yield StoredVideo(name, source, split, file, len(rows))
+                continue
+            ending = FRAMES_ENDING if video.is_dir() else video.suffix.lower() or ".video"
+            size = (
+                _add(shard, key + ending, _frames(video)) if video.is_dir() else _add_file(shard, key + ending, video)
+            )
+            offset = shard.offset - size - (-size % _BLOCK)  # members are filled up to whole blocks
+            yield StoredVideo(name, source, split, file, len(rows), ending, offset, size)
+
+
+def _add(shard: tarfile.TarFile, name: str, content: bytes) -> int:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    shard.addfile(entry, io.BytesIO(content))
+    return entry.size
+
+
+def _add_file(shard: tarfile.TarFile, name: str, video: Path) -> int:
+    entry = tarfile.TarInfo(name)
+    with video.open("rb") as content:
+        entry.size = video.stat().st_size
+        shard.addfile(entry, content)
+    return entry.size
+
+
+def _frames(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    files = sorted((file for file in folder.iterdir() if file.is_file()), key=_by_number)
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as frames:
+        for file in files:
+            _add(frames, file.name, file.read_bytes())
+    return buffer.getvalue()
+
+
+def _by_number(file: Path) -> tuple[list[int], str]:
+    # The order in which folders of frames are read: by the numbers in their names, padded or not.
+    return [int(digits) for digits in re.findall(r"[0-9]+", file.stem)], file.name

@@ -1,0 +1,261 @@
+import io
+import json
+import pickle
+import sys
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from lavis.common.errors import AnnotationError, ConfigError, MissingExtraError, UserError, VideoError
+from lavis.datasets.annotations import read_annotations
+from lavis.datasets.clips import UniformClip
+from lavis.datasets.dataset import Sample, SampleKey, Unreadable, VideoQuestionDataset, collate
+from lavis.datasets.shards import INDEX, ShardWriter, StoredVideo, read_index
+from lavis.datasets.shards_reading import ShardStream
+from lavis.datasets.shards_unpacking import ShardedVideos, Unpacker, video_storage
+from lavis.datasets.videos import VideoFinder, VideoFolders
+from tests.videos import write_video
+
+NUM_VIDEOS = 7
+PROCESSOR = UniformClip(num_frames=2, image_size=32)
+
+
+def row(qid: str, video: str, **fields: Any) -> dict[str, Any]:
+    options = {"num_option": 2, "a0": "x", "a1": "y", "answer": 0}
+    return {"video": video, "qid": qid, "question": "Wo?", **options, **fields}
+
+
+ROWS = [
+    *(row(f"T_{number}_{turn}", f"sub/v{number}") for turn in range(3) for number in range(NUM_VIDEOS)),
+    row("T_frames", "frames"),
+    row("T_clip", "sub/v0", start=0.2, end=0.4),
+    row("T_broken", "broken"),
+    row("T_gone", "gone"),
+]
+IDS = sorted(entry["qid"] for entry in ROWS)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> VideoFolders:
+    root = tmp_path_factory.mktemp("videos")
+    (root / "sub").mkdir()
+    (root / "frames").mkdir()
+    for number in range(NUM_VIDEOS):
+        write_video(root / "sub" / f"v{number}.mp4", num_frames=10 + number)
+    for number in (2, 10, 1):  # not padded: "10" sorts before "2" as text
+        Image.new("RGB", (32, 32), (20 * number, 0, 0)).save(root / "frames" / f"{number}.png")
+    (root / "broken.mp4").write_bytes(b"no video")
+    return VideoFolders.from_storage(str(root), place="here")
+
+
+@pytest.fixture(scope="module")
+def shards(folders: VideoFolders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One video a shard, but for the small ones; written with a limit far below a MiB."""
+    folder = tmp_path_factory.mktemp("shards")
+    writer = ShardWriter(folder)
+    writer._max_bytes = 4000
+    problems = writer.write_split("val", ROWS, folders, skip_missing=True)
+    writer.write_split("train", ROWS[:2], folders)
+    writer.close()
+    assert [problem.startswith("no video 'gone' in") for problem in problems] == [True]
+    return folder
+
+
+def dataset(rows: Path, videos: VideoFinder) -> VideoQuestionDataset:
+    return VideoQuestionDataset(read_annotations(rows).rows, videos=videos, processor=PROCESSOR, fps=2.0)
+
+
+def stream(shards: Path, **options: Any) -> ShardStream:
+    return ShardStream(shards, "val", processor=PROCESSOR, fps=2.0, **options)
+
+
+def qids(samples: Any) -> list[str]:
+    return [sample.question.id for sample in samples]
+
+
+def test_shards_are_plain_webdataset_tars(shards: Path) -> None:
+    names = sorted(file.name for file in shards.glob("*.tar"))
+    assert len(names) >= 5
+    assert names[0] == "train-000000.tar"
+    with tarfile.open(shards / "val-000000.tar") as shard:
+        members = shard.getnames()
+        about = json.loads(shard.extractfile(members[0]).read())
+    assert members[:2] == ["val-000000-000000.json", "val-000000-000000.mp4"]
+    assert (about["video"], about["source"]) == ("sub/v0", None)
+    assert [question["qid"] for question in about["questions"]] == ["T_0_0", "T_0_1", "T_0_2", "T_clip"]
+
+
+def test_the_index_names_every_videos_bytes(shards: Path, folders: VideoFolders) -> None:
+    for entry in read_index(shards):
+        if entry.ending == ".mp4":
+            content = (shards / entry.file).read_bytes()[entry.offset : entry.offset + entry.size]
+            assert content == folders.find(entry.video).read_bytes()
+    assert sum(entry.questions for entry in read_index(shards) if entry.split == "val") == len(ROWS)
+
+
+def test_evaluation_from_shards_reads_what_the_files_hold(shards: Path, folders: VideoFolders) -> None:
+    stored = dataset(shards / "val.json", video_storage(str(shards), place="here"))
+    plain = dataset(shards / "val.json", folders)
+    assert len(stored) == len(plain) == len(ROWS)
+    for index in range(len(ROWS)):
+        ours, theirs = stored[SampleKey(0, index)], plain[SampleKey(0, index)]
+        assert ours.question == theirs.question
+        assert (
+            isinstance(ours, Sample) == isinstance(theirs, Sample) == (theirs.question.id not in {"T_gone", "T_broken"})
+        )
+        if isinstance(ours, Sample) and isinstance(theirs, Sample):
+            assert torch.equal(ours.clip.pixels, theirs.clip.pixels)
+            assert ours.clip.times_s.tolist() == theirs.clip.times_s.tolist()
+
+
+def test_a_video_that_was_missing_says_so(shards: Path) -> None:
+    with pytest.raises(VideoError, match=r"'gone' in .*: it was missing when the shards were written"):
+        ShardedVideos(shards).find("gone")
+    with pytest.raises(VideoError, match="no video 'other' in the shards of"):
+        ShardedVideos(shards).find("other")
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 20])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_every_question_comes_once_over_processes_and_workers(shards: Path, world_size: int, num_workers: int) -> None:
+    if num_workers and world_size not in (1, 3):
+        num_workers = 0  # starting workers takes seconds
+    seen: list[str] = []
+    for rank in range(world_size):
+        loader = DataLoader(
+            stream(shards, rank=rank, world_size=world_size, seed=1),
+            batch_size=4,
+            collate_fn=collate,
+            num_workers=num_workers,
+            multiprocessing_context="forkserver" if num_workers else None,
+        )
+        for batch in loader:
+            seen += [question.id for question in batch.questions] + qids(batch.unreadable)
+    assert sorted(seen) == IDS
+
+
+def test_the_epoch_orders_the_shards(shards: Path) -> None:
+    ordered = stream(shards, seed=3)
+    first = qids(ordered)
+    assert qids(ordered) == first
+    ordered.set_epoch(1)
+    assert qids(ordered) != first
+    assert sorted(qids(ordered)) == IDS
+    assert qids(stream(shards))[:4] == ["T_0_0", "T_0_1", "T_0_2", "T_clip"]
+
+
+def test_the_stream_reads_the_same_frames_as_the_files(shards: Path, folders: VideoFolders) -> None:
+    plain = dataset(shards / "val.json", folders)
+    expected = {sample.question.id: sample for sample in (plain[SampleKey(0, index)] for index in range(len(plain)))}
+    unreadable = []
+    for sample in stream(shards):
+        if isinstance(sample, Unreadable):
+            unreadable.append(sample.question.id)
+            continue
+        other = expected[sample.question.id]
+        assert isinstance(other, Sample)
+        assert torch.equal(sample.clip.pixels, other.clip.pixels)
+    assert Counter(unreadable) == {"T_gone": 1, "T_broken": 1}
+
+
+def test_only_the_last_videos_stay_unpacked(tmp_path: Path) -> None:
+    with Unpacker() as unpacker:
+        paths = [unpacker.unpack(b"x", ending=".mp4") for _ in range(5)]
+        assert [path.exists() for path in paths] == [False, False, False, True, True]
+    assert not paths[-1].parent.exists()
+
+
+def test_names_in_a_shard_are_never_paths(tmp_path: Path) -> None:
+    evil = io.BytesIO()
+    with tarfile.open(fileobj=evil, mode="w") as frames:
+        for name in ("../../evil.jpg", "/evil.jpg", "a/b.jpg"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 1
+            frames.addfile(entry, io.BytesIO(b"x"))
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        frames.addfile(link)
+    with Unpacker() as unpacker:
+        folder = unpacker.unpack(evil.getvalue(), ending=".frames.tar")
+        assert sorted(file.name for file in folder.iterdir()) == ["000000.jpg", "000001.jpg", "000002.jpg"]
+        file = unpacker.unpack(b"x", ending=".mp4/../../../evil")
+        assert (file.parent, file.suffix) == (folder.parent, ".video")
+
+
+def test_a_streamed_member_with_a_foreign_name_stays_inside(tmp_path: Path, folders: VideoFolders) -> None:
+    content = folders.find("sub/v0").read_bytes()
+    with tarfile.open(tmp_path / "val-000000.tar", "w") as shard:
+        about = json.dumps({"questions": [row("T_0", "x")]}).encode()
+        for name, data in (("../../evil.json", about), ("../../evil.mp4", content)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            shard.addfile(entry, io.BytesIO(data))
+    stored = [StoredVideo("x", None, "val", "val-000000.tar", 1, ".mp4", 0, 1)]
+    (tmp_path / INDEX).write_text(json.dumps([entry.__dict__ for entry in stored]))
+    (sample,) = stream(tmp_path)
+    assert isinstance(sample, Sample)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [INDEX, "val-000000.tar"]
+    assert not (tmp_path.parent.parent / "evil.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file": "../val.tar"}, "lies outside of the folder's shards"),
+        ({"offset": -1}, "lies outside of the folder's shards"),
+        ({"sice": 1}, "unknown key 'sice'; did you mean 'size'?"),
+    ],
+)
+def test_an_index_that_no_writer_made_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    entry = {"video": "x", "source": None, "split": "val", "file": "a.tar", "questions": 1, **change}
+    (tmp_path / INDEX).write_text(json.dumps([entry]))
+    with pytest.raises(ConfigError) as error:
+        read_index(tmp_path)
+    assert message in str(error.value)
+
+
+def test_a_cut_shard_makes_its_videos_unreadable(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text((shards / INDEX).read_text())
+    with pytest.raises(VideoError, match=r"val-000000\.tar: No such file"):
+        ShardedVideos(tmp_path).find("sub/v0")
+    (tmp_path / "val-000000.tar").write_bytes((shards / "val-000000.tar").read_bytes()[:2000])
+    with pytest.raises(VideoError, match=r"val-000000\.tar is cut: it ends within the video 'sub/v0'"):
+        ShardedVideos(tmp_path).find("sub/v0")
+
+
+def test_sharded_videos_can_be_sent_to_other_processes(shards: Path) -> None:
+    videos = ShardedVideos(shards)
+    path = videos.find("sub/v1")
+    other = pickle.loads(pickle.dumps(videos))
+    assert other.find("sub/v1").read_bytes() == path.read_bytes()
+    assert other.find("sub/v1").parent != path.parent
+
+
+def test_missing_videos_stop_the_writing_unless_they_are_skipped(folders: VideoFolders, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="1 videos of val are missing, the first: no video 'gone'"):
+        ShardWriter(tmp_path).write_split("val", ROWS, folders)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_are_not_written_over_others(shards: Path) -> None:
+    with pytest.raises(UserError, match="holds shards already; name another folder with --out"):
+        ShardWriter(shards)
+
+
+def test_a_split_that_is_not_there_is_named(shards: Path) -> None:
+    with pytest.raises(AnnotationError, match="holds no shards of the split 'test'"):
+        ShardStream(shards, "test", processor=PROCESSOR)
+    with pytest.raises(ConfigError, match=r"is no folder of shards: shards\.json is missing"):
+        ShardStream(shards / "none", "val", processor=PROCESSOR)
+
+
+def test_streaming_without_webdataset_names_the_extra(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(MissingExtraError, match=r"webdataset is not installed; .* 'sevila\[train\]'"):
+        stream(shards)
