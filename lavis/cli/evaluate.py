@@ -98,6 +98,8 @@ def _usable(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"run.output_dir {folder} cannot be a folder: {error.strerror}") from error
+    if (folder / "log.jsonl").exists():
+        raise ConfigError(f"{folder} holds a training run; name another run.output_dir")
     return folder
 
 

@@ -189,6 +189,16 @@ def test_mistakes_are_one_line_and_exit_code_two(
     assert message in line
 
 
+def test_the_folder_of_a_training_run_is_left_alone(
+    data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.jsonl").touch()
+    changed = settings(data, model=model_folder, output=tmp_path)
+    assert main(["evaluate", "--cfg-path", str(recipe("nextqa")), "--options", *changed]) == 2
+    assert f"{tmp_path} holds a training run; name another run.output_dir" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
 def test_questions_and_searches_are_evaluated_apart(
     data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,9 +63,9 @@ def moment_metrics(
         predictions: one for each of `annotations`, in the same order.
 
     Returns:
-        "questions", "unreadable" and "without_answer" (queries without annotated windows), and "moments": the figures
-        "corrected", "corrected_readable_only" and "published" (see `lavis.tasks.metrics.moment_retrieval`), the last
-        None where a query has no prediction, which the published evaluator refuses.
+        "questions", "unreadable", "without_answer" (without annotated windows) and "cut" are counts. "moments" holds the
+        figures "corrected", "corrected_readable_only" and "published" (see `lavis.tasks.metrics.moment_retrieval`), the
+        last None where a query has no prediction, which the published evaluator refuses.
     """
     unreadable = sum(prediction.unreadable is not None for prediction in predictions)
     truths = query_truths(predictions, annotations)

@@ -18,7 +18,6 @@ from lavis.tasks.metrics.grounding import GroundedAnswer, grounding_scores, keyf
 TYPE_GROUPS: Mapping[str, Mapping[str, str]] = {"nextqa": NEXTQA_GROUPS}
 """Question types that are reported together, by dataset."""
 
-
 Pair = tuple[Prediction, Annotation]
 
 
@@ -39,7 +38,7 @@ def question_metrics(
         resamples: of the bootstrap.
 
     Returns:
-        "questions", "unreadable" and "without_answer" (counts), and under these names, each None where it does not
+        "questions", "unreadable", "without_answer" and "cut" are counts. Under these names, each None where it does not
         apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals resample questions, and videos with
         all their questions), "voting" (frames read alone: the vote, the mean frame, and any frame), "grounding".
     """
