@@ -18,7 +18,7 @@ from lavis.runners.evaluation.config import EvaluationConfig
 from lavis.runners.evaluation.evaluator import ClipGroup, Evaluator, group_by_clip
 from lavis.runners.evaluation.fingerprint import Fingerprint, fingerprint_of
 from lavis.runners.evaluation.scoring import build_scorer
-from lavis.runners.evaluation.store import PredictionStore
+from lavis.runners.evaluation.store import METRICS, REPORT, SUBMISSION, PredictionStore
 from lavis.runners.weights import weight_paths
 from lavis.tasks.evaluation.moments import moment_metrics, moment_predictions
 from lavis.tasks.evaluation.predictions import Prediction
@@ -28,8 +28,6 @@ from lavis.tasks.metrics.submission import write_submission
 from lavis.tasks.published import PublishedTask
 
 logger = logging.getLogger(__name__)
-
-METRICS, REPORT, SUBMISSION = "metrics.json", "report.md", "submission.jsonl"
 
 
 @dataclass(frozen=True)

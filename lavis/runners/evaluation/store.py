@@ -18,6 +18,7 @@ from lavis.runners.evaluation.fingerprint import Fingerprint, first_difference
 from lavis.tasks.evaluation.predictions import Prediction
 
 PREDICTIONS, FACTS = "predictions.jsonl", "evaluation.json"
+METRICS, REPORT, SUBMISSION = "metrics.json", "report.md", "submission.jsonl"
 
 
 class PredictionStore:
@@ -63,7 +64,8 @@ class PredictionStore:
         write_text(self._partial / "kept.jsonl", rows)
         for leftover in self._partial.glob("rank*.jsonl"):
             leftover.unlink()
-        (self._folder / PREDICTIONS).unlink(missing_ok=True)
+        for result in (PREDICTIONS, METRICS, REPORT, SUBMISSION):
+            (self._folder / result).unlink(missing_ok=True)
         write_text(self._folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
     def append(self, groups: Iterable[Sequence[Prediction]]) -> None:

@@ -63,7 +63,7 @@ def moment_metrics(
         predictions: one for each of `annotations`, in the same order.
 
     Returns:
-        "questions", "unreadable", "without_answer" (without annotated windows) and "cut" are counts. "moments" holds the
+        "questions", "unreadable", "without_answer" (no annotated windows) and "cut" are counts. "moments" holds the
         figures "corrected", "corrected_readable_only" and "published" (see `lavis.tasks.metrics.moment_retrieval`), the
         last None where a query has no prediction, which the published evaluator refuses.
     """

@@ -73,6 +73,13 @@ def test_starting_over_forgets_what_was_there(tmp_path: Path) -> None:
     assert found_earlier(tmp_path) == []
 
 
+def test_figures_of_before_do_not_outlive_their_predictions(tmp_path: Path) -> None:
+    for name in ("predictions.jsonl", "metrics.json", "report.md", "submission.jsonl", "mine.txt"):
+        (tmp_path / name).touch()
+    begun(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "mine.txt", "partial"]
+
+
 def test_another_fingerprint_is_refused_with_what_differs(tmp_path: Path) -> None:
     begun(tmp_path)
     with pytest.raises(ConfigError, match=r"predictions made with model\.frame_num 4, now 8; name another"):
