@@ -128,7 +128,8 @@ def test_no_questions_have_no_answers(video: WatchedVideo, known: KnownModel) ->
 @pytest.mark.parametrize(("num_frames", "wanted", "count"), [(10, None, 4), (3, None, 3), (1, None, 1), (10, 10, 10)])
 def test_number_of_keyframes(known: KnownModel, clip: Path, num_frames: int, wanted: int | None, count: int) -> None:
     video = watch(known, clip, num_frames=num_frames)
-    assert len(video.ask("7", ["a", "b"], num_keyframes=wanted).keyframes) == count
+    for selector in ("localizer", "uniform"):
+        assert len(video.ask("7", ["a", "b"], num_keyframes=wanted, selector=selector).keyframes) == count
 
 
 @pytest.mark.parametrize("wanted", [0, -1, 11])
