@@ -18,15 +18,18 @@ from lavis.processors.prompts import Prompt
 if TYPE_CHECKING:
     from lavis.models.sevila.model import SeViLA
 
+# Larger calls gain nothing on a CPU: they leave its caches, and pad questions of different length.
+_CPU_BATCH, _BATCH = 16, 64
+
 
 class SeViLALocalizer:
     """Scores frames by the logit of "yes".
 
     Args:
-        batch_size: frames per language-model call; bounds the memory.
+        batch_size: frames per language-model call, which bounds the memory; None chooses by device.
     """
 
-    def __init__(self, *, model: SeViLA, prompt: Prompt, batch_size: int = 64) -> None:
+    def __init__(self, *, model: SeViLA, prompt: Prompt, batch_size: int | None = None) -> None:
         self._model = model
         self._prompt = prompt
         self._batch_size = batch_size
@@ -36,7 +39,8 @@ class SeViLALocalizer:
         """Score all frames for each question."""
         prompts = [self._prompt.localizer(question) for question in questions]
         frames = tokens.localizer.expand(len(questions), -1, -1, -1)
-        logits = self._model.score_frames(frames, prompts, batch_size=self._batch_size)
+        batch_size = self._batch_size or (_CPU_BATCH if tokens.localizer.device.type == "cpu" else _BATCH)
+        logits = self._model.score_frames(frames, prompts, batch_size=batch_size)
         yes, no = logits.yes.double().cpu().numpy(), logits.no.double().cpu().numpy()
         return FrameScores(scores=yes, margins=yes - no, cut=logits.cut)
 
