@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
+from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.common.types import Floats, Integers, Question
 from lavis.models.roles import Answerer, Localizer, VideoModel
@@ -29,7 +32,11 @@ class Scorer(Protocol):
     """Asks questions of one clip."""
 
     def score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
-        """Return what the model says about each question."""
+        """Return what the model says about each question.
+
+        Raises:
+            ConfigError: it says something that is no number.
+        """
         ...
 
 
@@ -56,12 +63,12 @@ class AnswerScorer:
                 video=question.video or "",
                 answer=question.answer,
                 choice=reading.index,
-                option_scores=tuple(reading.option_scores.tolist()),
+                option_scores=_finite(reading.option_scores, question),
                 frame_choices=tuple(reading.frame_choices.tolist()),
                 keyframe_idx=tuple(clip.frame_idx[positions].tolist()),
                 keyframe_times_s=tuple(clip.times_s[positions].tolist()),
                 frame_times_s=tuple(clip.times_s.tolist()),
-                frame_scores=tuple(scores.tolist()),
+                frame_scores=_finite(scores, question),
                 cut=reading.cut or cut,
             )
             for question, reading, positions, scores, cut in zip(
@@ -84,11 +91,20 @@ class SearchScorer:
                 id=question.id,
                 video=question.video or "",
                 frame_times_s=tuple(clip.times_s.tolist()),
-                frame_scores=tuple(margins.tolist()),
+                frame_scores=_finite(margins, question),
                 cut=cut,
             )
             for question, margins, cut in zip(questions, found.margins, found.cut, strict=True)
         ]
+
+
+def _finite(scores: Floats, question: Question) -> tuple[float, ...]:
+    """Return scores as plain numbers; those that are none would make a choice that looks like any other."""
+    if not np.isfinite(scores).all():
+        raise ConfigError(
+            f"question {question.id!r} has scores that are not finite; try another model.dtype, or check the weights"
+        )
+    return tuple(scores.tolist())
 
 
 def build_scorer(

@@ -1,0 +1,111 @@
+"""What a scorer makes of the roles' answers; the roles here are stand-ins that say what they are told."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lavis.common.errors import ConfigError
+from lavis.common.types import Floats, Integers, Question
+from lavis.models.roles import FrameScores, Reading
+from lavis.models.selectors import LocalizerSelector, UniformSelector
+from lavis.runners.evaluation.scoring import AnswerScorer, SearchScorer, WatchedClip
+from lavis.tasks.build import resolve_task
+from lavis.tasks.evaluation.predictions import Prediction
+
+CLIP = WatchedClip(tokens=None, frame_idx=np.array([10, 20, 30, 40]), times_s=np.array([1.0, 2.0, 3.0, 4.0]))
+SCORES = np.array([[0.5, 3.0, 1.0, 2.0], [9.0, 0.0, 0.0, 8.0]])
+QUESTIONS = [
+    Question("q", ("a", "b"), id="TN_1", answer=1, video="v"),
+    Question("r", ("a", "b", "c"), id="TN_2", video="v"),
+]
+
+
+class StandInLocalizer:
+    def __init__(self, scores: Floats = SCORES) -> None:
+        self._scores = scores
+
+    def score(self, tokens: Any, questions: Sequence[Question]) -> FrameScores:
+        return FrameScores(scores=self._scores, margins=self._scores - 4, cut=(False, True))
+
+
+class StandInAnswerer:
+    def __init__(self, *, last_score: float = 7.0) -> None:
+        self._last_score = last_score
+
+    def answer(self, tokens: Any, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+        self.positions = positions
+        choices = np.array([1, 0])
+        readings = []
+        for question in questions:
+            scores = np.arange(len(question.options), dtype=float)
+            scores[-1] = self._last_score
+            readings.append(Reading(len(question.options) - 1, "", scores, choices, cut=False))
+        return readings
+
+
+def answers(task: str = "chained_inference", *, scores: Floats = SCORES, last_score: float = 7.0) -> list[Prediction]:
+    selector = (
+        UniformSelector() if task == "uniform_inference" else LocalizerSelector(localizer=StandInLocalizer(scores))
+    )
+    answerer = StandInAnswerer(last_score=last_score)
+    scorer = AnswerScorer(selector=selector, answerer=answerer, task=resolve_task(task), frame_num=2)
+    return scorer.score(CLIP, QUESTIONS)
+
+
+def test_an_answer_is_kept_with_the_frames_that_it_was_read_from() -> None:
+    assert answers() == [
+        Prediction(
+            id="TN_1",
+            video="v",
+            answer=1,
+            choice=1,
+            option_scores=(0.0, 7.0),
+            frame_choices=(1, 0),
+            keyframe_idx=(20, 40),
+            keyframe_times_s=(2.0, 4.0),
+            frame_times_s=(1.0, 2.0, 3.0, 4.0),
+            frame_scores=(0.5, 3.0, 1.0, 2.0),
+        ),
+        Prediction(
+            id="TN_2",
+            video="v",
+            choice=2,
+            option_scores=(0.0, 1.0, 7.0),
+            frame_choices=(1, 0),
+            keyframe_idx=(10, 40),
+            keyframe_times_s=(1.0, 4.0),
+            frame_times_s=(1.0, 2.0, 3.0, 4.0),
+            frame_scores=(9.0, 0.0, 0.0, 8.0),
+            cut=True,
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "keyframes"),
+    [
+        ("chained_inference", (20, 40)),
+        ("qvh_freeze_loc_freeze_qa_vid", (20, 40)),
+        ("qvh_freeze_loc_freeze_qa", (20,)),
+        ("uniform_inference", (10, 20, 30, 40)),
+    ],
+)
+def test_as_many_frames_are_read_as_the_task_says(task: str, keyframes: tuple[int, ...]) -> None:
+    assert answers(task)[0].keyframe_idx == keyframes
+
+
+def test_a_search_keeps_the_margin_of_every_frame() -> None:
+    found = SearchScorer(localizer=StandInLocalizer()).score(CLIP, QUESTIONS)
+    assert [one.frame_scores for one in found] == [(-3.5, -1.0, -3.0, -2.0), (5.0, -4.0, -4.0, 4.0)]
+    assert [(one.choice, one.keyframe_idx, one.cut) for one in found] == [(None, (), False), (None, (), True)]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_stop_the_evaluation(bad: float) -> None:
+    message = "question 'TN_1' has scores that are not finite; try another model.dtype"
+    with pytest.raises(ConfigError, match=message):
+        answers(last_score=bad)
+    with pytest.raises(ConfigError, match=message):
+        SearchScorer(localizer=StandInLocalizer(np.full((2, 4), bad))).score(CLIP, QUESTIONS)
