@@ -40,10 +40,12 @@ def run(args: argparse.Namespace) -> int:
     videos = storage_of(args.dataset, config)
     writer = ShardWriter(args.out, max_mib=args.shard_mib)
     for split, annotations in splits.items():
-        rows = [dict(record.fields) for record in read_records(annotations.path)]
-        problems = writer.write_split(split, rows, videos, skip_missing=args.skip_bad)
+        records = read_records(annotations.path)
+        problems = writer.write_split(split, records, videos, skip_missing=args.skip_bad)
         count = len(list(args.out.glob(f"{split}-*.tar")))
-        print(f"{args.dataset} {split}: {len(rows)} questions in {count} shards; missing videos: {len(problems)}")
+        print(
+            f"{args.dataset} {split}: {len(annotations)} questions in {count} shards; missing videos: {len(problems)}"
+        )
     writer.close()
     place = f"datasets.{args.dataset}.build_info"
     print(f"to use them: --options {place}.videos.storage={args.out}", end="")

@@ -18,7 +18,8 @@ from typing import Any
 from lavis.common.config import from_mapping
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.files import write_text, written_whole
-from lavis.datasets.annotations import write_annotations
+from lavis.datasets.annotations import parse_row, write_annotations
+from lavis.datasets.records import Record
 from lavis.datasets.videos import VideoFolders
 
 INDEX = "shards.json"
@@ -64,21 +65,24 @@ class ShardWriter:
         self._stored: list[StoredVideo] = []
 
     def write_split(
-        self, split: str, rows: Iterable[Mapping[str, Any]], videos: VideoFolders, *, skip_missing: bool = False
+        self, split: str, records: Iterable[Record], videos: VideoFolders, *, skip_missing: bool = False
     ) -> list[str]:
         """Write the questions of a split with their videos, and return what is wrong with those that are missing.
 
         Args:
-            rows: rows of the annotation schema.
+            records: rows of the annotation schema.
             skip_missing: go on without the missing videos; their questions are kept, and count as unreadable.
 
         Raises:
+            AnnotationError: a row does not fit the schema.
             VideoError: a video is missing, unless `skip_missing`.
         """
-        rows = list(rows)
+        rows: list[Mapping[str, Any]] = []
         grouped: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
-        for row in rows:
-            grouped.setdefault((row["video"], row.get("source")), []).append(row)
+        for record in records:
+            annotation = parse_row(record)  # knows the video's name where the row has another one
+            rows.append(record.fields)
+            grouped.setdefault((annotation.question.video or "", annotation.source), []).append(record.fields)
         found, problems = _find_all(grouped, videos)
         if problems and not skip_missing:
             raise VideoError(f"{len(problems)} videos of {split} are missing, the first: {problems[0]}; or --skip-bad")

@@ -16,6 +16,7 @@ from lavis.common.errors import AnnotationError, ConfigError, MissingExtraError,
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.clips import UniformClip
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable, VideoQuestionDataset, collate
+from lavis.datasets.records import Record
 from lavis.datasets.shards import INDEX, ShardWriter, StoredVideo, read_index
 from lavis.datasets.shards_reading import ShardStream
 from lavis.datasets.shards_unpacking import ShardedVideos, Unpacker, video_storage
@@ -60,8 +61,8 @@ def shards(folders: VideoFolders, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("shards")
     writer = ShardWriter(folder)
     writer._max_bytes = 4000
-    problems = writer.write_split("val", ROWS, folders, skip_missing=True)
-    writer.write_split("train", ROWS[:2], folders)
+    problems = writer.write_split("val", records(ROWS), folders, skip_missing=True)
+    writer.write_split("train", records(ROWS[:2]), folders)
     writer.close()
     assert [problem.startswith("no video 'gone' in") for problem in problems] == [True]
     return folder
@@ -73,6 +74,10 @@ def dataset(rows: Path, videos: VideoFinder) -> VideoQuestionDataset:
 
 def stream(shards: Path, **options: Any) -> ShardStream:
     return ShardStream(shards, "val", processor=PROCESSOR, fps=2.0, **options)
+
+
+def records(rows: list[dict[str, Any]]) -> list[Record]:
+    return [Record(fields, Path("val.json"), number) for number, fields in enumerate(rows, start=1)]
 
 
 def qids(samples: Any) -> list[str]:
@@ -239,7 +244,7 @@ def test_sharded_videos_can_be_sent_to_other_processes(shards: Path) -> None:
 
 def test_missing_videos_stop_the_writing_unless_they_are_skipped(folders: VideoFolders, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="1 videos of val are missing, the first: no video 'gone'"):
-        ShardWriter(tmp_path).write_split("val", ROWS, folders)
+        ShardWriter(tmp_path).write_split("val", records(ROWS), folders)
     assert list(tmp_path.iterdir()) == []
 
 
