@@ -127,6 +127,10 @@ class Runner:
                 self._keeper.validate(epoch=epochs - 1, iteration=self.iteration)
             if self._plan.save_freq is None or self.iteration >= self.total:
                 self.save()
+        language = self._model.language
+        if language.num_cut_prompts:
+            limit = language.max_text_length
+            logger.warning("%d prompts were longer than %d tokens and lost their end", language.num_cut_prompts, limit)
         return self._keeper.finish(iteration=self.iteration)
 
     def save(self) -> None:

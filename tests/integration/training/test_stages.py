@@ -1,6 +1,7 @@
 """Every stage on one process: what it changes, keeps, writes and survives."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,15 @@ def test_half_precision_and_moving_average_train(data: Path, model_folder: Path,
     build_runner(config, World()).run()
     steps = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert all(row["loss"] < 100 for row in steps if row["kind"] == "train")
+
+
+def test_prompts_that_lose_their_end_are_counted_at_the_end(
+    data: Path, model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = tmp_path / "short"
+    shutil.copytree(model_folder, short)
+    config = json.loads((short / "config.json").read_text())
+    config["language"]["max_text_length"] = 12
+    (short / "config.json").write_text(json.dumps(config))
+    build_runner(config_of("refine", data, short, tmp_path / "run", max_iters=1, valid_splits="[]"), World()).run()
+    assert "prompts were longer than 12 tokens and lost their end" in caplog.text
