@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def fingerprint_of(config: EvaluationConfig, model: SeViLA, task: PublishedTask)
     """
     base, dataset = config.base, config.base.dataset
     place = f"datasets.{base.dataset_name}"
-    return {
+    facts = {
         "version": __version__,
         "weights": weights_digest(model),
         "model": hashlib.sha256(model.config.as_json().encode()).hexdigest(),
@@ -38,27 +39,43 @@ def fingerprint_of(config: EvaluationConfig, model: SeViLA, task: PublishedTask)
         "datasets": base.dataset_name,
         "split": config.split,
         f"{place}.prompt": dataset.prompt,
-        f"{place}.build_info.annotations": annotations_digest(config),
+        digest_key(base.dataset_name): file_digest(annotation_file(config)),
         **{f"{place}.build_info.videos.{k}": v for k, v in dataclasses.asdict(dataset.build_info.videos).items()},
         **{f"{place}.vis_processor.eval.{k}": v for k, v in dataclasses.asdict(dataset.vis_processor.eval).items()},
     }
+    # As it will be read again: a tuple is a list in a file.
+    fingerprint: Fingerprint = json.loads(json.dumps(facts))
+    return fingerprint
 
 
-def annotations_digest(config: EvaluationConfig) -> str:
-    """Return the SHA-256 of the annotation file.
+def digest_key(dataset: str) -> str:
+    """Return where a fingerprint keeps the digest of the annotation file."""
+    return f"datasets.{dataset}.build_info.annotations"
+
+
+def annotation_file(config: EvaluationConfig) -> Path:
+    """Return the annotation file of the split.
 
     Raises:
-        ConfigError: the configuration names none for this split.
-        AnnotationError: it cannot be read.
+        ConfigError: the configuration names none.
     """
     file = getattr(config.base.dataset.build_info.annotations, config.split, None)
     if file is None:
         place = f"datasets.{config.base.dataset_name}.build_info.annotations.{config.split}.storage"
         raise ConfigError(f"there is no annotation file for the split {config.split!r}; set {place}")
+    return Path(file.storage)
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of an annotation file.
+
+    Raises:
+        AnnotationError: it cannot be read.
+    """
     try:
-        return hashlib.sha256(Path(file.storage).read_bytes()).hexdigest()
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise AnnotationError(f"cannot read {file.storage}: {error.strerror}") from error
+        raise AnnotationError(f"cannot read {file}: {error.strerror}") from error
 
 
 @torch.no_grad()

@@ -1,10 +1,10 @@
 """Reading finished evaluations again: to compare two, and to fit moments on one."""
 
-import hashlib
 from pathlib import Path
 
 from lavis.common.errors import UserError
 from lavis.datasets.annotations import read_annotations
+from lavis.runners.evaluation.fingerprint import digest_key, file_digest
 from lavis.runners.evaluation.store import read_facts, read_predictions
 from lavis.tasks.evaluation.moments import fit_spans
 from lavis.tasks.metrics.fit_moments import MomentParameters
@@ -38,6 +38,6 @@ def fit_folder(folder: Path) -> MomentParameters:
         raise UserError(f"{folder} holds answers to questions; fitting moments needs a moment retrieval evaluation")
     file = Path(facts["annotations"])
     annotations = read_annotations(file)
-    if hashlib.sha256(file.read_bytes()).hexdigest() not in facts["fingerprint"].values():
+    if file_digest(file) != facts["fingerprint"][digest_key(facts["dataset"])]:
         raise UserError(f"{file} has changed since {folder} was made; evaluate again")
     return fit_spans(predictions, annotations.rows, split=facts["split"])

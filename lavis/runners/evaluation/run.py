@@ -16,7 +16,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_builder, load_for, record, task_of
 from lavis.runners.evaluation.config import EvaluationConfig
 from lavis.runners.evaluation.evaluator import ClipGroup, Evaluator, group_by_clip
-from lavis.runners.evaluation.fingerprint import Fingerprint, fingerprint_of
+from lavis.runners.evaluation.fingerprint import Fingerprint, annotation_file, fingerprint_of
 from lavis.runners.evaluation.scoring import build_scorer
 from lavis.runners.evaluation.store import METRICS, REPORT, SUBMISSION, PredictionStore
 from lavis.runners.weights import weight_paths
@@ -137,7 +137,7 @@ def facts_of(config: EvaluationConfig, parts: Parts) -> dict[str, Any]:
         "kind": "moments" if parts.searches else "questions",
         "dataset": base.dataset_name,
         "split": config.split,
-        "annotations": getattr(dataset.build_info.annotations, config.split).storage,
+        "annotations": str(annotation_file(config)),
         "model": parts.model.config.name,
         "finetuned": [str(path) for path in weight_paths(base.model.finetuned)],
         "weights": {"status": parts.model.config.weights.status, "note": parts.model.config.weights.note},
