@@ -52,6 +52,7 @@ class Length:
 
 def run(args: argparse.Namespace) -> None:
     """Measure each length in a process of its own, show and write down."""
+    set_threads(args.threads)
     device = usable_device(args.device)
     show_machine(device)
     lengths = [_apart(args, minutes, profile=None) for minutes in args.minutes]
