@@ -138,7 +138,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             line = json.loads(text)
         except ValueError:  # the last line of a killed process, or the empty one at the end
             continue
-        if isinstance(line, dict):
+        if isinstance(line, dict) and ("settings" in line or line.keys() & {"facts", "content"}):
             yield line
 
 

@@ -15,8 +15,8 @@ datasets:
   nextqa: {{vis_processor: {{train: {{n_frms: 2}}, eval: {{n_frms: 2}}}}}}
   star: {{vis_processor: {{train: {{n_frms: 2}}, eval: {{n_frms: 2}}}}}}
 run:
-  {{output_dir: "{output}", device: cpu, num_workers: 0, max_epoch: 2, batch_size_train: 2, batch_size_eval: 2, mix: {mix},
-   valid_splits: [val], test_splits: [], log_freq: 1}}
+  {{output_dir: "{output}", device: cpu, num_workers: 0, max_epoch: 2, batch_size_train: 2, batch_size_eval: 2,
+   mix: {mix}, valid_splits: [val], test_splits: [], log_freq: 1}}
 """
 
 

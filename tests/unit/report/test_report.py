@@ -132,6 +132,17 @@ def test_what_was_not_run_says_so(tmp_path: Path) -> None:
     assert markdown(made).count("not run") == len(made.cells)
 
 
+def test_a_row_that_cannot_be_measured_yet_says_what_it_needs(tmp_path: Path) -> None:
+    text = paper_tables_path().read_text()
+    (tmp_path / "tables.yaml").write_text(
+        text.replace("  zeroshot_voting:\n", "  zeroshot_voting:\n    needs: the selector clip\n")
+    )
+    made = make_report(load_paper_tables(tmp_path / "tables.yaml"), tmp_path)
+    told = {(cell.recipe, cell.remarks) for cell in made.cells if cell.remarks}
+    assert told == {("zeroshot_voting", ("needs the selector clip",))}
+    assert "needs the selector clip" in markdown(made)
+
+
 def test_the_newest_run_that_fits_is_shown_and_the_others_are_named(tmp_path: Path) -> None:
     for number, changes in enumerate([{"overall": 61.0}, {"overall": 62.0}, {"overall": 63.0, "questions": 7}]):
         folder = write_run(tmp_path / f"run{number}", **changes)
