@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -67,16 +68,28 @@ def test_the_batch_size_changes_nothing(
     assert_same_results(alone, tmp_path)
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(2, 0), (3, 1)])
+# Two processes go on from what one process had done: the last ten lines hold all questions of three clips.
+@pytest.mark.parametrize(
+    ("processes", "workers", "done", "kept"), [(2, 0, 10, {"CW_4", "DO_5", "CW_10", "TN_6"}), (3, 1, 0, set())]
+)
 def test_the_number_of_processes_changes_nothing(
-    alone: Path, data: Path, model_folder: Path, tmp_path: Path, processes: int, workers: int
+    alone: Path, data: Path, model_folder: Path, tmp_path: Path, processes: int, workers: int, done: int, kept: set[str]
 ) -> None:
+    (tmp_path / "run").mkdir()
+    if done:
+        shutil.copy(alone / "evaluation.json", tmp_path / "run")
+        lines = (alone / "predictions.jsonl").read_text().splitlines(keepends=True)
+        (tmp_path / "run" / "predictions.jsonl").write_text("".join(lines[-done:]))
     options = settings(data, model=model_folder, output=tmp_path / "run", num_workers=workers)
     command = [*torchrun(processes), str(ROOT / "evaluate.py"), "--cfg-path", str(recipe("nextqa"))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run([*command, "--options", *options], check=True, cwd=tmp_path, env=environment, timeout=300)
     assert_same_results(alone, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == processes
+    pairs = zip(
+        read_lines(alone / "predictions.jsonl"), read_lines(tmp_path / "run" / "predictions.jsonl"), strict=True
+    )
+    assert {old["id"] for old, new in pairs if new["seconds"] == old["seconds"] and not new["unreadable"]} == kept
 
 
 def test_every_clip_is_encoded_once(
