@@ -75,11 +75,13 @@ class VideoFolders:
 
     def _candidates(self, name: str, source: str | None) -> Iterator[Path]:
         folders = self._folders_of(source)
-        known = [folder / f"{name}{ending}" for folder in folders for ending in ("", *EXTENSIONS)]
-        found = [path for path in known if path.exists()]
+        found = False
+        for path in (folder / f"{name}{ending}" for folder in folders for ending in ("", *EXTENSIONS)):
+            if _identity(path) is not None:
+                found = True
+                yield path
         if not found:
             raise VideoError(f"no video {name!r} in {', '.join(map(str, self._folders.values()))}")
-        yield from found
 
     def _folders_of(self, source: str | None) -> list[Path]:
         if source is None or len(self._folders) == 1:
@@ -89,6 +91,10 @@ class VideoFolders:
         return [self._folders[source]]
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others; None if there is none, or there cannot be one of this name."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
     return status.st_dev, status.st_ino

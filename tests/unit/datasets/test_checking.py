@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -169,6 +170,23 @@ def test_the_list_is_readable_and_says_how_much_it_leaves_out(root: Path, tmp_pa
     rows = [row(f"T_{number}", f"none{number}") for number in range(5)]
     write_annotations(root / "many.json", rows)
     assert "  and 3 more" in check(root, tmp_path, splits=("many",)).as_text(most=2)
+
+
+def test_names_and_files_that_are_no_videos_are_problems_and_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    write_video(tmp_path / "é ü.mp4", num_frames=5)
+    (tmp_path / "link.mp4").symlink_to("é ü.mp4")
+    names = ["empty", "loop", "folder", "pipe", "x" * 300, "é ü", "link"]
+    write_annotations(tmp_path / "val.json", [row(f"T_{number}", name) for number, name in enumerate(names)])
+    videos = VideoFolders.from_storage(str(tmp_path), place="here")
+    check = DatasetCheck(videos, folder=tmp_path / "out", fps=3.0)
+    report = check.run("custom", {"val": read_annotations(tmp_path / "val.json")})
+    assert {problem.video: problem.kind for problem in report.problems} == {
+        "empty": "unreadable", "folder": "unreadable", "pipe": "unreadable", "loop": "missing", "x" * 300: "missing",
+    }  # fmt: skip
 
 
 def test_five_thousand_questions_without_videos_take_seconds(root: Path, tmp_path: Path) -> None:
