@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from lavis.datasets.check_setup import load_dataset_config, read_splits, storage_of
     from lavis.datasets.records import read_records
-    from lavis.datasets.shards import ShardWriter
+    from lavis.datasets.shards import ShardWriter, read_index
 
     if args.dataset is None or args.out is None:
         raise ConfigError("shards need --dataset NAME and --out DIR; see: sevila prepare --help")
@@ -39,14 +39,17 @@ def run(args: argparse.Namespace) -> int:
     splits = read_splits(args.dataset, config, splits=args.splits)
     videos = storage_of(args.dataset, config)
     writer = ShardWriter(args.out, max_mib=args.shard_mib)
-    for split, annotations in splits.items():
-        records = read_records(annotations.path)
-        problems = writer.write_split(split, records, videos, skip_missing=args.skip_bad)
-        count = len(list(args.out.glob(f"{split}-*.tar")))
-        print(
-            f"{args.dataset} {split}: {len(annotations)} questions in {count} shards; missing videos: {len(problems)}"
-        )
+    problems = {
+        split: writer.write_split(split, read_records(annotations.path), videos, skip_missing=args.skip_bad)
+        for split, annotations in splits.items()
+    }
     writer.close()
+    stored = read_index(args.out)
+    for split, annotations in splits.items():
+        count = len({entry.file for entry in stored if entry.split == split})
+        print(f"{args.dataset} {split}: {len(annotations)} questions in {count} shards")
+        if problems[split]:
+            print(f"  missing videos: {len(problems[split])}, the first: {problems[split][0]}")
     place = f"datasets.{args.dataset}.build_info"
     print(f"to use them: --options {place}.videos.storage={args.out}", end="")
     print("".join(f" {place}.annotations.{split}.storage={args.out / split}.json" for split in splits))
