@@ -120,13 +120,14 @@ class WordReading:
         """Return the loss with all hints, and the share of exercises that are done right."""
         language = self._language
         text = language.tokenize([exercise.prompt for exercise in exercises], end_of_text=True)
-        labels = language.tokenize([exercise.target for exercise in exercises], end_of_text=False).ids
+        labels = language.labels([exercise.target for exercise in exercises])
         inputs = reader.inputs(language, self._blended(exercises), text)
         logits = language.teacher_forced(inputs, labels).float()
         hints = self.hints(text, exercises)
-        weights = torch.tensor([0.2, 1.0]) if labels.shape[1] == 2 else torch.ones(1)
+        # "Option" and the end are always the same; what is chosen stands between them.
+        weights = torch.tensor([0.2, 1.0, 0.2] if labels.shape[1] == 3 else [1.0, 0.2])
         losses = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(0)
-        right = (logits[:, -1].argmax(-1) == labels[:, -1]).float().mean()
+        right = (logits[:, -2].argmax(-1) == labels[:, -2]).float().mean()
         return (losses * weights).sum() + hints, float(right)
 
     def _blended(self, exercises: Sequence[Exercise]) -> torch.Tensor:
@@ -199,6 +200,26 @@ def train_language(
             spent = time.monotonic() - started
             logger.info("language %d: loss %.3f, right %.2f (%.0f s)", step, float(loss.detach()), right, spent)
     reading.hints.detach()
+    rescale(language)
+
+
+@torch.no_grad()
+def rescale(language: T5LanguageModel) -> None:
+    """Give word embeddings a standard deviation of one, without changing what the model says.
+
+    Every reader of the residual stream normalises it first, so whatever writes to it may be scaled together. A visual
+    prompter then writes numbers of ordinary size, and learns at ordinary rates.
+    """
+    stack = language.model
+    factor = 1 / stack.shared.weight[language.yes_id].std()
+    stack.shared.weight.mul_(factor)
+    for block in [*stack.encoder.block, *stack.decoder.block]:
+        for layer in block.layer:
+            for name in ("SelfAttention", "EncDecAttention"):
+                if hasattr(layer, name):
+                    getattr(layer, name).o.weight.mul_(factor)
+            if hasattr(layer, "DenseReluDense"):
+                layer.DenseReluDense.wo.weight.mul_(factor)
 
 
 def warm_cosine(step: int, num_steps: int, *, warm_up: int = 100, floor: float = 0.05) -> float:

@@ -12,20 +12,22 @@ import numpy as np
 import torch
 from torch import nn
 
+from lavis.models.language.tokenizer import single_token_id
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader, PerFrameReader
 from lavis.processors.prompts import MultipleChoicePrompt, option_target
-from sevila_data.miniature.base_frames import Pictures
+from sevila_data.miniature.base_frames import ATTRIBUTES, Pictures
 from sevila_data.miniature.base_language import warm_cosine
 from sevila_data.miniature.questions import TOPICS, ask
-from sevila_data.miniature.world import WorldVideo
+from sevila_data.miniature.world import VALUES, WorldVideo
 
 logger = logging.getLogger(__name__)
 
 _PROMPT = MultipleChoicePrompt()
-_SINGLE_FRAME_STEPS = 100
+_SINGLE_FRAME_STEPS = 20
+_RIDGE = 1e-5
 _ROUND = (1, 1, 4)
-_BATCH_SIZE = {1: 64, 4: 32}
+_BATCH_SIZE = {1: 32, 4: 24}
 
 
 class FrameQuestions:
@@ -67,13 +69,14 @@ def train_prompter(
     videos: Sequence[WorldVideo],
     *,
     seed: int,
-    num_steps: int = 900,
-    lr: float = 1e-3,
+    num_steps: int = 400,
+    lr: float = 3e-4,
 ) -> None:
     """Train the Answerer's prompter through the frozen language model, then copy it to the Localizer."""
     model.set_trainable(("answerer",))
     model.eval()
     features = frame_features(model, pictures)
+    logger.info("prompter aligned: %.2f of the words' variance is left", align(model, features, pictures))
     questions = FrameQuestions(pictures.scenes, videos, rng=np.random.default_rng([seed, 3]))
     parameters = list(model.answerer.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
@@ -92,11 +95,39 @@ def train_prompter(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        if step % 50 == 0:
+        if step % 25 == 0:
             right = float((found.logits[:, 1].argmax(-1) == found.labels[:, 1]).float().mean())
             logger.info("prompter %d: K %d, right %.2f (%.0f s)", step, count, right, time.monotonic() - started)
     model.set_trainable(())
     model.localizer.load_state_dict(model.answerer.state_dict())
+
+
+@torch.no_grad()
+def align(model: SeViLA, features: torch.Tensor, pictures: Pictures) -> float:
+    """Fit the projection so that the mean of a frame's tokens is the mean of the words that describe it.
+
+    It stands for BLIP-2's first stage, which brings pictures and texts together. Only the mean is fitted: what each
+    token says, and how it is read, is left to what follows.
+
+    Returns:
+        The share of the words' variance that is left.
+    """
+    language, proj = model.language, model.answerer.proj
+    words = torch.stack(
+        [
+            language.model.shared.weight[[single_token_id(language.tokenizer, word) for word in VALUES[name]]][value]
+            for name, value in zip(ATTRIBUTES, pictures.values.T, strict=True)
+        ]
+    )
+    expected = 2 * words.mean(0)
+    tokens = torch.cat([model.answerer(chunk.float()).mean(1) for chunk in features.split(256)])
+    spread, middle = tokens - tokens.mean(0), expected.mean(0)
+    ridge = _RIDGE * spread.square().sum() * torch.eye(spread.shape[1])
+    solved = torch.linalg.solve(spread.T @ spread + ridge, spread.T @ (expected - middle)).T
+    proj.bias.copy_(solved @ (proj.bias - tokens.mean(0)) + middle)
+    proj.weight.copy_(solved @ proj.weight)
+    left = expected - middle - spread @ solved.T
+    return float(left.square().sum() / (expected - middle).square().sum())
 
 
 @torch.no_grad()

@@ -144,4 +144,6 @@ def train_vision(
         schedule.step()
         if step % 50 == 0:
             named = " ".join(f"{name} {value:.2f}" for name, value in zip(ATTRIBUTES, accuracies, strict=True))
-            logger.info("vision %d: loss %.3f, %s (%.0f s)", step, float(loss.detach()), named, time.monotonic() - started)
+            logger.info(
+                "vision %d: loss %.3f, %s (%.0f s)", step, float(loss.detach()), named, time.monotonic() - started
+            )

@@ -1,9 +1,9 @@
-"""Measuring a model on the miniature's test videos, through the very pipeline that users call.
+"""Measuring a model on the miniature's held-out videos, in the roles that users call.
 
 Everything is kept per question, so that figures can be bounded by resampling videos and runs compared pair by pair.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from lavis.common.types import Floats, Integers, Question
 from lavis.datasets.annotations import read_annotations
 from lavis.models.pipeline import WatchedVideo
-from lavis.models.selectors import WindowsSelector, uniform_positions
+from lavis.models.selectors import FrameSelector, WindowsSelector, top_positions, uniform_positions
 from lavis.models.sevila.model import SeViLA
 from lavis.tasks.metrics.accuracy import AccuracyReport, Outcome, accuracy_report
 from lavis.tasks.metrics.bootstrap import interval
@@ -21,8 +21,12 @@ from lavis.tasks.metrics.submission import QueryPrediction, QueryTruth, windows_
 
 NUM_FRAMES = 32
 _RESAMPLES = 2000
+_PROMPT = "multiple_choice"
 # Scenes follow one another without a gap, so a single missed frame is all that may lie within a moment.
 _MAX_GAP_FRAMES = 1
+
+Positions = Mapping[str, Integers]
+"""Question id -> the sampled frames that are read, in time order."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +35,19 @@ class Asked:
 
     Attributes:
         right: question id -> 1.0 or 0.0.
+        video_of: question id -> video.
         report: accuracy overall and by type, bounded by resampling videos.
+        inside: percentage of questions with at least one of the frames inside the windows.
     """
 
     right: dict[str, float]
     video_of: dict[str, str]
     report: AccuracyReport
-
-    @property
-    def percent(self) -> float:
-        """Accuracy over all questions."""
-        return self.report.overall.percent
+    inside: float
 
 
 class HeldOut:
-    """The videos, questions and moment queries of one split, watched once per model.
+    """The videos, questions and moment queries of one split.
 
     Args:
         folder: where `sevila_data.miniature.dataset` wrote.
@@ -67,32 +69,46 @@ class HeldOut:
             name: model.watch(self._folder / "videos" / f"{name}.mp4", num_frames=NUM_FRAMES) for name in self.questions
         }
 
-    def ask(
-        self, watched: dict[str, WatchedVideo], *, selector: str, num_keyframes: int = 4, reader: str = "joint"
-    ) -> Asked:
-        """Answer all questions; arguments as for `WatchedVideo.ask_all`."""
-        outcomes, videos = [], []
+    def score(self, watched: Mapping[str, WatchedVideo]) -> dict[str, list[float]]:
+        """Let the Localizer score every frame for every question: question id -> [T]."""
+        scores = {}
         for name, questions in self.questions.items():
-            answers = watched[name].ask_all(questions, num_keyframes=num_keyframes, selector=selector, reader=reader)
-            for question, answer in zip(questions, answers, strict=True):
-                outcomes.append(Outcome(question.id, float(answer.index == question.answer), question.kind))
-                videos.append(name)
-        return _asked(outcomes, videos)
+            found = watched[name].model.as_localizer(prompt=_PROMPT).score(watched[name].tokens, questions)
+            scores |= {question.id: row.tolist() for question, row in zip(questions, found.scores, strict=True)}
+        return scores
 
-    def ask_one_of_four(self, watched: dict[str, WatchedVideo]) -> Asked:
-        """Answer from four frames of which one holds the fact: the oracle's one and three from other scenes."""
-        outcomes, videos = [], []
+    def select(self, watched: Mapping[str, WatchedVideo], selector: FrameSelector, num_keyframes: int) -> Positions:
+        """Choose frames without a Localizer."""
+        chosen: dict[str, Integers] = {}
         for name, questions in self.questions.items():
-            video = watched[name]
-            positions = np.stack([one_of_four(video.times_s, question) for question in questions])
-            answerer = video.model.as_answerer(prompt="multiple_choice", reader="joint")
-            readings = answerer.answer(video.tokens, positions, questions)
-            for question, reading in zip(questions, readings, strict=True):
+            found = selector.select(None, watched[name].times_s, questions, num_keyframes=num_keyframes)
+            chosen |= {question.id: row for question, row in zip(questions, found.positions, strict=True)}
+        return chosen
+
+    def one_of_four(self, watched: Mapping[str, WatchedVideo]) -> Positions:
+        """Choose four frames of which one holds the fact: the oracle's one and three from other scenes."""
+        groups = self.questions.items()
+        return {
+            question.id: one_of_four(watched[name].times_s, question) for name, group in groups for question in group
+        }
+
+    def read(self, watched: Mapping[str, WatchedVideo], positions: Positions, *, reader: str = "joint") -> Asked:
+        """Let the Answerer answer all questions from the chosen frames."""
+        outcomes, videos, inside = [], [], []
+        for name, questions in self.questions.items():
+            answerer = watched[name].model.as_answerer(prompt=_PROMPT, reader=reader)
+            chosen = np.stack([positions[question.id] for question in questions])
+            for row, question, reading in zip(
+                chosen, questions, answerer.answer(watched[name].tokens, chosen, questions), strict=True
+            ):
                 outcomes.append(Outcome(question.id, float(reading.index == question.answer), question.kind))
                 videos.append(name)
-        return _asked(outcomes, videos)
+                inside.append(bool(_inside(watched[name].times_s[row], question).any()))
+        right = {outcome.id: outcome.correct for outcome in outcomes}
+        report = accuracy_report(outcomes, clusters=videos, resamples=_RESAMPLES)
+        return Asked(right, dict(zip(right, videos, strict=True)), report, 100 * float(np.mean(inside)))
 
-    def find(self, watched: dict[str, WatchedVideo]) -> MomentScores:
+    def find(self, watched: Mapping[str, WatchedVideo]) -> MomentScores:
         """Find all moment queries and score them as QVHighlights does."""
         predictions, truths = [], []
         for name, queries in self.queries.items():
@@ -103,20 +119,16 @@ class HeldOut:
         return corrected_moment_scores(predictions, truths)["full"]
 
 
+def best_positions(scores: Mapping[str, list[float]], num_keyframes: int) -> Positions:
+    """Choose the frames of the highest scores, as the Localizer's selector does."""
+    return {question: top_positions(np.array([row]), num_keyframes)[0] for question, row in scores.items()}
+
+
 def one_of_four(times_s: Floats, question: Question) -> Integers:
     """Return the middle frame of the windows and three frames from elsewhere, [4] in time order."""
     one = np.array([WindowsSelector().select(None, times_s, [question], num_keyframes=1).positions[0, 0]])
-    inside = np.zeros(len(times_s), dtype=bool)
-    for window in question.windows or ():
-        inside |= (times_s >= window.start_s) & (times_s <= window.end_s)
-    outside = np.flatnonzero(~inside)
+    outside = np.flatnonzero(~_inside(times_s, question))
     return np.sort(np.concatenate([one, outside[uniform_positions(len(outside), 3)]]))
-
-
-def _asked(outcomes: list[Outcome], videos: list[str]) -> Asked:
-    right = {outcome.id: outcome.correct for outcome in outcomes}
-    video_of = dict(zip(right, videos, strict=True))
-    return Asked(right, video_of, accuracy_report(outcomes, clusters=videos, resamples=_RESAMPLES))
 
 
 def difference(first: Asked, second: Asked) -> tuple[float, float, float]:
@@ -132,18 +144,11 @@ def difference(first: Asked, second: Asked) -> tuple[float, float, float]:
     return 100 * float(gains.sum() / counts.sum()), *interval(samples)
 
 
-def keyframes_inside(
-    watched: dict[str, WatchedVideo], questions: Mapping[str, Sequence[Question]], *, num_keyframes: int = 4
-) -> float:
-    """Return the percentage of questions with at least one localized keyframe inside their windows."""
-    hits, asked = 0, 0
-    for name, group in questions.items():
-        answers = watched[name].ask_all(group, num_keyframes=num_keyframes)
-        for question, answer in zip(group, answers, strict=True):
-            times = answer.keyframes.times_s
-            hits += any(((times >= w.start_s) & (times < w.end_s)).any() for w in question.windows or ())
-            asked += 1
-    return 100 * hits / asked
+def _inside(times_s: Floats, question: Question) -> np.ndarray:
+    inside = np.zeros(len(times_s), dtype=bool)
+    for window in question.windows or ():
+        inside |= (times_s >= window.start_s) & (times_s <= window.end_s)
+    return inside
 
 
 def _truth(query: Question, duration_s: float) -> QueryTruth:

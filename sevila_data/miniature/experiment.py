@@ -28,7 +28,8 @@ from lavis.runners.config import load_train_config
 from lavis.runners.weights import lay_over
 from sevila_data.miniature.base import make_base
 from sevila_data.miniature.dataset import write_dataset
-from sevila_data.miniature.measure import measure_all
+from sevila_data.miniature.measure import BEST, LOCALIZERS, measure_all
+from sevila_data.miniature.release import release
 from sevila_data.miniature.table import render_table
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("output/miniature"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
+    parser.add_argument("--release", type=Path, help="folder to save the trained model to, with its card")
+    parser.add_argument("--remark", default="", help="a sentence for table and card about how this run was made")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--test-videos", type=int, help="measure on so many of the test videos; all by default")
     given = parser.parse_args(arguments)
@@ -111,8 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     experiment = Experiment(given.output, seed=given.seed)
     experiment.make()
     figures = measure_all(experiment, max_videos=given.test_videos)
-    figures |= {"seed": given.seed, "seconds": experiment.seconds}
+    figures |= {"seed": given.seed, "seconds": experiment.seconds, "remark": given.remark}
     write_text(given.output / "figures.json", json.dumps(figures, indent=2) + "\n")
+    if given.release:
+        release(experiment.model(*LOCALIZERS[BEST], "finetune"), given.release, figures)
     if given.table:
         write_text(given.table, render_table(figures))
     return 0

@@ -1,10 +1,13 @@
 """The figures of the miniature's table: which frames help, which stages help, and how many frames it takes."""
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from lavis.common.files import write_text
 from lavis.models.pipeline import WatchedVideo
-from sevila_data.miniature.evaluate import Asked, HeldOut, difference, keyframes_inside
+from lavis.models.selectors import RandomSelector, UniformSelector, WindowsSelector
+from sevila_data.miniature.evaluate import NUM_FRAMES, Asked, HeldOut, best_positions, difference
 
 if TYPE_CHECKING:
     from sevila_data.miniature.experiment import Experiment
@@ -21,61 +24,64 @@ LOCALIZERS: dict[str, tuple[str, ...]] = {
 BEST = "pre-trained and refined"
 # The Answerer after each way to train it.
 ANSWERERS: dict[str, tuple[str, ...]] = {
-    "base": (),
+    "nothing (base)": (),
     "random frames": ("finetune_random",),
     "localized frames": ("finetune",),
 }
+TUNED = "localized frames"
 KEYFRAMES = (1, 2, 4, 8)
+
+
+def localize(experiment: "Experiment", split: HeldOut, name: str) -> dict[str, Any]:
+    """Return a Localizer's scores of all frames and its moments, kept in the experiment's folder."""
+    file = experiment.folder / "localizers" / f"{name.replace(' ', '_')}.json"
+    if not file.is_file():
+        watched = split.watch(experiment.model(*LOCALIZERS[name]))
+        found = {"scores": split.score(watched), "moments": split.find(watched).as_dict()}
+        write_text(file, json.dumps(found) + "\n")
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return kept
 
 
 def measure_all(experiment: "Experiment", *, max_videos: int | None = None) -> dict[str, Any]:
     """Measure everything on the test split; answers come from the Answerer tuned on localized frames."""
     split = HeldOut(experiment.folder / "data", max_videos=max_videos)
-    runs: dict[str, Asked] = {}
-    moments: dict[str, dict[str, Any]] = {}
-    inside: dict[str, float] = {}
-    for name, stages in LOCALIZERS.items():
-        watched = split.watch(experiment.model(*stages, "finetune"))
-        runs[f"localizer, {name}"] = _said(f"localizer, {name}", split.ask(watched, selector="localizer"))
-        inside[name] = keyframes_inside(watched, split.questions)
-        moments[name] = split.find(watched).as_dict()
-    runs |= _other_selections(split, watched)
-    by_count = {str(count): split.ask(watched, selector="localizer", num_keyframes=count) for count in KEYFRAMES}
-    tuned = _answerers(experiment, split)
+    found = {name: localize(experiment, split, name) for name in LOCALIZERS}
+    tuned: dict[str, Asked] = {}
+    for name, stages in ANSWERERS.items():
+        watched = split.watch(experiment.model(*stages))
+        localized = best_positions(found[BEST]["scores"], 4)
+        tuned[f"{name} / uniform"] = split.read(watched, split.select(watched, UniformSelector(), 4))
+        tuned[f"{name} / localized"] = split.read(watched, localized)
+    # The last Answerer is the one that is tuned on localized frames.
+    runs = {f"localizer, {name}": split.read(watched, best_positions(row["scores"], 4)) for name, row in found.items()}
+    runs |= _without_localizer(split, watched)
+    counts = {count: split.read(watched, best_positions(found[BEST]["scores"], count)) for count in KEYFRAMES}
+    for name, run in runs.items():
+        logger.info("%s: %.1f %%", name, run.report.overall.percent)
     return {
         "videos": len(split.questions),
         "questions": sum(map(len, split.questions.values())),
         "runs": {name: run.report.as_dict() for name, run in runs.items()},
-        "keyframes_inside": inside,
-        "moments": moments,
-        "keyframes": {count: run.report.overall.as_dict() for count, run in by_count.items()},
+        "inside": {name: run.inside for name, run in runs.items()},
+        "moments": {name: row["moments"] for name, row in found.items()},
+        "keyframes": {str(count): run.report.overall.as_dict() for count, run in counts.items()},
         "answerers": {name: run.report.overall.as_dict() for name, run in tuned.items()},
         "differences": _differences(runs),
     }
 
 
-def _other_selections(split: HeldOut, watched: dict[str, WatchedVideo]) -> dict[str, Asked]:
+def _without_localizer(split: HeldOut, watched: dict[str, WatchedVideo]) -> dict[str, Asked]:
     """Measure what needs no Localizer."""
+    everything = split.select(watched, UniformSelector(), NUM_FRAMES)
     return {
-        "uniform": _said("uniform", split.ask(watched, selector="uniform")),
-        "random": _said("random", split.ask(watched, selector="random")),
-        "voting, all frames": _said(
-            "voting", split.ask(watched, selector="uniform", num_keyframes=32, reader="per_frame")
-        ),
-        "oracle": _said("oracle", split.ask(watched, selector="windows")),
-        "oracle, one frame": _said("oracle, one frame", split.ask(watched, selector="windows", num_keyframes=1)),
-        "one frame of the oracle among four": _said("one of four", split.ask_one_of_four(watched)),
+        "uniform": split.read(watched, split.select(watched, UniformSelector(), 4)),
+        "random": split.read(watched, split.select(watched, RandomSelector(), 4)),
+        "vote of all frames": split.read(watched, everything, reader="per_frame"),
+        "oracle": split.read(watched, split.select(watched, WindowsSelector(), 4)),
+        "oracle, one frame": split.read(watched, split.select(watched, WindowsSelector(), 1)),
+        "oracle's one among four": split.read(watched, split.one_of_four(watched)),
     }
-
-
-def _answerers(experiment: "Experiment", split: HeldOut) -> dict[str, Asked]:
-    """Measure each Answerer on uniform and on localized frames (the paper's table 8)."""
-    found = {}
-    for name, stages in ANSWERERS.items():
-        watched = split.watch(experiment.model(*LOCALIZERS[BEST], *stages))
-        for selector in ("uniform", "localizer"):
-            found[f"{name} / {selector}"] = _said(f"{name} / {selector}", split.ask(watched, selector=selector))
-    return found
 
 
 def _differences(runs: dict[str, Asked]) -> dict[str, tuple[float, float, float]]:
@@ -83,17 +89,9 @@ def _differences(runs: dict[str, Asked]) -> dict[str, tuple[float, float, float]
     pairs = {
         "both stages over uniform": (best, runs["uniform"]),
         "pre-training over none": (runs["localizer, pre-trained"], runs["localizer, untrained"]),
-        "pre-training before refinement over refinement alone": (best, runs["localizer, refined only"]),
         "refinement over none": (runs["localizer, refined only"], runs["localizer, untrained"]),
-        "refinement after pre-training over pre-training alone": (best, runs["localizer, pre-trained"]),
-        "one frame alone over the same among four": (
-            runs["oracle, one frame"],
-            runs["one frame of the oracle among four"],
-        ),
+        "both stages over refinement alone": (best, runs["localizer, refined only"]),
+        "both stages over pre-training alone": (best, runs["localizer, pre-trained"]),
+        "one frame alone over the same among four": (runs["oracle, one frame"], runs["oracle's one among four"]),
     }
     return {name: difference(first, second) for name, (first, second) in pairs.items()}
-
-
-def _said(name: str, asked: Asked) -> Asked:
-    logger.info("%s: %.1f %%", name, asked.percent)
-    return asked

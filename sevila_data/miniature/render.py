@@ -107,15 +107,20 @@ def draw_frame(scene: Scene, time_s: float) -> Picture:
     return np.asarray(canvas.reduce(_SCALE))
 
 
-def write_clip(path: Path, video: WorldVideo, *, fps: int = FPS) -> None:
-    """Render a video to an H.264 file, whole or not at all."""
+def write_clip(path: Path, video: WorldVideo, *, fps: int = FPS, zoom: int = 1) -> None:
+    """Render a video to an H.264 file, whole or not at all.
+
+    Args:
+        zoom: how many times larger than 64 pixels, for people to look at.
+    """
     with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "23", "preset": "veryfast"})
-        stream.width = stream.height = SIDE
+        stream.width = stream.height = SIDE * zoom
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # so that the same video gives the same file on any machine
         for picture in draw_video(video, fps=fps):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            enlarged = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(enlarged, format="rgb24")))
         container.mux(stream.encode())
 
 

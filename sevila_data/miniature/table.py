@@ -5,6 +5,7 @@ from typing import Any
 
 from sevila_data.miniature.questions import ASKED
 
+_MOST_MINUTES = 90
 _HEAD = """# The paper in miniature
 
 Written by `run_scripts/sevila/miniature.sh` (seed {seed}; {videos} test videos, {questions} questions of {options}
@@ -15,6 +16,8 @@ The base (vision tower, Answerer's prompter, language model) is trained from not
 prompts, the Localizer's too, from words in place of frames; pictures reach it only through questions with answers.
 No relevance label of a picture is used before the stages. Unless a line says otherwise, answers come from the
 Answerer that was tuned on localized frames, reading four of {frames} frames.
+
+{remark}
 """
 
 
@@ -27,6 +30,7 @@ def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int =
         options=options,
         chance=100 / options,
         frames=frames,
+        remark=figures["remark"],
     )
     parts = [
         head,
@@ -38,16 +42,16 @@ def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int =
         _targets(figures),
         _times(figures),
     ]
-    return "\n".join(parts)
+    return "\n".join(parts).replace("\n\n\n", "\n\n")
 
 
 def _selections(figures: Mapping[str, Any]) -> str:
     rows = []
     for name, run in figures["runs"].items():
         types = [f"{run['by_type'][kind]['percent']:.1f}" for kind in ASKED]
-        hit = figures["keyframes_inside"].get(name.removeprefix("localizer, "))
-        rows.append([name, _bounded(run["overall"]), *types, "" if hit is None else f"{hit:.1f}"])
-    titles = ["four frames chosen by", "accuracy", *ASKED, "a keyframe inside"]
+        hit = figures["inside"][name]
+        rows.append([name, _bounded(run["overall"]), *types, f"{hit:.1f}"])
+    titles = ["four frames chosen by", "accuracy", *ASKED, "one inside"]
     return "## Which frames\n\n" + _markdown(titles, rows)
 
 
@@ -89,20 +93,27 @@ def _targets(figures: Mapping[str, Any]) -> str:
     best, oracle = percent["localizer, pre-trained and refined"], percent["oracle"]
     gain = best - percent["uniform"]
     binding = figures["differences"]["one frame alone over the same among four"][0]
-    minutes = sum(figures["seconds"].values()) / 60
-    after = figures["differences"]["refinement after pre-training over pre-training alone"]
-    before = figures["differences"]["pre-training before refinement over refinement alone"]
+    after = figures["differences"]["both stages over pre-training alone"]
+    before = figures["differences"]["both stages over refinement alone"]
     checks = [
         ("oracle at least 85 %", f"{oracle:.1f} %", oracle >= 85),
         ("one fact of four frames within 5 points of one frame", f"{binding:+.1f} points", binding <= 5),
         ("both stages at least 15 points over uniform", f"{gain:+.1f} points", gain >= 15),
         ("both stages at least 0.9 of the oracle", f"{best / oracle:.2f}", best >= 0.9 * oracle),
-        ("pre-training helps refinement beyond the interval", f"{before[0]:+.1f} points", before[1] > 0),
-        ("refinement helps pre-training beyond the interval", f"{after[0]:+.1f} points", after[1] > 0),
-        ("at most 90 minutes", f"{minutes:.0f} minutes", minutes <= 90),
+        ("pre-training adds to refinement beyond the interval", f"{before[0]:+.1f} points", before[1] > 0),
+        ("refinement adds to pre-training beyond the interval", f"{after[0]:+.1f} points", after[1] > 0),
     ]
     rows = [[name, found, "met" if met else "missed"] for name, found, met in checks]
+    rows.append(_time_row(figures["seconds"]))
     return "## Targets\n\n" + _markdown(["target", "found", ""], rows)
+
+
+def _time_row(seconds: Mapping[str, float]) -> list[str]:
+    title = f"at most {_MOST_MINUTES} minutes from nothing"
+    if not seconds.keys() >= {"data", "base"}:
+        return [title, "not measured: parts were made by other commands", "open"]
+    minutes = sum(seconds.values()) / 60
+    return [title, f"{minutes:.0f} minutes", "met" if minutes <= _MOST_MINUTES else "missed"]
 
 
 def _times(figures: Mapping[str, Any]) -> str:
