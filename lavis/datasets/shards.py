@@ -130,9 +130,14 @@ def _find_all(
     problems: list[str] = []
     for name, source in grouped:
         try:
-            found[name, source] = videos.find(name, source=source)
+            path = videos.find(name, source=source)
         except VideoError as error:
             problems.append(str(error))
+            continue
+        if path.is_file() or path.is_dir():
+            found[name, source] = path
+        else:  # reading a pipe would wait for ever
+            problems.append(f"{path} is not a regular file")
     return found, problems
 
 

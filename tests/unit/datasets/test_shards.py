@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import pickle
 import sys
 import tarfile
@@ -246,6 +247,13 @@ def test_missing_videos_stop_the_writing_unless_they_are_skipped(folders: VideoF
     with pytest.raises(VideoError, match="1 videos of val are missing, the first: no video 'gone'"):
         ShardWriter(tmp_path).write_split("val", records(ROWS), folders)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    videos = VideoFolders.from_storage(str(tmp_path), place="here")
+    with pytest.raises(VideoError, match=r"pipe\.mp4 is not a regular file"):
+        ShardWriter(tmp_path / "out").write_split("val", records([row("T_0", "pipe")]), videos)
 
 
 def test_shards_are_not_written_over_others(shards: Path) -> None:
