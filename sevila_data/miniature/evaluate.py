@@ -71,7 +71,7 @@ class HeldOut:
 
     def score(self, watched: Mapping[str, WatchedVideo]) -> dict[str, list[float]]:
         """Let the Localizer score every frame for every question: question id -> [T]."""
-        scores = {}
+        scores: dict[str, list[float]] = {}
         for name, questions in self.questions.items():
             found = watched[name].model.as_localizer(prompt=_PROMPT).score(watched[name].tokens, questions)
             scores |= {question.id: row.tolist() for question, row in zip(questions, found.scores, strict=True)}
