@@ -16,6 +16,7 @@ from lavis.cli.parser import CommandParser
 from lavis.common.errors import EXIT_USER_ERROR, UserError
 
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 # Every subcommand, in the order of the help text.
 COMMANDS = {
@@ -53,7 +54,13 @@ def reported(run: Callable[[], int]) -> int:
     Any other exception is a defect and is raised.
     """
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough. What is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except UserError as error:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return EXIT_USER_ERROR

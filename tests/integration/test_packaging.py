@@ -21,7 +21,7 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BUILD_INPUTS = (
-    *("lavis", "sevila_data", "configs", "sevila_checkpoints"),
+    *("lavis", "sevila_data", "configs", "sevila_checkpoints", "benchmarks"),
     *("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"),
 )
 MAX_START_S = 0.5

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from lavis import __version__
-from lavis.cli.main import COMMANDS, main
+from lavis.cli.main import COMMANDS, EXIT_BROKEN_PIPE, main
 from lavis.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -123,3 +124,14 @@ def test_every_subcommand_keeps_its_contract() -> None:
     modules = {name: importlib.import_module(path) for name, path in COMMANDS.items()}
     assert [name for name, module in modules.items() if not callable(getattr(module, "add_parser", None))] == []
     assert [name for name, module in modules.items() if not callable(getattr(module, "run", None))] == []
+
+
+def test_a_reader_that_has_left_ends_the_command_quietly() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    code = "import sys\nfrom lavis.cli.main import reported\nsys.exit(reported(lambda: print('x' * 100_000) or 0))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (EXIT_BROKEN_PIPE, "")
