@@ -15,7 +15,7 @@ videos of six to eight scenes, each with one coloured shape that moves (or stays
 nothing of natural video**: there, its answers and moments mean nothing, whatever their scores.
 
 - It knows the shapes {shapes}; the colours {colours}; the places {places}; and left, right, up, down and still.
-- It was asked eight kinds of question, such as "What colour is the star?", "Where is the red thing?", "Which shape is
+- It was asked nine kinds of question, such as "What colour is the star?", "Where is the red thing?", "Which shape is
   in the forest?" and "Which way does the ring move?", with five options; moments by sentences such as "The star moves
   left" or "A red star". Other wordings may fail.
 - On {videos} held-out videos it answers {accuracy:.1f} % of {questions} questions right
