@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent
 BUNDLED = {
     "configs": ("**/*.yaml",),
     "benchmarks": ("paper_tables.yaml",),
-    "sevila_checkpoints": ("README.md", "*tiny*/**/*", "*tokenizer*/**/*"),
+    "sevila_checkpoints": ("README.md", "*tiny*/**/*", "*tokenizer*/**/*", "clips/*"),
 }
 
 

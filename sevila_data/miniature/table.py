@@ -13,9 +13,10 @@ options, so chance is {chance:.0f} %). Accuracy in percent with 95 % intervals, 
 synthetic: coloured shapes that move over patterned grounds, rendered to H.264 and read back by the usual reader.
 
 The base (vision tower, Answerer's prompter, language model) is trained from nothing. The language model learns the
-prompts, the Localizer's too, from words in place of frames; pictures reach it only through questions with answers.
-No relevance label of a picture is used before the stages. Unless a line says otherwise, answers come from the
-Answerer that was tuned on localized frames, reading four of {frames} frames.
+prompts, the Localizer's too, from words in place of frames. The vision tower learns from dense labels of what is where
+in a picture; the Answerer's prompter from the words that describe a picture, and from questions with answers. No label
+of whether a picture is relevant to a question is used before the stages. Unless a line says otherwise, answers come
+from the Answerer that was tuned on localized frames, reading four of {frames} frames.
 
 {remark}
 """
