@@ -76,7 +76,7 @@ class Subject:
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
         self._args = args
         self._video = film(args.video_seconds)
-        self.questions = questions(args.questions)
+        self.questions = questions(args.questions, size=args.size)
         # Both precisions are rounded from the same weights.
         self.model = model_of(args.size, dtype="fp32", device=device)
         baseline = as_published(self.model, attention=args.baseline_attention)

@@ -85,7 +85,7 @@ def measure_length(
     set_threads(threads)
     device = torch.device(device_name)
     model = model_of(size, dtype=dtype, device=device)
-    question = questions(1)[0]
+    question = questions(1, size=size)[0]
     reset_peak(device)
     idle = peak_bytes(device)
     with profiled(profile):
