@@ -14,7 +14,7 @@ from tests.e2e.conftest import Sevila
 from tests.videos import cut, shown_numbers, write_video
 
 OPTIONS = ("--option", "a cat", "--option", "a dog", "--option", "squares")
-UNTRAINED = "the weights are untrained"
+CAVEAT = "the weights were trained on a synthetic world of coloured shapes only"
 
 
 def number_shown(jpeg: Path) -> int:
@@ -31,7 +31,7 @@ def test_answer_is_printed_with_options_keyframes_times_and_caveats(sevila: Sevi
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == f"{clip}: 4.00 s, 100 frames at 25 fps, 160x96; 32 frames watched by sevila_tiny"
-    assert lines[1].startswith(f"! {UNTRAINED}")
+    assert lines[1].startswith(f"! {CAVEAT}")
     assert lines[3] == "What is shown?"
     assert [line[3:].split("  ")[1] for line in lines[4:7]] == ["a cat", "a dog", "squares"]
     chosen = [line[3] for line in lines[4:7] if line.startswith(">")]
