@@ -74,7 +74,8 @@ def _move(built: Path, target: Path, *, aside: Path) -> None:
     target.rename(aside)
     try:
         built.rename(target)
-    except BaseException:
-        aside.rename(target)
-        raise
+    finally:
+        # Whatever went wrong, an interrupt too: what was there before is put back.
+        if not target.exists():
+            aside.rename(target)
     shutil.rmtree(aside, ignore_errors=True)
