@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fine-tuning of the Answerer on How2QA (forward chain, 32 frames, 4 keyframes): SeViLA 83.6.
-# Settings: 4 GPUs of 48 GB, 10 epochs, 4 videos per GPU, 4 batches per step, rate 3e-5 after 3000 steps of warm-up.
+# Published: 8 to 48 hours by dataset on 4 GPUs of 48 GB, 10 epochs, 4 videos per GPU, 4 batches per step, rate 3e-5 after
+# 3000 steps of warm-up.
 # Starts from model.finetuned=output/refine_how2qa/best (without refinement, 83.7: output/pretrain_qvh/best).
 # Every argument is a setting, and wins: NUM_PROCESSES=1 sh finetune/how2qa_ft.sh model.model_type=tiny run.output_dir=...
 set -eu

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fine-tuning of the Answerer on NExT-QA (forward chain, 32 frames, 4 keyframes): SeViLA 73.8.
-# Published: 4 GPUs of 48 GB, 10 epochs, 8 videos per GPU, 2 batches per step, rate 3e-5 after 1000 steps of warm-up.
+# Published: 8 to 48 hours by dataset on 4 GPUs of 48 GB, 10 epochs, 8 videos per GPU, 2 batches per step, rate 3e-5 after
+# 1000 steps of warm-up.
 # Starts from model.finetuned=output/refine_nextqa/best (without refinement, 73.4: output/pretrain_qvh/best).
 # Every argument is a setting, and wins: NUM_PROCESSES=1 sh finetune/nextqa_ft.sh model.model_type=tiny run.output_dir=...
 set -eu

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fine-tuning of the Answerer on TVQA (forward chain, 32 frames, 4 keyframes): SeViLA 61.6.
-# Settings: 4 GPUs of 48 GB, 10 epochs, 4 videos per GPU, 4 batches per step, rate 3e-5 after 8000 steps of warm-up.
+# Published: 8 to 48 hours by dataset on 4 GPUs of 48 GB, 10 epochs, 4 videos per GPU, 4 batches per step, rate 3e-5 after
+# 8000 steps of warm-up.
 # Starts from model.finetuned=output/refine_tvqa/best (without refinement, 59.7: output/pretrain_qvh/best).
 # Every argument is a setting, and wins: NUM_PROCESSES=1 sh finetune/tvqa_ft.sh model.model_type=tiny run.output_dir=...
 set -eu
