@@ -88,6 +88,11 @@ class Report:
         return {
             "cells": [{**asdict(cell), "difference": cell.difference} for cell in self.cells],
             "averages": {entry.name: entry.average for entry in self.tables.benchmarks.values()},
+            "checked": self.tables.checked,
+            "unverified": {
+                **{entry.name: entry.unverified for entry in self.tables.benchmarks.values() if entry.unverified},
+                **{table.title: table.unverified for table in self.tables.tables if table.unverified},
+            },
             "other_runs": dict(self.others),
             "unfinished_runs": list(self.unfinished),
         }

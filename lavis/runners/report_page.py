@@ -15,9 +15,11 @@ _NUMBERS = range(3, 8)
 
 def markdown(report: Report) -> str:
     """Return the page."""
-    sections = ["# Published and measured figures", _LEGEND, _averages(report)]
+    sections = ["# Published and measured figures", _LEGEND, _averages(report), *_checked(report)]
+    unverified = {table.title: table.unverified for table in report.tables.tables}
     for title, cells in groupby(report.cells, key=lambda cell: cell.table):
-        sections += [f"## {title}", _table([_line(cell) for cell in _without_repeated_remarks(cells)])]
+        sections += [f"## {title}", *([f"Not verified: {unverified[title]}."] if unverified[title] else [])]
+        sections.append(_table([_line(cell) for cell in _without_repeated_remarks(cells)]))
     if report.others:
         sections += ["## Runs that are not shown above", _list(f"{run}: {why}" for run, why in report.others.items())]
     if report.unfinished:
@@ -43,6 +45,14 @@ def _averages(report: Report) -> str:
     for benchmark in report.tables.benchmarks.values():
         kinds.setdefault(benchmark.average, []).append(benchmark.name)
     return "Averages: " + "; ".join(f"{', '.join(names)}: {kind}" for kind, names in kinds.items()) + "."
+
+
+def _checked(report: Report) -> Iterator[str]:
+    if report.tables.checked:
+        yield report.tables.checked
+    doubts = [f"{entry.name}: {entry.unverified}" for entry in report.tables.benchmarks.values() if entry.unverified]
+    if doubts:
+        yield "Not verified:\n" + _list(doubts)
 
 
 def _without_repeated_remarks(cells: Iterator[Cell]) -> Iterator[tuple[Cell, tuple[str, ...]]]:

@@ -23,6 +23,7 @@ class Benchmark:
         average: what kind of average its figures are.
         figures: for each figure its place in `metrics.json`, as a list of keys.
         dataset: the dataset's name in configurations, where it is not the benchmark's.
+        unverified: what of this could not be compared with the publication; None if all of it could.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Benchmark:
     average: str
     figures: dict[str, Any]
     dataset: str | None = None
+    unverified: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the paper."""
+    """One table of the paper.
+
+    Attributes:
+        unverified: what of its figures could not be compared with the publication; None if all could.
+    """
 
     title: str
     rows: tuple[Row, ...]
+    unverified: str | None = None
 
 
 @dataclass(frozen=True)
 class PaperTables:
-    """Everything that was published and can be measured again."""
+    """Everything that was published and can be measured again.
+
+    Attributes:
+        checked: how the figures were compared with the publication.
+    """
 
     benchmarks: Mapping[str, Benchmark]
     recipes: Mapping[str, Recipe]
     tables: tuple[Table, ...]
+    checked: str = ""
 
 
 def config_path(name: str) -> Path:
@@ -116,7 +128,7 @@ def load_paper_tables(path: Path) -> PaperTables:
     )
     for row in (row for table in tables for row in table.rows):
         _check(path, row, benchmarks, recipes)
-    return PaperTables(benchmarks, recipes, tables)
+    return PaperTables(benchmarks, recipes, tables, str(content.get("checked") or ""))
 
 
 def _check(path: Path, row: Row, benchmarks: Mapping[str, Benchmark], recipes: Mapping[str, Recipe]) -> None:

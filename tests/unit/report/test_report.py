@@ -14,7 +14,7 @@ from lavis.runners.report import Cell, Report, make_report
 from lavis.runners.report_page import markdown
 from lavis.runners.report_picture import picture
 from lavis.runners.report_tables import load_paper_tables
-from tests.unit.report.runs import write_run
+from tests.unit.report.runs import accuracy, write_run
 
 
 def report(folder: Path) -> Report:
@@ -45,8 +45,10 @@ def test_a_run_fills_every_table_that_lists_its_recipe(tmp_path: Path) -> None:
     assert filled == {
         ("Table 2: zero-shot", "SeViLA, pre-trained Localizer"),
         ("Table 3: frames, Localizer and fine-tuning", "SeViLA, pre-trained Localizer"),
-        ("Pre-training and self-refinement of the Localizer (zero-shot)", "pre-trained"),
-        ("Frames and keyframes (zero-shot)", "32 frames, 4 keyframes"),
+        ("Table 5: pre-training and self-refinement of the Localizer (zero-shot)", "pre-trained"),
+        ("Table 6: other ways to choose 4 keyframes (zero-shot Answerer)", "pre-trained Localizer"),
+        ("Table 7: frames and keyframes (zero-shot)", "32 frames, 4 keyframes"),
+        ("Table 13: what the Localizer is pre-trained on (zero-shot)", "QVHighlights"),
     }
 
 
@@ -133,14 +135,38 @@ def test_what_was_not_run_says_so(tmp_path: Path) -> None:
 
 
 def test_a_row_that_cannot_be_measured_yet_says_what_it_needs(tmp_path: Path) -> None:
-    text = paper_tables_path().read_text()
-    (tmp_path / "tables.yaml").write_text(
-        text.replace("  zeroshot_voting:\n", "  zeroshot_voting:\n    needs: the selector clip\n")
-    )
-    made = make_report(load_paper_tables(tmp_path / "tables.yaml"), tmp_path)
-    told = {(cell.recipe, cell.remarks) for cell in made.cells if cell.remarks}
-    assert told == {("zeroshot_voting", ("needs the selector clip",))}
-    assert "needs the selector clip" in markdown(made)
+    made = report(tmp_path)
+    told = {cell.row: cell.remarks for cell in made.cells if cell.table.startswith("Table 6") and cell.remarks}
+    assert told == {
+        "CLIP": ("needs a selector by image-text similarity (CLIP)",),
+        "Moment-DETR": ("needs a selector from Moment-DETR's spans",),
+        "ATP, fine-tuned": ("needs the selector ATP, which is trained",),
+        "differentiable top-K, fine-tuned": ("needs a differentiable top-K selector, which is trained",),
+    }
+    assert "needs a selector by image-text similarity (CLIP)" in markdown(made)
+
+
+def test_what_could_not_be_verified_stands_on_the_page_and_in_the_record(tmp_path: Path) -> None:
+    made = report(tmp_path)
+    lines = markdown(made).splitlines()
+    assert made.tables.checked in lines
+    assert lines[lines.index("Not verified:") + 2].startswith("* How2QA: how many questions the paper counts")
+    table = next(table for table in made.tables.tables if table.title.startswith("NExT-GQA"))
+    assert lines[lines.index(f"## {table.title}") + 2] == f"Not verified: {table.unverified}."
+    assert made.as_dict()["unverified"][table.title] == table.unverified
+    assert set(made.as_dict()["unverified"]) >= {"STAR", "How2QA", "TVQA"}
+
+
+def test_any_frame_right_is_compared_with_the_published_oracle(tmp_path: Path) -> None:
+    voting = {"oracle": accuracy(71.0), "voting": accuracy(60.0), "frame_mean": accuracy(55.0)}
+    frames = {"reader": "per_frame", "selector": "uniform", "num_frames": 4, "keyframes": "all"}
+    write_run(tmp_path / "run", recipe="zeroshot_voting", frames=frames, voting=voting)
+    table = "Table 9: BLIP-2 voting, and any of 4 frames right"
+    found = cells(report(tmp_path), row="BLIP-2 voting, zero-shot", benchmark="NExT-QA", table=table)
+    assert {name: (cell.paper, cell.measured, cell.deviations) for name, cell in found.items()} == {
+        "Avg": (62.7, 60.0, ()),
+        "Oracle": (70.1, 71.0, ()),
+    }
 
 
 def test_the_newest_run_that_fits_is_shown_and_the_others_are_named(tmp_path: Path) -> None:
