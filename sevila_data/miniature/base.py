@@ -1,8 +1,8 @@
-"""Stage 0: the stand-in for BLIP-2, made from nothing: vision tower, Answerer's prompter and language model.
+"""Stage 0: the stand-in for BLIP-2, made from nothing: language model, vision tower and prompters.
 
-The three parts are made one after the other; vision tower and language model stay frozen from then on. What the
-three stages of training are to teach is not known to it: the Localizer's prompter is a copy of the Answerer's,
-and only words, never pictures, have taught the language model what "yes" and "no" mean.
+Language model and vision tower know nothing of each other until the prompter joins them, so they are made side by
+side; both stay frozen from then on. What the three stages of training are to teach is not known to stage 0: only
+words, never pictures, have taught the language model what "yes" and "no" mean.
 """
 
 import logging
@@ -13,8 +13,8 @@ import torch
 from lavis.common.errors import ConfigError
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.build import build_sevila, tokenizer_source
-from lavis.models.sevila.config import SeViLAConfig, read_size
-from lavis.models.sevila.loading import with_weights_note
+from lavis.models.sevila.config import read_size
+from lavis.models.sevila.loading import load_sevila, with_weights_note
 from lavis.models.sevila.model import SeViLA
 from lavis.models.vision.blip2 import Blip2VisionTower
 from sevila_data.miniature.base_frames import read_pictures
@@ -29,47 +29,66 @@ NOTE = "the weights were trained on a synthetic world of coloured shapes only; t
 _EVERY = 3  # of the base videos' frames; neighbours look alike
 
 
-def make_base(
-    folder: Path,
-    data: Path,
-    *,
-    seed: int,
-    num_videos: int = SPLITS["base"],
-    vision_steps: int = 4000,
-    language_steps: int = 2800,
-    prompter_steps: int = 900,
+def make_language(folder: Path, *, seed: int, num_steps: int = 4000) -> None:
+    """Train the language model in words; save it in a model folder whose other parts have learned nothing."""
+    model = initial_model(seed=seed)
+    model.language.requires_grad_(True)  # noqa: FBT003  # torch's signature
+    train_language(model.language, num_queries=model.answerer.num_queries, seed=seed, num_steps=num_steps)
+    model.save_pretrained(folder)
+
+
+def make_vision(
+    folder: Path, data: Path, *, seed: int, num_videos: int = SPLITS["base"], num_steps: int = 3600
 ) -> None:
-    """Train the base and save it as a model folder.
+    """Train the vision tower, and the Answerer's Q-Former with it, on the base videos' frames.
 
     Args:
         data: the data set; only its base videos are read.
     """
-    config = with_weights_note(read_size("tiny"), status="trained", note=NOTE)
-    model = initial_model(config, seed=seed)
-    model.language.requires_grad_(True)  # noqa: FBT003  # torch's signature
-    train_language(model.language, num_queries=model.answerer.num_queries, seed=seed, num_steps=language_steps)
-    model.set_trainable(())
+    model = initial_model(seed=seed)
+    patch_size = model.config.vision.args["patch_size"]
     pictures, videos = read_pictures(data, count=num_videos, seed=seed, every=_EVERY)
     logger.info("%d frames of %d videos", len(pictures), len(videos))
-    heads = DenseHeads(
-        vision_width=_tower(model).width,
-        language_width=model.language.width,
-        patch_size=config.vision.args["patch_size"],
-    )
+    heads = DenseHeads(vision_width=_tower(model).width, language_width=model.language.width, patch_size=patch_size)
     model.vision.requires_grad_(True)  # noqa: FBT003
     model.answerer.requires_grad_(True)  # noqa: FBT003
-    train_vision(_tower(model), model.answerer, pictures, heads=heads, seed=seed, num_steps=vision_steps)
-    train_prompter(model, pictures, videos, seed=seed, num_steps=prompter_steps)
+    train_vision(_tower(model), model.answerer, pictures, heads=heads, seed=seed, num_steps=num_steps)
     model.save_pretrained(folder)
 
 
-def initial_model(config: SeViLAConfig, *, seed: int) -> SeViLA:
+def make_base(
+    folder: Path,
+    data: Path,
+    language: Path,
+    vision: Path,
+    *,
+    seed: int,
+    num_videos: int = SPLITS["base"],
+    num_steps: int = 500,
+) -> None:
+    """Join the language model and the vision tower of two model folders, and save the base.
+
+    Args:
+        data: the data set; only its base videos are read.
+    """
+    model = load_sevila(vision)
+    model.language.load_state_dict(load_sevila(language).language.state_dict())
+    pictures, _ = read_pictures(data, count=num_videos, seed=seed, every=_EVERY)
+    train_prompter(model, pictures, seed=seed, num_steps=num_steps)
+    model.save_pretrained(folder)
+
+
+def initial_model(*, seed: int) -> SeViLA:
     """Build the model with the initial weights that stage 0 learns from."""
     torch.manual_seed(seed)
-    model = build_sevila(config, tokenizer=load_tokenizer(tokenizer_source(config.language))).eval()
+    config = with_weights_note(read_size("tiny"), status="trained", note=NOTE)
+    tokenizer = load_tokenizer(tokenizer_source(config.language))
+    # Plain attention: for so few positions its backward pass takes half the time of the fused one on a CPU.
+    model = build_sevila(config, tokenizer=tokenizer, attn_implementation="eager").eval()
     initialise_language(model.language)
     initialise(model.answerer)
     initialise_vision(_tower(model), patch_size=config.vision.args["patch_size"])
+    model.set_trainable(())
     return model
 
 

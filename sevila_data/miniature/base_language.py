@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _JOINT, _PER_FRAME = JointReader(), PerFrameReader()
 _INIT_STD = 0.02
+WORD_SCALE = 2.0
+"""How much larger frame tokens are than the embeddings of the words they say."""
 # One round of exercises once single frames are read: how many frames, or which judgement.
 _ROUND = (1, 2, "question", 2, 4, 4, "moment")
 _LONG_READING_FROM, _LONG_READING_EVERY = 0.7, 14
@@ -137,7 +139,7 @@ class WordReading:
         embeds = self._language.model.shared(torch.tensor(words))
         shape = (*embeds.shape[:2], self._num_queries)
         blends = self._rng.dirichlet([0.5] * embeds.shape[2], size=shape)
-        return torch.einsum("nkqw,nkwe->nkqe", 2 * torch.from_numpy(blends).float(), embeds)
+        return torch.einsum("nkqw,nkwe->nkqe", WORD_SCALE * torch.from_numpy(blends).float(), embeds)
 
 
 def draw_exercises(
@@ -160,7 +162,7 @@ def train_language(
     *,
     num_queries: int,
     seed: int,
-    num_steps: int = 2800,
+    num_steps: int = 4000,
     single_frame_steps: int = 300,
     batch_size: int = 32,
     lr: float = 1e-3,

@@ -115,7 +115,7 @@ def train_vision(
     *,
     heads: DenseHeads,
     seed: int,
-    num_steps: int = 4000,
+    num_steps: int = 3600,
     batch_size: int = 56,
     lr: float = 1.2e-3,
 ) -> None:

@@ -1,6 +1,6 @@
 """Measuring a model on the miniature's held-out videos, in the roles that users call.
 
-Everything is kept per question, so that figures can be bounded by resampling videos and runs compared pair by pair.
+Everything is kept per question, so that runs can be compared pair by pair.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,10 @@ from lavis.datasets.annotations import read_annotations
 from lavis.models.pipeline import WatchedVideo
 from lavis.models.selectors import FrameSelector, WindowsSelector, top_positions, uniform_positions
 from lavis.models.sevila.model import SeViLA
-from lavis.tasks.metrics.accuracy import AccuracyReport, Outcome, accuracy_report
-from lavis.tasks.metrics.bootstrap import interval
 from lavis.tasks.metrics.moment_retrieval import MomentScores, corrected_moment_scores
 from lavis.tasks.metrics.submission import QueryPrediction, QueryTruth, windows_of
 
 NUM_FRAMES = 32
-_RESAMPLES = 2000
 _PROMPT = "multiple_choice"
 # Scenes follow one another without a gap, so a single missed frame is all that may lie within a moment.
 _MAX_GAP_FRAMES = 1
@@ -31,18 +28,14 @@ Positions = Mapping[str, Integers]
 
 @dataclass(frozen=True)
 class Asked:
-    """Which questions of a split a run answered right.
+    """How a run answered the questions of a split.
 
     Attributes:
         right: question id -> 1.0 or 0.0.
-        video_of: question id -> video.
-        report: accuracy overall and by type, bounded by resampling videos.
         inside: percentage of questions with at least one of the frames inside the windows.
     """
 
     right: dict[str, float]
-    video_of: dict[str, str]
-    report: AccuracyReport
     inside: float
 
 
@@ -62,6 +55,16 @@ class HeldOut:
         file = folder / "moments" / f"{split}.json"
         queries = read_annotations(file).questions if file.is_file() else ()
         self.queries = {name: [query for query in queries if query.video == name] for name in names}
+
+    @property
+    def video_of(self) -> dict[str, str]:
+        """Question id -> video."""
+        return {question.id: name for name, group in self.questions.items() for question in group}
+
+    @property
+    def kind_of(self) -> dict[str, str]:
+        """Question id -> type."""
+        return {question.id: str(question.kind) for group in self.questions.values() for question in group}
 
     def watch(self, model: SeViLA) -> dict[str, WatchedVideo]:
         """Let a model see every video."""
@@ -94,19 +97,16 @@ class HeldOut:
 
     def read(self, watched: Mapping[str, WatchedVideo], positions: Positions, *, reader: str = "joint") -> Asked:
         """Let the Answerer answer all questions from the chosen frames."""
-        outcomes, videos, inside = [], [], []
+        right: dict[str, float] = {}
+        inside = []
         for name, questions in self.questions.items():
             answerer = watched[name].model.as_answerer(prompt=_PROMPT, reader=reader)
             chosen = np.stack([positions[question.id] for question in questions])
-            for row, question, reading in zip(
-                chosen, questions, answerer.answer(watched[name].tokens, chosen, questions), strict=True
-            ):
-                outcomes.append(Outcome(question.id, float(reading.index == question.answer), question.kind))
-                videos.append(name)
+            readings = answerer.answer(watched[name].tokens, chosen, questions)
+            for row, question, reading in zip(chosen, questions, readings, strict=True):
+                right[question.id] = float(reading.index == question.answer)
                 inside.append(bool(_inside(watched[name].times_s[row], question).any()))
-        right = {outcome.id: outcome.correct for outcome in outcomes}
-        report = accuracy_report(outcomes, clusters=videos, resamples=_RESAMPLES)
-        return Asked(right, dict(zip(right, videos, strict=True)), report, 100 * float(np.mean(inside)))
+        return Asked(right, 100 * float(np.mean(inside)))
 
     def find(self, watched: Mapping[str, WatchedVideo]) -> MomentScores:
         """Find all moment queries and score them as QVHighlights does."""
@@ -129,19 +129,6 @@ def one_of_four(times_s: Floats, question: Question) -> Integers:
     one = np.array([WindowsSelector().select(None, times_s, [question], num_keyframes=1).positions[0, 0]])
     outside = np.flatnonzero(~_inside(times_s, question))
     return np.sort(np.concatenate([one, outside[uniform_positions(len(outside), 3)]]))
-
-
-def difference(first: Asked, second: Asked) -> tuple[float, float, float]:
-    """Return how many points the first run is above the second, with the 95 % interval over videos."""
-    videos = sorted(set(first.video_of.values()))
-    place = {name: index for index, name in enumerate(videos)}
-    gains, counts = np.zeros(len(videos)), np.zeros(len(videos))
-    for question, name in first.video_of.items():
-        gains[place[name]] += first.right[question] - second.right[question]
-        counts[place[name]] += 1
-    drawn = np.random.default_rng(0).integers(len(videos), size=(_RESAMPLES, len(videos)))
-    samples = 100 * gains[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return 100 * float(gains.sum() / counts.sum()), *interval(samples)
 
 
 def _inside(times_s: Floats, question: Question) -> np.ndarray:

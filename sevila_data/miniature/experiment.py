@@ -1,17 +1,20 @@
-"""The paper in miniature, from nothing: data, base, three stages of training, and the table.
+"""The paper in miniature, from nothing: data, base, three stages of training for each seed, and the table.
 
 `python -m sevila_data.miniature.experiment --output output/miniature --table benchmarks/MINIATURE.md`
 
-What is finished in the output folder is not made again, so an interrupted run goes on where it stopped.
+What is finished in the output folder is not made again, so an interrupted run goes on where it stopped. Parts that do
+not need each other are made side by side, each on one core.
 """
 
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,98 +29,148 @@ from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_runner
 from lavis.runners.config import load_train_config
 from lavis.runners.weights import lay_over
-from sevila_data.miniature.base import make_base
+from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import write_dataset
-from sevila_data.miniature.measure import BEST, LOCALIZERS, measure_all
+from sevila_data.miniature.figures import Measured, summarise
+from sevila_data.miniature.measure import BEST, LOCALIZERS, measure_run
 from sevila_data.miniature.release import release
 from sevila_data.miniature.table import render_table
 
 logger = logging.getLogger(__name__)
 
-# Each stage: its recipe, and what its recipe does not say.
-STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "pretrain": ("pretrain", ()),
-    "refine": ("refine", ()),
-    "refine_only": ("refine", ("model.finetuned=null",)),
-    "finetune": ("finetune", ()),
-    "finetune_random": ("finetune", ("model.finetuned=null", "model.training_selector=random")),
+# Each stage: its recipe, the stage it continues from, and what its recipe does not say.
+STAGES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
+    "pretrain": ("pretrain", None, ()),
+    "refine": ("refine", "pretrain", ()),
+    "refine_only": ("refine", None, ()),
+    "finetune": ("finetune", "refine", ()),
+    "finetune_random": ("finetune", None, ("model.training_selector=random",)),
 }
+_BASE_SEED = 0  # of data and base, which all seeds of the stages share
 
 
-class Experiment:
-    """One run of the miniature in its folder.
+class Run:
+    """The stages of one seed, in their folder.
 
     Args:
-        folder: holds data, models, logs and figures.
+        experiment: holds the data and the base, which all seeds share.
+        seed: of the stages.
     """
 
-    def __init__(self, folder: Path, *, seed: int) -> None:
-        self.folder, self._seed = folder, seed
-        self._seconds_file = folder / "seconds.json"
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """How long each part took."""
-        found: dict[str, float] = json.loads(self._seconds_file.read_text()) if self._seconds_file.is_file() else {}
-        return found
-
-    def make(self) -> None:
-        """Make data, base and stages, as far as they are not there yet."""
-        folder, seed = self.folder, self._seed
-        self._once("data", folder / "data/moments/test.json", lambda: write_dataset(folder / "data", seed=seed))
-        self._once("base", folder / "base/config.json", lambda: make_base(folder / "base", folder / "data", seed=seed))
-        for name in STAGES:
-            self._once(name, folder / name / "best/model.safetensors", lambda name=name: self._train(name))  # type: ignore[misc]
+    def __init__(self, experiment: Path, *, seed: int) -> None:
+        self.experiment, self.seed = experiment, seed
+        self.folder = experiment / f"seed_{seed}"
 
     def model(self, *stages: str) -> SeViLA:
         """Load the base with the weights of stages laid over it."""
-        model = load_sevila(self.folder / "base")
+        model = load_sevila(self.experiment / "base")
         for stage in stages:
             lay_over(model, self.folder / stage / "best")
         return model.eval()
 
-    def _train(self, name: str) -> None:
-        recipe, options = STAGES[name]
-        output = f"run.output_dir={self.folder / name}"
+    def train(self, name: str) -> None:
+        """Train one stage by its recipe."""
+        recipe, before, options = STAGES[name]
+        given = [
+            *options,
+            f"model.finetuned={self.folder / before / 'best' if before else 'null'}",
+            f"run.output_dir={self.folder / name}",
+            f"run.seed={self.seed}",
+        ]
         path = configs_dir() / "sevila" / "miniature" / f"{recipe}.yaml"
-        config = load_train_config(path, options=[*options, output, f"run.seed={self._seed}"])
         with join_world(device="cpu") as world:
-            build_runner(config, world).run()
+            build_runner(load_train_config(path, options=given), world).run()
 
-    def _once(self, name: str, result: Path, make: Callable[[], Any]) -> None:
-        if result.is_file():
-            logger.info("%s is there already", name)
-            return
-        started = time.monotonic()
-        make()
-        spent = {**self.seconds, name: time.monotonic() - started}
-        write_text(self._seconds_file, json.dumps(spent, indent=2) + "\n")
+    def make(self, *, max_videos: int | None) -> Measured:
+        """Train and measure what is not there yet."""
+        for name in STAGES:
+            once(self.folder, name, self.folder / name / "best/model.safetensors", lambda name=name: self.train(name))  # type: ignore[misc]
+        file = self.folder / "figures.json"
+        once(self.folder, "measure", file, lambda: measure_run(self, max_videos=max_videos).save(file))
+        return Measured.load(file)
+
+
+def once(folder: Path, name: str, result: Path, make: Callable[[], Any]) -> None:
+    """Make a part unless its result is there, and note how many seconds it took."""
+    if result.is_file():
+        logger.info("%s is there already", name)
+        return
+    started = time.monotonic()
+    make()
+    write_text(folder / "seconds" / name, f"{time.monotonic() - started:.1f}\n")
+
+
+def seconds_in(folder: Path) -> dict[str, float]:
+    """Return how long each part in a folder took."""
+    return {file.name: float(file.read_text()) for file in sorted((folder / "seconds").glob("*"))}
+
+
+def learn_language(experiment: Path) -> None:
+    """Make the language model."""
+    folder = experiment / "language"
+    once(experiment, "language", folder / "config.json", lambda: make_language(folder, seed=_BASE_SEED))
+
+
+def learn_vision(experiment: Path) -> None:
+    """Make the data, and the vision tower from its base videos."""
+    data, folder = experiment / "data", experiment / "vision"
+    once(experiment, "data", data / "moments/test.json", lambda: write_dataset(data, seed=_BASE_SEED))
+    once(experiment, "vision", folder / "config.json", lambda: make_vision(folder, data, seed=_BASE_SEED))
+
+
+def join_base(experiment: Path) -> None:
+    """Join language model and vision tower to the base."""
+    folder = experiment / "base"
+    parts = (experiment / "data", experiment / "language", experiment / "vision")
+    once(experiment, "base", folder / "config.json", lambda: make_base(folder, *parts, seed=_BASE_SEED))
+
+
+def run_seed(experiment: Path, seed: int, max_videos: int | None) -> Measured:
+    """Train and measure the stages of one seed."""
+    return Run(experiment, seed=seed).make(max_videos=max_videos)
+
+
+def run_all(experiment: Path, seeds: Sequence[int], *, workers: int, max_videos: int | None) -> list[Measured]:
+    """Make everything that is not there yet, and return what each seed's models reach."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=fresh, initializer=_start, initargs=(experiment,)) as pool:
+        for halves in [pool.submit(learn_language, experiment), pool.submit(learn_vision, experiment)]:
+            halves.result()
+        pool.submit(join_base, experiment).result()
+        runs = [pool.submit(run_seed, experiment, seed, max_videos) for seed in seeds]
+        return [run.result() for run in runs]
+
+
+def _start(experiment: Path) -> None:
+    """Prepare a worker: one core, its own log, and the folder under the name that the recipes know."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    os.environ["SEVILA_MINIATURE"] = str(experiment)
+    log = experiment / f"log_{os.getpid()}.txt"
+    logging.basicConfig(level=logging.INFO, format="%(message)s", filename=log)
+    start_logging(file=log)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment, write its figures and, if asked, the table."""
     parser = argparse.ArgumentParser(description="Run the paper in miniature, from nothing.")
     parser.add_argument("--output", type=Path, default=Path("output/miniature"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the stages; the base is shared")
+    parser.add_argument("--workers", type=int, default=2, help="parts made side by side, each on one core")
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
-    parser.add_argument("--release", type=Path, help="folder to save the trained model to, with its card")
+    parser.add_argument("--release", type=Path, help="folder to save the first seed's model to, with its card")
     parser.add_argument("--remark", default="", help="a sentence for table and card about how this run was made")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--test-videos", type=int, help="measure on so many of the test videos; all by default")
     given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
     given.output.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    start_logging(file=given.output / "log.txt", quiet=False)
-    # The recipes find the experiment's folder by this name.
-    os.environ["SEVILA_MINIATURE"] = str(given.output)
-    experiment = Experiment(given.output, seed=given.seed)
-    experiment.make()
-    figures = measure_all(experiment, max_videos=given.test_videos)
-    figures |= {"seed": given.seed, "seconds": experiment.seconds, "remark": given.remark}
+    measured = run_all(given.output, given.seeds, workers=given.workers, max_videos=given.test_videos)
+    figures = summarise(measured)
+    runs = [Run(given.output, seed=seed) for seed in given.seeds]
+    seconds = {"shared": seconds_in(given.output), "seeds": [seconds_in(run.folder) for run in runs]}
+    figures |= {"seeds": given.seeds, "seconds": seconds, "remark": given.remark}
     write_text(given.output / "figures.json", json.dumps(figures, indent=2) + "\n")
     if given.release:
-        release(experiment.model(*LOCALIZERS[BEST], "finetune"), given.release, figures)
+        release(runs[0].model(*LOCALIZERS[BEST], "finetune"), given.release, figures)
     if given.table:
         write_text(given.table, render_table(figures))
     return 0

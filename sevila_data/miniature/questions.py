@@ -1,7 +1,7 @@
 """Questions and moment queries about videos of the synthetic world, with the windows that answer them.
 
-Questions name a scene by one attribute and ask for another. Moment queries never name a place: like
-QVHighlights beside NExT-QA, the queries the Localizer is pre-trained on cover other ground than the questions.
+Questions name a scene by one attribute and ask for another. Moment queries are sentences about other videos: like
+QVHighlights beside NExT-QA, what the Localizer is pre-trained on is worded otherwise than the questions.
 """
 
 from collections.abc import Sequence
@@ -41,6 +41,9 @@ MOMENT_TEMPLATES = (
     (("shape",), "What colour is the {shape}"),
     (("colour",), "Which shape is {colour}"),
     (("shape",), "Which way does the {shape} move"),
+    (("place",), "Something {where} is shown"),
+    (("place",), "The thing {where}"),
+    (("place",), "What colour is the thing {where}"),
 )
 
 
@@ -88,7 +91,8 @@ def questions_about(video: WorldVideo, *, seed: Sequence[int]) -> list[Question]
 def describe(scene: Scene, template: int) -> str:
     """Word a moment query that the scene fits."""
     moves = _MOVES.get(scene.motion, f"moves {scene.motion}")
-    return MOMENT_TEMPLATES[template][1].format(shape=scene.shape, colour=scene.colour, moves=moves)
+    words = {"shape": scene.shape, "colour": scene.colour, "moves": moves, "where": in_place(scene.place)}
+    return MOMENT_TEMPLATES[template][1].format(**words)
 
 
 def fits(scene: Scene, described: Scene, template: int) -> bool:

@@ -12,9 +12,10 @@ from lavis.common.distributed import World
 from lavis.models.checkpoints.safe import read_weights
 from lavis.runners.build import build_runner
 from lavis.runners.config import load_train_config
-from sevila_data.miniature.base import make_base
+from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import SPLITS, write_dataset
-from sevila_data.miniature.experiment import STAGES
+from sevila_data.miniature.experiment import STAGES, Run
+from sevila_data.miniature.measure import measure_run
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["run.max_iters=2", "run.batch_size_train=2", "run.max_epoch=1"]
@@ -25,9 +26,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An experiment's folder with two videos a split and a base that has learned for one step."""
     folder = tmp_path_factory.mktemp("miniature")
     write_dataset(folder / "data", seed=0, sizes=dict.fromkeys(SPLITS, 2))
-    make_base(
-        folder / "base", folder / "data", seed=0, num_videos=2, vision_steps=1, language_steps=1, prompter_steps=1
-    )
+    data, language, vision = folder / "data", folder / "language", folder / "vision"
+    make_language(language, seed=0, num_steps=1)
+    make_vision(vision, data, seed=0, num_videos=2, num_steps=1)
+    make_base(folder / "base", data, language, vision, seed=0, num_videos=2, num_steps=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEVILA_MINIATURE", str(folder))
         yield folder
@@ -37,7 +39,7 @@ def options_of(stage: str, output: Path) -> list[str]:
     """Settings for two quick steps of a stage; every stage starts from the base."""
     dataset = "qvh" if stage == "pretrain" else "custom"
     frames = f"datasets.{dataset}.vis_processor.train.n_frms=4"
-    return [*QUICK, *STAGES[stage][1], "model.finetuned=null", frames, f"run.output_dir={output}"]
+    return [*QUICK, *STAGES[stage][2], "model.finetuned=null", frames, f"run.output_dir={output}"]
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,16 @@ def test_a_stage_trains_on_two_processes(folder: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command, *recipe], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "best" / "model.safetensors").is_file()
+
+
+def test_a_seeds_models_are_measured_on_every_question(folder: Path) -> None:
+    run = Run(folder, seed=0)
+    for name in STAGES:
+        part = "answerer" if name.startswith("finetune") else "localizer"
+        run.model().save_pretrained(run.folder / name / "best", parts=[part])
+    found = measure_run(run, max_videos=1)
+    assert len(found.videos) == 8
+    assert all(marks.keys() == found.videos.keys() for marks in found.runs.values())
+    # Every stage holds the base's weights here, so every Localizer chooses the same frames.
+    assert found.runs["localizer, untrained"] == found.runs["localizer, pre-trained and refined"]
+    assert found.inside["oracle"] == 100.0

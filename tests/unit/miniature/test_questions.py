@@ -14,7 +14,7 @@ from sevila_data.miniature.questions import (
     moments_of,
     questions_about,
 )
-from sevila_data.miniature.world import PLACES, Scene, make_video
+from sevila_data.miniature.world import Scene, make_video
 
 STAR = Scene("star", "red", "beach", "up", 0.0, 4.0)
 RING = Scene("ring", "blue", "forest", "left", 4.0, 8.0)
@@ -62,12 +62,7 @@ def test_moment_queries_have_the_windows_of_all_scenes_they_fit() -> None:
         assert tuple(scene.window for scene in described) == windows
 
 
-def test_moment_queries_never_name_a_place() -> None:
-    queries = [query for query, _ in moments_of(make_video("v", seed=[5], fps=4), seed=[5, 2])]
-    assert not [place for place in PLACES for query in queries if place in query]
-
-
-@pytest.mark.parametrize(("template", "expected"), [(0, True), (1, False), (2, False), (3, False)])
+@pytest.mark.parametrize(("template", "expected"), [(0, True), (1, False), (2, False), (3, False), (8, False)])
 def test_a_query_fits_a_scene_that_shares_what_it_speaks_of(template: int, *, expected: bool) -> None:
     other = Scene("star", "blue", "sea", "down")
     assert fits(other, STAR, template) is expected
