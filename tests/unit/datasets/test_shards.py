@@ -2,24 +2,23 @@ import io
 import json
 import os
 import pickle
-import sys
 import tarfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import webdataset
 from PIL import Image
-from torch.utils.data import DataLoader
 
-from lavis.common.errors import AnnotationError, ConfigError, MissingExtraError, UserError, VideoError
+from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.clips import UniformClip
-from lavis.datasets.dataset import Sample, SampleKey, Unreadable, VideoQuestionDataset, collate
+from lavis.datasets.dataset import Sample, SampleKey, VideoQuestionDataset
+from lavis.datasets.loader import build_loader
 from lavis.datasets.records import Record
-from lavis.datasets.shards import INDEX, ShardWriter, StoredVideo, read_index
-from lavis.datasets.shards_reading import ShardStream
+from lavis.datasets.sampler import EpochBatches
+from lavis.datasets.shards import INDEX, ShardWriter, read_index
 from lavis.datasets.shards_unpacking import ShardedVideos, Unpacker, video_storage
 from lavis.datasets.videos import VideoFinder, VideoFolders
 from tests.videos import write_video
@@ -73,16 +72,8 @@ def dataset(rows: Path, videos: VideoFinder) -> VideoQuestionDataset:
     return VideoQuestionDataset(read_annotations(rows).rows, videos=videos, processor=PROCESSOR, fps=2.0)
 
 
-def stream(shards: Path, **options: Any) -> ShardStream:
-    return ShardStream(shards, "val", processor=PROCESSOR, fps=2.0, **options)
-
-
 def records(rows: list[dict[str, Any]]) -> list[Record]:
     return [Record(fields, Path("val.json"), number) for number, fields in enumerate(rows, start=1)]
-
-
-def qids(samples: Any) -> list[str]:
-    return [sample.question.id for sample in samples]
 
 
 def test_shards_are_plain_webdataset_tars(shards: Path) -> None:
@@ -127,47 +118,29 @@ def test_a_video_that_was_missing_says_so(shards: Path) -> None:
         ShardedVideos(shards).find("other")
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 20])
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_every_question_comes_once_over_processes_and_workers(shards: Path, world_size: int, num_workers: int) -> None:
-    if num_workers and world_size not in (1, 3):
-        num_workers = 0  # starting workers takes seconds
+def test_other_loaders_can_stream_them(shards: Path, folders: VideoFolders) -> None:
+    files = sorted(str(file) for file in shards.glob("val-*.tar"))
+    samples = list(webdataset.DataPipeline(webdataset.SimpleShardList(files), webdataset.tarfile_to_samples()))
+    asked = [question["qid"] for sample in samples for question in json.loads(sample["json"])["questions"]]
+    assert sorted(asked) == IDS
+    assert samples[0]["mp4"] == folders.find("sub/v0").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("world_size", "num_workers", "epoch"), [(1, 0, 0), (2, 0, 0), (2, 0, 1), (3, 0, 0), (20, 0, 0), (2, 2, 0)]
+)
+def test_every_question_comes_once_over_processes_and_workers(
+    shards: Path, world_size: int, num_workers: int, epoch: int
+) -> None:
     seen: list[str] = []
     for rank in range(world_size):
-        loader = DataLoader(
-            stream(shards, rank=rank, world_size=world_size, seed=1),
-            batch_size=4,
-            collate_fn=collate,
-            num_workers=num_workers,
-            multiprocessing_context="forkserver" if num_workers else None,
-        )
-        for batch in loader:
-            seen += [question.id for question in batch.questions] + qids(batch.unreadable)
+        batches = EpochBatches(len(ROWS), batch_size=2, rank=rank, world_size=world_size, seed=1)
+        batches.seek(epoch=epoch)
+        stored = dataset(shards / "val.json", video_storage(str(shards), place="here"))
+        for batch in build_loader(stored, batches, num_workers=num_workers):
+            seen += [question.id for question in batch.questions]
+            seen += [sample.question.id for sample in batch.unreadable]
     assert sorted(seen) == IDS
-
-
-def test_the_epoch_orders_the_shards(shards: Path) -> None:
-    ordered = stream(shards, seed=3)
-    first = qids(ordered)
-    assert qids(ordered) == first
-    ordered.set_epoch(1)
-    assert qids(ordered) != first
-    assert sorted(qids(ordered)) == IDS
-    assert qids(stream(shards))[:4] == ["T_0_0", "T_0_1", "T_0_2", "T_clip"]
-
-
-def test_the_stream_reads_the_same_frames_as_the_files(shards: Path, folders: VideoFolders) -> None:
-    plain = dataset(shards / "val.json", folders)
-    expected = {sample.question.id: sample for sample in (plain[SampleKey(0, index)] for index in range(len(plain)))}
-    unreadable = []
-    for sample in stream(shards):
-        if isinstance(sample, Unreadable):
-            unreadable.append(sample.question.id)
-            continue
-        other = expected[sample.question.id]
-        assert isinstance(other, Sample)
-        assert torch.equal(sample.clip.pixels, other.clip.pixels)
-    assert Counter(unreadable) == {"T_gone": 1, "T_broken": 1}
 
 
 def test_only_the_last_videos_stay_unpacked(tmp_path: Path) -> None:
@@ -192,22 +165,6 @@ def test_names_in_a_shard_are_never_paths(tmp_path: Path) -> None:
         assert sorted(file.name for file in folder.iterdir()) == ["000000.jpg", "000001.jpg", "000002.jpg"]
         file = unpacker.unpack(b"x", ending=".mp4/../../../evil")
         assert (file.parent, file.suffix) == (folder.parent, ".video")
-
-
-def test_a_streamed_member_with_a_foreign_name_stays_inside(tmp_path: Path, folders: VideoFolders) -> None:
-    content = folders.find("sub/v0").read_bytes()
-    with tarfile.open(tmp_path / "val-000000.tar", "w") as shard:
-        about = json.dumps({"questions": [row("T_0", "x")]}).encode()
-        for name, data in (("../../evil.json", about), ("../../evil.mp4", content)):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            shard.addfile(entry, io.BytesIO(data))
-    stored = [StoredVideo("x", None, "val", "val-000000.tar", 1, ".mp4", 0, 1)]
-    (tmp_path / INDEX).write_text(json.dumps([entry.__dict__ for entry in stored]))
-    (sample,) = stream(tmp_path)
-    assert isinstance(sample, Sample)
-    assert sorted(file.name for file in tmp_path.iterdir()) == [INDEX, "val-000000.tar"]
-    assert not (tmp_path.parent.parent / "evil.mp4").exists()
 
 
 @pytest.mark.parametrize(
@@ -261,14 +218,6 @@ def test_shards_are_not_written_over_others(shards: Path) -> None:
         ShardWriter(shards)
 
 
-def test_a_split_that_is_not_there_is_named(shards: Path) -> None:
-    with pytest.raises(AnnotationError, match="holds no shards of the split 'test'"):
-        ShardStream(shards, "test", processor=PROCESSOR)
+def test_a_folder_without_an_index_is_no_folder_of_shards(shards: Path) -> None:
     with pytest.raises(ConfigError, match=r"is no folder of shards: shards\.json is missing"):
-        ShardStream(shards / "none", "val", processor=PROCESSOR)
-
-
-def test_streaming_without_webdataset_names_the_extra(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "webdataset", None)
-    with pytest.raises(MissingExtraError, match=r"webdataset is not installed; .* 'sevila\[train\]'"):
-        stream(shards)
+        ShardedVideos(shards / "none")
