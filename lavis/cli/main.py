@@ -22,6 +22,7 @@ EXIT_BROKEN_PIPE = 141
 COMMANDS = {
     "answer": "lavis.cli.answer",
     "find": "lavis.cli.find",
+    "demo": "lavis.cli.demo",
     "models": "lavis.cli.models",
     "checkpoint": "lavis.cli.checkpoint",
     "verify": "lavis.cli.verify",

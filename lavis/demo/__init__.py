@@ -1,0 +1,1 @@
+"""The web page: ask a video, and see which frames the answer comes from."""

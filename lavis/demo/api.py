@@ -1,0 +1,87 @@
+"""The page's two functions for programs: `/answer` and `/find`."""
+
+from typing import Any
+
+import gradio as gr
+
+from lavis.common.errors import UserError
+from lavis.demo.callbacks import address_of, visitor_of
+from lavis.demo.jobs import Jobs
+from lavis.demo.problems import FieldError
+from lavis.demo.service import Asked, Service, Sought
+from lavis.models.pipeline import DEFAULT_NUM_FRAMES, DEFAULT_NUM_KEYFRAMES
+
+_VIDEO = (
+    'video: an uploaded file, {"path": ..., "meta": {"_type": "gradio.FileData"}}, as `handle_file` of gradio_client '
+    'makes it; or a shipped clip, {"clip": "test_0001.mp4"}. '
+)
+_ANSWER = (
+    "Answer a question about a video from its keyframes. "
+    f"{_VIDEO}question: the text. options: 2 or more texts to choose from; an empty list asks for an open answer. "
+    "num_frames: frames that are watched. num_keyframes: frames that are read. "
+    "Returns the record that `sevila answer --json` prints."
+)
+_FIND = (
+    "Find the moments of a video that a sentence describes. "
+    f"{_VIDEO}query: the sentence. num_frames: frames that are compared. max_moments: how many are returned at most. "
+    "Returns the record that `sevila find --json` prints."
+)
+
+
+def add_api(service: Service, *, jobs: Jobs) -> None:
+    """Add both functions to the current `gr.Blocks`."""
+
+    def answer(
+        video: dict,
+        question: str,
+        options: list[str] = [],  # noqa: B006  # Gradio documents the default, and nothing changes it
+        num_frames: int = DEFAULT_NUM_FRAMES,
+        num_keyframes: int = DEFAULT_NUM_KEYFRAMES,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> dict:
+        asked = Asked(
+            _text("question", question),
+            tuple(_text("options", option) for option in _list(options)),
+            _count("frames", num_frames),
+            _count("keyframes", num_keyframes),
+        )
+        return _run(request, lambda job: service.answer(service.sources.find(video), asked, job).record, jobs)
+
+    def find(
+        video: dict,
+        query: str,
+        num_frames: int = DEFAULT_NUM_FRAMES,
+        max_moments: int = 5,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> dict:
+        sought = Sought(_text("query", query), _count("frames", num_frames), _count("query", max_moments))
+        return _run(request, lambda job: service.find(service.sources.find(video), sought, job).record, jobs)
+
+    gr.api(answer, api_name="answer", api_description=_ANSWER, concurrency_limit=None)
+    gr.api(find, api_name="find", api_description=_FIND, concurrency_limit=None)
+
+
+def _run(request: gr.Request, work: Any, jobs: Jobs) -> dict:
+    try:
+        with jobs.turn(visitor_of(request), address=address_of(request), listener=lambda *_: None) as job:
+            return work(job)
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _text(field: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise FieldError(field, f"{value!r:.80} is not text")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise FieldError("options", "options are not a list of texts")
+    return value
+
+
+def _count(field: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise FieldError(field, f"{value!r:.80} is not a whole number")
+    return value

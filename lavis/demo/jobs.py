@@ -1,0 +1,104 @@
+"""Who may use the model now: one job at a time, one per visitor, a short line, and an end to each."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lavis.demo.problems import JobError
+
+# Called with what is being done, and how much of how many.
+Listener = Callable[[str, int, int], None]
+
+_LOOK_AGAIN_S = 0.5
+
+
+class Job:
+    """One question or search; `report` is called between its steps, and ends it when it has to end."""
+
+    def __init__(self, visitor: str, address: str, *, listener: Listener, max_s: float) -> None:
+        self.visitor = visitor
+        self.address = address
+        self._listener = listener
+        self._max_s = max_s
+        self._ends_at: float | None = None
+        self._cancelled = threading.Event()
+
+    def start(self) -> None:
+        """Let the clock run; the time spent waiting does not count."""
+        self._ends_at = time.monotonic() + self._max_s
+
+    def cancel(self) -> None:
+        """Let the next `report` end the job."""
+        self._cancelled.set()
+
+    def report(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Tell what is being done.
+
+        Raises:
+            JobError: the job was cancelled, or its time is over.
+        """
+        if self._cancelled.is_set():
+            raise JobError("Cancelled.")
+        if self._ends_at is not None and time.monotonic() > self._ends_at:
+            raise JobError(f"This took longer than {self._max_s:g} s and was stopped; try fewer frames.")
+        self._listener(what, done, total)
+
+
+class Jobs:
+    """The line in front of the model.
+
+    Args:
+        max_waiting: jobs in the line, the running one aside.
+        max_per_address: of all jobs, from one network address.
+        max_job_s: how long a job may run.
+    """
+
+    def __init__(self, *, max_waiting: int, max_per_address: int, max_job_s: float) -> None:
+        self._max_waiting = max_waiting
+        self._max_per_address = max_per_address
+        self._max_job_s = max_job_s
+        self._line: list[Job] = []
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def turn(self, visitor: str, *, address: str, listener: Listener) -> Iterator[Job]:
+        """Wait for the model, and have it for the block.
+
+        Raises:
+            JobError: too many jobs, or cancelled while waiting.
+        """
+        job = Job(visitor, address, listener=listener, max_s=self._max_job_s)
+        with self._changed:
+            self._admit(job)
+            self._line.append(job)
+        try:
+            self._wait(job)
+            job.start()
+            yield job
+        finally:
+            with self._changed:
+                self._line.remove(job)
+                self._changed.notify_all()
+
+    def cancel(self, visitor: str) -> None:
+        """End the visitor's job, whether it waits or runs."""
+        with self._changed:
+            for job in self._line:
+                if job.visitor == visitor:
+                    job.cancel()
+            self._changed.notify_all()
+
+    def _admit(self, job: Job) -> None:
+        if any(other.visitor == job.visitor for other in self._line):
+            raise JobError("Your last question is still being answered; wait for it, or cancel it.")
+        if sum(other.address == job.address for other in self._line) >= self._max_per_address:
+            raise JobError("Too many questions at once from your network; try again in a moment.")
+        if len(self._line) > self._max_waiting:
+            raise JobError("Too many people are asking at once; try again in a moment.")
+
+    def _wait(self, job: Job) -> None:
+        with self._changed:
+            while self._line[0] is not job:
+                job.report(f"waiting for {self._line.index(job)} before you")
+                self._changed.wait(_LOOK_AGAIN_S)

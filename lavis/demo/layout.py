@@ -1,0 +1,222 @@
+"""What stands on the page, and where."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from lavis.common.export.records import LETTERS
+from lavis.demo.examples import Example
+from lavis.demo.problems import FIELDS
+from lavis.demo.render import caveats_html, examples_html, header_html
+from lavis.demo.settings import MEGABYTE, Settings
+from lavis.models.pipeline import DEFAULT_NUM_FRAMES, DEFAULT_NUM_KEYFRAMES
+
+CHOOSE, OPEN = "Choose from options", "In its own words"
+FIRST_OPTIONS = 3
+ANSWER_DOWNLOADS = {"json": "JSON", "csv": "CSV", "zip": "Keyframes (zip)", "png": "Picture"}
+MOMENT_DOWNLOADS = {"json": "JSON", "csv": "CSV", "vtt": "Chapters (WebVTT)", "png": "Picture"}
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Options:
+    """The rows that options are written in; only the first so many of them are shown."""
+
+    mode: gr.Radio
+    block: gr.Column
+    count: gr.State
+    rows: Sequence[gr.Row]
+    texts: Sequence[gr.Textbox]
+    removes: Sequence[gr.Button]
+    add: gr.Button
+
+
+@dataclass(frozen=True)
+class AskTab:
+    """Asking."""
+
+    more: gr.HTML
+    question: gr.Textbox
+    options: Options
+    keyframes: gr.Slider
+    compare: gr.Checkbox
+    run: gr.Button
+    cancel: gr.Button
+    result: gr.HTML
+    kept: gr.State
+    take_away: gr.Column
+    downloads: dict[str, gr.DownloadButton]
+
+
+@dataclass(frozen=True)
+class FindTab:
+    """Finding."""
+
+    query: gr.Textbox
+    most: gr.Slider
+    run: gr.Button
+    cancel: gr.Button
+    result: gr.HTML
+    kept: gr.State
+    take_away: gr.Column
+    downloads: dict[str, gr.DownloadButton]
+    preview: gr.HTML
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that callbacks read and write."""
+
+    stage: gr.HTML
+    examples: gr.HTML
+    example: gr.State
+    frames: gr.Slider
+    errors: dict[str, gr.HTML]
+    ask: AskTab
+    find: FindTab
+
+
+def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Example], settings: Settings) -> Page:
+    """Lay out the page inside the current `gr.Blocks`."""
+    errors = {field: gr.HTML(elem_classes="error-slot", render=False) for field in FIELDS}
+    gr.HTML(header_html(model_name) + caveats_html(caveats), elem_id="masthead")
+    with gr.Row(elem_id="columns", equal_height=False):
+        with gr.Column(scale=5, min_width=320, elem_id="left"):
+            stage = _stage(settings)
+            errors["video"].render()
+            cards = gr.HTML(
+                examples_html(examples), elem_id="examples", js_on_load=_script("pick.js"), visible=bool(examples)
+            )
+            with gr.Column(elem_classes="card"):
+                frames = gr.Slider(
+                    1,
+                    settings.max_frames,
+                    value=min(DEFAULT_NUM_FRAMES, settings.max_frames),
+                    step=1,
+                    label="Frames to watch",
+                    info="Spread evenly over the video. They are watched once, however much you ask.",
+                    elem_id="frames",
+                )
+                errors["frames"].render()
+        with gr.Column(scale=7, min_width=320, elem_id="right"), gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Ask", id="ask"):
+                ask = _ask_tab(errors, settings)
+            with gr.Tab("Find", id="find"):
+                find = _find_tab(errors, settings)
+    example = gr.State(None)
+    return Page(stage, cards, example, frames, errors, ask, find)
+
+
+def _stage(settings: Settings) -> gr.HTML:
+    return gr.HTML(
+        {},
+        html_template=_script("stage.html"),
+        js_on_load=_script("stage.js"),
+        elem_id="stage",
+        max_bytes=settings.max_upload_mb * MEGABYTE,
+        limits=f"up to {settings.max_upload_mb} MB and {settings.max_duration_s / 60:g} minutes; "
+        f"removed after {settings.keep_s / 60:g} minutes",
+    )
+
+
+def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
+    with gr.Column(elem_classes="card"):
+        more = gr.HTML(elem_id="more", js_on_load=_script("pick.js"), visible=False)
+        question = gr.Textbox(
+            label="Question", placeholder="What is the man holding?", lines=1, max_lines=3, elem_id="question"
+        )
+        errors["question"].render()
+        options = _options(settings)
+        errors["options"].render()
+        with gr.Row(elem_classes="pair", equal_height=False):
+            keyframes = gr.Slider(
+                1,
+                settings.max_keyframes,
+                value=DEFAULT_NUM_KEYFRAMES,
+                step=1,
+                label="Keyframes to read",
+                info="The best of the watched frames.",
+                elem_id="keyframes",
+            )
+            compare = gr.Checkbox(
+                label="Compare with uniform frames",
+                info="The answer from frames spread evenly, side by side.",
+                elem_id="compare",
+            )
+        errors["keyframes"].render()
+        run, cancel = _buttons("Ask", "ask")
+        errors["result"].render()
+    result = gr.HTML(elem_id="answer", elem_classes="result-slot")
+    kept = gr.State(None, time_to_live=settings.keep_s)
+    take_away, downloads = _downloads("answer", ANSWER_DOWNLOADS)
+    return AskTab(more, question, options, keyframes, compare, run, cancel, result, kept, take_away, downloads)
+
+
+def _options(settings: Settings) -> Options:
+    mode = gr.Radio([CHOOSE, OPEN], value=CHOOSE, label="Answer", elem_id="mode")
+    rows, texts, removes = [], [], []
+    with gr.Column(elem_id="options") as block:
+        for number in range(settings.max_options):
+            letter = LETTERS[number]
+            with gr.Row(elem_classes="option-row", visible=number < FIRST_OPTIONS) as row:
+                texts.append(
+                    gr.Textbox(
+                        label=f"Option {letter}",
+                        show_label=False,
+                        container=False,
+                        placeholder=f"Option {letter}",
+                        max_lines=1,
+                        elem_id=f"option-{letter}",
+                        scale=1,
+                    )
+                )
+                removes.append(gr.Button(f"Remove option {letter}", elem_classes="remove", scale=0, min_width=40))
+            rows.append(row)
+        add = gr.Button("Add an option", elem_id="add-option", size="sm")
+    return Options(mode, block, gr.State(FIRST_OPTIONS), rows, texts, removes, add)
+
+
+def _find_tab(errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
+    with gr.Column(elem_classes="card"):
+        query = gr.Textbox(
+            label="What the moment shows", placeholder="A man opens the door", lines=1, max_lines=3, elem_id="query"
+        )
+        errors["query"].render()
+        most = gr.Slider(
+            1,
+            settings.max_moments,
+            value=min(5, settings.max_moments),
+            step=1,
+            label="Moments at most",
+            elem_id="most-moments",
+        )
+        run, cancel = _buttons("Find", "find")
+    result = gr.HTML(elem_id="moments", elem_classes="result-slot", js_on_load=_script("pick.js"))
+    preview = gr.HTML(elem_id="preview")
+    kept = gr.State(None, time_to_live=settings.keep_s)
+    take_away, downloads = _downloads("moments", MOMENT_DOWNLOADS)
+    return FindTab(query, most, run, cancel, result, kept, take_away, downloads, preview)
+
+
+def _buttons(label: str, name: str) -> tuple[gr.Button, gr.Button]:
+    with gr.Row(elem_classes="actions"):
+        run = gr.Button(label, variant="primary", elem_id=f"{name}-run")
+        cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{name}-cancel")
+    return run, cancel
+
+
+def _downloads(name: str, kinds: dict[str, str]) -> tuple[gr.Column, dict[str, gr.DownloadButton]]:
+    with gr.Column(visible=False, elem_classes="card take-away") as block:
+        gr.HTML('<p class="eyebrow">Take it with you</p>')
+        with gr.Row(elem_classes="downloads"):
+            buttons = {
+                kind: gr.DownloadButton(label, size="sm", elem_id=f"{name}-{kind}") for kind, label in kinds.items()
+            }
+    return block, buttons
+
+
+def _script(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")

@@ -1,0 +1,54 @@
+// Whatever carries `data-seek` moves the player; timelines move it by click, by touch and by arrow keys, and follow it.
+(() => {
+  const player = () => document.querySelector(".stage video");
+
+  function seek(seconds) {
+    const video = player();
+    if (!video || video.hidden) return;
+    video.pause();
+    video.currentTime = seconds;
+    const box = video.getBoundingClientRect();
+    if (box.top < 0 || box.bottom > window.innerHeight) video.scrollIntoView({ block: "center", behavior: "smooth" });
+    follow(seconds);
+  }
+
+  function follow(seconds) {
+    for (const track of document.querySelectorAll(".timeline .track")) {
+      const share = Math.min(Math.max(seconds / Number(track.dataset.end), 0), 1);
+      track.style.setProperty("--at", `${share * 100}%`);
+      track.setAttribute("aria-valuenow", seconds.toFixed(2));
+      track.setAttribute("aria-valuetext", `${seconds.toFixed(1)} s`);
+    }
+  }
+
+  function stepped(track, key) {
+    const times = track.dataset.times.split(" ").map(Number);
+    const now = Number(track.getAttribute("aria-valuenow"));
+    if (key === "Home") return times[0];
+    if (key === "End") return times[times.length - 1];
+    if (key === "ArrowRight" || key === "ArrowUp") return times.find((time) => time > now + 0.02);
+    if (key === "ArrowLeft" || key === "ArrowDown") return times.filter((time) => time < now - 0.02).pop();
+    return undefined;
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-seek]");
+    if (button) return seek(Number(button.dataset.seek));
+    const track = event.target.closest(".timeline .track");
+    if (track) {
+      const box = track.getBoundingClientRect();
+      seek(((event.clientX - box.left) / box.width) * Number(track.dataset.end));
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    const track = event.target.closest?.(".timeline .track");
+    const time = track && stepped(track, event.key);
+    if (time === undefined || time === null) return;
+    event.preventDefault();
+    seek(time);
+  });
+  // Media events do not bubble, but they can be caught on the way down.
+  for (const name of ["timeupdate", "seeked"]) {
+    document.addEventListener(name, (event) => event.target === player() && follow(player().currentTime), true);
+  }
+})();

@@ -1,0 +1,237 @@
+"""Results as HTML. Everything that comes from a visitor, a file or a model is escaped here."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from lavis.common.export.axes import time_label
+from lavis.common.export.pictures import best_positions, option_shares
+from lavis.common.export.records import LETTERS
+from lavis.common.types import Answer, Moment, VideoInfo
+from lavis.demo.examples import Example, data_address
+from lavis.demo.service import Answered, Found, Seconds, Shown
+from lavis.demo.timeline import Pin, Timeline, best_span
+
+_PARTS = {
+    "decode": "Decode frames",
+    "watch": "Watch (encode)",
+    "localize": "Localize",
+    "answer": "Answer",
+}
+
+
+def header_html(model_name: str) -> str:
+    """Return the head of the page."""
+    return (
+        '<header class="masthead"><div><h1>SeViLA</h1>'
+        "<p>Ask a question about a video, and see which frames the answer comes from.</p></div>"
+        f'<p class="model">model <strong>{escape(model_name)}</strong></p></header>'
+    )
+
+
+def caveats_html(caveats: Sequence[str]) -> str:
+    """Return what must not be overlooked, or nothing."""
+    if not caveats:
+        return ""
+    lines = "".join(f"<p>{escape(caveat[:1].upper() + caveat[1:])}.</p>" for caveat in caveats)
+    return f'<aside class="caveats" role="note">{lines}</aside>'
+
+
+def examples_html(examples: Sequence[Example]) -> str:
+    """Return a card for each shipped clip; a click on one asks its first question."""
+    cards = "".join(
+        f'<button type="button" class="example" data-pick="{number}">'
+        f'<img src="{example.poster}" alt=""><span class="question">{escape(example.questions[0].text)}</span>'
+        f'<span class="facts">{_clock(example.duration_s)} clip</span></button>'
+        for number, example in enumerate(examples)
+    )
+    return f'<p class="eyebrow">Or ask about an example</p><div class="examples">{cards}</div>' if cards else ""
+
+
+def more_questions_html(example: Example | None) -> str:
+    """Return further questions on a shipped clip as buttons, or nothing."""
+    if example is None:
+        return ""
+    buttons = "".join(
+        f'<button type="button" class="chip" data-question="{number}">{escape(question.text)}</button>'
+        for number, question in enumerate(example.questions)
+    )
+    return f'<p class="eyebrow">Ask this clip</p><div class="chips">{buttons}</div>'
+
+
+def error_html(message: str) -> str:
+    """Return a message to stand beside a field, or nothing."""
+    return f'<p class="field-error" role="alert">{escape(message)}</p>' if message else ""
+
+
+def facts_text(info: VideoInfo) -> str:
+    """Return what a video is, in one line."""
+    return (
+        f"{_clock(info.duration_s)} · {info.num_frames} frames at {info.fps:.4g} per second"
+        f" · {info.width} × {info.height}"
+    )
+
+
+def answered_html(answered: Answered) -> str:
+    """Return an answer with its evidence, and beside it the one from uniform frames where asked for."""
+    answer = answered.chosen.answer
+    panels = _panel(answered.chosen, title="Localizer's frames" if answered.uniform else "")
+    if answered.uniform:
+        verdict = "Both give the same answer." if _same(answered) else "The two answers differ."
+        panels += _panel(answered.uniform, title="Uniform frames")
+        panels = f'<p class="verdict">{verdict}</p><div class="compared">{panels}</div>'
+    return (
+        f'<article class="result" data-answer="{"" if answer.index is None else answer.index}">'
+        f'<p class="asked">{escape(answer.question.text)}</p>{caveats_html(answered.caveats)}{panels}'
+        f"{_answer_timeline(answered)}{_parts(answered)}</article>"
+    )
+
+
+def found_html(found: Found) -> str:
+    """Return the moments of a search with their timeline."""
+    moments = found.moments
+    pins = [
+        Pin(number, _best_time(found, number), f"Moment {number}: {_range(moment)}")
+        for number, moment in enumerate(moments.moments, start=1)
+    ]
+    timeline = Timeline(
+        moments.times_s,
+        moments.scores,
+        found.info.duration_s,
+        pins,
+        [(moment.start_s, moment.end_s) for moment in moments.moments],
+        "How well each frame matches the sentence; above the line it matches",
+        threshold=0.0,
+    )
+    count = len(moments.moments)
+    headline = "No moment found" if not count else f"{count} moment{'s' if count > 1 else ''} found"
+    rows = "".join(
+        _moment_row(number, moment, picture)
+        for number, (moment, picture) in enumerate(zip(moments.moments, found.pictures, strict=True), start=1)
+    )
+    nearest = ""
+    if not count:
+        best = int(moments.scores.argmax())
+        nearest = f'<p class="hint">The nearest frame, at {_clock(moments.times_s[best])}, does not reach the line.</p>'
+    read = f"{len(moments.times_s)} frames compared with the sentence"
+    return (
+        f'<article class="result found" data-moments="{count}"><p class="asked">{escape(moments.query)}</p>'
+        f'{caveats_html(found.caveats)}<p class="answer">{headline}</p>{nearest}{timeline.html()}'
+        f'<ol class="moments">{rows}</ol>{_took(found.seconds, known=found.known, read=read)}</article>'
+    )
+
+
+def preview_html(address: str, name: str, title: str) -> str:
+    """Return a player for a cut clip, with a link that saves it."""
+    return (
+        f'<section class="preview" aria-label="Cut clip"><p class="eyebrow">{escape(title)}</p>'
+        f'<video controls playsinline preload="auto" src="{escape(address)}" aria-label="{escape(title)}"></video>'
+        f'<a class="save" href="{escape(address)}" download="{escape(name)}">Save this clip</a></section>'
+    )
+
+
+def _panel(shown: Shown, *, title: str) -> str:
+    head = f'<h3 class="eyebrow">{escape(title)}</h3>' if title else ""
+    return (
+        f'<section class="panel">{head}{_headline(shown.answer)}{_bars(shown.answer)}'
+        f'<h3 class="eyebrow">The frames it read</h3>{_strip(shown)}</section>'
+    )
+
+
+def _headline(answer: Answer) -> str:
+    if answer.index is None:
+        text = escape(answer.text) or "<em>no answer</em>"
+        return f'<p class="answer">{text}</p>'
+    return f'<p class="answer"><span class="letter">{LETTERS[answer.index]}</span>{escape(answer.text)}</p>'
+
+
+def _bars(answer: Answer) -> str:
+    rows = ""
+    for index, (text, share) in enumerate(
+        zip(answer.question.options, option_shares(answer.option_scores), strict=True)
+    ):
+        chosen = ' aria-current="true"' if index == answer.index else ""
+        score = f"logit {answer.option_scores[index]:.3f}"
+        rows += (
+            f'<li class="option"{chosen} title="{score}"><span class="letter">{LETTERS[index]}</span>'
+            f'<span class="text">{escape(text)}</span><span class="share">{share:.0%}</span>'
+            f'<span class="bar"><span style="width:{share:.2%}"></span></span></li>'
+        )
+    return f'<ol class="options">{rows}</ol>' if rows else ""
+
+
+def _strip(shown: Shown) -> str:
+    frames = shown.answer.keyframes
+    scores = frames.scores if len(frames.scores) else [math.nan] * len(frames)
+    figures = ""
+    for number, (time_s, score, picture) in enumerate(
+        zip(frames.times_s, scores, shown.pictures, strict=True), start=1
+    ):
+        caption = f"<b>{time_s:.2f} s</b>" + (f" <i>score {score:.2f}</i>" if math.isfinite(score) else "")
+        figures += (
+            f'<li><button type="button" class="frame" data-seek="{time_s:.3f}"'
+            f' aria-label="Keyframe {number} at {time_s:.2f} s: show it in the player">'
+            f'<img src="{data_address(picture)}" alt="Keyframe {number}"><span class="number">{number}</span></button>'
+            f'<span class="caption">{caption}</span></li>'
+        )
+    return f'<ol class="strip">{figures}</ol>'
+
+
+def _answer_timeline(answered: Answered) -> str:
+    frames = answered.chosen.answer.keyframes
+    duration_s = answered.info.duration_s
+    span = best_span(frames.all_times_s, frames.all_scores, duration_s=duration_s)
+    pins = [
+        Pin(number, float(time_s), f"Keyframe {number} at {time_s:.2f} s")
+        for number, time_s in enumerate(frames.times_s, start=1)
+    ]
+    label = "Localizer's score of each frame"
+    if span:
+        label += f"; shaded, where it is high: {span[0]:.1f} to {span[1]:.1f} s"
+    return Timeline(frames.all_times_s, frames.all_scores, duration_s, pins, [span] if span else [], label).html()
+
+
+def _parts(answered: Answered) -> str:
+    keyframes = answered.chosen.answer.keyframes
+    read = f"{len(keyframes)} keyframes read of {len(keyframes.all_times_s)} frames watched"
+    return _took(answered.seconds, known=answered.known, read=read)
+
+
+def _took(seconds: Seconds, *, known: bool, read: str) -> str:
+    cells = ""
+    for part, name in _PARTS.items():
+        skipped = known and part in ("decode", "watch")
+        if not skipped and not seconds[part]:
+            continue
+        value = "already done" if skipped else f"{seconds[part]:.2f} s"
+        cells += f'<div data-part="{part}"><dt>{name}</dt><dd>{value}</dd></div>'
+    return f'<footer class="took"><p>{escape(read)}</p><dl>{cells}</dl></footer>'
+
+
+def _moment_row(number: int, moment: Moment, picture: bytes) -> str:
+    label = f"Moment {number}, {_range(moment)}"
+    return (
+        f'<li><button type="button" class="frame" data-seek="{moment.start_s:.3f}"'
+        f' aria-label="{label}: show its start in the player"><img src="{data_address(picture)}" alt="">'
+        f'<span class="number">{number}</span></button><div><b>{_range(moment)}</b>'
+        f'<span class="hint">score {moment.score:.2f}</span>'
+        f'<button type="button" class="chip" data-cut="{number - 1}" aria-label="{label}: preview the cut clip">'
+        "Preview clip</button></div></li>"
+    )
+
+
+def _best_time(found: Found, number: int) -> float:
+    return float(found.moments.times_s[best_positions(found.moments)[number - 1]])
+
+
+def _same(answered: Answered) -> bool:
+    assert answered.uniform is not None
+    return answered.chosen.answer.text == answered.uniform.answer.text
+
+
+def _range(moment: Moment) -> str:
+    return f"{_clock(moment.start_s)} to {_clock(moment.end_s)}"
+
+
+def _clock(time_s: float) -> str:
+    return f"{time_s:.1f} s" if time_s < 60 else time_label(time_s)

@@ -1,0 +1,102 @@
+"""Building the page and serving it."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lavis.common.errors import ConfigError, MissingExtraError
+from lavis.demo.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+AUTH_VARIABLE = "SEVILA_DEMO_AUTH"
+_HERE = Path(__file__).parent
+_SWEEP_EVERY_S = 300
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running page."""
+
+    url: str
+    block: Any
+
+
+@contextmanager
+def serving(
+    model: Any,
+    *,
+    model_name: str,
+    host: str = "127.0.0.1",
+    port: int | None = 7860,
+    auth: tuple[str, str] | None = None,
+    settings: Settings | None = None,
+) -> Iterator[Served]:
+    """Serve the page as long as the block runs; afterwards nothing of the visitors' files is left.
+
+    Args:
+        model: a loaded model (`lavis.load_model`).
+        port: None takes any free one.
+        auth: user name and password that the page asks for.
+
+    Raises:
+        MissingExtraError: Gradio is not installed.
+        ConfigError: the port is taken.
+    """
+    settings = settings or Settings()
+    with tempfile.TemporaryDirectory(prefix="sevila_demo_", ignore_cleanup_errors=True) as folder:
+        _prepare_environment(folder)
+        # Imported late: Gradio is an extra, takes seconds, and reads its environment when it is imported.
+        try:
+            import gradio  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("gradio", "demo") from error
+        from lavis.demo.blocks import launch
+        from lavis.demo.files import Sweeper, VisitorFiles
+
+        files = VisitorFiles(Path(folder), keep_s=settings.keep_s)
+        sweeper = Sweeper(files, every_s=_SWEEP_EVERY_S)
+        try:
+            block, url = launch(
+                model, model_name=model_name, files=files, host=host, port=port, auth=auth, settings=settings
+            )
+        except OSError as error:
+            raise ConfigError(f"cannot serve on {host}:{port} ({error}); choose another --port") from error
+        sweeper.start()
+        try:
+            yield Served(url, block)
+        finally:
+            sweeper.stop()
+            block.close(verbose=False)
+
+
+def auth_from_environment() -> tuple[str, str] | None:
+    """Return user name and password of the variable SEVILA_DEMO_AUTH, or None where it is not set.
+
+    Raises:
+        ConfigError: it is not "user:password".
+    """
+    value = os.environ.get(AUTH_VARIABLE)
+    if not value:
+        return None
+    user, colon, password = value.partition(":")
+    if not (user and colon and password):
+        raise ConfigError(f"{AUTH_VARIABLE} must be user:password")
+    return user, password
+
+
+def is_open(host: str, auth: tuple[str, str] | None) -> bool:
+    """Whether anybody in the network can use a page that is served like this."""
+    return host not in _LOOPBACK and auth is None
+
+
+def _prepare_environment(folder: str) -> None:
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

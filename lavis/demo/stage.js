@@ -1,0 +1,73 @@
+// The video of the page: upload it, play it. `props.value` is {url, name, facts} and what Python finds the file by:
+// {path} for an upload, {clip} for a shipped clip.
+const part = (name) => element.querySelector(name);
+const video = part("video");
+const input = part("input");
+const drop = part(".drop");
+const fail = part(".field-error");
+
+function show() {
+  const value = props.value || {};
+  const present = Boolean(value.url);
+  if (video.dataset.url !== (value.url || "")) {
+    video.dataset.url = value.url || "";
+    part(".unplayable").hidden = true;
+    if (present) video.src = value.url;
+    else video.removeAttribute("src");
+    video.load();
+  }
+  video.hidden = !present;
+  drop.hidden = present;
+  part(".shelf").hidden = !present;
+  part(".name").textContent = value.name || "";
+  part(".facts").textContent = value.facts || "";
+  part(".limits").textContent = props.limits || "";
+}
+
+function say(message) {
+  fail.textContent = message;
+  fail.hidden = !message;
+}
+
+function busy(on) {
+  part(".busy").hidden = !on;
+  input.disabled = on;
+}
+
+async function take(file) {
+  say("");
+  if (file.size > props.max_bytes) {
+    say(`This file has ${Math.ceil(file.size / 1e6)} MB; at most ${props.max_bytes / 1e6} MB go.`);
+    return;
+  }
+  busy(true);
+  try {
+    const stored = await upload(file);
+    props.value = { path: stored.path, url: stored.url, name: file.name, facts: "" };
+    show();
+    trigger("taken");
+  } catch {
+    say("The upload did not work. The file may be too large, or the server is out of room.");
+  } finally {
+    busy(false);
+    input.value = "";
+  }
+}
+
+input.addEventListener("change", () => input.files[0] && take(input.files[0]));
+part(".other").addEventListener("click", () => input.click());
+video.addEventListener("error", () => {
+  part(".unplayable").hidden = !video.dataset.url;
+});
+for (const name of ["dragover", "dragleave", "drop"]) {
+  element.addEventListener(name, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("over", name === "dragover");
+    if (name === "drop" && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+  });
+}
+watch("value", () => {
+  say("");
+  show();
+});
+show();

@@ -1,0 +1,81 @@
+"""Only uploads are opened by path, and nothing is kept for longer than promised."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from lavis.common.errors import VideoError
+from lavis.demo.files import VisitorFiles
+
+
+def put(path: Path, content: bytes = b"x", *, age_s: float = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+    return path
+
+
+def test_an_upload_is_found_by_its_path(files: VisitorFiles) -> None:
+    upload = put(files.folder / "hash" / "clip.mp4")
+    assert files.uploaded(str(upload)) == upload
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{outside}/secret.mp4",
+        "{folder}/hash/../../outside/secret.mp4",
+        "{folder}/hash/link.mp4",
+        "{folder}/hash",
+        "{folder}/temporary",
+        "{folder}/made/token/answer.json",
+        "{folder}/kept/clips/clip.mp4",
+        "{folder}/hash/gone.mp4",
+        "hash/clip.mp4",
+        "http://example.org/clip.mp4",
+        "",
+        "\0",
+    ],
+)
+def test_no_other_path_is_opened(files: VisitorFiles, tmp_path: Path, path: str) -> None:
+    outside = put(tmp_path / "outside" / "secret.mp4")
+    put(files.folder / "hash" / "clip.mp4")
+    put(files.folder / "temporary")
+    put(files.folder / "made" / "token" / "answer.json")
+    put(files.folder / "kept" / "clips" / "clip.mp4")
+    (files.folder / "hash" / "link.mp4").symlink_to(outside)
+    with pytest.raises(VideoError, match=r"^This video is no longer here; upload it again\.$"):
+        files.uploaded(path.format(folder=files.folder, outside=outside.parent))
+
+
+def test_files_are_made_where_nobody_finds_them_by_guessing(files: VisitorFiles) -> None:
+    first, second = files.write("../a b.json", b"1"), files.write("../a b.json", b"2")
+    assert first.parent != second.parent
+    assert len(first.parent.name) == 32
+    assert first.name == "_a_b.json"
+    assert (first.read_bytes(), second.read_bytes()) == (b"1", b"2")
+
+
+def test_sweeping_removes_what_is_too_old_with_its_folder_and_keeps_the_clips(files: VisitorFiles) -> None:
+    old = put(files.folder / "hash" / "clip.mp4", age_s=3700)
+    made = files.write("answer.json", b"{}")
+    put(made, age_s=3700)
+    temporary = put(files.folder / "tmpabc", age_s=3700)
+    fresh = put(files.folder / "other" / "clip.mp4", age_s=3500)
+    clip = put(files.keep_forever("clips") / "clip.mp4", age_s=99999)
+    files.sweep()
+    assert not old.parent.exists()
+    assert not made.parent.exists()
+    assert not temporary.exists()
+    assert fresh.exists()
+    assert clip.exists()
+
+
+def test_the_size_counts_what_visitors_brought_and_made(files: VisitorFiles) -> None:
+    put(files.folder / "hash" / "clip.mp4", b"12345")
+    files.write("answer.json", b"123")
+    put(files.keep_forever("clips") / "clip.mp4", b"1234567")
+    assert files.size() == 8

@@ -1,0 +1,101 @@
+"""One job at a time, one per visitor, a short line, and an end to each."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lavis.demo.jobs import Job, Jobs
+from lavis.demo.problems import JobError
+
+WAIT_S = 20
+
+
+def quiet(what: str, done: int, total: int) -> None: ...
+
+
+def make_jobs(*, max_waiting: int = 4, max_per_address: int = 9, max_job_s: float = 60) -> Jobs:
+    return Jobs(max_waiting=max_waiting, max_per_address=max_per_address, max_job_s=max_job_s)
+
+
+def test_the_second_waits_for_the_first_and_is_told_so() -> None:
+    jobs, order, told = make_jobs(), [], threading.Event()
+
+    def second() -> None:
+        with jobs.turn("bob", address="2", listener=lambda what, *_: (order.append(what), told.set())):
+            order.append("second")
+
+    with ThreadPoolExecutor() as pool:
+        with jobs.turn("ada", address="1", listener=quiet):
+            waiting = pool.submit(second)
+            assert told.wait(WAIT_S)
+            order.append("first")
+        waiting.result(WAIT_S)
+    assert order[0] == "waiting for 1 before you"
+    assert order[-2:] == ["first", "second"]
+
+
+def test_a_visitor_has_one_job() -> None:
+    jobs = make_jobs()
+    again = jobs.turn("ada", address="1", listener=quiet)
+    with jobs.turn("ada", address="1", listener=quiet), pytest.raises(JobError, match=r"^Your last question is still "):
+        again.__enter__()
+    with jobs.turn("ada", address="1", listener=quiet) as job:
+        assert job.visitor == "ada"
+
+
+def test_an_address_has_a_few_jobs() -> None:
+    jobs = make_jobs(max_per_address=1)
+    another = jobs.turn("bob", address="1", listener=quiet)
+    with jobs.turn("ada", address="1", listener=quiet), pytest.raises(JobError, match=r"^Too many questions at once "):
+        another.__enter__()
+
+
+def test_the_line_has_an_end() -> None:
+    jobs, told = make_jobs(max_waiting=1), threading.Event()
+
+    def wait() -> None:
+        with jobs.turn("bob", address="2", listener=lambda *_: told.set()):
+            pass
+
+    with ThreadPoolExecutor() as pool:
+        with jobs.turn("ada", address="1", listener=quiet):
+            waiting = pool.submit(wait)
+            assert told.wait(WAIT_S)
+            with pytest.raises(JobError, match=r"^Too many people are asking at once"):
+                jobs.turn("eve", address="3", listener=quiet).__enter__()
+        waiting.result(WAIT_S)
+
+
+def test_a_waiting_job_can_be_cancelled() -> None:
+    jobs, told = make_jobs(), threading.Event()
+
+    def wait() -> None:
+        with jobs.turn("bob", address="2", listener=lambda *_: told.set()):
+            pytest.fail("it had its turn")
+
+    with ThreadPoolExecutor() as pool, jobs.turn("ada", address="1", listener=quiet):
+        waiting = pool.submit(wait)
+        assert told.wait(WAIT_S)
+        jobs.cancel("bob")
+        with pytest.raises(JobError, match=r"^Cancelled\.$"):
+            waiting.result(WAIT_S)
+
+
+def test_a_running_job_ends_at_its_next_step_once_cancelled() -> None:
+    jobs = make_jobs()
+    with jobs.turn("ada", address="1", listener=quiet) as job:
+        job.report("watching")
+        jobs.cancel("bob")
+        job.report("watching")
+        jobs.cancel("ada")
+        with pytest.raises(JobError, match=r"^Cancelled\.$"):
+            job.report("watching")
+
+
+def test_a_job_ends_at_its_next_step_once_its_time_is_over() -> None:
+    job = Job("ada", "1", listener=quiet, max_s=-1)
+    job.report("time does not run yet")
+    job.start()
+    with pytest.raises(JobError, match=r"^This took longer than -1 s and was stopped; try fewer frames\.$"):
+        job.report("watching")

@@ -1,0 +1,152 @@
+"""The page's work: the pipeline with limits, watched once, with a field for every mistake."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lavis.demo.jobs import Job
+from lavis.demo.problems import FieldError, JobError
+from lavis.demo.service import Asked, Service, Sought
+from lavis.demo.sources import Source
+from tests.unit.demo.conftest import CAVEAT, BrightnessModel
+
+MakeJob = Callable[..., Job]
+ASKED = Asked("How bright?", ("dark", "grey", "light"), num_frames=20, num_keyframes=3)
+
+
+@pytest.fixture
+def source(video: Path) -> Source:
+    return Source(video, "mine.mp4")
+
+
+def test_the_answer_is_the_pipeline_s(service: Service, source: Source, make_job: MakeJob) -> None:
+    answer = service.answer(source, ASKED, make_job()).chosen.answer
+    expected = BrightnessModel().watch(source.path, num_frames=20).ask(ASKED.question, ASKED.options, num_keyframes=3)
+    assert (answer.index, answer.text) == (expected.index, expected.text)
+    assert answer.keyframes.frame_idx.tolist() == expected.keyframes.frame_idx.tolist()
+
+
+def test_a_further_question_does_not_watch_again(
+    service: Service, source: Source, model: BrightnessModel, make_job: MakeJob
+) -> None:
+    first = service.answer(source, ASKED, make_job())
+    again = service.answer(source, Asked("Again?", num_frames=20), make_job())
+    found = service.find(source, Sought("light", num_frames=20), make_job())
+    assert model.num_watched == 20
+    assert (first.known, again.known, found.known) == (False, True, True)
+    assert first.seconds["watch"] > 0
+    assert (again.seconds["decode"], again.seconds["watch"]) == (0, 0)
+    assert again.chosen.answer.text == "open"
+
+
+@pytest.mark.parametrize(("visitor", "frames"), [("bob", 20), ("ada", 10)])
+def test_another_visitor_or_number_of_frames_watches_again(
+    service: Service, source: Source, make_job: MakeJob, visitor: str, frames: int
+) -> None:
+    service.answer(source, ASKED, make_job("ada"))
+    assert not service.answer(source, Asked("Why?", num_frames=frames), make_job(visitor)).known
+
+
+def test_the_comparison_reads_uniform_frames_and_costs_the_answer_no_time(
+    service: Service, source: Source, make_job: MakeJob
+) -> None:
+    answered = service.answer(source, Asked("How bright?", ("dark", "light"), 20, 4, compare=True), make_job())
+    assert answered.uniform is not None
+    assert answered.uniform.answer.keyframes.positions.tolist() == [2, 7, 12, 17]
+    assert len(answered.uniform.pictures) == 4
+    assert service.answer(source, ASKED, make_job()).uniform is None
+
+
+def test_steps_are_told(service: Service, source: Source, make_job: MakeJob) -> None:
+    steps: list[str] = []
+    service.answer(source, ASKED, make_job(steps=steps))
+    assert steps == [
+        "opening the video",
+        *["watching frames"] * 2,
+        "reading the question",
+        "reading the keyframes",
+    ]
+
+
+def test_a_cancelled_job_ends_and_is_no_mistake_of_a_field(service: Service, source: Source, make_job: MakeJob) -> None:
+    job = make_job()
+    job.cancel()
+    with pytest.raises(JobError, match=r"^Cancelled\.$"):
+        service.answer(source, ASKED, job)
+
+
+def test_the_record_names_the_video_and_not_its_path(service: Service, source: Source, make_job: MakeJob) -> None:
+    record = service.answer(source, ASKED, make_job()).record
+    assert record["video"]["path"] == "mine.mp4"
+    assert record["caveats"] == [CAVEAT]
+    assert record["timings_s"].keys() == {"decode", "watch", "localize", "answer"}
+    assert service.find(source, Sought("light"), make_job()).record["video"]["path"] == "mine.mp4"
+
+
+def test_what_is_known_of_the_model_is_not_said_again_of_each_answer(
+    service: Service, source: Source, make_job: MakeJob
+) -> None:
+    assert service.caveats == (CAVEAT,)
+    assert service.answer(source, ASKED, make_job()).caveats == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "message"),
+    [
+        (Asked(" "), "question", "the question is empty; give some text"),
+        (Asked("x" * 501), "question", "This text has 501 characters; at most 500 go."),
+        (Asked("Why?", ("a",)), "options", "1 options given; give none, or 2 to 26"),
+        (Asked("Why?", ("a", " ")), "options", "option B is empty; give some text or leave it out"),
+        (Asked("Why?", ("a", "b", "a")), "options", "option C repeats 'a'; give different options"),
+        (Asked("Why?", tuple("abcdefghi")), "options", "9 options given; at most 8 go"),
+        (Asked("Why?", ("a", "x" * 201)), "options", "This text has 201 characters; at most 200 go."),
+        (Asked("Why?", num_frames=65), "frames", "65 does not go here; give 1 to 64."),
+        (Asked("Why?", num_frames=0), "frames", "0 does not go here; give 1 to 64."),
+        (Asked("Why?", num_keyframes=21), "keyframes", "21 does not go here; give 1 to 20."),
+        (
+            Asked("Why?", num_frames=3, num_keyframes=4),
+            "keyframes",
+            "Cannot read 4 keyframes of 3 frames; read at most 3, or watch more frames.",
+        ),
+    ],
+)
+def test_mistakes_of_a_question_are_said_beside_their_field_before_anything_is_opened(
+    service: Service, make_job: MakeJob, asked: Asked, field: str, message: str
+) -> None:
+    with pytest.raises(FieldError) as raised:
+        service.answer(Source(Path("missing.mp4"), "missing.mp4"), asked, make_job())
+    assert (raised.value.field, str(raised.value)) == (field, message)
+
+
+@pytest.mark.parametrize(
+    ("sought", "field"),
+    [(Sought(""), "query"), (Sought("x" * 501), "query"), (Sought("a", 999), "frames"), (Sought("a", 8, 9), "query")],
+)
+def test_mistakes_of_a_search_are_said_beside_their_field(
+    service: Service, make_job: MakeJob, sought: Sought, field: str
+) -> None:
+    with pytest.raises(FieldError) as raised:
+        service.find(Source(Path("missing.mp4"), "missing.mp4"), sought, make_job())
+    assert raised.value.field == field
+
+
+def test_more_keyframes_than_a_short_video_has_frames_is_said_beside_the_keyframes(
+    service: Service, make_job: MakeJob, tmp_path: Path
+) -> None:
+    from tests.videos import write_video
+
+    short = write_video(tmp_path / "short.mp4", num_frames=3)
+    with pytest.raises(FieldError, match=r"^cannot choose 4 keyframes of 3 frames") as raised:
+        service.answer(Source(short, "short.mp4"), Asked("Why?"), make_job())
+    assert raised.value.field == "keyframes"
+
+
+def test_a_file_that_went_meanwhile_is_named_without_its_path(
+    service: Service, make_job: MakeJob, tmp_path: Path
+) -> None:
+    gone = Source(tmp_path / "gone.mp4", "gone.mp4")
+    with pytest.raises(FieldError) as raised:
+        service.answer(gone, ASKED, make_job())
+    assert raised.value.field == "video"
+    assert str(tmp_path) not in str(raised.value)
