@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from lavis.common.types import Integers
 from lavis.processors.video.index import FrameIndex
+from lavis.processors.video.limits import check_picture, check_run
 
 # A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
 _SEEK_COST_FRAMES = 8
@@ -42,6 +43,7 @@ class FrameDecoder:
         # the file's buffers and threads alive until the garbage collector comes by.
         self._moved_by: object = None
         self._seekable = not index.counted
+        self._pixels_spent = 0  # on the frame asked for
 
     def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
         """Yield frames and their indices; for one that cannot be decoded, the nearest that can, if possible before it.
@@ -50,12 +52,16 @@ class FrameDecoder:
 
         Args:
             frame_idx: strictly increasing.
+
+        Raises:
+            LimitError: a picture is too large, or too much must be decoded for a frame.
         """
         wanted = frozenset(self._index.pts[frame_idx].tolist())
         run: _Run | None = None
         token = object()
         found: VideoFrame | None
         for target in self._index.pts[frame_idx].tolist():
+            self._pixels_spent = 0
             if run is None or self._moved_by is not token or self._seek_pays(run, target):
                 self._moved_by = token
                 run, found = self._start(target, wanted)
@@ -96,6 +102,8 @@ class FrameDecoder:
             if packet is not None and not self._index.counted:
                 # Frames that no other frame refers to are not decoded unless they are wanted.
                 codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            self._pixels_spent += codec.width * codec.height
+            check_run(self._pixels_spent)
             try:
                 decoded = codec.decode(packet)
             except av.FFmpegError:  # a damaged packet: the frames around it may still be good
@@ -104,6 +112,7 @@ class FrameDecoder:
                     return
             for frame in decoded:
                 failures = 0
+                check_picture(frame.width, frame.height, frame.format)  # it may change on the way
                 if self._index.counted:
                     frame.pts, ordinal = ordinal, ordinal + 1
                 yield frame

@@ -14,16 +14,16 @@ from av.video.stream import VideoStream
 
 from lavis.common.types import Integers, VideoInfo
 from lavis.processors.video.base import Picture, unreadable
+from lavis.processors.video.boxes import check_boxes, looks_like_mp4
 from lavis.processors.video.decoder import FrameDecoder
 from lavis.processors.video.index import build_index
+from lavis.processors.video.limits import MAX_PIXELS, LimitError, check_picture, limit_allocations, num_threads
 from lavis.processors.video.picture import PictureMaker
 
 # Playlists, scripts and subtitles are formats too for FFmpeg, and may name other files and addresses.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"
-)
-_MAX_PIXELS = 8192 * 4352  # the largest picture of H.264's highest level
-_MAX_THREADS = 4  # each holds decoded frames of its own; more gain little on short runs between seeks
+_FORMATS = "matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"
+_MP4_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2"  # of files whose boxes were checked, and of no others
+_MAX_STREAMS = "200"  # each is given a decoder
 
 
 class PyAVSource:
@@ -70,7 +70,7 @@ class PyAVSource:
         make_picture = PictureMaker(
             width=size or self.info.width, height=size or self.info.height, rotation=self.info.rotation
         )
-        decoded = self._decoder.frames(frame_idx)
+        decoded = self._decoded(frame_idx)
         for asked in frame_idx.tolist():
             index, frame = next(decoded, (None, None))
             if index is None or frame is None:
@@ -87,19 +87,29 @@ class PyAVSource:
         """Release the file."""
         self._decoder.close()
 
+    def _decoded(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
+        try:
+            yield from self._decoder.frames(frame_idx)
+        except LimitError as error:
+            raise unreadable(self._path, str(error)) from error
+
     def _first_frame(self) -> VideoFrame:
-        for _, frame in self._decoder.frames(np.zeros(1, dtype=np.int64)):
+        for _, frame in self._decoded(np.zeros(1, dtype=np.int64)):
             return frame
         self.close()
         raise unreadable(self._path, "none of its frames can be decoded")
 
 
 def _open(path: Path) -> tuple[InputContainer, VideoStream]:
-    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    limit_allocations()
     try:
-        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
-    except (av.FFmpegError, UnicodeError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        options = _checked_options(path)
+        container = _open_container(path, options)
+    except LimitError as error:
+        raise unreadable(path, str(error)) from error
+    except (av.FFmpegError, OSError, UnicodeError, MemoryError) as error:
+        known = not isinstance(error, av.ArgumentError)  # what FFmpeg raises for a format outside of the list
+        reason = (getattr(error, "strerror", None) or str(error)) if known else "no known format"
         raise unreadable(path, f"not a video file, or damaged beyond reading ({reason})") from error
     try:
         stream = _video_stream(container)
@@ -107,6 +117,25 @@ def _open(path: Path) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise unreadable(path, str(error)) from error
     return container, stream
+
+
+def _checked_options(path: Path) -> dict[str, str]:
+    """Return how FFmpeg may open a file, after checks of what opening it would cost: FFmpeg decodes some pictures."""
+    limits = {"protocol_whitelist": "file", "max_streams": _MAX_STREAMS, "max_pixels": str(MAX_PIXELS)}
+    if looks_like_mp4(path):
+        check_boxes(path)
+        return {**limits, "format_whitelist": _MP4_FORMATS}
+    options = {**limits, "format_whitelist": _FORMATS}
+    # Where streams are found on the way, as in MPEG-TS, FFmpeg takes no limits for them. So look without decoders.
+    with _open_container(path, {**options, "codec_whitelist": "none"}) as parsed:
+        for codec in (stream.codec_context for stream in parsed.streams.video):
+            if codec is not None:
+                check_picture(codec.width, codec.height, None)
+    return options
+
+
+def _open_container(path: Path, options: dict[str, str]) -> InputContainer:
+    return av.open(f"file:{path}", options=options, metadata_errors="replace")
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
@@ -119,11 +148,10 @@ def _video_stream(container: InputContainer) -> VideoStream:
     codec = stream.codec_context
     if codec is None:
         raise ValueError("its video is in a format that cannot be decoded")
-    if codec.width * codec.height > _MAX_PIXELS:
-        raise ValueError(f"its pictures of {codec.width} × {codec.height} pixels are too large to decode")
-    codec.options = {"max_pixels": str(_MAX_PIXELS)}  # the size may change on the way
+    check_picture(codec.width, codec.height, codec.format)
+    codec.options = {"max_pixels": str(MAX_PIXELS)}  # the size may change on the way
     codec.thread_type = "AUTO"
-    codec.thread_count = min(_MAX_THREADS, os.cpu_count() or 1)
+    codec.thread_count = num_threads(codec.width, codec.height, codec.format, cores=os.cpu_count() or 1)
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all

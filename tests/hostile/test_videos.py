@@ -1,0 +1,56 @@
+"""Whatever a video file claims to be, reading it gives frames or a VideoError, soon and in little memory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hostile import reading
+from tests.hostile.mutants import mutants
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_SECONDS, MAX_MB = 10, 1000
+
+
+def outcomes(folder: Path, *, count: int, seed: int) -> list[dict[str, Any]]:
+    """Read so many bad files, each in a process of its own, and return what came of them."""
+    (folder / "good").mkdir()
+    (folder / "bad").mkdir()
+    for mutant in mutants(folder / "good", count=count, seed=seed):
+        (folder / "bad" / mutant.name).write_bytes(mutant.content)
+    done = subprocess.run(
+        [sys.executable, reading.__file__, folder / "bad"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(found: list[dict[str, Any]], *, count: int) -> None:
+    assert len(found) == count
+    assert [row for row in found if row["ended_by"] != 0] == []
+    assert [row for row in found if not row["outcome"].startswith(("frames ", "VideoError "))] == []
+    assert [row for row in found if row["seconds"] > MAX_SECONDS] == []
+    assert [row for row in found if row["peak_mb"] > MAX_MB] == []
+    # The files are bad, but not all of them so bad that nothing is tried.
+    kinds = [row["outcome"].split()[0] for row in found]
+    assert min(kinds.count("frames"), kinds.count("VideoError")) > count // 5
+
+
+def test_a_sample_of_bad_files_gives_frames_or_a_video_error(tmp_path: Path) -> None:
+    check(outcomes(tmp_path, count=60, seed=1), count=60)
+
+
+@pytest.mark.slow
+def test_a_thousand_bad_files_give_frames_or_a_video_error(tmp_path: Path) -> None:
+    found = outcomes(tmp_path, count=1000, seed=2)
+    slowest, largest = (max(found, key=lambda row: row[key]) for key in ("seconds", "peak_mb"))
+    print(f"{sum(row['outcome'].startswith('frames') for row in found)} of {len(found)} give frames")
+    print(f"slowest: {slowest}\nlargest: {largest}")
+    check(found, count=1000)
