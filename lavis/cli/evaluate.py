@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lavis.cli.train import checked_options
+from lavis.cli.train import checked_options, ended_readers
 from lavis.common.errors import ConfigError
 
 _EXAMPLES = """examples:
@@ -70,18 +70,28 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         UserError: see `lavis.runners.evaluation.run.evaluate`.
+        FaultError: memory or disk is full, or another process has died or hangs.
+        TerminatedError: SIGTERM came; what was done is saved.
     """
     from lavis.common.distributed import join_world
     from lavis.common.logging import start_logging
     from lavis.runners.evaluation.config import load_evaluation_config
     from lavis.runners.evaluation.run import evaluate
+    from lavis.runners.faults import explained
+    from lavis.runners.stopping import Notice
     from lavis.tasks.evaluation.report import headline, warning_of
 
     if args.cfg_path is None:
         raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
     config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
     folder = _usable(Path(config.base.run.output_dir))
-    with join_world(device=config.base.run.device, timeout_s=config.base.run.distributed_timeout_s) as world:
+    run = config.base.run
+    with (
+        ended_readers(),
+        Notice().listening(),
+        explained(batch_size="run.batch_size_eval"),
+        join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
+    ):
         start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
         metrics = evaluate(config, world)
         if world.is_main:

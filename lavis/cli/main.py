@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 
 from lavis import __version__
 from lavis.cli.parser import CommandParser
-from lavis.common.errors import EXIT_USER_ERROR, UserError
+from lavis.common.errors import (
+    EXIT_FAILURE,
+    EXIT_TERMINATED,
+    EXIT_USER_ERROR,
+    FaultError,
+    TerminatedError,
+    UserError,
+)
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -50,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def reported(run: Callable[[], int]) -> int:
-    """Run something and return its exit code: for a `UserError`, which is printed as one line, 2.
+    """Run something and return its exit code.
 
-    Any other exception is a defect and is raised.
+    It is 2 for a `UserError`, 1 for a `FaultError` and 143 after SIGTERM, each printed as one line. Any other
+    exception is a defect and is raised.
     """
     try:
         code = run()
@@ -65,6 +73,12 @@ def reported(run: Callable[[], int]) -> int:
     except UserError as error:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return EXIT_USER_ERROR
+    except FaultError as error:
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return EXIT_FAILURE
+    except TerminatedError as error:
+        print("terminated:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return EXIT_TERMINATED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

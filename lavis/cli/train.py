@@ -1,7 +1,9 @@
 """`sevila train`: train a part of the model, on one process or, under torchrun, on many."""
 
 import argparse
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=_OPTIONS_HELP)
     parser.add_argument(
-        "--iterations", type=int, default=1, metavar="N", help="run the recipes in N rounds (default: 1)"
+        "--iterations", type=int, metavar="N", help="run the recipes in N rounds (default: run.iterations, which is 1)"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="build everything, run one step, and report; no training"
@@ -47,18 +49,26 @@ def run(args: argparse.Namespace) -> int:
     """Train, or show what would be trained.
 
     Raises:
+        FaultError: memory or disk is full, or another process has died or hangs.
+        TerminatedError: SIGTERM came; what was done is saved.
         UserError: see `lavis.runners.build.build_runner` and `lavis.runners.runner.Runner.run`.
     """
     from lavis.common.distributed import join_world
     from lavis.common.logging import start_logging
     from lavis.runners.config import load_train_config
-    from lavis.runners.rounds import stages_in_order
+    from lavis.runners.faults import explained
+    from lavis.runners.rounds import num_rounds, stages_in_order
 
     options = checked_options(args.options)
     recipes = [load_train_config(path, options=options) for path in args.cfg_path]
-    stages = list(stages_in_order(recipes, iterations=args.iterations))
+    rounds = num_rounds(recipes) if args.iterations is None else args.iterations
+    stages = list(stages_in_order(recipes, iterations=rounds))
     settings = recipes[0].run
-    with join_world(device=settings.device, timeout_s=settings.distributed_timeout_s) as world:
+    with (
+        ended_readers(),
+        explained(),
+        join_world(device=settings.device, timeout_s=settings.distributed_timeout_s) as world,
+    ):
         if args.dry_run:
             start_logging(quiet=not world.is_main)
             # What later stages start from is not there yet.
@@ -68,6 +78,16 @@ def run(args: argparse.Namespace) -> int:
             start_logging(file=file, quiet=not world.is_main)
             _train(stage, world)
     return 0
+
+
+@contextmanager
+def ended_readers() -> Iterator[None]:
+    """Leave no process that reads videos behind: one that hangs would be waited for at the end."""
+    try:
+        yield
+    finally:
+        for child in multiprocessing.active_children():
+            child.kill()
 
 
 def checked_options(options: Sequence[str]) -> list[str]:

@@ -7,6 +7,8 @@ Everything a person can cause (a wrong path, an unknown key, a damaged file) rai
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
+# What a shell reports for a process that SIGTERM ended: schedulers take it for neither success nor a defect.
+EXIT_TERMINATED = 143
 
 
 class UserError(ValueError):
@@ -31,6 +33,14 @@ class CheckpointError(UserError):
 
 class AnnotationError(UserError):
     """A row of an annotation file that does not fit the schema."""
+
+
+class FaultError(RuntimeError):
+    """Something that the program stands on gave way (memory, disk, another process); its message is a single line."""
+
+
+class TerminatedError(Exception):
+    """The process was asked to end (SIGTERM), and what it had done is saved; its message is a single line."""
 
 
 class MissingExtraError(UserError):

@@ -1,6 +1,7 @@
 """Reading batches in worker processes."""
 
 import multiprocessing
+import signal
 from collections.abc import Sequence
 from multiprocessing.context import BaseContext
 from typing import cast
@@ -19,18 +20,25 @@ def _worker_context() -> BaseContext:
     return context
 
 
+def _outlive_notice(_worker: int) -> None:
+    """Let a worker read on when a scheduler tells all processes to end; the main process ends it when it has saved."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def build_loader(
     dataset: QuestionDataset,
     batches: Sampler[list[SampleKey]] | Sequence[list[SampleKey]],
     *,
     num_workers: int = 0,
     pin_memory: bool = False,
+    timeout_s: float = 0,
 ) -> "DataLoader[ClipBatch]":
     """Build a loader that reads the given batches, in order.
 
     Args:
         num_workers: processes that decode ahead; 0 reads in this one.
         pin_memory: prepare batches for a faster copy to a GPU.
+        timeout_s: how long a batch is waited for, where workers read it; 0 waits for ever.
     """
     # What the loader yields is what `collate` makes of the dataset's samples.
     return DataLoader(
@@ -39,6 +47,8 @@ def build_loader(
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,
+        timeout=timeout_s if num_workers else 0,
+        worker_init_fn=_outlive_notice,
         persistent_workers=num_workers > 0,
         multiprocessing_context=_worker_context() if num_workers else None,
         # The loader draws a seed per epoch, which must not disturb the random numbers of training.

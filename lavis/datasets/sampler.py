@@ -17,6 +17,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     Args:
         batch_size: samples per step of one process.
+        samples_per_step: of all processes together; None is `batch_size` times processes. A run that goes on
+            with another number of processes keeps its steps by this.
         shuffle: order by `seed` and epoch; else as in the file.
 
     Example:
@@ -33,10 +35,11 @@ class EpochBatches(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
         seed: int = 0,
+        samples_per_step: int | None = None,
         shuffle: bool = True,
     ) -> None:
         self._num_samples = num_samples
-        self._per_step = batch_size * world_size
+        self._per_step = samples_per_step or batch_size * world_size
         self._rank, self._world_size = rank, world_size
         self._seed, self._shuffle = seed, shuffle
         self._epoch, self._first_batch = 0, 0
@@ -44,6 +47,11 @@ class EpochBatches(Sampler[list[SampleKey]]):
     def seek(self, *, epoch: int, first_batch: int = 0) -> None:
         """Let the next iteration start at this batch of this epoch."""
         self._epoch, self._first_batch = epoch, first_batch
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples of a step, of all processes together."""
+        return self._per_step
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""

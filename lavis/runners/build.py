@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,18 +22,15 @@ from lavis.runners.checkpoints import CheckpointStore
 from lavis.runners.config import RunConfig, TrainConfig
 from lavis.runners.ema import MovingAverage
 from lavis.runners.keeper import BestKeeper
+from lavis.runners.manifest import RunShape
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import OnePass, Parallel, parallelise
+from lavis.runners.plan import Plan
 from lavis.runners.progress import Progress
 from lavis.runners.provenance import check_output, record
-from lavis.runners.runner import Plan, Runner
-from lavis.runners.schedules import (
-    CosineSchedule,
-    PublishedCosineSchedule,
-    PublishedStepSchedule,
-    Schedule,
-    StepSchedule,
-)
+from lavis.runners.resuming import build_saver, find_checkpoint
+from lavis.runners.runner import Runner
+from lavis.runners.schedules import build_schedule
 from lavis.runners.update import Updater
 from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, Validator
 from lavis.runners.weights import lay_over, weight_paths
@@ -137,34 +133,20 @@ def set_training_as_published(model: SeViLA) -> None:
 def build_validator(config: TrainConfig, parts: Parts, *, splits: Iterable[str], world: World) -> Validator:
     """Build what measures the model on the given splits."""
     datasets: dict[str, QuestionDataset] = {split: parts.builder.build_evaluation(split) for split in splits}
-    # Where the model is split over the processes, all of them run everything.
-    alone = config.run.distributed == "fsdp"
+    size, frames = parts.model.image_size, config.dataset.vis_processor.eval.n_frms
+    # Where the model is split over the processes, all of them must compute equally often.
+    in_step = config.run.distributed == "fsdp" and world.size > 1
     reader = SplitReader(
         datasets,
-        world=World(device=world.device) if alone else world,
+        world=world,
         batch_size=config.run.batch_size_eval,
         num_workers=config.run.num_workers,
+        timeout_s=config.run.data_timeout_s,
+        stand_in=torch.zeros(frames, 3, size, size) if in_step else None,
     )
     if parts.task.objective == "localizer_pretraining":
         return MomentValidator(reader, prompt=config.dataset.prompt)
     return AccuracyValidator(reader, task=parts.task, prompt=config.dataset.prompt, frame_num=config.model.frame_num)
-
-
-def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
-    """Build the schedule of learning rates."""
-    rates: dict[str, Any] = {
-        "init_lr": run.init_lr,
-        "min_lr": run.min_lr,
-        "warmup_start_lr": run.warmup_lr,
-        "warmup_steps": run.warmup_steps,
-    }
-    if run.lr_sched == "linear_warmup_step_lr":
-        if run.published_quirks:
-            return PublishedStepSchedule(**rates, decay_rate=run.lr_decay_rate)
-        return StepSchedule(**rates, decay_rate=run.lr_decay_rate, steps_per_epoch=steps_per_epoch)
-    if run.published_quirks:
-        return PublishedCosineSchedule(**rates, max_epoch=run.max_epoch)
-    return CosineSchedule(**rates, max_epoch=run.max_epoch, steps_per_epoch=steps_per_epoch, max_iters=run.max_iters)
 
 
 def build_updater(
@@ -212,10 +194,21 @@ def build_keeper(
     )
 
 
-def build_batches(run: RunConfig, *, num_samples: int, world: World) -> EpochBatches:
-    """Say which samples this process reads, and in which order."""
+def build_batches(
+    run: RunConfig, *, num_samples: int, world: World, samples_per_step: int | None = None
+) -> EpochBatches:
+    """Say which samples this process reads, and in which order.
+
+    Args:
+        samples_per_step: of all processes together, where an earlier start has decided it.
+    """
     return EpochBatches(
-        num_samples, batch_size=run.batch_size_train, rank=world.rank, world_size=world.size, seed=run.seed
+        num_samples,
+        batch_size=run.batch_size_train,
+        rank=world.rank,
+        world_size=world.size,
+        seed=run.seed,
+        samples_per_step=samples_per_step,
     )
 
 
@@ -237,7 +230,10 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
     check_output(folder, resume=run.resume)
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
-    batches = build_batches(run, num_samples=len(dataset), world=world)
+    store = CheckpointStore(folder / "checkpoints", keep_last=run.keep_last)
+    found = find_checkpoint(store, run, num_samples=len(dataset), world=world)
+    kept = found.manifest.shape.samples_per_step if found else None
+    batches = build_batches(run, num_samples=len(dataset), world=world, samples_per_step=kept)
     parallel = build_parallel(run, parts, world=world)
     average = MovingAverage(parts.model.trainable_parameters(), decay=run.ema_decay) if run.ema_decay else None
     if world.is_main:
@@ -249,16 +245,23 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
         updater=build_updater(run, parts, parallel, average=average, world=world),
         schedule=build_schedule(run, steps_per_epoch=len(batches)),
         batches=batches,
-        loader=build_loader(dataset, batches, num_workers=run.num_workers, pin_memory=world.device.type == "cuda"),
-        num_samples=len(dataset),
+        loader=build_loader(
+            dataset,
+            batches,
+            num_workers=run.num_workers,
+            pin_memory=world.device.type == "cuda",
+            timeout_s=run.data_timeout_s,
+        ),
+        batch_size=run.batch_size_train,
         plan=plan,
         keeper=build_keeper(config, parts, parallel, average=average, progress=progress, world=world),
-        store=CheckpointStore(folder / "checkpoints", keep_last=run.keep_last),
+        saver=build_saver(run, store, world=world),
+        shape=RunShape(run.seed, len(dataset), batches.samples_per_step, world.size),
         progress=progress,
         world=world,
     )
-    if run.resume == "auto":
-        runner.resume()
+    if found is not None:
+        runner.resume(found)
     return runner
 
 

@@ -1,32 +1,36 @@
-"""What a run leaves on disk to go on from: numbered checkpoints, and the best weights.
+"""The checkpoints of a run: numbered folders, each complete or absent.
 
-A checkpoint is a folder with `weights.safetensors` (what trains, our names) and `state.pt` (everything
-else, loadable without running code). It is made under another name and renamed, so it is whole or absent.
+A folder is made under another name, flushed, sealed with the digests of its files, read again, and only then
+renamed. What is found damaged later is set aside, and the one before it is used.
 """
 
 import logging
-import os
-import pickle
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from lavis.common.errors import CheckpointError
-from lavis.models.checkpoints.safe import read_weights, write_weights
+from lavis.runners.manifest import Manifest, RunShape, flush, seal, verified
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS_FILE = "weights.safetensors"
-STATE_FILE = "state.pt"
 _NUMBERED = re.compile(r"step_(\d+)")
+_UNFINISHED = ".unfinished_"
+_DAMAGED = "damaged_"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found whole."""
+
+    folder: Path
+    manifest: Manifest
 
 
 class CheckpointStore:
-    """The checkpoints of one run.
+    """The folder that the checkpoints of one run lie in; for one process.
 
     Args:
         keep_last: older ones are removed.
@@ -36,42 +40,65 @@ class CheckpointStore:
         self._folder = folder
         self._keep_last = keep_last
 
-    def save(self, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], *, step: int) -> Path:
-        """Write a checkpoint and remove those that are too old."""
-        target = self._folder / f"step_{step:08d}"
-        made = self._folder / f".{target.name}.{os.getpid()}"
-        shutil.rmtree(made, ignore_errors=True)
+    def begin(self, step: int) -> Path:
+        """Return an empty folder to write a checkpoint to."""
+        self._clear()
+        made = self._folder / f"{_UNFINISHED}{_name(step)}"
         made.mkdir(parents=True)
-        write_weights(made / WEIGHTS_FILE, weights, metadata={"format": "pt"})
-        torch.save(dict(state), made / STATE_FILE)
-        with (made / STATE_FILE).open("rb") as written:
-            os.fsync(written.fileno())
-        shutil.rmtree(target, ignore_errors=True)
+        return made
+
+    def finish(
+        self, made: Path, *, step: int, layout: str, shape: RunShape, digests: Mapping[str, str] | None = None
+    ) -> Path:
+        """Make what was written to a folder of `begin` a checkpoint, and remove those that are too old.
+
+        Args:
+            layout: see `Manifest`.
+            digests: sha256 of files as they were meant to be written.
+
+        Raises:
+            CheckpointError: what can be read back is not what was written.
+        """
+        seal(made, step=step, layout=layout, shape=shape, digests=digests or {})
+        verified(made)
+        target = self._folder / _name(step)
+        if target.exists():
+            # Set aside first: there is no moment at which a folder of this name is half removed.
+            target.rename(self._folder / f"{_UNFINISHED}old_{target.name}")
         made.rename(target)
+        flush(self._folder)
         for old in self.steps()[: -self._keep_last]:
-            shutil.rmtree(self._folder / f"step_{old:08d}")
+            aside = self._folder / f"{_UNFINISHED}old_{_name(old)}"
+            (self._folder / _name(old)).rename(aside)
+        self._clear()
         return target
+
+    def discard(self, made: Path) -> None:
+        """Remove what was written to a folder of `begin`: its room may be what is missing."""
+        shutil.rmtree(made, ignore_errors=True)
 
     def steps(self) -> list[int]:
         """Return the steps there are checkpoints of, oldest first."""
         names = [path.name for path in self._folder.glob("step_*")]
         return sorted(int(match[1]) for match in map(_NUMBERED.fullmatch, names) if match)
 
-    def load_newest(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Return weights and state of the newest checkpoint that is not damaged, or None if there is none."""
+    def newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is not damaged, or None; damaged ones are set aside."""
         for step in reversed(self.steps()):
-            folder = self._folder / f"step_{step:08d}"
+            folder = self._folder / _name(step)
             try:
-                return read_weights(folder / WEIGHTS_FILE), _read_state(folder / STATE_FILE)
+                return Checkpoint(folder, verified(folder))
             except CheckpointError as error:
-                logger.warning("a damaged checkpoint is passed over: %s", error)
+                aside = self._folder / f"{_DAMAGED}{folder.name}"
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
+                logger.warning("a checkpoint is passed over and kept as %s: %s", aside.name, error)
         return None
 
+    def _clear(self) -> None:
+        for leftover in self._folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
-def _read_state(file: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(f"{file} is damaged: {reason}") from error
-    return state
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}"

@@ -44,6 +44,7 @@ class RunConfig:
     seed: int
     resume: str
     evaluate: bool
+    iterations: int
     max_epoch: int
     max_iters: int | None
     batch_size_train: int
@@ -64,6 +65,7 @@ class RunConfig:
     ema_decay: float | None
     distributed: str
     distributed_timeout_s: float
+    data_timeout_s: float
     published_quirks: bool
     mix: Any
     train_splits: tuple[str, ...]
@@ -173,9 +175,12 @@ _CHOICES = {
 }
 _AT_LEAST_ONE = (
     *("max_epoch", "batch_size_train", "batch_size_eval", "accum_grad_iters", "valid_freq", "keep_last", "log_freq"),
-    *("max_iters", "save_freq"),
+    *("max_iters", "save_freq", "iterations"),
 )
-_NOT_NEGATIVE = ("num_workers", "warmup_steps", "init_lr", "min_lr", "warmup_lr", "weight_decay", "max_unreadable")
+_NOT_NEGATIVE = (
+    *("num_workers", "warmup_steps", "init_lr", "min_lr", "warmup_lr", "weight_decay", "max_unreadable"),
+    "data_timeout_s",
+)
 
 
 def _check(run: RunConfig) -> None:
@@ -190,6 +195,8 @@ def _check(run: RunConfig) -> None:
     for key in _NOT_NEGATIVE:
         if not getattr(run, key) >= 0:
             raise ConfigError(f"run.{key} is {getattr(run, key)}; it must be 0 or more")
+    if not run.distributed_timeout_s > 0:
+        raise ConfigError(f"run.distributed_timeout_s is {run.distributed_timeout_s}; it must be above 0")
     if run.clip_grad_norm is not None and not run.clip_grad_norm > 0:
         raise ConfigError(f"run.clip_grad_norm is {run.clip_grad_norm}; it must be above 0, or null for no clipping")
     if run.ema_decay is not None and not 0 <= run.ema_decay < 1:

@@ -14,7 +14,6 @@ from lavis.runners.build import (
     build_parallel,
     build_parts,
     build_plan,
-    build_schedule,
     build_updater,
     build_validator,
     join_training_splits,
@@ -23,6 +22,7 @@ from lavis.runners.build import (
 )
 from lavis.runners.config import TrainConfig
 from lavis.runners.progress import as_duration, memory_mib
+from lavis.runners.schedules import build_schedule
 from lavis.tasks.objectives.base import TrainingBatch
 
 

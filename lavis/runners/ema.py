@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from lavis.runners.parallel import like, whole
+from lavis.runners.parallel import like
 
 
 class MovingAverage:
@@ -38,8 +38,8 @@ class MovingAverage:
             self._put(trained)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the average, whole, by parameter name; every process must call this."""
-        return {name: whole(value) for name, value in self._mean.items()}
+        """Return the average by parameter name, laid out as the parameters are."""
+        return dict(self._mean)
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up what `state_dict` returned."""

@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,19 +12,18 @@ from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
 from lavis.common.naming import did_you_mean
-from lavis.models.checkpoints.safe import read_weights, write_weights
 from lavis.models.sevila.model import SeViLA
+from lavis.runners.best import Best, BestWeights
 from lavis.runners.curves import draw_curves
 from lavis.runners.ema import MovingAverage
+from lavis.runners.faults import shared_failure
+from lavis.runners.manifest import read_json
 from lavis.runners.parallel import Parallel
 from lavis.runners.progress import Progress
 from lavis.runners.validation import Validator
 from lavis.runners.weights import load_trained, trained_weights
 
 logger = logging.getLogger(__name__)
-
-BEST_FOLDER = "best"
-WEIGHTS_FILE = "model.safetensors"
 
 
 class BestKeeper:
@@ -57,8 +55,9 @@ class BestKeeper:
         self._folder, self._progress, self._world = folder, progress, world
         self._best_metric, self._valid_splits, self._test_splits = best_metric, valid_splits, test_splits
         self._average, self._set_training = average, set_training
-        self._best_value: float | None = None
-        self._best_epoch = -1
+        self._weights = BestWeights(folder)
+        self._best: Best | None = None
+        self._resumed_at: int | None = None
 
     def prepare_training(self) -> None:
         """Put the model into training mode."""
@@ -69,51 +68,70 @@ class BestKeeper:
         with self._average.in_place() if self._average else contextlib.nullcontext():
             metrics = {split: self._measure(split, f"epoch{epoch}", iteration, epoch) for split in self._valid_splits}
             value = self._deciding(metrics)
-            if value is None or self._best_value is None or value > self._best_value:
-                self._best_value, self._best_epoch = value, epoch
-                self._keep(metrics, epoch)
-        if value is not None and epoch > self._best_epoch and self._world.is_main:
-            earlier = "before training" if self._best_epoch < 0 else f"of epoch {self._best_epoch}"
+            if value is None or self._best is None or self._best.value is None or value > self._best.value:
+                self._best = Best(value, epoch, iteration)
+                self._keep(metrics)
+        if value is not None and epoch > self._best.epoch and self._world.is_main:
+            earlier = "before training" if self._best.epoch < 0 else f"of epoch {self._best.epoch}"
             logger.warning(
                 "epoch %d: %s is %.2f, not above %.2f; the weights %s stay the best",
-                *(epoch, self._best_metric, value, self._best_value, earlier),
+                *(epoch, self._best_metric, value, self._best.value, earlier),
             )
 
     def finish(self, *, iteration: int) -> dict[str, dict[str, float]]:
         """Load the best weights, test them, and draw the learning curves; return the metrics by split."""
-        best = self._folder / BEST_FOLDER / WEIGHTS_FILE
-        self._world.wait()
-        if best.is_file():
-            load_trained(self._model, read_weights(best))
-        if self._best_epoch < 0 and self._best_value is not None and self._world.is_main:
-            logger.warning("training did not raise %s above %.2f: what was there before is kept", *self._best)
-        metrics = {split: self._measure(split, "best", iteration, self._best_epoch) for split in self._test_splits}
+        epoch = -1
+        best = self._find()
+        if best is not None:
+            load_trained(self._model, self._weights.read())
+            epoch = best.epoch
+            if epoch < 0 and best.value is not None and self._world.is_main:
+                text = "training did not raise %s above %.2f: what was there before is kept"
+                logger.warning(text, self._best_metric, best.value)
+        elif self._world.is_main:
+            logger.warning("there are no best weights to test: the last ones are tested")
+        metrics = {split: self._measure(split, "best", iteration, epoch) for split in self._test_splits}
         if self._world.is_main:
             draw_curves(self._folder / "log.jsonl", self._folder / "curves.png")
         return metrics
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is best so far."""
-        return {"value": self._best_value, "epoch": self._best_epoch}
+    def go_on(self, iteration: int) -> None:
+        """Take up what is on disk, at the iteration that a run goes on from."""
+        if self._world.is_main:
+            for file in (self._folder / "metrics").glob("*.json"):
+                if (read_json(file) or {}).get("iteration", iteration + 1) > iteration:
+                    file.unlink()
+        self._best = self._find()
+        self._resumed_at = iteration
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
-        self._best_value, self._best_epoch = state["value"], state["epoch"]
-
-    @property
-    def _best(self) -> tuple[str, float | None]:
-        return self._best_metric, self._best_value
+    def _find(self) -> Best | None:
+        found: Best | None = self._world.gather(self._weights.find() if self._world.is_main else None)[0]
+        return found
 
     def _measure(self, split: str, name: str, iteration: int, epoch: int) -> dict[str, float]:
-        self._model.eval()
-        # Random numbers that validation draws must not change how training goes on.
-        with torch.random.fork_rng(devices=[self._world.device] if self._world.device.type == "cuda" else []):
-            metrics = self._parallel.evaluate(lambda model: self._validator(model, split))
+        file = self._folder / "metrics" / f"{split}_{name}.json"
+        metrics = self._measured(file, iteration, epoch) or self._evaluate(split)
         logger.info("%s %s: %s", split, name, "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
         self._progress.event(split, metrics, iteration=iteration, epoch=epoch)
         if self._world.is_main:
-            _write_json(self._folder / "metrics" / f"{split}_{name}.json", {"epoch": epoch, **metrics})
+            content = {"epoch": epoch, "iteration": iteration, **metrics}
+            write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         return metrics
+
+    def _measured(self, file: Path, iteration: int, epoch: int) -> dict[str, float] | None:
+        """Return what an earlier start measured at the very place where this one went on."""
+        if iteration != self._resumed_at:
+            return None
+        found: dict[str, float] | None = self._world.gather(read_json(file))[0]
+        if found is None or (found.pop("iteration", None), found.pop("epoch", None)) != (iteration, epoch):
+            return None
+        return found
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        self._model.eval()
+        # Random numbers that validation draws must not change how training goes on.
+        with torch.random.fork_rng(devices=[self._world.device] if self._world.device.type == "cuda" else []):
+            return self._parallel.evaluate(lambda model: self._validator(model, split))
 
     def _deciding(self, metrics: Mapping[str, Mapping[str, float]]) -> float | None:
         if not self._valid_splits:
@@ -125,14 +143,12 @@ class BestKeeper:
             )
         return figures[self._best_metric]
 
-    def _keep(self, metrics: Mapping[str, Mapping[str, float]], epoch: int) -> None:
+    def _keep(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        assert self._best is not None, "what is kept is the best"
         weights = trained_weights(self._model)
-        if self._world.is_main:
-            folder = self._folder / BEST_FOLDER
-            write_weights(folder / WEIGHTS_FILE, weights, metadata={"format": "pt", "model": self._model.config.name})
-            write_text(folder / "config.json", self._model.config.as_json())
-            _write_json(folder / "metrics.json", {"epoch": epoch, "metrics": metrics})
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        with shared_failure(self._world):
+            if self._world.is_main:
+                model = self._model.config
+                self._weights.write(
+                    weights, model_name=model.name, config=model.as_json(), best=self._best, metrics=metrics
+                )

@@ -167,7 +167,12 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def like(values: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """Return whole values in the layout of a tensor that may be split over processes; the inverse of `whole`."""
+    """Return whole values in the layout of a tensor that may be split over processes; the inverse of `whole`.
+
+    Values that have this layout already come back as they are.
+    """
+    if isinstance(values, DTensor):
+        return values
     if isinstance(tensor, DTensor):
         return torch.distributed.tensor.distribute_tensor(
             values.to(tensor.device), tensor.device_mesh, tensor.placements

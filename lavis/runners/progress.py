@@ -17,6 +17,7 @@ from lavis.common.logging import JsonLines
 
 logger = logging.getLogger(__name__)
 
+_LOG = "log.jsonl"
 _MIB = 2**20
 
 
@@ -31,7 +32,8 @@ class Progress:
     """
 
     def __init__(self, folder: Path | None, *, total: int, log_freq: int = 20) -> None:
-        self._json = JsonLines(folder / "log.jsonl") if folder else None
+        self._folder = folder
+        self._json = JsonLines(folder / _LOG) if folder else None
         self._board = _tensorboard(folder) if folder else None
         self._wandb = _weights_and_biases(folder) if folder else None
         self._total, self._log_freq = total, log_freq
@@ -40,9 +42,27 @@ class Progress:
         self._samples, self._steps, self._waited_s = 0, 0, 0.0
         self._sums: dict[str, float] = {}
 
-    def go_on(self, iteration: int) -> None:
-        """Start at an iteration that an earlier run has reached."""
-        self._first = self._logged = iteration
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is written, and what is collected for the next line."""
+        return {
+            "size": (self._folder / _LOG).stat().st_size if self._folder else 0,
+            "logged": self._logged,
+            "samples": self._samples,
+            "steps": self._steps,
+            "sums": dict(self._sums),
+        }
+
+    def go_on(self, iteration: int, state: Mapping[str, Any]) -> None:
+        """Start at an iteration that an earlier run has reached; what it wrote after that is taken back."""
+        self._first, self._logged = iteration, state["logged"]
+        self._samples, self._steps, self._sums = state["samples"], state["steps"], dict(state["sums"])
+        if self._folder:
+            log = self._folder / _LOG
+            if log.stat().st_size > state["size"]:
+                os.truncate(log, state["size"])
+            if self._board:
+                self._board.close()
+                self._board = _tensorboard(self._folder, first_step=iteration + 1)
 
     def step(self, figures: Mapping[str, float], *, iteration: int, epoch: int, samples: int, waited_s: float) -> None:
         """Count a finished optimizer step; `iteration` counts all of the run so far."""
@@ -117,12 +137,12 @@ def as_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, *, first_step: int | None = None) -> Any:
     try:
         board = importlib.import_module("torch.utils.tensorboard")
     except ImportError:
         return None
-    return board.SummaryWriter(str(folder / "tensorboard"))
+    return board.SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
 
 def _weights_and_biases(folder: Path) -> Any:

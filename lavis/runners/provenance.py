@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -15,7 +16,9 @@ from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
 from lavis.runners.config import TrainConfig
+from lavis.runners.manifest import read_json
 
+_FACTS = "run.json"
 _PACKAGES = ("torch", "transformers", "numpy", "av", "safetensors")
 
 
@@ -32,7 +35,12 @@ def check_output(folder: Path, *, resume: str) -> None:
 def record(config: TrainConfig, folder: Path, world: World) -> None:
     """Write down what makes a run repeatable: the resolved configuration, versions, command and seed."""
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config.resolved))))
-    write_text(folder / "run.json", run_facts(seed=config.run.seed, processes=world.size))
+    earlier = read_json(folder / _FACTS)
+    facts: dict[str, Any] = json.loads(run_facts(seed=config.run.seed, processes=world.size))
+    if earlier is not None:
+        # A run may go on elsewhere, with other versions: every start counts.
+        facts["earlier_starts"] = [*earlier.pop("earlier_starts", []), earlier]
+    write_text(folder / _FACTS, json.dumps(facts, indent=2) + "\n")
 
 
 def run_facts(*, seed: int, processes: int) -> str:

@@ -10,9 +10,21 @@ from pathlib import Path
 
 from lavis.common.config import merged
 from lavis.common.errors import ConfigError
+from lavis.runners.best import BEST_FOLDER
 from lavis.runners.config import TrainConfig
-from lavis.runners.keeper import BEST_FOLDER
 from lavis.runners.weights import weight_paths
+
+
+def num_rounds(recipes: Sequence[TrainConfig]) -> int:
+    """Return the rounds that recipes ask for (`run.iterations`); those that leave it at 1 have no say.
+
+    Raises:
+        ConfigError: they ask for different numbers.
+    """
+    asked = sorted({recipe.run.iterations for recipe in recipes} - {1})
+    if len(asked) > 1:
+        raise ConfigError(f"the recipes have run.iterations {' and '.join(map(str, asked))}; give all the same")
+    return asked[0] if asked else 1
 
 
 def stages_in_order(recipes: Sequence[TrainConfig], *, iterations: int = 1) -> Iterator[TrainConfig]:

@@ -6,7 +6,9 @@ holds no state, so a resumed run asks for the same rates.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from lavis.runners.config import RunConfig
 
 
 class Schedule(Protocol):
@@ -101,6 +103,23 @@ class PublishedStepSchedule:
         if epoch == 0:
             return _published_warmup(self.init_lr, self.warmup_start_lr, self.warmup_steps, step)
         return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
+
+
+def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
+    """Build the schedule of learning rates."""
+    rates: dict[str, Any] = {
+        "init_lr": run.init_lr,
+        "min_lr": run.min_lr,
+        "warmup_start_lr": run.warmup_lr,
+        "warmup_steps": run.warmup_steps,
+    }
+    if run.lr_sched == "linear_warmup_step_lr":
+        if run.published_quirks:
+            return PublishedStepSchedule(**rates, decay_rate=run.lr_decay_rate)
+        return StepSchedule(**rates, decay_rate=run.lr_decay_rate, steps_per_epoch=steps_per_epoch)
+    if run.published_quirks:
+        return PublishedCosineSchedule(**rates, max_epoch=run.max_epoch)
+    return CosineSchedule(**rates, max_epoch=run.max_epoch, steps_per_epoch=steps_per_epoch, max_iters=run.max_iters)
 
 
 def _published_warmup(init_lr: float, start_lr: float, warmup_steps: int, step: int) -> float:

@@ -17,7 +17,11 @@ from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.runners.ema import MovingAverage
 from lavis.runners.parallel import Parallel, like, whole
+from lavis.runners.state import RunState, prefixed, under
 from lavis.tasks.objectives.base import Objective, TrainingBatch
+
+_OPTIMIZER, _GRADIENTS = "optimizer.", "gradients."
+AVERAGE = "average."
 
 
 class DivergedError(UserError):
@@ -122,46 +126,46 @@ class Updater:
             self._average.update()
         return StepReport(report.samples, report.figures, norm)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, whole; every process must call this.
-
-        Gradients are there if some are left over.
-        """
+    def state_dict(self) -> RunState:
+        """Return what a resumed run needs; gradients are there if some are left over."""
         optimizer = self._optimizer.state_dict()
-        optimizer["state"] = {
-            number: {name: whole(value) if isinstance(value, torch.Tensor) else value for name, value in entry.items()}
+        tensors = {
+            f"{_OPTIMIZER}{number}.{name}": value
             for number, entry in optimizer["state"].items()
+            for name, value in entry.items()
         }
-        gradients = {
-            number: whole(parameter.grad)
-            for number, parameter in enumerate(self._parameters())
-            if parameter.grad is not None
-        }
-        return {
-            "optimizer": optimizer,
-            "scaler": self._scaler.state_dict(),
-            "average": self._average.state_dict() if self._average else {},
-            "gradients": gradients,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
-        parameters = self._parameters()
-        moments = {
-            number: {
-                name: like(value, parameters[number]) if value.shape == parameters[number].shape else value
-                for name, value in entry.items()
-            }
-            for number, entry in state["optimizer"]["state"].items()
-        }
-        self._optimizer.load_state_dict({**state["optimizer"], "state": moments})
-        if self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
+        for number, parameter in enumerate(self._parameters()):
+            if parameter.grad is not None:
+                tensors[f"{_GRADIENTS}{number}"] = parameter.grad
         if self._average is not None:
-            self._average.load_state_dict(state["average"])
-        for number, parameter in enumerate(parameters):
-            left = state["gradients"].get(number)
+            tensors |= prefixed(AVERAGE, self._average.state_dict())
+        return RunState(tensors, {"groups": optimizer["param_groups"], "scaler": self._scaler.state_dict()})
+
+    def load_state_dict(self, state: RunState) -> None:
+        """Take up what `state_dict` returned, whole or in the layout of the parameters."""
+        parameters = self._parameters()
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in under(_OPTIMIZER, state.tensors).items():
+            number, _, name = key.partition(".")
+            parameter = parameters[int(number)]
+            fits = value.shape == parameter.shape
+            moments.setdefault(int(number), {})[name] = like(value, parameter) if fits else value
+        self._optimizer.load_state_dict({"state": moments, "param_groups": state.rest["groups"]})
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state.rest["scaler"])
+        if self._average is not None:
+            self._average.load_state_dict(under(AVERAGE, state.tensors))
+        gradients = under(_GRADIENTS, state.tensors)
+        for place, parameter in enumerate(parameters):
+            left = gradients.get(str(place))
             parameter.grad = None if left is None else like(left, parameter)
+
+    def layout(self, name: str) -> torch.Tensor | None:
+        """Return a parameter that is laid out as the named tensor of the state, or None if none is."""
+        for prefix in (_OPTIMIZER, _GRADIENTS):
+            if name.startswith(prefix):
+                return self._parameters()[int(name.removeprefix(prefix).partition(".")[0])].detach()
+        return None
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         """Return what the optimizer changes, in the order of its own numbering."""

@@ -1,10 +1,11 @@
 """Validation between epochs: a small reading of a split that decides which weights are kept.
 
 Every question is counted once, whatever the number of processes: each takes the questions of its own
-rank, and the counts are added up.
+rank, and the counts are added up. Where a model is split over the processes, all of them compute equally often.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -30,11 +31,31 @@ class Validator(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Reading:
+    """One question of a split, as a process meets it.
+
+    Attributes:
+        pixels: [T, 3, H, W]; None where the video cannot be read and nothing has to be computed.
+        times_s: [T].
+        is_readable: False for a video that cannot be read, whatever `pixels` holds.
+        is_counted: False for a question that is another process's too.
+    """
+
+    question: Question
+    pixels: torch.Tensor | None
+    times_s: Floats
+    is_readable: bool = True
+    is_counted: bool = True
+
+
 class SplitReader:
-    """Hands each process its own share of every split, batch by batch.
+    """Hands each process its own share of every split.
 
     Args:
         datasets: the evaluation datasets, by split.
+        stand_in: [T, 3, H, W], where all processes must compute equally often: then each gets equally many
+            questions, and this in place of what cannot be read.
     """
 
     def __init__(
@@ -44,17 +65,40 @@ class SplitReader:
         world: World,
         batch_size: int = 8,
         num_workers: int = 0,
+        timeout_s: float = 0,
+        stand_in: torch.Tensor | None = None,
     ) -> None:
         self._datasets = datasets
         self.world = world
-        self._batch_size, self._num_workers = batch_size, num_workers
+        self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
+        self._stand_in = stand_in
 
-    def batches(self, split: str) -> Iterable[ClipBatch]:
-        """Return the batches of this process."""
+    @property
+    def in_step(self) -> bool:
+        """Whether every question must be computed, counted or not."""
+        return self._stand_in is not None
+
+    def readings(self, split: str) -> Iterator[Reading]:
+        """Yield the questions of this process."""
         dataset = self._datasets[split]
-        mine = [SampleKey(0, index) for index in range(self.world.rank, len(dataset), self.world.size)]
-        batches = [mine[start : start + self._batch_size] for start in range(0, len(mine), self._batch_size)]
-        return build_loader(dataset, batches, num_workers=self._num_workers)
+        keys = [SampleKey(0, index) for index in range(self.world.rank, len(dataset), self.world.size)]
+        batches = [keys[start : start + self._batch_size] for start in range(0, len(keys), self._batch_size)]
+        own = len(keys)
+        if self.in_step and own * self.world.size < len(dataset):
+            batches.append([SampleKey(0, 0)])
+        loader = build_loader(dataset, batches, num_workers=self._num_workers, timeout_s=self._timeout_s)
+        done = 0
+        for batch in loader:
+            for reading in self._readings(batch):
+                yield replace(reading, is_counted=done < own)
+                done += 1
+
+    def _readings(self, batch: ClipBatch) -> Iterator[Reading]:
+        for pixels, times_s, question in zip(batch.pixels, batch.times_s, batch.questions, strict=True):
+            yield Reading(question, pixels, times_s.numpy())
+        for item in batch.unreadable:
+            frames = 0 if self._stand_in is None else len(self._stand_in)
+            yield Reading(item.question, self._stand_in, np.zeros(frames), is_readable=False)
 
 
 class AccuracyValidator:
@@ -78,13 +122,15 @@ class AccuracyValidator:
         """
         selector = _selector(model, self._task.selector, self._prompt)
         correct = asked = unreadable = 0
-        for batch in self._reader.batches(split):
-            failed = [item.question for item in batch.unreadable if item.question.answer is not None]
-            asked, unreadable = asked + len(failed), unreadable + len(failed)
-            for pixels, times_s, question in zip(batch.pixels, batch.times_s, batch.questions, strict=True):
-                if question.answer is not None:
-                    asked += 1
-                    correct += self._answer(model, selector, pixels, times_s.numpy(), question) == question.answer
+        for reading in self._reader.readings(split):
+            question, choice = reading.question, None
+            is_counted = reading.is_counted and question.answer is not None
+            if reading.pixels is not None and (is_counted or self._reader.in_step):
+                choice = self._answer(model, selector, reading.pixels, reading.times_s, question)
+            if is_counted:
+                asked += 1
+                unreadable += not reading.is_readable
+                correct += reading.is_readable and choice == question.answer
         correct, asked, unreadable = map(int, self._reader.world.sum([correct, asked, unreadable]))
         if not asked:
             raise UserError(f"split {split!r} has no question with an answer to validate on")
@@ -119,14 +165,16 @@ class MomentValidator:
         """
         localizer = model.as_localizer(prompt=self._prompt)
         precision = ranked = right = frames = queries = unreadable = 0.0
-        for batch in self._reader.batches(split):
-            unreadable += len(batch.unreadable)
-            queries += len(batch.unreadable)
-            for pixels, times_s, question in zip(batch.pixels, batch.times_s, batch.questions, strict=True):
-                if question.windows is None:
-                    continue
-                relevant = _inside(times_s.numpy(), question)
-                scores = localizer.score(model.encode(pixels), [question])
+        for reading in self._reader.readings(split):
+            scores, relevant = None, _inside(reading.times_s, reading.question)
+            has_windows = reading.question.windows is not None
+            if reading.pixels is not None and (has_windows or self._reader.in_step):
+                scores = localizer.score(model.encode(reading.pixels), [reading.question])
+            if not reading.is_counted:
+                continue
+            if not reading.is_readable:
+                unreadable, queries = unreadable + 1, queries + 1
+            elif scores is not None and has_windows:
                 right += int(((scores.margins[0] > 0) == relevant).sum())
                 frames, queries = frames + len(relevant), queries + 1
                 if relevant.any():

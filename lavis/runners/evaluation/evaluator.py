@@ -56,6 +56,7 @@ class Evaluator:
     Args:
         batch_size: clips that are read in one go.
         num_workers: processes that decode ahead.
+        timeout_s: how long they are waited for; 0 is for ever.
     """
 
     def __init__(
@@ -67,9 +68,10 @@ class Evaluator:
         world: World,
         batch_size: int = 8,
         num_workers: int = 0,
+        timeout_s: float = 0,
     ) -> None:
         self._model, self._scorer, self._dataset, self._world = model, scorer, dataset, world
-        self._batch_size, self._num_workers = batch_size, num_workers
+        self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
 
     def predictions(self, groups: Sequence[ClipGroup]) -> Iterator[list[Prediction]]:
         """Yield the predictions of each group in this process's share of `groups`."""
@@ -89,6 +91,7 @@ class Evaluator:
             [[SampleKey(0, group.indices[0]) for group in step] for step in steps],
             num_workers=self._num_workers,
             pin_memory=self._world.device.type == "cuda",
+            timeout_s=self._timeout_s,
         )
         for step, batch in zip(steps, loader, strict=True):
             read: dict[str, _Pixels | Unreadable] = {one.question.id: one for one in batch.unreadable}

@@ -76,6 +76,7 @@ def evaluate(config: EvaluationConfig, world: World) -> dict[str, Any]:
         world=world,
         batch_size=run.batch_size_eval,
         num_workers=run.num_workers,
+        timeout_s=run.data_timeout_s,
     )
     store.append(evaluator.predictions([group for group in parts.groups if group.ids[0] not in earlier]))
     world.wait()

@@ -1,0 +1,105 @@
+"""Faults of what a run stands on, each said in one line: memory, disk, readers, other processes."""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from lavis.common.distributed import World
+from lavis.common.errors import FaultError, UserError
+
+_GO_ON = "go on from what is saved with run.resume=auto"
+# torch and gloo tell these apart from other RuntimeErrors by their text alone.
+_READER = re.compile(r"^DataLoader (worker \(pid.*(exited unexpectedly|killed by signal)|timed out)")
+_PEER = re.compile(r"gloo|c10d|NCCL|Connection (closed|reset) by peer|Socket Timeout", re.IGNORECASE)
+_ALLOCATOR = re.compile(r"DefaultCPUAllocator: (can't|not enough)")
+_MACHINE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOTDIR),
+    }
+)
+_SIZES = {
+    "run.batch_size_train": "a smaller run.batch_size_train with a larger run.accum_grad_iters",
+    "run.batch_size_eval": "a smaller run.batch_size_eval",
+}
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return the first line of an error, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+@contextmanager
+def explained(*, batch_size: str = "run.batch_size_train") -> Iterator[None]:
+    """Say what gave way, in one line, where the block ends by no mistake of the user or the program.
+
+    Args:
+        batch_size: the setting that decides how much memory is needed.
+
+    Raises:
+        FaultError: memory or disk is full, a reader or another process has died or hangs.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise FaultError(_memory(batch_size)) from error
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            raise
+        raise FaultError(f"{_place(error)}{_reason(error)}; mend it, then {_GO_ON}") from error
+    except dist.DistError as error:
+        raise FaultError(_peer(error)) from error
+    except RuntimeError as error:
+        line = one_line(error)
+        if isinstance(error, FaultError):
+            raise
+        if _ALLOCATOR.search(line):
+            raise FaultError(_memory(batch_size)) from error
+        if _READER.search(line):
+            raise FaultError(f"a process that reads videos died or hangs ({line}); {_GO_ON}") from error
+        if _PEER.search(str(error)) and dist.is_initialized():
+            raise FaultError(_peer(error)) from error
+        raise
+
+
+@contextmanager
+def shared_failure(world: World) -> Iterator[None]:
+    """Let a process's failure to do its part end all processes, with the same line.
+
+    Raises:
+        FaultError: another process failed.
+    """
+    failure: OSError | UserError | FaultError | None = None
+    try:
+        yield
+    except (OSError, UserError, FaultError) as error:
+        failure = error
+    told = world.gather(None if failure is None else one_line(failure))
+    if failure is not None:
+        raise failure
+    for line in told:
+        if line is not None:
+            raise FaultError(line)
+
+
+def _memory(batch_size: str) -> str:
+    return f"out of memory: use {_SIZES[batch_size]}, or fewer frames; {_GO_ON}"
+
+
+def _place(error: OSError) -> str:
+    return f"cannot use {error.filename}: " if error.filename else ""
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.strerror})"
+    return error.strerror or one_line(error)
+
+
+def _peer(error: BaseException) -> str:
+    return f"another process of this run died or hangs ({one_line(error)[:160]}); {_GO_ON}"

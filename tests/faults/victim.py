@@ -1,0 +1,126 @@
+"""Trains as `train.py` does, and comes to harm at a chosen moment.
+
+Forks what it starts: one process loads the libraries once, and every start after that takes a moment. Arguments: a JSON
+file with a list of starts, each of them
+`{"recipe": path, "options": [...], "processes": n, "harm": {...} or null, "out": file}`; what each process wrote to its
+error output goes to `out`, and exit codes (negative: the signal) are printed, one JSON list a start.
+
+The product knows nothing of this: harm comes from wrapping public seams that every run passes.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lavis.cli.main import main
+from lavis.runners import checkpoints, keeper, update
+
+# Where a process comes to harm: the method that every run passes, and whether before or after it has run.
+SEAMS: dict[str, tuple[type, str]] = {
+    "step": (update.Updater, "apply"),
+    "accumulate": (update.Updater, "accumulate"),
+    "begin_save": (checkpoints.CheckpointStore, "begin"),
+    "finish_save": (checkpoints.CheckpointStore, "finish"),
+    "validate": (keeper.BestKeeper, "validate"),
+    "finish": (keeper.BestKeeper, "finish"),
+}
+
+
+def suffer(kind: str) -> None:
+    """Let harm come to this process."""
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "hang":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif kind == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif kind == "memory":
+        raise MemoryError
+    else:
+        raise OSError(int(kind), os.strerror(int(kind)), "somewhere")
+
+
+def arm(harm: dict[str, Any], rank: int) -> None:
+    """Let the `at`-th call of a seam (from 1) harm this process, `when` being before or after it."""
+    if rank != harm.get("rank", 0):
+        return
+    owner, name = SEAMS[harm["seam"]]
+    whole: Callable[..., Any] = getattr(owner, name)
+    calls = 0
+
+    def harmed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == harm["at"] and harm["when"] == "before":
+            suffer(harm["kind"])
+        found = whole(*args, **kwargs)
+        if calls == harm["at"] and harm["when"] == "after":
+            suffer(harm["kind"])
+        return found
+
+    setattr(owner, name, harmed)
+
+
+def train(start: dict[str, Any], rank: int, port: int) -> None:
+    """Be one process of a run, and end with its exit code."""
+    out = os.open(start["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    if start["processes"] > 1:
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(start["processes"]),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
+    # A run must not go on by what a process happens to share with the one before it.
+    random.seed()
+    if start.get("harm"):
+        arm(start["harm"], rank)
+    command = [start.get("command", "train"), "--cfg-path", start["recipe"], "--options", *start["options"]]
+    code = main(command)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run(start: dict[str, Any]) -> list[int]:
+    """Start all processes of a run, and return their exit codes; those that outlive a dead one for long are killed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(start["processes"]):
+        child = os.fork()
+        if not child:
+            try:
+                train(start, rank, port)
+            finally:
+                os._exit(1)
+        children.append(child)
+    return [ended(child, time.monotonic() + start.get("patience_s", 120)) for child in children]
+
+
+def ended(child: int, deadline: float) -> int:
+    """Wait for a process; one that takes too long is killed, and its code is that of the hanging."""
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -signal.SIGALRM
+
+
+if __name__ == "__main__":
+    for one in json.loads(Path(sys.argv[1]).read_text()):
+        print(json.dumps(run(one)), flush=True)
