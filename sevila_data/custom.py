@@ -25,7 +25,7 @@ _TYPE = "CUSTOM"
 
 def converter(raw: RawSplit) -> RowConverter:
     """Return the converter of a split."""
-    folder = _videos_folder(raw)
+    folder = videos_folder(raw.folder, raw.videos)
     videos = find_videos(folder)
 
     def convert(record: Record, index: int) -> Row:
@@ -42,6 +42,14 @@ def converter(raw: RawSplit) -> RowConverter:
         }
 
     return convert
+
+
+def videos_folder(raw: Path, videos: Path | None) -> Path:
+    """Return where the videos lie: the folder that is named, or `videos` beside the questions, or beside them."""
+    if videos is not None:
+        return videos
+    beside = raw / "videos"
+    return beside if beside.is_dir() else raw
 
 
 def find_videos(folder: Path) -> Mapping[str, list[str]]:
@@ -65,13 +73,6 @@ def find_videos(folder: Path) -> Mapping[str, list[str]]:
         if video is path:
             found[name.with_suffix("").as_posix()].add(name.as_posix())
     return {name: sorted(meant) for name, meant in found.items()}
-
-
-def _videos_folder(raw: RawSplit) -> Path:
-    if raw.videos is not None:
-        return raw.videos
-    beside = raw.folder / "videos"
-    return beside if beside.is_dir() else raw.folder
 
 
 def _video(record: Record, folder: Path, videos: Mapping[str, list[str]]) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,17 @@ def run(args: argparse.Namespace) -> int:
     prepared = prepare(args.name, raw=args.raw, out=out, videos=args.videos, skip_bad=args.skip_bad, force=args.force)
     for split in prepared:
         _print_split(args.name, split)
+    if args.name == "custom":
+        _print_use(prepared, raw=args.raw, videos=args.videos)
     return 0
+
+
+def _print_use(prepared: "list[PreparedSplit]", *, raw: Path, videos: Path | None) -> None:
+    from sevila_data.custom import videos_folder
+
+    places = {"videos": videos_folder(raw, videos), **{f"annotations.{split.name}": split.path for split in prepared}}
+    settings = [f"datasets.custom.build_info.{key}.storage={place}" for key, place in places.items()]
+    print(f"to use them: --options {shlex.join(settings)}")
 
 
 def _print_split(name: str, split: "PreparedSplit") -> None:
