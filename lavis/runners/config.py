@@ -106,7 +106,7 @@ def load_train_config(
     Args:
         path: a YAML file with the sections model, datasets and run.
         options: dotted options such as "run.init_lr=1e-5", which win over everything.
-        further_sections: sections that may be there too; they are left unread in `resolved`.
+        further_sections: sections that may be there too, with their defaults; they are left unread in `resolved`.
 
     Raises:
         ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
@@ -118,7 +118,8 @@ def load_train_config(
             raise ConfigError(f"{path}: unknown section {section!r}; {did_you_mean(str(section), known)}")
     names = _dataset_names(path, recipe, options)
     base = {"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml") for name in names}}
-    resolved = merged([load_yaml(configs_dir() / "default.yaml"), base, recipe], options=options)
+    defaults = load_yaml(configs_dir() / "default.yaml")
+    resolved = merged([{name: defaults[name] for name in known if name in defaults}, base, recipe], options=options)
     for section in resolved:
         if section not in known:
             raise ConfigError(f"--options: unknown section {section!r}; {did_you_mean(str(section), known)}")

@@ -40,7 +40,7 @@ def load_evaluation_config(path: str | Path, *, options: Sequence[str] = ()) -> 
     base = load_train_config(path, options=[*defaults, *options], further_sections=("moments",))
     if len(base.datasets) != 1:
         raise ConfigError(f"{path} names the datasets {', '.join(base.datasets)}; evaluate them one at a time")
-    spans = from_mapping(SpanRule, base.resolved.get("moments") or {}, place="moments")
+    spans = from_mapping(SpanRule, base.resolved["moments"] or {}, place="moments")
     _check(spans)
     if len(base.run.test_splits) != 1:
         raise ConfigError(f"run.test_splits names {len(base.run.test_splits)} splits; name one, such as [val]")

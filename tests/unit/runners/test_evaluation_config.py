@@ -1,11 +1,14 @@
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from lavis.common.config import load_yaml
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
 from lavis.runners.build import task_of
+from lavis.runners.config import load_train_config
 from lavis.runners.evaluation.config import load_evaluation_config
 from lavis.tasks.evaluation.spans import SpanRule
 from tests.architecture.source import ROOT
@@ -87,6 +90,14 @@ def test_published_override_names_keep_working(recipe: Path) -> None:
     assert (config.model.frame_num, config.run.batch_size_eval, config.model.finetuned) == (4, 8, "x.pth")
     assert config.dataset.vis_processor.eval.n_frms == 32
     assert (task_of(config).selector, task_of(config).reader) == ("localizer", "joint")
+
+
+def test_moments_that_no_recipe_names_are_found_as_the_paper_finds_them(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("datasets: {nextqa: {}}\nrun: {test_splits: [val]}\n")
+    assert load_yaml(configs_dir() / "default.yaml")["moments"] == asdict(SpanRule())
+    assert load_evaluation_config(path).spans == SpanRule(max_gap_frames=6)
+    assert "moments" not in load_train_config(path).resolved
 
 
 def test_moments_come_from_the_recipe_and_options_win(recipe: Path) -> None:
