@@ -1,13 +1,15 @@
 """The page's two functions for programs: `/answer` and `/find`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from lavis.common.errors import UserError
+from lavis.common.export.records import Record
 from lavis.demo.callbacks import address_of, visitor_of
-from lavis.demo.jobs import Jobs
-from lavis.demo.problems import FieldError
+from lavis.demo.jobs import Job, Jobs
+from lavis.demo.problems import DefectsLogged, FieldError
 from lavis.demo.service import Asked, Service, Sought
 from lavis.models.pipeline import DEFAULT_NUM_FRAMES, DEFAULT_NUM_KEYFRAMES
 
@@ -19,12 +21,12 @@ _ANSWER = (
     "Answer a question about a video from its keyframes. "
     f"{_VIDEO}question: the text. options: 2 or more texts to choose from; an empty list asks for an open answer. "
     "num_frames: frames that are watched. num_keyframes: frames that are read. "
-    "Returns the record that `sevila answer --json` prints."
+    "Returns the record that `sevila answer --json` prints, with the video's name for its path."
 )
 _FIND = (
     "Find the moments of a video that a sentence describes. "
     f"{_VIDEO}query: the sentence. num_frames: frames that are compared. max_moments: how many are returned at most. "
-    "Returns the record that `sevila find --json` prints."
+    "Returns the record that `sevila find --json` prints, with the video's name for its path."
 )
 
 
@@ -39,13 +41,13 @@ def add_api(service: Service, *, jobs: Jobs) -> None:
         num_keyframes: int = DEFAULT_NUM_KEYFRAMES,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
-        asked = Asked(
-            _text("question", question),
-            tuple(_text("options", option) for option in _list(options)),
-            _count("frames", num_frames),
-            _count("keyframes", num_keyframes),
-        )
-        return _run(request, lambda job: service.answer(service.sources.find(video), asked, job).record, jobs)
+        def work(job: Job) -> Record:
+            texts = tuple(_text("options", option) for option in _list(options))
+            counts = _count("frames", num_frames), _count("keyframes", num_keyframes)
+            asked = Asked(_text("question", question), texts, *counts)
+            return service.answer(service.sources.find(video), asked, job).record
+
+        return _run(work, request, jobs)
 
     def find(
         video: dict,
@@ -54,19 +56,26 @@ def add_api(service: Service, *, jobs: Jobs) -> None:
         max_moments: int = 5,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
-        sought = Sought(_text("query", query), _count("frames", num_frames), _count("query", max_moments))
-        return _run(request, lambda job: service.find(service.sources.find(video), sought, job).record, jobs)
+        def work(job: Job) -> Record:
+            sought = Sought(_text("query", query), _count("frames", num_frames), _count("query", max_moments))
+            return service.find(service.sources.find(video), sought, job).record
+
+        return _run(work, request, jobs)
 
     gr.api(answer, api_name="answer", api_description=_ANSWER, concurrency_limit=None)
     gr.api(find, api_name="find", api_description=_FIND, concurrency_limit=None)
 
 
-def _run(request: gr.Request, work: Any, jobs: Jobs) -> dict:
+def _run(work: Callable[[Job], Record], request: gr.Request, jobs: Jobs) -> Record:
+    turn = jobs.turn(visitor_of(request), address=address_of(request), listener=lambda *_: None)
     try:
-        with jobs.turn(visitor_of(request), address=address_of(request), listener=lambda *_: None) as job:
-            return work(job)
+        with DefectsLogged(), turn as job:
+            record = work(job)
     except UserError as error:
         raise gr.Error(str(error), print_exception=False) from error
+    # Gradio's client would take whatever has a path for a file to fetch.
+    video = dict(record["video"])
+    return {**record, "video": {"name": video.pop("path"), **video}}
 
 
 def _text(field: str, value: Any) -> str:

@@ -121,8 +121,9 @@ def _build(model: Any, *, model_name: str, files: VisitorFiles, settings: Settin
             clip_addresses=addresses,
             settings=settings,
         )
-        wire(page, calls)
+        # The functions for programs come first: Gradio gives a name once, to the page's functions too.
         add_api(service, jobs=jobs)
+        wire(page, calls)
         block.unload(calls.leave)
     return block
 

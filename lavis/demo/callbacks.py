@@ -1,6 +1,5 @@
 """What happens on the page: each function takes what stands in the fields and returns what changes."""
 
-import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +14,10 @@ from lavis.demo.examples import Example
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job, Jobs, Listener
 from lavis.demo.layout import OPEN, AskTab, FindTab, Page
-from lavis.demo.problems import FieldError
+from lavis.demo.problems import DefectsLogged, FieldError
 from lavis.demo.render import answered_html, error_html, facts_text, found_html, more_questions_html, preview_html
 from lavis.demo.service import Answered, Asked, Found, Service, Sought
 from lavis.demo.settings import Settings
-
-_log = logging.getLogger(__name__)
 
 Values = Mapping[Any, Any]
 Changes = dict[Any, Any]
@@ -67,7 +64,8 @@ class Callbacks:
         page, value = self._page, values[self._page.stage]
         fresh = {**self._cleared(), page.example: None, page.ask.more: gr.HTML("", visible=False)}
         try:
-            info = self._service.sources.check(self._service.sources.find(value))
+            with DefectsLogged():
+                info = self._service.sources.check(self._service.sources.find(value))
         except UserError as error:
             return {**fresh, page.stage: {}, **self._problem(error)}
         return {**fresh, page.stage: {**value, "facts": facts_text(info)}}
@@ -189,8 +187,9 @@ class Callbacks:
         self, request: gr.Request, progress: gr.Progress, work: Callable[[Job], Changes], nothing: Changes
     ) -> Changes:
         """Run a job; whatever goes wrong becomes a message on the page, and never one about the inside."""
+        turn = self._jobs.turn(visitor_of(request), address=address_of(request), listener=_told(progress))
         try:
-            with self._jobs.turn(visitor_of(request), address=address_of(request), listener=_told(progress)) as job:
+            with DefectsLogged(), turn as job:
                 return work(job)
         except UserError as error:
             return {**nothing, **self._problem(error)}

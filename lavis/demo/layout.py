@@ -96,6 +96,7 @@ def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Ex
                     settings.max_frames,
                     value=min(DEFAULT_NUM_FRAMES, settings.max_frames),
                     step=1,
+                    buttons=[],
                     label="Frames to watch",
                     info="Spread evenly over the video. They are watched once, however much you ask.",
                     elem_id="frames",
@@ -137,6 +138,7 @@ def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
                 settings.max_keyframes,
                 value=DEFAULT_NUM_KEYFRAMES,
                 step=1,
+                buttons=[],
                 label="Keyframes to read",
                 info="The best of the watched frames.",
                 elem_id="keyframes",
@@ -190,6 +192,7 @@ def _find_tab(errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
             settings.max_moments,
             value=min(5, settings.max_moments),
             step=1,
+            buttons=[],
             label="Moments at most",
             elem_id="most-moments",
         )

@@ -1,9 +1,14 @@
 """Mistakes of a visitor, each with the field of the page that it is shown beside."""
 
+import logging
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 from lavis.common.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 # The fields of the page that a message can stand beside; "result" is for whatever has no field.
 FIELDS = ("video", "question", "options", "frames", "keyframes", "query", "result")
@@ -31,3 +36,19 @@ def shown_beside(field: str) -> Iterator[None]:
         raise
     except UserError as error:
         raise FieldError(field, str(error)) from error
+
+
+class DefectsLogged:
+    """A block whose defects are logged under a number; a visitor learns the number and nothing of the inside."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, UserError) or not isinstance(error, Exception):
+            return
+        number = secrets.token_hex(4)
+        _log.error("error %s", number, exc_info=error)
+        raise JobError(f"Something went wrong here. It was logged as error {number}.") from error

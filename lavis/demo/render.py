@@ -7,7 +7,7 @@ from html import escape
 from lavis.common.export.axes import time_label
 from lavis.common.export.pictures import best_positions, option_shares
 from lavis.common.export.records import LETTERS
-from lavis.common.types import Answer, Moment, VideoInfo
+from lavis.common.types import Answer, Floats, Moment, VideoInfo
 from lavis.demo.examples import Example, data_address
 from lavis.demo.service import Answered, Found, Seconds, Shown
 from lavis.demo.timeline import Pin, Timeline, best_span
@@ -75,10 +75,11 @@ def facts_text(info: VideoInfo) -> str:
 def answered_html(answered: Answered) -> str:
     """Return an answer with its evidence, and beside it the one from uniform frames where asked for."""
     answer = answered.chosen.answer
-    panels = _panel(answered.chosen, title="Localizer's frames" if answered.uniform else "")
+    scores = answer.keyframes.all_scores
+    panels = _panel(answered.chosen, scores, title="Localizer's frames" if answered.uniform else "")
     if answered.uniform:
         verdict = "Both give the same answer." if _same(answered) else "The two answers differ."
-        panels += _panel(answered.uniform, title="Uniform frames")
+        panels += _panel(answered.uniform, scores, title="Uniform frames")
         panels = f'<p class="verdict">{verdict}</p><div class="compared">{panels}</div>'
     return (
         f'<article class="result" data-answer="{"" if answer.index is None else answer.index}">'
@@ -130,11 +131,11 @@ def preview_html(address: str, name: str, title: str) -> str:
     )
 
 
-def _panel(shown: Shown, *, title: str) -> str:
+def _panel(shown: Shown, scores: Floats, *, title: str) -> str:
     head = f'<h3 class="eyebrow">{escape(title)}</h3>' if title else ""
     return (
         f'<section class="panel">{head}{_headline(shown.answer)}{_bars(shown.answer)}'
-        f'<h3 class="eyebrow">The frames it read</h3>{_strip(shown)}</section>'
+        f'<h3 class="eyebrow">The frames it read</h3>{_strip(shown, scores)}</section>'
     )
 
 
@@ -160,12 +161,12 @@ def _bars(answer: Answer) -> str:
     return f'<ol class="options">{rows}</ol>' if rows else ""
 
 
-def _strip(shown: Shown) -> str:
+def _strip(shown: Shown, scores: Floats) -> str:
+    """Return the frames that were read; uniform frames have scores too, though they were not chosen by them."""
     frames = shown.answer.keyframes
-    scores = frames.scores if len(frames.scores) else [math.nan] * len(frames)
     figures = ""
     for number, (time_s, score, picture) in enumerate(
-        zip(frames.times_s, scores, shown.pictures, strict=True), start=1
+        zip(frames.times_s, scores[frames.positions], shown.pictures, strict=True), start=1
     ):
         caption = f"<b>{time_s:.2f} s</b>" + (f" <i>score {score:.2f}</i>" if math.isfinite(score) else "")
         figures += (
@@ -188,7 +189,12 @@ def _answer_timeline(answered: Answered) -> str:
     label = "Localizer's score of each frame"
     if span:
         label += f"; shaded, where it is high: {span[0]:.1f} to {span[1]:.1f} s"
-    return Timeline(frames.all_times_s, frames.all_scores, duration_s, pins, [span] if span else [], label).html()
+    others: list[float] = []
+    if answered.uniform:
+        label += "; circles mark uniform frames"
+        others = [float(time_s) for time_s in answered.uniform.answer.keyframes.times_s]
+    spans = [span] if span else []
+    return Timeline(frames.all_times_s, frames.all_scores, duration_s, pins, spans, label, others=others).html()
 
 
 def _parts(answered: Answered) -> str:

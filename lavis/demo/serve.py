@@ -1,6 +1,5 @@
 """Building the page and serving it."""
 
-import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +11,7 @@ from typing import Any
 from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.demo.settings import Settings
 
-_log = logging.getLogger(__name__)
-
 AUTH_VARIABLE = "SEVILA_DEMO_AUTH"
-_HERE = Path(__file__).parent
 _SWEEP_EVERY_S = 300
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -36,6 +36,7 @@ class Timeline:
         spans: (start, end) in seconds to shade.
         label: what the curve is.
         threshold: a score to draw a line at.
+        others: times to mark beside the pins, such as those of uniform frames.
     """
 
     times_s: Floats
@@ -45,12 +46,14 @@ class Timeline:
     spans: Sequence[tuple[float, float]]
     label: str
     threshold: float | None = None
+    others: Sequence[float] = ()
 
     def html(self) -> str:
         """Return the markup; the page's script lets clicks and arrow keys move the player."""
         times = " ".join(f"{time_s:.3f}" for time_s in self.times_s)
         levels = _levels([self._x(pin.time_s) for pin in self.pins])
         pins = "".join(self._pin(pin, level) for pin, level in zip(self.pins, levels, strict=True))
+        others = "".join(f'<span class="uniform" style="left:{self._x(time_s):.2%}"></span>' for time_s in self.others)
         ticks = "".join(
             f'<span class="tick" style="left:{self._x(time_s):.2%}">{time_label(time_s)}</span>'
             for time_s in time_ticks(0, self._end, most=6)
@@ -61,7 +64,8 @@ class Timeline:
             f'<div class="pins">{pins}</div>'
             f'<div class="track" role="slider" tabindex="0" aria-label="{escape(self.label)}: moves the video"'
             f' aria-valuemin="0" aria-valuemax="{self._end:.2f}" aria-valuenow="0" aria-valuetext="0 s"'
-            f' data-end="{self._end:.3f}" data-times="{times}">{self._svg()}<span class="playhead"></span></div>'
+            f' data-end="{self._end:.3f}" data-times="{times}">'
+            f'{self._svg()}{others}<span class="playhead"></span></div>'
             f'<div class="ticks" aria-hidden="true">{ticks}</div></figure>'
         )
 

@@ -1,0 +1,101 @@
+"""`/answer` and `/find` give what the command line and Python give."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from lavis.cli.main import main
+from lavis.common.export import answer_record, moments_record
+from lavis.demo.examples import Example, read_examples
+from lavis.demo.serve import Served
+
+Record = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def example() -> Example:
+    return read_examples()[0]
+
+
+@pytest.fixture(scope="session")
+def client(served: Served) -> Client:
+    return Client(served.url, verbose=False)
+
+
+def comparable(record: Record) -> Record:
+    """The record without what differs from run to run: where the video lies, and how long it took."""
+    video = {field: value for field, value in record["video"].items() if field not in ("path", "name")}
+    return {**record, "video": video, "timings_s": None}
+
+
+def command_line(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Record:
+    assert main([*map(str, arguments), "--device", "cpu", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_an_answer_is_the_command_line_s_and_python_s(
+    client: Client, example: Example, model: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = example.questions[0]
+    options = [text for option in asked.options for text in ("--option", option)]
+    printed = command_line(capsys, "answer", example.clip, asked.text, *options)
+    video = model.watch(example.clip)
+    answer = video.ask(asked.text, asked.options)
+    python = answer_record(answer, video=video.info, model=model.config.name, timings_s={})
+    served = client.predict({"clip": example.clip.name}, asked.text, list(asked.options), 32, 4, api_name="/answer")
+    assert comparable(served) == comparable(printed) == comparable(python)
+    assert served["answer_index"] == asked.answer
+    assert served["video"]["name"] == example.clip.name
+
+
+def test_an_upload_gives_the_same_as_the_shipped_clip(client: Client, example: Example) -> None:
+    asked = example.questions[1]
+    uploaded = client.predict(
+        handle_file(str(example.clip)), asked.text, list(asked.options), 16, 2, api_name="/answer"
+    )
+    shipped = client.predict({"clip": example.clip.name}, asked.text, list(asked.options), 16, 2, api_name="/answer")
+    assert comparable(uploaded) == comparable(shipped)
+    assert len(uploaded["keyframes"]) == 2
+
+
+def test_an_open_answer_needs_no_options(client: Client, example: Example, model: Any) -> None:
+    served = client.predict({"clip": example.clip.name}, "What is it?", api_name="/answer")
+    assert served["answer"] == model.watch(example.clip).ask("What is it?").text
+    assert served["answer_index"] is None
+
+
+def test_moments_are_the_command_line_s_and_python_s(
+    client: Client, example: Example, model: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = example.questions[0].text
+    printed = command_line(capsys, "find", example.clip, query, "--max-moments", "5")
+    video = model.watch(example.clip)
+    found = video.find(query, max_moments=5)
+    python = moments_record(found, video=video.info, model=model.config.name, timings_s={})
+    served = client.predict({"clip": example.clip.name}, query, 32, 5, api_name="/find")
+    assert comparable(served) == comparable(printed) == comparable(python)
+
+
+def test_plain_http_does_as_well(http: httpx.Client, example: Example) -> None:
+    asked = example.questions[0]
+    data = [{"clip": example.clip.name}, asked.text, list(asked.options), 32, 4]
+    called = http.post("gradio_api/call/answer", json={"data": data}).json()
+    streamed = http.get(f"gradio_api/call/answer/{called['event_id']}").text
+    assert streamed.splitlines()[0] == "event: complete"
+    (record,) = json.loads(streamed.splitlines()[1].removeprefix("data: "))
+    assert record["answer"] == asked.options[asked.answer]
+
+
+def test_only_both_functions_are_offered_and_their_inputs_described(http: httpx.Client) -> None:
+    endpoints = http.get("gradio_api/info").json()["named_endpoints"]
+    names = {name: [one["parameter_name"] for one in about["parameters"]] for name, about in endpoints.items()}
+    assert names == {
+        "/answer": ["video", "question", "options", "num_frames", "num_keyframes"],
+        "/find": ["video", "query", "num_frames", "max_moments"],
+    }
+    for name, parameters in names.items():
+        assert [word for word in parameters if f"{word}: " not in endpoints[name]["description"]] == []
