@@ -8,9 +8,12 @@ error output goes to `out`, and exit codes (negative: the signal) are printed, o
 The product knows nothing of this: harm comes from wrapping public seams that every run passes.
 """
 
+import importlib
 import json
+import multiprocessing
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -21,6 +24,15 @@ from typing import Any
 
 from lavis.cli.main import main
 from lavis.runners import checkpoints, keeper, update
+from lavis.runners.evaluation import scoring
+
+# What every run imports only when it comes to it.
+_LOADED_ONCE = (
+    "lavis.runners.build",
+    "lavis.models.sevila.loading",
+    "lavis.processors.video",
+    "lavis.datasets.builder",
+)
 
 # Where a process comes to harm: the method that every run passes, and whether before or after it has run.
 SEAMS: dict[str, tuple[type, str]] = {
@@ -30,11 +42,12 @@ SEAMS: dict[str, tuple[type, str]] = {
     "finish_save": (checkpoints.CheckpointStore, "finish"),
     "validate": (keeper.BestKeeper, "validate"),
     "finish": (keeper.BestKeeper, "finish"),
+    "score": (scoring.AnswerScorer, "score"),
 }
 
 
-def suffer(kind: str) -> None:
-    """Let harm come to this process."""
+def suffer(kind: str, part: Any) -> None:
+    """Let harm come to this process, or to what the part that is under way holds."""
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "hang":
@@ -43,6 +56,13 @@ def suffer(kind: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     elif kind == "memory":
         raise MemoryError
+    elif kind == "file_size":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+    elif kind == "nan":
+        next(iter(part._parameters())).data.fill_(float("nan"))
+    elif kind in ("kill_reader", "stop_reader"):
+        for reader in multiprocessing.active_children():
+            os.kill(reader.pid or 0, signal.SIGKILL if kind == "kill_reader" else signal.SIGSTOP)
     else:
         raise OSError(int(kind), os.strerror(int(kind)), "somewhere")
 
@@ -59,28 +79,20 @@ def arm(harm: dict[str, Any], rank: int) -> None:
         nonlocal calls
         calls += 1
         if calls == harm["at"] and harm["when"] == "before":
-            suffer(harm["kind"])
+            suffer(harm["kind"], args[0])
         found = whole(*args, **kwargs)
         if calls == harm["at"] and harm["when"] == "after":
-            suffer(harm["kind"])
+            suffer(harm["kind"], args[0])
         return found
 
     setattr(owner, name, harmed)
 
 
-def train(start: dict[str, Any], rank: int, port: int) -> None:
+def train(start: dict[str, Any], rank: int) -> None:
     """Be one process of a run, and end with its exit code."""
     out = os.open(start["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    if start["processes"] > 1:
-        os.environ.update(
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(start["processes"]),
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(port),
-        )
     # A run must not go on by what a process happens to share with the one before it.
     random.seed()
     if start.get("harm"):
@@ -90,6 +102,13 @@ def train(start: dict[str, Any], rank: int, port: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def join(rank: int, processes: int, port: int) -> None:
+    """Let this process find the others, as torchrun would."""
+    if processes > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
 
 
 def run(start: dict[str, Any]) -> list[int]:
@@ -102,7 +121,8 @@ def run(start: dict[str, Any]) -> list[int]:
         child = os.fork()
         if not child:
             try:
-                train(start, rank, port)
+                join(rank, start["processes"], port)
+                train(start, rank)
             finally:
                 os._exit(1)
         children.append(child)
@@ -122,5 +142,12 @@ def ended(child: int, deadline: float) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--under-torchrun":
+        only = json.loads(Path(sys.argv[2]).read_text())
+        # The process that torchrun starts in place of a dead one is not harmed again.
+        again = os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
+        train({**only, "harm": None} if again else only, int(os.environ["RANK"]))
+    for module in _LOADED_ONCE:
+        importlib.import_module(module)
     for one in json.loads(Path(sys.argv[1]).read_text()):
         print(json.dumps(run(one)), flush=True)

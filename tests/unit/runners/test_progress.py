@@ -29,6 +29,23 @@ def test_a_step_without_samples_does_not_enter_the_mean(tmp_path: Path) -> None:
     assert read_json_lines(tmp_path / "log.jsonl")[0]["loss"] == 3.0
 
 
+def test_a_run_that_goes_on_takes_back_what_was_written_after_its_checkpoint(tmp_path: Path) -> None:
+    progress = Progress(tmp_path, total=6, log_freq=2)
+    losses = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0]
+    for iteration, loss in enumerate(losses[:5], start=1):
+        progress.step({"loss": loss}, iteration=iteration, epoch=0, samples=4, waited_s=0.0)
+        if iteration == 3:
+            state = progress.state_dict()
+    progress.close()
+    again = Progress(tmp_path, total=6, log_freq=2)
+    again.go_on(3, state)
+    for iteration, loss in enumerate(losses[3:], start=4):
+        again.step({"loss": loss}, iteration=iteration, epoch=0, samples=4, waited_s=0.0)
+    again.close()
+    rows = read_json_lines(tmp_path / "log.jsonl")
+    assert [(row["iteration"], row["loss"]) for row in rows] == [(2, 2.0), (4, 6.0), (6, 10.0)]
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65, "1:05"), (3909.4, "1:05:09")])
 def test_durations_are_worded_for_people(seconds: float, text: str) -> None:
     assert as_duration(seconds) == text

@@ -3,7 +3,7 @@ import pytest
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
 from lavis.runners.config import TrainConfig, load_train_config
-from lavis.runners.rounds import stages_in_order
+from lavis.runners.rounds import num_rounds, stages_in_order
 
 
 @pytest.fixture
@@ -36,3 +36,12 @@ def test_impossible_rounds_are_refused(recipes: list[TrainConfig]) -> None:
         list(stages_in_order(recipes, iterations=0))
     with pytest.raises(ConfigError, match=r"two recipes write to out/refine"):
         list(stages_in_order([recipes[0], recipes[0]]))
+
+
+def test_recipes_may_ask_for_rounds(recipes: list[TrainConfig]) -> None:
+    path = configs_dir() / "sevila" / "refine" / "nextqa.yaml"
+    twice, thrice = (load_train_config(path, options=[f"run.iterations={count}"]) for count in (2, 3))
+    assert num_rounds(recipes) == 1
+    assert num_rounds([*recipes, twice]) == 2
+    with pytest.raises(ConfigError, match=r"the recipes have run.iterations 2 and 3; give all the same"):
+        num_rounds([twice, thrice])

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
+import torch
 
-from lavis.runners.validation import average_precision
+from lavis.common.distributed import World
+from lavis.common.types import Question
+from lavis.datasets.clips import Clip
+from lavis.datasets.dataset import Sample, SampleKey, Unreadable
+from lavis.runners.validation import SplitReader, average_precision
 
 
 @pytest.mark.parametrize(
@@ -15,3 +20,45 @@ from lavis.runners.validation import average_precision
 )
 def test_average_precision_of_a_ranking(scores: list[int], relevant: list[int], expected: float) -> None:
     assert average_precision(np.array(scores, float), np.array(relevant, bool)) == pytest.approx(expected)
+
+
+class Numbered:
+    """Samples that are their index; some cannot be read."""
+
+    def __init__(self, count: int, unreadable: tuple[int, ...] = ()) -> None:
+        self._count, self._unreadable = count, unreadable
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
+        question = Question(str(key.index))
+        if key.index in self._unreadable:
+            return Unreadable(question, "broken")
+        return Sample(question, Clip(torch.ones(2, 3, 4, 4), np.zeros(2), np.zeros(2, dtype=np.int64)))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_processes_in_step_compute_equally_often_and_count_every_question_once(count: int) -> None:
+    dataset = Numbered(count, unreadable=(1, 4))
+    shares = [
+        list(
+            SplitReader(
+                {"val": dataset}, world=World(rank=rank, size=3), batch_size=2, stand_in=torch.zeros(2, 3, 4, 4)
+            ).readings("val")
+        )
+        for rank in range(3)
+    ]
+    assert len({len(share) for share in shares}) == 1
+    assert all(reading.pixels is not None for share in shares for reading in share)
+    counted = sorted(int(reading.question.text) for share in shares for reading in share if reading.is_counted)
+    assert counted == list(range(count))
+    unreadable = {int(reading.question.text) for share in shares for reading in share if not reading.is_readable}
+    assert unreadable == {1, 4} & set(range(count))
+
+
+def test_a_process_that_need_not_keep_step_computes_nothing_for_what_cannot_be_read() -> None:
+    readings = list(SplitReader({"val": Numbered(3, unreadable=(1,))}, world=World(), batch_size=3).readings("val"))
+    assert [(reading.question.text, reading.pixels is None) for reading in readings] == [
+        *(("0", False), ("2", False), ("1", True)),
+    ]
