@@ -22,6 +22,7 @@ from lavis.runners.report import Cell, Report
 from lavis.runners.report_page import difference_text, measured_text
 
 _PAPER = "#aab7c4"
+_SUMMARIES = ("Avg", "Oracle")
 
 
 class Comparison:
@@ -62,8 +63,8 @@ class Comparison:
 
 
 def picture(report: Report) -> bytes:
-    """Return the PNG: averages, and all figures of benchmarks without one."""
-    shown = [cell for cell in report.cells if cell.figure == "Avg" or cell.benchmark not in _averaged(report)]
+    """Return the PNG of `summaries`."""
+    shown = summaries(report)
     measured = sum(cell.measured is not None and not cell.deviations for cell in shown)
     legend = "percent | grey: paper, blue: measured, *: some questions were unreadable and count as wrong"
     subtitle = f"{legend} | measured: {measured} of {len(shown)}"
@@ -75,5 +76,7 @@ def picture(report: Report) -> bytes:
     return stack(blocks)
 
 
-def _averaged(report: Report) -> set[str]:
-    return {cell.benchmark for cell in report.cells if cell.figure == "Avg"}
+def summaries(report: Report) -> list[Cell]:
+    """Return the cells over all questions; of benchmarks without an average, all cells."""
+    averaged = {cell.benchmark for cell in report.cells if cell.figure == "Avg"}
+    return [cell for cell in report.cells if cell.figure in _SUMMARIES or cell.benchmark not in averaged]

@@ -12,7 +12,7 @@ from lavis.common.errors import UserError
 from lavis.common.paths import paper_tables_path
 from lavis.runners.report import Cell, Report, make_report
 from lavis.runners.report_page import markdown
-from lavis.runners.report_picture import picture
+from lavis.runners.report_picture import picture, summaries
 from lavis.runners.report_tables import load_paper_tables
 from tests.unit.report.runs import accuracy, write_run
 
@@ -243,6 +243,14 @@ def test_the_picture_grows_with_what_it_has_to_tell(tmp_path: Path) -> None:
     assert flagged.size[1] > empty.size[1]
     assert not any(pixel[1] == (232, 89, 12) for pixel in empty.getcolors(1 << 24) or [])
     assert any(pixel[1] == (232, 89, 12) for pixel in flagged.getcolors(1 << 24) or [])
+
+
+def test_the_picture_leaves_out_what_averages_are_made_of(tmp_path: Path) -> None:
+    drawn = {(cell.benchmark, cell.figure) for cell in summaries(report(tmp_path))}
+    answered = ("NExT-QA", "STAR", "How2QA", "TVQA", "VLEP")
+    searched = {("QVHighlights", figure) for figure in ("R1@0.5", "R1@0.7", "mAP")}
+    grounded = {("NExT-GQA", figure) for figure in ("Acc@QA", "Acc@GQA", "mIoP", "mIoU")}
+    assert drawn == {(name, figure) for name in answered for figure in ("Avg", "Oracle")} | searched | grounded
 
 
 def test_a_hundred_runs_take_seconds(tmp_path: Path) -> None:
