@@ -95,9 +95,12 @@ def test_the_wheel_holds_all_code_configs_and_the_embedded_model_and_nothing_els
     configs = {f"lavis/{path.relative_to(checkout).as_posix()}" for path in (checkout / "configs").rglob("*.yaml")}
     embedded = {name for name in names_in(wheel) if name.startswith("lavis/sevila_checkpoints/")}
     tables = "lavis/benchmarks/paper_tables.yaml"
-    other = {"lavis/py.typed", "sevila_data/schema.json", "sevila_data/README.md", tables}
+    page = {
+        f"lavis/demo/{path.name}" for kind in ("css", "html", "js") for path in (ROOT / "lavis/demo").glob(f"*.{kind}")
+    }
+    other = {"lavis/py.typed", "sevila_data/schema.json", "sevila_data/README.md", tables, *page}
     assert names_in(wheel) - other == code | configs | embedded
-    assert {"lavis/py.typed", tables} <= names_in(wheel)
+    assert {"lavis/py.typed", tables, "lavis/demo/style.css", *page} <= names_in(wheel)
     assert "lavis/configs/planted/deep/a.yaml" in configs
     assert "lavis/sevila_checkpoints/planted_tiny/a.json" in embedded
     assert not any(name.endswith(".pth") or "/xl/" in name for name in embedded)
