@@ -11,7 +11,7 @@ from typing import Any
 from lavis.common.logging import read_json_lines
 from tests.architecture.source import ROOT
 from tests.faults import victim
-from tests.integration.training.tiny_run import options, recipe
+from tests.integration.training.tiny_run import STAGES, options, recipe
 
 _SPEEDS = {"samples_per_s", "data_wait", "memory_mib", "left_s"}
 
@@ -29,14 +29,16 @@ def start(
     model: Path,
     processes: int = 1,
     harm: dict[str, Any] | None = None,
-    patience_s: float = 120,
+    patience_s: float = 300,
     **run: object,
 ) -> dict[str, Any]:
     """A start of a stage; `run` are settings of its run section."""
-    settings = {"save_freq": 2, "batch_size_train": 2 // processes or 1, "resume": "auto", **run}
+    settings = {"save_freq": 2, "batch_size_train": 2 // processes or 1, "test_splits": "[]", "resume": "auto", **run}
+    name = Path(STAGES[stage]).name
+    few = [f"datasets.{name}.vis_processor.{split}.n_frms=2" for split in ("train", "eval")]
     return {
         "recipe": str(recipe(stage)),
-        "options": options(stage, data=data, model=model, output=output, **settings),
+        "options": [*options(stage, data=data, model=model, output=output, **settings), *few, "model.frame_num=1"],
         "processes": processes,
         "harm": harm,
         "patience_s": patience_s,
@@ -44,7 +46,7 @@ def start(
     }
 
 
-def play(starts: list[dict[str, Any]], folder: Path, *, timeout_s: float = 900) -> list[list[int]]:
+def play(starts: list[dict[str, Any]], folder: Path, *, timeout_s: float = 3000) -> list[list[int]]:
     """Run starts one after another, and return the exit codes of their processes."""
     script = folder / "starts.json"
     script.write_text(json.dumps(starts))

@@ -47,7 +47,7 @@ def check(points: list[Point], data: Path, model_folder: Path, folder: Path) -> 
         output = folder / f"killed_{number}"
         starts.append(start(stage, output, processes=processes, harm=death, **places))
         starts.append(start(stage, output, processes=processes, **places))
-    codes = play(starts, folder, timeout_s=60 + 30 * len(starts))
+    codes = play(starts, folder)
     assert all(set(found) == {0} for found in codes[: len(whole)])
     expected = {place: outcome(output) for place, output in whole.items()}
     for number, (stage, processes, death) in enumerate(points):

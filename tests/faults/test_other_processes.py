@@ -65,14 +65,22 @@ def test_another_number_of_processes_goes_on_with_the_same_steps(
         assert difference(whole, weights) <= limit, count
 
 
-def test_a_split_model_leaves_checkpoints_of_shares(data: Path, steady_model_folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    settings = {"processes": 2, "distributed": "fsdp", **_SETTINGS, "max_iters": 2}
-    assert play([start("finetune", output, data=data, model=steady_model_folder, **settings)], tmp_path) == [[0, 0]]
-    (folder,) = (output / "checkpoints").glob("step_*")
+def test_a_split_model_leaves_checkpoints_of_shares_and_validates_together(
+    data: Path, steady_model_folder: Path, tmp_path: Path
+) -> None:
+    settings = {"data": data, "model": steady_model_folder, "max_iters": 1, "valid_freq": 9, "validate_first": "true"}
+    starts = [
+        start("finetune", tmp_path / "alone", **settings),
+        start("finetune", tmp_path / "split", processes=2, distributed="fsdp", **settings),
+    ]
+    assert play(starts, tmp_path) == [[0], [0, 0]]
+    (folder,) = (tmp_path / "split" / "checkpoints").glob("step_*")
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["layout"] == "sharded"
     assert sorted(manifest["files"]) == [".metadata", "__0_0.distcp", "__1_0.distcp", "state.pt"]
+    measured = [(tmp_path / name / "metrics" / "val_epoch-1.json").read_text() for name in ("alone", "split")]
+    assert measured[0] == measured[1]
+    assert json.loads(measured[0])["questions"] == 5
 
 
 @pytest.mark.slow
