@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -15,6 +15,11 @@ from lavis.common.errors import ConfigError
 from lavis.common.naming import did_you_mean
 
 T = TypeVar("T")
+
+# What YAML and OmegaConf raise for content that is no configuration: besides their own errors, nesting without end,
+# whole numbers of thousands of digits, half surrogate pairs, brackets in keys, and a number at the top.
+_MALFORMED = (OmegaConfBaseException, YAMLError, ValueError, TypeError, LookupError, OSError, RecursionError)
+_SHOWN_CHARACTERS = 300
 
 
 def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -27,10 +32,12 @@ def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, A
     if not file.is_file():
         raise ConfigError(f"no configuration file at {file}")
     try:
-        config = OmegaConf.merge(OmegaConf.load(file), OmegaConf.from_dotlist(list(overrides)))
-        resolved = OmegaConf.to_container(config, resolve=True)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: {' '.join(str(error).split())}") from error
+        content = OmegaConf.load(file)
+        if isinstance(content, DictConfig):
+            content = OmegaConf.merge(content, OmegaConf.from_dotlist(list(overrides)))
+        resolved = OmegaConf.to_container(content, resolve=True)
+    except _MALFORMED as error:
+        raise ConfigError(f"{file}: {_in_one_line(error)}") from error
     if not isinstance(resolved, dict):
         raise ConfigError(f"{file}: a mapping is needed at the top, not a {type(resolved).__name__}")
     return typing.cast("dict[str, Any]", resolved)
@@ -45,8 +52,8 @@ def merged(layers: Sequence[Mapping[str, Any]], *, options: Sequence[str] = ()) 
     try:
         config = OmegaConf.merge(*map(OmegaConf.create, map(dict, layers)), OmegaConf.from_dotlist(list(options)))
         return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"options {' '.join(options)}: {' '.join(str(error).split())}") from error
+    except _MALFORMED as error:
+        raise ConfigError(f"options {_cut(' '.join(' '.join(options).split()))}: {_in_one_line(error)}") from error
 
 
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
@@ -58,6 +65,8 @@ def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
     Raises:
         ConfigError: unknown or missing key, or a value of the wrong type.
     """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{place}: a mapping is needed, not {_cut(repr(mapping))}")
     fields = {entry.name: entry for entry in dataclasses.fields(typing.cast("Any", kind))}
     hints = typing.get_type_hints(kind)
     for key in mapping:
@@ -75,8 +84,6 @@ def _convert(value: Any, wanted: Any, *, place: str) -> Any:
     if wanted is Any:
         return value
     if dataclasses.is_dataclass(wanted):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{place}: a mapping is needed, not {value!r}")
         return from_mapping(typing.cast("type[Any]", wanted), value, place=place)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (types.UnionType, typing.Union):
@@ -92,5 +99,15 @@ def _convert(value: Any, wanted: Any, *, place: str) -> Any:
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise ConfigError(f"{place}: {plain.__name__} is needed, not {value!r}")
+        raise ConfigError(f"{place}: {plain.__name__} is needed, not {_cut(repr(value))}")
     return value
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply to be a configuration"
+    return _cut(" ".join(str(error).split()))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -1,0 +1,135 @@
+"""Whatever stands in a configuration or an option, it is read, or refused in one line that names the place."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lavis.common.config import from_mapping, load_yaml, merged
+from lavis.common.errors import ConfigError
+from lavis.common.paths import configs_dir
+from lavis.runners.config import RunConfig, load_train_config
+
+LETTERS = "abcdefg"
+MALFORMED = {
+    "a cycle of references": ("a: ${b}\nb: ${a}\n", "Recursive interpolation detected"),
+    "a reference to itself": ("a: ${a}\n", "Recursive interpolation detected"),
+    "a reference to what holds it": ("a:\n  b: ${a}\n", "Interpolation to parent node detected"),
+    "a list within itself": ("a: &a [*a]\n", "recursive aliases are not supported"),
+    "a mapping within itself": ("a: &a\n  b: *a\n", "recursive aliases are not supported"),
+    "nesting without end": ("".join(" " * depth + "a:\n" for depth in range(1500)), "nested too deeply"),
+    "a number of 5000 digits": (f"a: {'9' * 5000}\n", "Exceeds the limit (4300 digits)"),
+    "code": ("a: !!python/object/apply:os.system ['touch pwned']\n", "could not determine a constructor"),
+    "the same key twice": ("a: 1\na: 2\n", "found duplicate key a"),
+    "a key of nothing": ("null: 1\n", "Incompatible key type"),
+    "a number alone": ("5\n", "Invalid loaded object type: int"),
+    "a list": ("[1]\n", "a mapping is needed at the top, not a list"),
+    "a variable that is not set": ("a: ${oc.env:SEVILA_NOT_SET}\n", "'SEVILA_NOT_SET' not found"),
+    "no text": ("a: \0\n", "control characters are not allowed"),
+    "two documents": ("a: 1\n---\na: 2\n", "expected a single document"),
+}
+
+
+def one_line(error: ConfigError) -> str:
+    line = str(error)
+    assert "\n" not in line
+    assert len(line) < 2000
+    return line
+
+
+def outcome(read: Callable[[], object]) -> str:
+    """Return "read", or the one line of what is wrong."""
+    try:
+        read()
+    except ConfigError as error:
+        return one_line(error)
+    return "read"
+
+
+@pytest.mark.parametrize(("content", "problem"), MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_file_is_named(content: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as raised:
+        load_yaml(file)
+    line = one_line(raised.value)
+    assert line.startswith(f"{file}: ")
+    assert problem in line
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
+def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
+    """Ten million values in half a kilobyte."""
+    file = tmp_path / "bomb.yaml"
+    lines = [f"{name}: &{name} [{', '.join(['*' + before] * 10)}]" for before, name in pairwise(LETTERS)]
+    file.write_text("\n".join([f"a: &a [{', '.join('x' * 10)}]", *lines]))
+    with pytest.raises(ConfigError, match=r"bomb\.yaml: YAML node expansion exceeds"):
+        load_yaml(file)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["a=" + "[" * 2000, "a={", "a=: :", "a=!!python/object:os.x 1", "a=*x", "a=\0", "a=\ud800", "a=" + "9" * 5000,
+     "a=${oc.env:SEVILA_NOT_SET}", "a.b=${a}"],
+)  # fmt: skip
+def test_a_malformed_option_is_named(option: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        merged([{"a": {"b": 1}}], options=[option])
+    assert one_line(raised.value).startswith("options a")
+
+
+TEXT = st.text(max_size=30)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=200))
+def test_any_text_is_a_configuration_or_one_line(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    file.write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert outcome(lambda: load_yaml(file)).startswith(("read", f"{file}: "))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(TEXT, max_size=2))
+def test_any_options_are_applied_or_one_line(options: list[str]) -> None:
+    assert outcome(lambda: merged([{"run": {"seed": 1}}], options=options)).startswith(("read", "options "))
+
+
+RUN = load_yaml(configs_dir() / "default.yaml")["run"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(sorted(RUN)), VALUES)
+def test_any_value_fits_its_setting_or_is_refused_by_its_name(key: str, value: object) -> None:
+    found = outcome(lambda: from_mapping(RunConfig, {**RUN, key: value}, place="run"))
+    assert found.startswith(("read", f"run: {key}: "))
+
+
+@pytest.mark.parametrize("key", sorted(RUN))
+def test_every_misspelt_setting_is_recognized(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"run: unknown key '{key}x'; did you mean '{key}'\\?"):
+        from_mapping(RunConfig, {**RUN, f"{key}x": 1}, place="run")
+
+
+RECIPES = sorted((configs_dir() / "sevila").rglob("*.yaml"))
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.sampled_from(RECIPES),
+    st.sampled_from(["run", "model", "datasets", "datasets.nextqa", "datasets.nextqa.vis_processor", "run.mix"]),
+    st.sampled_from(["", ".seed", ".frame_num", ".train", ".build_info", ".nextqa"]),
+    st.sampled_from(["5", "[]", "{}", "null", "a b", "nan", "-1", "[1,[2]]", "{x: 1}", "𝒳", "'\u202eאב'"]),
+)
+def test_any_setting_of_any_recipe_is_read_or_refused(path: Path, section: str, key: str, value: str) -> None:
+    sections = ("evaluation", "moments")
+    assert outcome(lambda: load_train_config(path, options=[f"{section}{key}={value}"], further_sections=sections))
