@@ -1,13 +1,12 @@
 """`sevila train`: train a part of the model, on one process or, under torchrun, on many."""
 
 import argparse
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.common.errors import ConfigError
+from lavis.runners.stopping import ended_readers
 
 if TYPE_CHECKING:
     from lavis.common.distributed import World
@@ -78,16 +77,6 @@ def run(args: argparse.Namespace) -> int:
             start_logging(file=file, quiet=not world.is_main)
             _train(stage, world)
     return 0
-
-
-@contextmanager
-def ended_readers() -> Iterator[None]:
-    """Leave no process that reads videos behind: one that hangs would be waited for at the end."""
-    try:
-        yield
-    finally:
-        for child in multiprocessing.active_children():
-            child.kill()
 
 
 def checked_options(options: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from lavis.runners.saving import Saver, ShardedSaver, WholeSaver
 def build_saver(run: RunConfig, store: CheckpointStore, *, world: World) -> Saver:
     """Build what makes checkpoints."""
     if run.distributed == "fsdp" and world.size > 1:
-        return ShardedSaver(store, world=world)
+        return ShardedSaver(store, world=world, timeout_s=run.distributed_timeout_s)
     return WholeSaver(store, world=world)
 
 

@@ -79,11 +79,15 @@ class WholeSaver:
 
 
 class ShardedSaver:
-    """Each process writes its own share, while training goes on."""
+    """Each process writes its own share, while training goes on.
 
-    def __init__(self, store: CheckpointStore, *, world: World) -> None:
+    Args:
+        timeout_s: how long a silent process is waited for.
+    """
+
+    def __init__(self, store: CheckpointStore, *, world: World, timeout_s: float) -> None:
         self._store, self._world = store, world
-        self._writer = ShardedWriter(world)
+        self._writer = ShardedWriter(world, timeout_s=timeout_s)
 
     def save(self, state: RunState, *, step: int, shape: RunShape) -> None:
         """Copy the state, and begin to write it; an earlier one is waited for.

@@ -4,6 +4,7 @@ Every process writes the shares it holds, in a thread beside training; another n
 because each asks for the part it needs.
 """
 
+import datetime
 import io
 import pickle
 from collections.abc import Callable, Mapping
@@ -35,12 +36,16 @@ _OTHERS = frozenset(
 
 
 class ShardedWriter:
-    """Writes shares in the background, one checkpoint at a time; every process has one."""
+    """Writes shares in the background, one checkpoint at a time; every process has one.
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    Args:
+        timeout_s: how long a silent process is waited for.
+    """
+
+    def __init__(self, world: World, *, timeout_s: float = 1800.0) -> None:
+        timeout = datetime.timedelta(seconds=timeout_s)
         # Training exchanges gradients meanwhile; what is said about checkpoints must not get between.
-        self._group = dist.new_group(backend="gloo") if world.size > 1 else None
+        self._group = dist.new_group(backend="gloo", timeout=timeout) if world.size > 1 else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -51,7 +56,7 @@ class ShardedWriter:
             then: called when all processes have written; for one process.
         """
         # Training must not change what is being written: what is not copied to the CPU anyway is copied here.
-        copies = {name: value.detach().clone() for name, value in tensors.items()}
+        copies = {name: _copy(value.detach()) for name, value in tensors.items()}
         writer = dcp.FileSystemWriter(folder, sync_files=True)
         # With another kind of stager than the default one, this would be more than a Future.
         writing = cast("Future[Any]", dcp.async_save(copies, storage_writer=writer, process_group=self._group))
@@ -77,6 +82,10 @@ class ShardedWriter:
         except CheckpointException as error:
             causes = [str(cause[0]) for cause in error.failures.values()]
             raise FaultError(f"the checkpoint could not be written: {one_line(causes[0])}") from error
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.clone() if tensor.device.type == "cpu" else tensor
 
 
 def read_shards(folder: Path, *, layout: Callable[[str], torch.Tensor | None], world: World) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
-"""Ending when asked to: SIGTERM finishes what must not be cut short, and ends everything else at once."""
+"""Ending: SIGTERM finishes what must not be cut short and ends everything else at once, and no reader stays behind."""
 
+import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,22 @@ from contextlib import contextmanager
 from types import FrameType
 
 from lavis.common.errors import TerminatedError
+
+
+@contextmanager
+def ended_readers() -> Iterator[None]:
+    """Leave no process that reads videos behind: one that hangs would be waited for at the end."""
+    try:
+        yield
+    finally:
+        children = multiprocessing.active_children()
+        if children and threading.current_thread() is threading.main_thread():
+            # torch reports readers that are killed, wherever the main thread is; these are meant to be.
+            earlier = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for child in children:
+                child.kill()
+                child.join()
+            signal.signal(signal.SIGCHLD, earlier)
 
 
 class Notice:

@@ -142,6 +142,6 @@ def test_an_output_that_cannot_be_written_to_is_said_at_once(data: Path, model_f
     (tmp_path / "file").touch()
     output = tmp_path / "file" / "run"
     one = {**start("finetune", output, data=data, model=model_folder), "out": str(tmp_path / "run.out")}
-    assert play([one], tmp_path) in ([[1]], [[2]])
+    assert play([one], tmp_path) == [[1]]
     (line,) = said(tmp_path / "run")
     assert "Not a directory" in line
