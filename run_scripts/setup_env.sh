@@ -2,6 +2,7 @@
 # Sourced by a POSIX sh that has set ROOT to the top of the checkout.
 # PYTHON names the interpreter that .venv is made with; remove .venv to change it.
 # A torch that is already in .venv is left alone as long as its version fits.
+# CONSTRAINTS names a file of versions to install (pip's -c), as CI does; without it the newest that fit are installed.
 
 VENV="$ROOT/.venv"
 TORCH='torch>=2.6,<2.14' # the same range as in pyproject.toml
@@ -40,7 +41,7 @@ make_venv() {
 pip_install() {
     # On a terminal pip shows its progress; in a log only what goes wrong.
     if [ -t 1 ]; then quiet=-q; else quiet=-qq; fi
-    "$VENV/bin/python" -m pip install "$quiet" --disable-pip-version-check "$@"
+    "$VENV/bin/python" -m pip install "$quiet" --disable-pip-version-check ${CONSTRAINTS:+-c "$CONSTRAINTS"} "$@"
 }
 
 # PyPI's torch for Linux brings gigabytes of CUDA, which a machine without a GPU cannot use.
@@ -65,7 +66,7 @@ install_torch() {
 
 # What the installed packages depend on. The path counts because a moved .venv does not work.
 fingerprint() {
-    (cd "$ROOT" && printf '%s\n' "$ROOT" && cat pyproject.toml setup.py run_scripts/setup_env.sh) | cksum
+    (cd "$ROOT" && printf '%s\n' "$ROOT" && cat pyproject.toml setup.py run_scripts/setup_env.sh ${CONSTRAINTS:+"$CONSTRAINTS"}) | cksum
 }
 
 # setup_env [EXTRAS]: install the package from this checkout, with extras such as "dev" or "demo,timm".

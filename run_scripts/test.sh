@@ -28,6 +28,7 @@ check format "$VENV/bin/python" -m ruff format --check .
 check types "$VENV/bin/python" -m mypy
 check tests "$VENV/bin/python" -m pytest "$@"
 if [ $# -eq 0 ]; then
+    check audit "$VENV/bin/python" run_scripts/audit.py
     check timm env PYTHONPATH="$TIMM_SITE" "$VENV/bin/python" -m pytest -p tests.torchvision_guard -m timm
 fi
 
