@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lavis.cli.train import checked_options, ended_readers
+from lavis.cli.options import add_cache_opt_in, cache_of
+from lavis.cli.train import checked_options
 from lavis.common.errors import ConfigError
 
 _EXAMPLES = """examples:
@@ -38,6 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="settings that win over the recipe",
     )
+    add_cache_opt_in(parser)
     parser.set_defaults(run=run)
     _add_actions(parser.add_subparsers(metavar="ACTION"))
     return parser
@@ -78,14 +80,14 @@ def run(args: argparse.Namespace) -> int:
     from lavis.runners.evaluation.config import load_evaluation_config
     from lavis.runners.evaluation.run import evaluate
     from lavis.runners.faults import explained
-    from lavis.runners.stopping import Notice
+    from lavis.runners.stopping import Notice, ended_readers
     from lavis.tasks.evaluation.report import headline, warning_of
 
     if args.cfg_path is None:
         raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
     config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
     folder = _usable(Path(config.base.run.output_dir))
-    run = config.base.run
+    run, cache = config.base.run, cache_of(args)
     with (
         ended_readers(),
         Notice().listening(),
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
     ):
         start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
-        metrics = evaluate(config, world)
+        metrics = evaluate(config, world, cache=cache)
         if world.is_main:
             print(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
             print(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")

@@ -30,6 +30,7 @@ COMMANDS = {
     "answer": "lavis.cli.answer",
     "find": "lavis.cli.find",
     "demo": "lavis.cli.demo",
+    "cache": "lavis.cli.cache",
     "models": "lavis.cli.models",
     "checkpoint": "lavis.cli.checkpoint",
     "verify": "lavis.cli.verify",

@@ -2,10 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lavis.common.types import Span
+    from lavis.models.frame_cache import FrameCache
 
 
 def add_watch_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,55 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     group.add_argument("--dtype", help="fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
+
+
+def add_cache_place(parser: Any) -> None:
+    """Add where the cache of watched videos lies."""
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the cache (default: SEVILA_CACHE, or ~/.cache/sevila/frames)",
+    )
+
+
+def add_cache_options(parser: argparse.ArgumentParser) -> None:
+    """Add where and how much is remembered of watched videos, unless it is not wanted.
+
+    People ask one video several times, mostly one question per call, so it is on by default.
+    """
+    group = parser.add_argument_group("cache of watched videos")
+    group.add_argument("--no-cache", dest="cache", action="store_false", help="remember nothing, recall nothing")
+    _add_cache_size(group)
+
+
+def add_cache_opt_in(parser: argparse.ArgumentParser) -> None:
+    """Add where and how much is remembered of watched videos, if it is wanted.
+
+    A benchmark watches each clip once per run, and is larger than the cache by default, which would then hold the
+    clips that were watched last and none that come first: it is for who has room.
+    """
+    group = parser.add_argument_group("cache of watched videos")
+    group.add_argument("--cache", action="store_true", help="keep watched clips for further runs, and recall them")
+    _add_cache_size(group)
+
+
+def _add_cache_size(group: Any) -> None:
+    add_cache_place(group)
+    group.add_argument("--cache-size", type=float, default=2.0, metavar="GIB", help="most it may take (default: 2)")
+
+
+def cache_of(args: argparse.Namespace) -> "FrameCache | None":
+    """Return the cache to use, or None.
+
+    Raises:
+        ConfigError: its folder is a file, or its size nothing.
+    """
+    from lavis.models.frame_cache import FrameCache
+
+    if not args.cache:
+        return None
+    return FrameCache(args.cache_dir, max_bytes=int(args.cache_size * 2**30))
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

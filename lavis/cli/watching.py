@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from lavis.cli.options import clip_of
+from lavis.cli.options import cache_of, clip_of
 from lavis.common.export import check_folder
 from lavis.models.pipeline import Progress, WatchedVideo
 from lavis.processors.sampling import uniform_indices
@@ -31,10 +31,11 @@ def check_watching(args: argparse.Namespace) -> None:
     """Refuse what cannot work before a model is loaded, which may take minutes.
 
     Raises:
-        UserError: the result folder, the video, or how it is to be read.
+        UserError: the result folder, the cache, the video, or how it is to be read.
     """
     if args.save:
         check_folder(args.save, force=args.force)
+    cache_of(args)
     with open_video(args.video, reader=args.reader, fps=args.fps) as video:
         info = video.info
     uniform_indices(args.num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip_of(args))
@@ -59,6 +60,7 @@ def watch_video(args: argparse.Namespace) -> Watched:
             clip=clip_of(args),
             reader=args.reader,
             fps=args.fps,
+            cache=cache_of(args),
             progress=progress,
         )
     return Watched(video, model.config.name, load_s)

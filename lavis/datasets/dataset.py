@@ -6,6 +6,7 @@ B questions, T frames each.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -121,16 +122,23 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         """All questions, in the file's order."""
         return [annotation.question for annotation in self._annotations]
 
+    def find_video(self, index: int) -> Path:
+        """Return where the video of a row lies: a file, or a folder of frames.
+
+        Raises:
+            VideoError: it is not there.
+        """
+        annotation = self._annotations[index]
+        return self._videos.find(annotation.question.video or "", source=annotation.source)
+
     def __len__(self) -> int:
         return len(self._annotations)
 
     def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
-        annotation = self._annotations[key.index]
-        question = annotation.question
+        question = self._annotations[key.index].question
         rng = random.Random(f"{self._seed} {key.epoch} {key.index}")
         try:
-            path = self._videos.find(question.video or "", source=annotation.source)
-            with open_video(path, reader=self._reader, fps=self._fps) as video:
+            with open_video(self.find_video(key.index), reader=self._reader, fps=self._fps) as video:
                 return Sample(question, self._processor(video, clip=question.clip, rng=rng))
         except VideoError as error:
             return Unreadable(question, str(error))

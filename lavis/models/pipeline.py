@@ -3,10 +3,9 @@
 The pipeline knows the roles of `lavis.models.roles` and nothing of the model that fills them.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +15,16 @@ from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.moments import PAPER_MAX_GAP_FRAMES, find_moments
 from lavis.common.registry import registry
 from lavis.common.types import Answer, Floats, FrameBatch, Integers, Keyframes, Moments, Question, Span, VideoInfo
+from lavis.models.frame_cache import FrameCache
 from lavis.models.questions import check_question
 from lavis.models.roles import Reading, VideoModel
 from lavis.models.selectors import FrameSelector, LocalizerSelector, Selection
+from lavis.models.watching import FrameMemory, Progress, Timings, see_frames
 from lavis.processors.sampling import uniform_indices
 from lavis.processors.video import open_video
 
 DEFAULT_NUM_FRAMES = 32
 DEFAULT_NUM_KEYFRAMES = 4
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass
-class Timings:
-    """Seconds spent so far in each part; `localize` and `answer` grow with every question."""
-
-    decode_s: float = 0.0
-    watch_s: float = 0.0
-    localize_s: float = 0.0
-    answer_s: float = 0.0
-
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Add the time the block takes to one of the parts."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, part, getattr(self, part) + time.perf_counter() - started)
 
 
 @dataclass
@@ -215,6 +195,7 @@ def watch(
     reader: str = "pyav",
     fps: float | None = None,
     batch_size: int = 16,
+    cache: FrameCache | None = None,
     progress: Progress | None = None,
     timings: Timings | None = None,
 ) -> WatchedVideo:
@@ -229,6 +210,7 @@ def watch(
         reader: a name in `registry.video_readers`.
         fps: frames per second of a folder of frames.
         batch_size: frames per chunk.
+        cache: where what the model saw is looked for, and kept; None looks and keeps nowhere.
         progress: called with (frames seen, frames in all) after each chunk.
         timings: where time is noted; None starts from zero, on the clock.
 
@@ -240,39 +222,29 @@ def watch(
         raise ConfigError(f"cannot watch {batch_size} frames per chunk; give a batch_size of at least 1")
     timings = timings or Timings()
     with open_video(path, reader=reader, fps=fps) as video:
-        info = video.info
-        frame_idx = uniform_indices(num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
-        chunks, seen_idx, seen_times = [], [], []
-        batches = video.stream(frame_idx, size=model.image_size, chunk=batch_size)
-        for batch in _measured(batches, timings):
+        frame_idx = uniform_indices(num_frames, video_frames=video.info.num_frames, fps=video.info.fps, clip=clip)
+        look = partial(see_frames, model, video, frame_idx, batch_size=batch_size, timings=timings, progress=progress)
+        if cache is None:
+            seen = look()
+        else:
             with timings.measure("watch_s"):
-                chunks.append(model.watch_frames(batch))
-            seen_idx.append(batch.frame_idx)
-            seen_times.append(batch.times_s)
-            if progress:
-                progress(sum(map(len, seen_idx)), len(frame_idx))
-        warnings = video.warnings
+                memory = FrameMemory(cache, model)
+                key = memory.key(Path(path), frames=frame_idx.tolist(), reader=reader, fps=fps)
+                recalled = memory.recall(key)
+            seen = recalled or memory.keep(key, look())
+            if recalled and progress:
+                progress(len(frame_idx), len(frame_idx))
     return WatchedVideo(
         path=Path(path),
-        info=info,
-        frame_idx=np.concatenate(seen_idx),
-        times_s=np.concatenate(seen_times),
-        tokens=model.join_tokens(chunks),
+        info=video.info,
+        frame_idx=seen.frame_idx,
+        times_s=seen.times_s,
+        tokens=seen.tokens,
         model=model,
         reader_name=reader,
-        warnings=warnings,
+        warnings=seen.warnings,
         timings=timings,
     )
-
-
-def _measured(batches: Iterator[FrameBatch], timings: Timings) -> Iterator[FrameBatch]:
-    """Yield batches, and note how long each took to decode."""
-    while True:
-        with timings.measure("decode_s"):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
 
 
 def _groups_by_options(questions: Sequence[Question]) -> list[list[int]]:

@@ -7,11 +7,14 @@ file; what is peculiar to one model stays in its own folder.
 T frames of one video, B questions about it, K keyframes, O options.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lavis.common.types import Floats, FrameBatch, Integers, Question
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,18 @@ class VideoModel(Protocol):
 
     def join_tokens(self, chunks: Sequence[Any]) -> Any:
         """Join the tokens of consecutive chunks of one video."""
+        ...
+
+    def watching_key(self) -> str:
+        """Return a digest of everything that tokens depend on beside the frames."""
+        ...
+
+    def tokens_to_tensors(self, tokens: Any) -> "dict[str, torch.Tensor]":
+        """Return tokens as named tensors, to be kept; the inverse of `tokens_from_tensors`."""
+        ...
+
+    def tokens_from_tensors(self, tensors: "Mapping[str, torch.Tensor]") -> Any:
+        """Return kept tokens, on the model's device."""
         ...
 
     def as_localizer(self, *, prompt: str) -> Localizer:

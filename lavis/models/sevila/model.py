@@ -4,7 +4,7 @@ Shapes: N frames, B questions, T frames per question, K keyframes, Q query token
 width, O options, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.prompter import VisualPrompter
 from lavis.models.roles import Answerer, Localizer
 from lavis.models.sevila.config import SeViLAConfig
+from lavis.models.sevila.identity import watching_key
 from lavis.models.sevila.readers import FrameReader, PerFrameReader
 from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
 from lavis.models.sevila.tokens import FrameLogits, FrameTokens, OpenAnswers, OptionLogits, TextLoss
@@ -192,6 +193,18 @@ class SeViLA(nn.Module):
             localizer=torch.cat([chunk.localizer for chunk in chunks]),
             answerer=torch.cat([chunk.answerer for chunk in chunks]),
         )
+
+    def watching_key(self) -> str:
+        """Return a digest of everything that tokens depend on beside the frames; see `identity.watching_key`."""
+        return watching_key(self)
+
+    def tokens_to_tensors(self, tokens: FrameTokens) -> dict[str, torch.Tensor]:
+        """Return tokens as named tensors."""
+        return {"localizer": tokens.localizer, "answerer": tokens.answerer}
+
+    def tokens_from_tensors(self, tensors: Mapping[str, torch.Tensor]) -> FrameTokens:
+        """Return kept tokens, on the model's device."""
+        return FrameTokens(**{role: tensors[role].to(self.device) for role in ROLES})
 
     def as_localizer(self, *, prompt: str) -> Localizer:
         """Return the role that scores frames."""

@@ -13,6 +13,7 @@ from lavis.datasets.annotation_row import Annotation
 from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
 from lavis.models.sevila.model import SeViLA
+from lavis.runners.evaluation.remembered import RememberedClips
 from lavis.runners.evaluation.scoring import Scorer, WatchedClip
 from lavis.tasks.evaluation.predictions import Prediction
 
@@ -57,6 +58,7 @@ class Evaluator:
         batch_size: clips that are read in one go.
         num_workers: processes that decode ahead.
         timeout_s: how long they are waited for; 0 is for ever.
+        remembered: clips that an earlier run has watched; None looks for none.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class Evaluator:
         batch_size: int = 8,
         num_workers: int = 0,
         timeout_s: float = 0,
+        remembered: RememberedClips | None = None,
     ) -> None:
         self._model, self._scorer, self._dataset, self._world = model, scorer, dataset, world
         self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
+        self._remembered = remembered
 
     def predictions(self, groups: Sequence[ClipGroup]) -> Iterator[list[Prediction]]:
         """Yield the predictions of each group in this process's share of `groups`."""
@@ -79,10 +83,20 @@ class Evaluator:
         pace = _Pace(sum(len(group.ids) for group in mine))
         for group, clip in self._clips(mine):
             questions = [self._dataset.annotations[index].question for index in group.indices]
-            yield _unread(questions, clip) if isinstance(clip, Unreadable) else self._ask(questions, clip)
+            yield _unread(questions, clip) if isinstance(clip, Unreadable) else self._ask(questions, clip, group)
             pace.step(len(questions))
 
-    def _clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, "_Pixels | Unreadable"]]:
+    def _clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, "WatchedClip | _Pixels | Unreadable"]]:
+        new = []
+        for group in groups:
+            clip = self._remembered.recall(group.indices[0]) if self._remembered else None
+            if clip is None:
+                new.append(group)
+            else:
+                yield group, clip
+        yield from self._read(new)
+
+    def _read(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, "_Pixels | Unreadable"]]:
         if not groups:  # starting workers for nothing takes seconds
             return
         steps = [groups[start : start + self._batch_size] for start in range(0, len(groups), self._batch_size)]
@@ -102,13 +116,19 @@ class Evaluator:
             yield from ((group, read[group.ids[0]]) for group in step)
 
     @torch.inference_mode()
-    def _ask(self, questions: Sequence[Question], clip: "_Pixels") -> list[Prediction]:
+    def _ask(self, questions: Sequence[Question], clip: "WatchedClip | _Pixels", group: ClipGroup) -> list[Prediction]:
         started = time.perf_counter()
-        chunks = [self._model.encode(pixels) for pixels in clip.pixels.split(_FRAMES_AT_ONCE)]
-        watched = WatchedClip(self._model.join_tokens(chunks), clip.frame_idx, clip.times_s)
+        watched = clip if isinstance(clip, WatchedClip) else self._watch(clip, group)
         found = self._scorer.score(watched, questions)
         seconds = (time.perf_counter() - started) / len(questions)
         return [replace(one, seconds=seconds) for one in found]
+
+    def _watch(self, clip: "_Pixels", group: ClipGroup) -> WatchedClip:
+        chunks = [self._model.encode(pixels) for pixels in clip.pixels.split(_FRAMES_AT_ONCE)]
+        watched = WatchedClip(self._model.join_tokens(chunks), clip.frame_idx, clip.times_s)
+        if self._remembered:
+            self._remembered.keep(group.indices[0], watched)
+        return watched
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,14 @@ from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
 from lavis.datasets.annotation_row import Annotation
 from lavis.datasets.dataset import VideoQuestionDataset
+from lavis.models.frame_cache import FrameCache
 from lavis.models.sevila.model import SeViLA
+from lavis.models.watching import FrameMemory
 from lavis.runners.build import build_builder, load_for, record, task_of
 from lavis.runners.evaluation.config import EvaluationConfig
 from lavis.runners.evaluation.evaluator import ClipGroup, Evaluator, group_by_clip
 from lavis.runners.evaluation.fingerprint import Fingerprint, annotation_file, fingerprint_of
+from lavis.runners.evaluation.remembered import RememberedClips
 from lavis.runners.evaluation.scoring import build_scorer
 from lavis.runners.evaluation.store import METRICS, REPORT, SUBMISSION, PredictionStore
 from lavis.runners.weights import weight_paths
@@ -42,8 +45,11 @@ class Parts:
     fingerprint: Fingerprint
 
 
-def evaluate(config: EvaluationConfig, world: World) -> dict[str, Any]:
+def evaluate(config: EvaluationConfig, world: World, *, cache: FrameCache | None = None) -> dict[str, Any]:
     """Evaluate, or go on with an evaluation that was stopped; to be called by every process.
+
+    Args:
+        cache: where clips are kept once they were watched; None keeps none.
 
     Returns:
         The figures, to the first process; what the others get means nothing.
@@ -77,6 +83,7 @@ def evaluate(config: EvaluationConfig, world: World) -> dict[str, Any]:
         batch_size=run.batch_size_eval,
         num_workers=run.num_workers,
         timeout_s=run.data_timeout_s,
+        remembered=remembered_clips(config, parts, cache) if cache else None,
     )
     store.append(evaluator.predictions([group for group in parts.groups if group.ids[0] not in earlier]))
     world.wait()
@@ -123,6 +130,14 @@ def holds_searches(annotations: Sequence[Annotation]) -> bool:
         ids = annotations[searches.index(False)].question.id, annotations[searches.index(True)].question.id
         raise ConfigError(f"the split holds questions ({ids[0]!r}) and searches ({ids[1]!r}); evaluate them apart")
     return any(searches)
+
+
+def remembered_clips(config: EvaluationConfig, parts: Parts, cache: FrameCache) -> RememberedClips:
+    """Return the clips of the split that this model has watched before."""
+    dataset = config.base.dataset
+    videos = dataset.build_info.videos
+    sampling = {"processor": asdict(dataset.vis_processor.eval), "reader": videos.reader, "fps": videos.fps}
+    return RememberedClips(FrameMemory(cache, parts.model), parts.dataset, sampling=sampling)
 
 
 def facts_of(config: EvaluationConfig, parts: Parts) -> dict[str, Any]:

@@ -1,0 +1,121 @@
+"""Letting a model see the frames of a video, chunk by chunk, or recalling what it saw before."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lavis.common.types import Floats, FrameBatch, Integers
+from lavis.models.frame_cache import FrameCache, Tensors, entry_key, video_digest
+from lavis.models.roles import VideoModel
+from lavis.processors.video import VideoReader
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Timings:
+    """Seconds spent so far in each part; `localize` and `answer` grow with every question."""
+
+    decode_s: float = 0.0
+    watch_s: float = 0.0
+    localize_s: float = 0.0
+    answer_s: float = 0.0
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time the block takes to one of the parts."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, part, getattr(self, part) + time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class SeenFrames:
+    """What is known after watching: tokens of T frames, which frames they are, and what was wrong with the file."""
+
+    tokens: Any
+    frame_idx: Integers
+    times_s: Floats
+    warnings: tuple[str, ...]
+
+
+def see_frames(
+    model: VideoModel,
+    video: VideoReader,
+    frame_idx: Integers,
+    *,
+    batch_size: int,
+    timings: Timings,
+    progress: Progress | None = None,
+) -> SeenFrames:
+    """Decode frames and let the model see them, `batch_size` at a time."""
+    chunks, seen_idx, seen_times = [], [], []
+    for batch in _measured(video.stream(frame_idx, size=model.image_size, chunk=batch_size), timings):
+        with timings.measure("watch_s"):
+            chunks.append(model.watch_frames(batch))
+        seen_idx.append(batch.frame_idx)
+        seen_times.append(batch.times_s)
+        if progress:
+            progress(sum(map(len, seen_idx)), len(frame_idx))
+    return SeenFrames(
+        model.join_tokens(chunks), np.concatenate(seen_idx), np.concatenate(seen_times), tuple(video.warnings)
+    )
+
+
+class FrameMemory:
+    """Remembers on disk what a model saw.
+
+    Args:
+        key: what all that is remembered has in common: `VideoModel.watching_key`.
+    """
+
+    def __init__(self, cache: FrameCache, model: VideoModel, *, key: str | None = None) -> None:
+        self._cache, self._model = cache, model
+        self._model_key = model.watching_key() if key is None else key
+
+    def key(self, path: Path, **sampling: Any) -> str:
+        """Return the key of a video's bytes, seen by this model; `sampling` says which frames were read, and how.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        return entry_key(model=self._model_key, video=video_digest(path), **sampling)
+
+    def recall(self, key: str) -> SeenFrames | None:
+        """Return what was seen, or None."""
+        kept = self._cache.read(key)
+        if kept is None:
+            return None
+        frame_idx, times_s = kept.pop("frame_idx").numpy(), kept.pop("times_s").numpy()
+        warnings = tuple(json.loads(bytes(kept.pop("warnings").tolist())))
+        return SeenFrames(self._model.tokens_from_tensors(kept), frame_idx, times_s, warnings)
+
+    def keep(self, key: str, seen: SeenFrames) -> SeenFrames:
+        """Remember what was seen, and return it."""
+        kept: Tensors = {
+            **self._model.tokens_to_tensors(seen.tokens),
+            "frame_idx": torch.from_numpy(seen.frame_idx),
+            "times_s": torch.from_numpy(seen.times_s),
+            "warnings": torch.tensor(list(json.dumps(seen.warnings).encode()), dtype=torch.uint8),
+        }
+        self._cache.write(key, kept)
+        return seen
+
+
+def _measured(batches: Iterator[FrameBatch], timings: Timings) -> Iterator[FrameBatch]:
+    """Yield batches, and note how long each took to decode."""
+    while True:
+        with timings.measure("decode_s"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
