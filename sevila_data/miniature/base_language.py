@@ -2,8 +2,8 @@
 
 Three things make it quick. Queries and keys start equal, so that attention finds equal words at once. Relative
 positions learn faster than the rest. And heads that are thrown away say, on the way, which frame tokens belong to
-the frame that is asked about, and which option is right: without them, choosing the letter and reading one frame
-of several are long plateaus.
+the frame that is asked about, which word answers, and which option is right: without them, choosing the letter and
+reading one frame of several are long plateaus.
 """
 
 import logging
@@ -43,7 +43,10 @@ def initialise(module: nn.Module) -> None:
 
 @torch.no_grad()
 def initialise_language(language: T5LanguageModel) -> None:
-    """Initialise the language model, with equal queries and keys where equal words are to be found."""
+    """Initialise the language model, with equal queries and keys where equal words are to be found.
+
+    The encoder's last layer starts as nothing: it is to use what the others find out, and joins in when they do.
+    """
     initialise(language)
     stack = language.model
     stack.lm_head.weight.copy_(stack.shared.weight)
@@ -51,6 +54,9 @@ def initialise_language(language: T5LanguageModel) -> None:
     attentions += [block.layer[1].EncDecAttention for block in stack.decoder.block]
     for attention in attentions:
         attention.k.weight.copy_(attention.q.weight)
+    last = stack.encoder.block[-1].layer
+    last[0].SelfAttention.o.weight.zero_()
+    last[1].DenseReluDense.wo.weight.zero_()
 
 
 class Hints(nn.Module):
@@ -67,8 +73,10 @@ class Hints(nn.Module):
         self.relevant = nn.ModuleList(nn.Linear(width, 1) for _ in self._depths)
         self.right = nn.Linear(width, 1)
         self.letter = nn.Linear(width, NUM_OPTIONS)
+        self.word = nn.Linear(width, len(language.tokenizer))
         self._num_queries = num_queries
         self._option_id = single_token_id(language.tokenizer, "Option")
+        self._mark_id = language.tokenizer("way?", add_special_tokens=False).input_ids[-1]
         self._norm = language.model.encoder.final_layer_norm
         self._seen: dict[int, torch.Tensor] = {}
         self._hooks = [layers[depth].register_forward_hook(self._keeper(depth)) for depth in self._depths]
@@ -85,11 +93,13 @@ class Hints(nn.Module):
         before_text = encoded.shape[1] - text.ids.shape[1]
         relevant = torch.tensor([exercise.relevant for exercise in exercises]).float()
         loss = torch.zeros(())
-        for depth, head in zip(self._depths, self.relevant, strict=True):
-            frames = self._norm(self._seen[depth])[:, :before_text].unflatten(1, (relevant.shape[1], -1))
-            said = head(frames[:, :, -self._num_queries :].float())[..., 0]
-            expected = relevant[..., None].expand_as(said)
-            loss = loss + 2 * functional.binary_cross_entropy_with_logits(said, expected)
+        # Where every frame is relevant, the hint would teach to say so whatever is asked.
+        if not relevant.all():
+            for depth, head in zip(self._depths, self.relevant, strict=True):
+                frames = self._norm(self._seen[depth])[:, :before_text].unflatten(1, (relevant.shape[1], -1))
+                said = head(frames[:, :, -self._num_queries :].float())[..., 0]
+                expected = relevant[..., None].expand_as(said)
+                loss = loss + 2 * functional.binary_cross_entropy_with_logits(said, expected)
         if exercises[0].answer is None:
             return loss
         rows, columns = (text.ids == self._option_id).nonzero(as_tuple=True)
@@ -98,7 +108,11 @@ class Hints(nn.Module):
         answers = torch.tensor([exercise.answer for exercise in exercises])
         letters = torch.arange(NUM_OPTIONS).expand(len(exercises), -1)
         loss = loss + 2 * functional.cross_entropy(self.right(options)[..., 0], answers)
-        return loss + 0.5 * functional.cross_entropy(self.letter(options).flatten(0, 1), letters.flatten())
+        loss = loss + 0.5 * functional.cross_entropy(self.letter(options).flatten(0, 1), letters.flatten())
+        every = torch.arange(len(exercises))
+        mark = before_text + (text.ids == self._mark_id).int().argmax(1)
+        answered = text.ids[rows, columns + 3].view(len(exercises), NUM_OPTIONS)[every, answers]
+        return loss + 0.5 * functional.cross_entropy(self.word(encoded[every, mark].float()), answered)
 
     def _keeper(self, depth: int) -> Callable[[nn.Module, object, object], None]:
         def keep(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -163,7 +177,7 @@ def train_language(
     num_queries: int,
     seed: int,
     num_steps: int = 4000,
-    single_frame_steps: int = 300,
+    single_frame_steps: int = 400,
     batch_size: int = 32,
     lr: float = 1e-3,
 ) -> None:
@@ -175,16 +189,8 @@ def train_language(
     """
     rng = np.random.default_rng([seed, 1])
     reading = WordReading(language, num_queries=num_queries, rng=rng)
-    is_position = lambda name: "relative_attention_bias" in name  # noqa: E731
-    positions = [value for name, value in language.named_parameters() if is_position(name)]
-    others = [value for name, value in language.named_parameters() if not is_position(name)]
-    groups: list[dict[str, Any]] = [
-        {"params": [*others, *reading.hints.relevant.parameters()]},
-        {"params": [*reading.hints.right.parameters(), *reading.hints.letter.parameters()]},
-        {"params": positions, "lr": 30 * lr, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, num_steps))
+    optimizer = _optimizer(language, reading.hints, lr=lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, num_steps, fall_from=0.5))
     started = time.monotonic()
     for step in range(num_steps):
         exercises = draw_exercises(
@@ -198,11 +204,27 @@ def train_language(
         nn.utils.clip_grad_norm_(language.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 50 == 0:
+        if step % 25 == 0:
             spent = time.monotonic() - started
-            logger.info("language %d: loss %.3f, right %.2f (%.0f s)", step, float(loss.detach()), right, spent)
+            kind = f"{len(exercises[0].frames)} frames" if exercises[0].answer is not None else "a judgement"
+            logger.info(
+                "language %d: %s, loss %.3f, right %.2f (%.0f s)", step, kind, float(loss.detach()), right, spent
+            )
     reading.hints.detach()
     rescale(language)
+
+
+def _optimizer(language: T5LanguageModel, hints: Hints, *, lr: float) -> torch.optim.Optimizer:
+    is_position = lambda name: "relative_attention_bias" in name  # noqa: E731
+    positions = [value for name, value in language.named_parameters() if is_position(name)]
+    others = [value for name, value in language.named_parameters() if not is_position(name)]
+    groups: list[dict[str, Any]] = [
+        {"params": [*others, *hints.relevant.parameters()]},
+        {"params": [*hints.right.parameters(), *hints.letter.parameters()]},
+        {"params": hints.word.parameters()},
+        {"params": positions, "lr": 30 * lr, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
 
 
 @torch.no_grad()
@@ -224,7 +246,12 @@ def rescale(language: T5LanguageModel) -> None:
                 layer.DenseReluDense.wo.weight.mul_(factor)
 
 
-def warm_cosine(step: int, num_steps: int, *, warm_up: int = 100, floor: float = 0.05) -> float:
-    """Return the share of the learning rate at a step: linear warm-up, then a half cosine to `floor`."""
-    falling = 0.5 * (1 + math.cos(math.pi * min(1.0, step / num_steps)))
+def warm_cosine(step: int, num_steps: int, *, warm_up: int = 100, floor: float = 0.05, fall_from: float = 0.0) -> float:
+    """Return the share of the learning rate at a step: linear warm-up, then a half cosine to `floor`.
+
+    Args:
+        fall_from: share of the steps before the rate falls.
+    """
+    fallen = (step / num_steps - fall_from) / (1 - fall_from)
+    falling = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, fallen))))
     return min(1.0, (step + 1) / warm_up) * (floor + (1 - floor) * falling)

@@ -1,8 +1,8 @@
 """Stage 0, prompter: what the Q-Former sees becomes words that the frozen language model understands.
 
-It stands for BLIP-2's learning from captions, in two steps. First one linear map brings pictures and words roughly
-together; the Localizer starts from there, and has never learned to judge a frame. Then every frame token of the
-Answerer's prompter learns to say one word of the frame's caption. Nobody tells either which frames are relevant.
+It stands for BLIP-2's learning from captions, in two steps: one linear map brings pictures and words roughly
+together, then every frame token learns to say one word of the frame's caption. Nobody tells which frames are relevant.
+The Localizer starts as a copy of the Answerer's prompter, as in the paper.
 """
 
 import logging
@@ -27,12 +27,11 @@ _RIDGE = 1e-5
 def train_prompter(
     model: SeViLA, pictures: Pictures, *, seed: int, num_steps: int = 500, batch_size: int = 128, lr: float = 1e-3
 ) -> None:
-    """Bring both prompters' tokens together with words, and the Answerer's on to whole captions."""
+    """Teach the Answerer's prompter to say captions, then copy it to the Localizer."""
     model.set_trainable(("answerer",))
     model.eval()
     features, words = frame_features(model, pictures), caption_words(model, pictures)
     logger.info("prompter aligned: %.2f of the words' variance is left", align(model, features, words))
-    model.localizer.load_state_dict(model.answerer.state_dict())
     said = torch.arange(model.answerer.num_queries) % words.shape[1]
     expected = WORD_SCALE * words[:, said]
     scale = expected.var()
@@ -55,6 +54,7 @@ def train_prompter(
             spent = time.monotonic() - started
             logger.info("prompter %d: %.3f of the words' variance is left (%.0f s)", step, float(loss.detach()), spent)
     model.set_trainable(())
+    model.localizer.load_state_dict(model.answerer.state_dict())
 
 
 @torch.no_grad()

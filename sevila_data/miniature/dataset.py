@@ -24,7 +24,7 @@ from sevila_data.miniature.world import WorldVideo, make_video
 
 Row = dict[str, Any]
 
-SPLITS = {"base": 600, "moments_train": 300, "moments_val": 30, "train": 300, "val": 30, "test": 100}
+SPLITS = {"base": 600, "moments_train": 300, "moments_val": 30, "train": 300, "val": 30, "test": 60}
 """Videos of each split; no video is in two of them. Test videos have both questions and moment queries."""
 
 _QUESTION_FILES = {"train": "train", "val": "val", "test": "test"}

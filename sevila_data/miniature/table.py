@@ -22,10 +22,9 @@ and read back by the usual reader.
 
 The base (language model, vision tower, prompters) is trained from nothing, once, and shared by all seeds. The language
 model learns the prompts, the Localizer's too, from words in place of frames; the vision tower from dense labels of what
-is where in a picture. One linear map then brings pictures and words roughly together: there the Localizer starts. The
-Answerer's prompter goes on to whole captions. No label of whether a picture is relevant to a question is used before
-the stages. Unless a line says otherwise, answers come from the Answerer that was tuned on localized frames, reading
-four of {frames} frames.
+is where in a picture; the prompter to say the words of captions. Localizer and Answerer start as two copies of that
+prompter. No label of whether a picture is relevant to a question is used before the stages. Unless a line says
+otherwise, answers come from the Answerer that was tuned on localized frames, reading four of {frames} frames.
 
 {remark}
 """
