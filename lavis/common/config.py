@@ -33,9 +33,9 @@ def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, A
         raise ConfigError(f"no configuration file at {file}")
     try:
         content = OmegaConf.load(file)
-        if isinstance(content, DictConfig):
-            content = OmegaConf.merge(content, OmegaConf.from_dotlist(list(overrides)))
-        resolved = OmegaConf.to_container(content, resolve=True)
+        is_mapping = isinstance(content, DictConfig)
+        merged = OmegaConf.merge(content, OmegaConf.from_dotlist(list(overrides))) if is_mapping else content
+        resolved = OmegaConf.to_container(merged, resolve=True)
     except _MALFORMED as error:
         raise ConfigError(f"{file}: {_in_one_line(error)}") from error
     if not isinstance(resolved, dict):
