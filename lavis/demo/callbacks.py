@@ -263,7 +263,8 @@ def file_address(path: Path) -> str:
 
 def _told(progress: gr.Progress) -> Listener:
     def tell(what: str, done: int, total: int) -> None:
-        progress((done, total) if total else None, desc=what[:1].upper() + what[1:], unit="frames")
+        # Without a number Gradio shows no text either.
+        progress((done, total) if total else 0.0, desc=what[:1].upper() + what[1:], unit="frames")
 
     return tell
 

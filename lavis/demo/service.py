@@ -221,6 +221,7 @@ class Service:
             return known, True, asdict(known.video.timings)
         job.report("opening the video")
         self.sources.check(source)
+        job.report("watching frames", 0, num_frames)
         with source.problems():
             video = self._model.watch(
                 source.path,

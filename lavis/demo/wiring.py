@@ -95,7 +95,7 @@ def _wire_job(
 ) -> None:
     """Let an event begin a job: offer to cancel it, run it, offer to ask again, and then make the files."""
     buttons = [tab.run, tab.cancel]
-    begun = first(partial(calls.begin, tab), outputs=[*buttons, *page.errors.values()], **_QUICK)
+    begun = first(partial(calls.begin, tab), outputs=[*buttons, tab.take_away, *page.errors.values()], **_QUICK)
     done = begun.then(job, inputs=inputs, outputs=outputs, show_progress_on=shown, scroll_to_output=True, **_JOB)
     ended = done.then(partial(calls.end, tab), outputs=buttons, **_QUICK)
     ended.then(

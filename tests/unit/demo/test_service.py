@@ -63,7 +63,7 @@ def test_steps_are_told(service: Service, source: Source, make_job: MakeJob) -> 
     service.answer(source, ASKED, make_job(steps=steps))
     assert steps == [
         "opening the video",
-        *["watching frames"] * 2,
+        *["watching frames"] * 3,
         "reading the question",
         "reading the keyframes",
     ]

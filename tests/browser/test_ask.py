@@ -1,0 +1,132 @@
+"""Asking: the answer, its evidence, and the way into the video."""
+
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from lavis.demo.examples import Example
+from lavis.models.pipeline import DEFAULT_NUM_KEYFRAMES
+from tests.browser.conftest import Open, Shoot
+from tests.browser.steps import answer_to, ask, ask_example, expect_player_at, forget, upload, write_options
+
+
+def test_an_example_gives_the_right_answer_with_its_evidence(
+    open_page: Open, examples: tuple[Example, ...], shoot: Shoot
+) -> None:
+    page, example = open_page(), examples[0]
+    asked = example.questions[0]
+    shoot(page, "demo-start")
+    result = ask_example(page, example)
+    expect(result.locator(".answer")).to_contain_text(asked.options[asked.answer])
+    assert result.get_attribute("data-answer") == str(asked.answer)
+    expect(result.locator(".option .text")).to_have_text(list(asked.options))
+    expect(result.locator(".option[aria-current] .text")).to_have_text(asked.options[asked.answer])
+    expect(result.locator(".strip .frame")).to_have_count(DEFAULT_NUM_KEYFRAMES)
+    expect(result.locator(".timeline .pin")).to_have_count(DEFAULT_NUM_KEYFRAMES)
+    expect(result.locator(".timeline .curve")).to_have_count(1)
+    expect(result.locator(".timeline .span")).to_have_count(1)
+    expect(result.locator(".took")).to_contain_text("4 keyframes read of 32 frames watched")
+    expect(result.locator(".took dt")).to_have_text(["Decode frames", "Watch (encode)", "Localize", "Answer"])
+    expect(page.locator(".caveats")).to_be_visible()
+    shoot(page, "demo-answer")
+
+
+def test_keyframes_stand_in_time_order_with_time_and_score(page: Page, examples: tuple[Example, ...]) -> None:
+    captions = ask_example(page, examples[0]).locator(".strip .caption").all_inner_texts()
+    times = [float(caption.split(" s")[0]) for caption in captions]
+    assert times == sorted(times)
+    assert all("score" in caption for caption in captions)
+
+
+def test_a_keyframe_and_its_number_move_the_player(page: Page, examples: tuple[Example, ...]) -> None:
+    result = ask_example(page, examples[0])
+    for button in (result.locator(".strip .frame").nth(2), result.locator(".timeline .pin").nth(1)):
+        wanted = float(button.get_attribute("data-seek") or "nan")
+        button.click()
+        expect_player_at(page, wanted)
+
+
+def test_the_timeline_moves_the_player_by_click_and_by_arrow_keys(page: Page, examples: tuple[Example, ...]) -> None:
+    result = ask_example(page, examples[0])
+    track = result.get_by_role("slider")
+    track.click()
+    end = float(track.get_attribute("data-end") or "nan")
+    expect_player_at(page, end / 2, within_s=0.5)
+    times = [float(time) for time in (track.get_attribute("data-times") or "").split()]
+    track.focus()
+    page.keyboard.press("Home")
+    expect_player_at(page, times[0])
+    page.keyboard.press("ArrowRight")
+    expect_player_at(page, times[1])
+    page.keyboard.press("End")
+    expect_player_at(page, times[-1])
+    page.keyboard.press("ArrowLeft")
+    expect_player_at(page, times[-2])
+    expect(track).to_have_attribute("aria-valuenow", f"{times[-2]:.2f}")
+
+
+def test_a_further_question_does_not_watch_again(page: Page, examples: tuple[Example, ...]) -> None:
+    ask_example(page, examples[0])
+    further = examples[0].questions[1]
+    forget(page)
+    page.get_by_role("button", name=further.text).click()
+    result = answer_to(page, further.text)
+    expect(result.locator(".answer")).to_contain_text(further.options[further.answer])
+    expect(result.locator("[data-part=decode] dd")).to_have_text("already done")
+    expect(result.locator("[data-part=watch] dd")).to_have_text("already done")
+    expect(result.locator("[data-part=localize] dd")).to_contain_text(" s")
+
+
+def test_an_upload_is_asked_with_options_of_one_s_own(
+    open_page: Open, examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    page, asked = open_page(), examples[0].questions[0]
+    upload(page, str(shutil.copy(examples[0].clip, tmp_path / "My holiday.mp4")))
+    expect(page.locator(".stage .name")).to_have_text("My holiday.mp4")
+    write_options(page, ["to be removed", *asked.options])
+    page.get_by_role("button", name="Remove option A").click()
+    expect(page.get_by_label("Option A", exact=True)).to_have_value(asked.options[0])
+    result = ask(page, asked.text)
+    expect(result.locator(".option .text")).to_have_text(list(asked.options))
+    assert result.get_attribute("data-answer") == str(asked.answer)
+
+
+def test_two_options_remain_and_eight_are_the_most(page: Page, examples: tuple[Example, ...]) -> None:
+    ask_example(page, examples[0])
+    for left in range(len(examples[0].questions[0].options), 2, -1):
+        gone = "ABCDEFGH"[left - 1]
+        page.get_by_role("button", name=f"Remove option {gone}").click()
+        expect(page.get_by_label(f"Option {gone}", exact=True)).to_be_hidden()
+    expect(page.get_by_role("button", name="Remove option A")).to_be_hidden()
+    write_options(page, "abcdefgh")
+    expect(page.get_by_role("button", name="Add an option")).to_be_hidden()
+
+
+def test_an_open_answer_comes_in_words(page: Page, examples: tuple[Example, ...]) -> None:
+    ask_example(page, examples[0])
+    page.get_by_label("In its own words").check()
+    expect(page.get_by_label("Option A", exact=True)).to_be_hidden()
+    result = ask(page, "What happens?")
+    expect(result.locator(".option")).to_have_count(0)
+    expect(result.locator(".answer")).not_to_be_empty()
+
+
+def test_comparing_shows_uniform_frames_beside(page: Page, examples: tuple[Example, ...], shoot: Shoot) -> None:
+    result = ask_example(page, examples[0], compare=True)
+    expect(result.locator(".panel")).to_have_count(2)
+    expect(result.locator(".panel .strip")).to_have_count(2)
+    expect(result.locator(".timeline .uniform")).to_have_count(DEFAULT_NUM_KEYFRAMES)
+    answers = result.locator(".panel .answer").all_inner_texts()
+    verdict = "Both give the same answer." if answers[0] == answers[1] else "The two answers differ."
+    expect(result.locator(".verdict")).to_have_text(verdict)
+    shoot(page, "demo-compare")
+
+
+def test_visitors_do_not_see_each_other(page: Page, open_page: Open, examples: tuple[Example, ...]) -> None:
+    ask_example(page, examples[0])
+    other = open_page()
+    expect(other.locator("#answer .result")).to_have_count(0)
+    asked = ask_example(other, examples[0])
+    # What was watched for one visitor is not there for another.
+    expect(asked.locator("[data-part=watch] dd")).not_to_have_text("already done")

@@ -1,0 +1,32 @@
+"""`sevila demo`: its options, and what it says before anything is loaded."""
+
+import pytest
+
+from lavis.cli.main import build_parser, main
+
+
+def test_the_page_is_for_this_machine_alone_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    monkeypatch.delenv("GRADIO_SERVER_PORT", raising=False)
+    args = build_parser().parse_args(["demo"])
+    assert (args.host, args.port, args.model) == ("127.0.0.1", 7860, "tiny")
+
+
+def test_hosting_services_say_where_they_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "8080")
+    args = build_parser().parse_args(["demo"])
+    assert (args.host, args.port) == ("0.0.0.0", 8080)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-frames", "0"], "error: max_frames is 0; it must be 1 or more\n"),
+        (["--keep-s", "9999"], "error: keep_s is 9999; visitors are promised that files go after 3600 s\n"),
+        (["--prot", "1"], "error: unknown option '--prot'; did you mean '--port'?"),
+    ],
+)
+def test_wrong_options_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    assert main(["demo", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(message)
