@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lavis.cli.watching import Watched
     from lavis.common.types import Answer, Question
 
+_SELECTORS = "how they are chosen: localizer, coarse_to_fine (for long videos), uniform or random"
 _EXAMPLES = """examples:
   sevila answer clip.mp4 "What does the man do?" --option "He cycles" --option "He swims"
   sevila answer clip.mp4 --questions questions.jsonl --save answers
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--questions", type=Path, metavar="FILE", help="several questions, see below")
     group = parser.add_argument_group("reading")
     group.add_argument("--num-keyframes", type=int, metavar="K", help="frames to read (default: 4, or all there are)")
-    group.add_argument("--selector", default="localizer", help="how they are chosen: localizer, uniform or random")
+    group.add_argument("--selector", default="localizer", help=_SELECTORS)
     group.add_argument("--frame-reader", default="joint", help="joint (all at once) or per_frame (each votes)")
     group.add_argument("--prompt", default="multiple_choice", help="wording: multiple_choice or next_event")
     add_watch_options(parser)

@@ -57,6 +57,12 @@ def show_answer(console: Console, answer: Answer) -> None:
         columns.append("chooses")
         rows = [[*row, LETTERS[choice]] for row, choice in zip(rows, answer.frame_choices, strict=True)]
     console.print(_numbered("keyframe", columns, rows))
+    scored, total = keyframes.num_scored, len(keyframes.all_scores)
+    if scored < total:
+        _print(
+            console,
+            Text(f"{scored} of {total} frames scored: {1 - scored / total:.0%} of the calls saved", style="dim"),
+        )
 
 
 def show_moments(console: Console, found: Moments) -> None:

@@ -96,7 +96,8 @@ class Keyframes:
         times_s: float64 [K].
         scores: float64 [K], the selector's score of each chosen frame (Localizer: the logit of "yes").
         all_times_s: float64 [T], times of all sampled frames.
-        all_scores: float64 [T], scores of all sampled frames; empty where the selector scores none.
+        all_scores: float64 [T], scores of all sampled frames, NaN for those that were not scored; empty where the
+            selector scores none.
     """
 
     positions: Integers
@@ -105,6 +106,11 @@ class Keyframes:
     scores: Floats
     all_times_s: Floats
     all_scores: Floats
+
+    @property
+    def num_scored(self) -> int:
+        """How many of the T frames were scored: each took a call of the language model."""
+        return int(np.isfinite(self.all_scores).sum())
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -13,12 +13,11 @@ import numpy as np
 
 from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.moments import PAPER_MAX_GAP_FRAMES, find_moments
-from lavis.common.registry import registry
 from lavis.common.types import Answer, Floats, FrameBatch, Integers, Keyframes, Moments, Question, Span, VideoInfo
 from lavis.models.frame_cache import FrameCache
 from lavis.models.questions import check_question
 from lavis.models.roles import Reading, VideoModel
-from lavis.models.selectors import FrameSelector, LocalizerSelector, Selection
+from lavis.models.selectors import Selection, build_selector
 from lavis.models.watching import FrameMemory, Progress, Timings, see_frames
 from lavis.processors.sampling import uniform_indices
 from lavis.processors.video import open_video
@@ -95,7 +94,7 @@ class WatchedVideo:
         if not questions:
             return []
         count = self._keyframe_count(num_keyframes)
-        chooser = self._selector(selector, prompt)
+        chooser = build_selector(selector, lambda: self.model.as_localizer(prompt=prompt))
         answerer = self.model.as_answerer(prompt=prompt, reader=reader)
         with self.timings.measure("localize_s"):
             selection = chooser.select(self.tokens, self.times_s, questions, num_keyframes=count)
@@ -154,12 +153,6 @@ class WatchedVideo:
         if not 1 <= wanted <= available:
             raise QuestionError(f"cannot choose {wanted} keyframes of {available} frames; ask for 1 to {available}")
         return wanted
-
-    def _selector(self, name: str, prompt: str) -> FrameSelector:
-        kind = registry.selectors.get(name)
-        if kind is LocalizerSelector:
-            return LocalizerSelector(localizer=self.model.as_localizer(prompt=prompt))
-        return kind()
 
     def _answer(self, question: Question, reading: Reading, selection: Selection, row: int) -> Answer:
         positions, scores = selection.positions[row], selection.scores[row]

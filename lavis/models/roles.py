@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from lavis.common.types import Floats, FrameBatch, Integers, Question
 
 if TYPE_CHECKING:
@@ -56,8 +59,10 @@ class Reading:
 class Localizer(Protocol):
     """Scores the frames of one video for several questions."""
 
-    def score(self, tokens: Any, questions: Sequence[Question]) -> FrameScores:
-        """Score all T frames for each of B questions."""
+    def score(
+        self, tokens: Any, questions: Sequence[Question], *, where: npt.NDArray[np.bool_] | None = None
+    ) -> FrameScores:
+        """Score all T frames for each of B questions, or only those where `where` [B, T] is true; the rest are NaN."""
         ...
 
 

@@ -3,13 +3,15 @@
 T frames of one video, B questions about it, K keyframes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from lavis.common.errors import QuestionError
+from lavis.common.registry import registry
 from lavis.common.types import Floats, Integers, Question
 from lavis.models.roles import Localizer
 
@@ -22,11 +24,13 @@ class Selection:
         positions: int64 [B, K], in time order.
         scores: float64 [B, T], or [B, 0] where the selector does not score frames.
         cut: for each question, whether its prompt lost its end.
+        scored: bool [B, T], which frames were scored; the others have the score NaN. None where all or none were.
     """
 
     positions: Integers
     scores: Floats
     cut: tuple[bool, ...]
+    scored: npt.NDArray[np.bool_] | None = None
 
 
 class FrameSelector(Protocol):
@@ -35,6 +39,17 @@ class FrameSelector(Protocol):
     def select(self, tokens: Any, times_s: Floats, questions: Sequence[Question], *, num_keyframes: int) -> Selection:
         """Choose frames; `tokens` hold T frames at `times_s`, and 1 <= `num_keyframes` <= T."""
         ...
+
+
+def build_selector(name: str, localizer: Callable[[], Localizer]) -> FrameSelector:
+    """Build a selector by name in `registry.selectors`; the Localizer is made only for those that ask it.
+
+    Raises:
+        ConfigError: no selector has this name.
+    """
+    kind = registry.selectors.get(name)
+    selector: FrameSelector = kind(localizer=localizer()) if issubclass(kind, LocalizerSelector) else kind()
+    return selector
 
 
 def top_positions(scores: Floats, num_keyframes: int) -> Integers:
@@ -50,7 +65,10 @@ def uniform_positions(num_frames: int, num_keyframes: int) -> Integers:
 
 
 class LocalizerSelector:
-    """The forward chain's choice: the K frames the Localizer scores highest (paper, section 3.2)."""
+    """The forward chain's choice: the K frames the Localizer scores highest (paper, section 3.2).
+
+    Selectors that ask a Localizer too are made of this class, which tells `build_selector` to give them one.
+    """
 
     def __init__(self, *, localizer: Localizer) -> None:
         self._localizer = localizer

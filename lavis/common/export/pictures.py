@@ -14,7 +14,7 @@ from lavis.common.export.blocks import Bar, Bars, Curve, Heading, Mark, Notes, T
 from lavis.common.export.canvas import Block, stack
 from lavis.common.export.records import LETTERS
 from lavis.common.moments import frame_edges
-from lavis.common.types import Answer, Floats, Moment, Moments, VideoInfo
+from lavis.common.types import Answer, Floats, Keyframes, Moment, Moments, VideoInfo
 
 _JPEG_QUALITY = 92
 _THUMBNAIL_SIDE = 640
@@ -57,7 +57,7 @@ def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequ
     ]
     scores = keyframes.scores if len(keyframes.scores) else [math.nan] * len(keyframes)
     times = [float(time_s) for time_s in keyframes.times_s]
-    label = "score of each frame" if len(keyframes.all_scores) else "the frames that were read (frames are not scored)"
+    label = _score_label(keyframes)
     if len(frames) > _MOST_THUMBNAILS:
         label += f"; below, the first {_MOST_THUMBNAILS} of {len(frames)} keyframes"
     parts: list[Block] = [Heading(answer.question.text, subtitle=_subtitle(video, model))]
@@ -125,6 +125,15 @@ def _subtitle(video: VideoInfo, model: str) -> str:
 def _caption(time_s: float, score: float) -> str:
     time = f"{time_s:.2f} s" if time_s < 60 else time_label(time_s)
     return f"{time}, score {score:.2f}" if math.isfinite(score) else time
+
+
+def _score_label(keyframes: Keyframes) -> str:
+    total = len(keyframes.all_scores)
+    if not total:
+        return "the frames that were read (frames are not scored)"
+    if keyframes.num_scored == total:
+        return "score of each frame"
+    return f"score of the {keyframes.num_scored} frames that were scored, of {total}"
 
 
 def _points(times_s: Floats, scores: Floats) -> list[tuple[float, float]]:

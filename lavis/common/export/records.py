@@ -9,7 +9,7 @@
 | `keyframes` | answer | `frame_idx` in the source, `time_s`, `score` (null where frames are not scored) |
 | `frame_choices` | answer | the option index each keyframe chose alone; empty where keyframes are read together |
 | `query`, `moments` | moments | the sentence; `start_s`, `end_s`, `score` of each moment, best first |
-| `frame_scores` | both | `time_s`, `score` of each watched frame; empty where frames are not scored |
+| `frame_scores` | both | `time_s`, `score` of each watched frame (null: not scored); empty where none is scored |
 | `caveats` | both | what a reader must know, such as untrained weights |
 | `video` | both | `path`, `duration_s`, `fps`, `num_frames` |
 | `model` | both | the model's name |

@@ -101,26 +101,37 @@ class SeViLA(nn.Module):
         dtype = next(self.vision.parameters()).dtype
         return self.vision(pixels.to(device=self.device, dtype=dtype))
 
-    def score_frames(self, tokens: torch.Tensor, prompts: Sequence[str], *, batch_size: int = 64) -> FrameLogits:
+    def score_frames(
+        self,
+        tokens: torch.Tensor,
+        prompts: Sequence[str],
+        *,
+        batch_size: int = 64,
+        where: torch.Tensor | None = None,
+    ) -> FrameLogits:
         """Ask the Localizer about each frame: tokens [B, T, Q, E], B prompts.
 
         One decoder step per frame is run: the first token is the verdict.
 
         Args:
             batch_size: frames per language-model call; bounds the memory.
+            where: bool [B, T], the frames to ask about, at least one; the others' logits are NaN. None is all.
         """
         text = self.language.tokenize(prompts, end_of_text=True)
         verdict_ids = [self.language.yes_id, self.language.no_id]
         num_questions, num_frames = tokens.shape[:2]
         # Questions of like length share a call, so that little of it is padding.
         by_length = text.mask.sum(1).argsort(stable=True)
-        verdicts = []
-        for rows in torch.arange(num_questions * num_frames, device=tokens.device).split(batch_size):
+        wanted = tokens.new_ones(num_questions, num_frames, dtype=torch.bool) if where is None else where[by_length]
+        every, verdicts = wanted.flatten().nonzero()[:, 0], []
+        for rows in every.split(batch_size):
             question, frame = by_length[rows // num_frames], rows % num_frames
             # Indexing gathers only this chunk, so tokens may be one video expanded over its questions.
             inputs = PerFrameReader().inputs(self.language, tokens[question, frame][:, None], text.rows(question))
             verdicts.append(self.language.first_step(inputs)[:, verdict_ids])
-        scores = torch.cat(verdicts).view(num_questions, num_frames, 2)[by_length.argsort()]
+        found = torch.cat(verdicts)
+        scores = found.new_full((num_questions * num_frames, 2), torch.nan).index_copy(0, every, found)
+        scores = scores.view(num_questions, num_frames, 2)[by_length.argsort()]
         return FrameLogits(yes=scores[..., 0], no=scores[..., 1], cut=text.cut)
 
     def answer(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lavis.common.errors import QuestionError
@@ -35,12 +36,15 @@ class SeViLALocalizer:
         self._batch_size = batch_size
 
     @torch.inference_mode()
-    def score(self, tokens: FrameTokens, questions: Sequence[Question]) -> FrameScores:
-        """Score all frames for each question."""
+    def score(
+        self, tokens: FrameTokens, questions: Sequence[Question], *, where: npt.NDArray[np.bool_] | None = None
+    ) -> FrameScores:
+        """Score all frames for each question, or only those where `where` [B, T] is true; the rest are NaN."""
         prompts = [self._prompt.localizer(question) for question in questions]
         frames = tokens.localizer.expand(len(questions), -1, -1, -1)
         batch_size = self._batch_size or (_CPU_BATCH if tokens.localizer.device.type == "cpu" else _BATCH)
-        logits = self._model.score_frames(frames, prompts, batch_size=batch_size)
+        chosen = None if where is None else torch.from_numpy(where).to(frames.device)
+        logits = self._model.score_frames(frames, prompts, batch_size=batch_size, where=chosen)
         yes, no = logits.yes.double().cpu().numpy(), logits.no.double().cpu().numpy()
         return FrameScores(scores=yes, margins=yes - no, cut=logits.cut)
 

@@ -10,10 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from lavis.common.errors import ConfigError
-from lavis.common.registry import registry
 from lavis.common.types import Floats, Integers, Question
 from lavis.models.roles import Answerer, Localizer, VideoModel
-from lavis.models.selectors import FrameSelector, LocalizerSelector
+from lavis.models.selectors import FrameSelector, build_selector
 from lavis.tasks.build import count_keyframes
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.published import PublishedTask
@@ -56,6 +55,9 @@ class AnswerScorer:
         """Answer questions with options."""
         count = count_keyframes(self._task, frame_num=self._frame_num, num_frames=len(clip.times_s))
         chosen = self._selector.select(clip.tokens, clip.times_s, questions, num_keyframes=count)
+        if chosen.scored is not None:
+            for question, scores, scored in zip(questions, chosen.scores, chosen.scored, strict=True):
+                _finite(scores[scored], question)
         readings = self._answerer.answer(clip.tokens, chosen.positions, questions)
         return [
             Prediction(
@@ -68,7 +70,7 @@ class AnswerScorer:
                 keyframe_idx=tuple(clip.frame_idx[positions].tolist()),
                 keyframe_times_s=tuple(clip.times_s[positions].tolist()),
                 frame_times_s=tuple(clip.times_s.tolist()),
-                frame_scores=_finite(scores, question),
+                frame_scores=_finite(scores, question) if chosen.scored is None else (),
                 cut=reading.cut or cut,
             )
             for question, reading, positions, scores, cut in zip(
@@ -119,7 +121,6 @@ def build_scorer(
     """
     if searches:
         return SearchScorer(localizer=model.as_localizer(prompt=prompt))
-    kind = registry.selectors.get(task.selector)
-    selector = LocalizerSelector(localizer=model.as_localizer(prompt=prompt)) if kind is LocalizerSelector else kind()
+    selector = build_selector(task.selector, lambda: model.as_localizer(prompt=prompt))
     answerer = model.as_answerer(prompt=prompt, reader=task.reader)
     return AnswerScorer(selector=selector, answerer=answerer, task=task, frame_num=frame_num)

@@ -261,3 +261,16 @@ def test_the_two_prompters_have_weights_of_their_own(tiny_model: SeViLA) -> None
     shared = [name for name, value in tiny_model.localizer.named_parameters() if value is own[name]]
     assert shared == []
     assert not torch.equal(tiny_model.localizer.proj.weight, tiny_model.answerer.proj.weight)
+
+
+@torch.no_grad()
+def test_only_the_frames_that_are_asked_for_are_scored(tiny_model: SeViLA) -> None:
+    tokens = random_tokens(3, 7)
+    where = torch.rand(3, 7, generator=torch.Generator().manual_seed(0)) < 0.4
+    every = tiny_model.score_frames(tokens, PROMPTS)
+    with recorded(tiny_model.language.model.decoder) as decoded:
+        found = tiny_model.score_frames(tokens, PROMPTS, batch_size=4, where=where)
+    assert sum(call["input_ids"].numel() for call in decoded) == where.sum()
+    for some, whole in ((found.yes, every.yes), (found.no, every.no)):
+        assert torch.equal(some.isnan(), ~where)
+        torch.testing.assert_close(some[where], whole[where], rtol=0, atol=1e-5)

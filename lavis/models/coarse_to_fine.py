@@ -1,0 +1,63 @@
+"""Choosing keyframes of a long video without scoring every frame.
+
+T frames of one video, B questions about it, K keyframes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lavis.common.errors import ConfigError
+from lavis.common.types import Floats, Question
+from lavis.models.roles import Localizer
+from lavis.models.selectors import LocalizerSelector, Selection, top_positions, uniform_positions
+
+Mask = npt.NDArray[np.bool_]
+
+
+class CoarseToFineSelector(LocalizerSelector):
+    """Scores a spread of frames, then looks closer around the best of them, until nothing unseen lies beside those.
+
+    Each look halves the gaps beside the K best frames so far. The choice is that of scoring all frames wherever a
+    moment worth choosing is longer than the gaps of the spread; a shorter one can be missed.
+
+    Args:
+        gap: one frame in so many is scored at first, and 2 K at least (a short video leaves little to save).
+
+    Raises:
+        ConfigError: the gap is less than one frame.
+    """
+
+    def __init__(self, *, localizer: Localizer, gap: int = 8) -> None:
+        super().__init__(localizer=localizer)
+        if gap < 1:
+            raise ConfigError(f"cannot score one frame in {gap}; give a gap of at least 1")
+        self._gap = gap
+
+    def select(self, tokens: Any, times_s: Floats, questions: Sequence[Question], *, num_keyframes: int) -> Selection:
+        """Score what is needed for each question and keep the top K; frames that were not scored have the score NaN."""
+        num_frames = len(times_s)
+        first = min(num_frames, max(2 * num_keyframes, -(-num_frames // self._gap)))
+        wanted = np.zeros((len(questions), num_frames), dtype=bool)
+        wanted[:, uniform_positions(num_frames, first)] = True
+        scored, scores, cut = np.zeros_like(wanted), np.full(wanted.shape, np.nan), (False,) * len(questions)
+        while wanted.any():
+            found = self._localizer.score(tokens, questions, where=wanted)
+            scores, scored, cut = np.where(wanted, found.scores, scores), scored | wanted, found.cut
+            rows = zip(scored, scores, strict=True)
+            wanted = np.stack([closer(known, row, num_keyframes) for known, row in rows])
+        return Selection(top_positions(scores, num_keyframes), scores, cut, scored)
+
+
+def closer(known: Mask, scores: Floats, num_keyframes: int) -> Mask:
+    """Return which frames [T] halve the gaps beside the K best of those that are known."""
+    places = np.flatnonzero(known)
+    best = np.argsort(-scores[places], kind="stable")[:num_keyframes]
+    edges = np.concatenate([[-1], places, [len(known)]])
+    here, before, after = edges[best + 1], edges[best], edges[best + 2]
+    halves = np.concatenate([(before + here) // 2, (here + after + 1) // 2])
+    wanted = np.zeros_like(known)
+    wanted[halves[(halves >= 0) & (halves < len(known))]] = True
+    return wanted & ~known

@@ -1,0 +1,114 @@
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lavis.common.errors import ConfigError
+from lavis.common.registry import registry
+from lavis.common.types import Floats, Question
+from lavis.models.coarse_to_fine import CoarseToFineSelector, Mask, closer
+from lavis.models.roles import FrameScores
+from lavis.models.selectors import build_selector, top_positions
+
+
+class KnownLocalizer:
+    """Scores are known; it remembers which were asked for."""
+
+    def __init__(self, scores: Floats) -> None:
+        self._scores = scores
+        self.asked: list[Mask] = []
+
+    def score(self, tokens: Any, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
+        assert tokens == "tokens"
+        assert where is not None
+        self.asked.append(where)
+        scores = np.where(where, self._scores, np.nan)
+        return FrameScores(scores, scores, tuple(question.text == "cut" for question in questions))
+
+
+def hill(length: int, top: float, *, width: float) -> Floats:
+    return np.exp(-(((np.arange(length) - top) / width) ** 2))
+
+
+def questions(count: int) -> list[Question]:
+    return [Question(str(number)) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("known", "scores", "num_keyframes", "wanted"),
+    [
+        pytest.param([2, 6], [1.0, 2.0], 1, [4, 8], id="both gaps of the best"),
+        pytest.param([2, 6], [3.0, 2.0], 1, [0, 4], id="before the first frame there may be a gap too"),
+        pytest.param([0, 1, 4], [3.0, 2.0, 1.0], 1, [], id="no gap beside the best"),
+        pytest.param([0, 1, 4], [3.0, 2.0, 1.0], 2, [3], id="the gap beside the second"),
+        pytest.param([0, 8], [1.0, 1.0], 1, [4], id="a tie goes to the earlier"),
+        pytest.param(range(10), range(10), 4, [], id="everything is known"),
+    ],
+)
+def test_gaps_beside_the_best_are_halved(
+    known: Sequence[int], scores: Sequence[float], num_keyframes: int, wanted: list[int]
+) -> None:
+    mask, row = np.zeros(10, dtype=bool), np.full(10, np.nan)
+    mask[list(known)], row[list(known)] = True, list(scores)
+    assert np.flatnonzero(closer(mask, row, num_keyframes)).tolist() == wanted
+
+
+@pytest.mark.parametrize("top", [0, 3, 37, 100, 222, 299])
+def test_a_moment_longer_than_the_gaps_is_found_as_by_scoring_everything(top: int) -> None:
+    scores = hill(300, top, width=12)[None]
+    localizer = KnownLocalizer(scores)
+    found = CoarseToFineSelector(localizer=localizer).select("tokens", np.arange(300.0), questions(1), num_keyframes=4)
+    assert found.positions.tolist() == top_positions(scores, 4).tolist()
+    assert found.scored is not None
+    assert found.scored.sum() <= 60
+
+
+def test_no_frame_is_scored_twice_and_those_that_were_not_have_no_score() -> None:
+    scores = np.stack([hill(200, 20, width=9), hill(200, 150, width=15)])
+    localizer = KnownLocalizer(scores)
+    found = CoarseToFineSelector(localizer=localizer).select(
+        "tokens", np.arange(200.0), [Question("cut"), Question("whole")], num_keyframes=3
+    )
+    times_asked = np.sum(localizer.asked, axis=0)
+    assert times_asked.max() == 1
+    assert found.scored is not None
+    np.testing.assert_array_equal(found.scored, times_asked == 1)
+    np.testing.assert_array_equal(np.isnan(found.scores), times_asked == 0)
+    np.testing.assert_array_equal(found.scores[found.scored], scores[found.scored])
+    assert found.cut == (True, False)
+    assert localizer.asked[0].sum(1).tolist() == [25, 25]
+
+
+@pytest.mark.parametrize(("num_frames", "num_keyframes"), [(1, 1), (3, 3), (7, 4), (8, 4), (32, 4), (33, 1)])
+def test_any_number_of_frames_gives_that_many_keyframes(num_frames: int, num_keyframes: int) -> None:
+    scores = np.random.default_rng(num_frames).normal(size=(2, num_frames))
+    found = CoarseToFineSelector(localizer=KnownLocalizer(scores)).select(
+        "tokens", np.arange(float(num_frames)), questions(2), num_keyframes=num_keyframes
+    )
+    assert found.positions.shape == (2, num_keyframes)
+    assert np.isfinite(np.take_along_axis(found.scores, found.positions, 1)).all()
+    if num_frames <= 2 * num_keyframes:
+        assert found.positions.tolist() == top_positions(scores, num_keyframes).tolist()
+
+
+def test_scores_that_are_no_numbers_end_the_search() -> None:
+    scores = np.full((1, 50), math.nan)
+    found = CoarseToFineSelector(localizer=KnownLocalizer(scores)).select(
+        "tokens", np.arange(50.0), questions(1), num_keyframes=2
+    )
+    assert found.positions.shape == (1, 2)
+
+
+def test_it_is_built_by_name_with_the_localizer() -> None:
+    scores = np.arange(4.0)[None]
+    selector = build_selector("coarse_to_fine", lambda: KnownLocalizer(scores))
+    assert isinstance(selector, CoarseToFineSelector)
+    assert selector.select("tokens", np.arange(4.0), questions(1), num_keyframes=1).positions.tolist() == [[3]]
+    assert "coarse_to_fine" in registry.selectors.names()
+
+
+def test_a_gap_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot score one frame in 0"):
+        CoarseToFineSelector(localizer=KnownLocalizer(np.zeros((1, 1))), gap=0)
