@@ -8,7 +8,7 @@
     video.pause();
     video.currentTime = seconds;
     const box = video.getBoundingClientRect();
-    if (box.top < 0 || box.bottom > window.innerHeight) video.scrollIntoView({ block: "center", behavior: "smooth" });
+    if (box.top < 0 || box.bottom > window.innerHeight) video.scrollIntoView({ block: "center" });
     follow(seconds);
   }
 
@@ -30,6 +30,14 @@
     if (key === "ArrowLeft" || key === "ArrowDown") return times.filter((time) => time < now - 0.02).pop();
     return undefined;
   }
+
+  // The form is long: a new result comes into view by itself.
+  window.showResult = (id) => {
+    const result = document.querySelector(`#${id} .result`);
+    if (result) result.scrollIntoView({ block: "start" });
+    if (player()) follow(player().currentTime);
+    return [];
+  };
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-seek]");

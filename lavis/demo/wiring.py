@@ -96,8 +96,8 @@ def _wire_job(
     """Let an event begin a job: offer to cancel it, run it, offer to ask again, and then make the files."""
     buttons = [tab.run, tab.cancel]
     begun = first(partial(calls.begin, tab), outputs=[*buttons, tab.take_away, *page.errors.values()], **_QUICK)
-    done = begun.then(job, inputs=inputs, outputs=outputs, show_progress_on=shown, scroll_to_output=True, **_JOB)
-    ended = done.then(partial(calls.end, tab), outputs=buttons, **_QUICK)
+    done = begun.then(job, inputs=inputs, outputs=outputs, show_progress_on=shown, **_JOB)
+    ended = done.then(partial(calls.end, tab), outputs=buttons, js=f"() => showResult('{shown.elem_id}')", **_QUICK)
     ended.then(
         downloads,
         inputs={tab.kept},
