@@ -1,6 +1,6 @@
 """The page in a real browser: Debian's chromium, driven by Playwright.
 
-With SEVILA_SCREENSHOTS=FOLDER the tests leave pictures of the page there.
+With SEVILA_SCREENSHOTS=FOLDER the tests leave pictures of the page there; those of docs/images are made so.
 """
 
 import os
@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-sync",
 ]
 WAIT_MS = 60_000  # a slow machine with two cores; nothing waits for longer than it takes
-DESKTOP = {"width": 1280, "height": 900}
+DESKTOP = {"width": 1280, "height": 960}
 
 expect.set_options(timeout=WAIT_MS)
 
@@ -80,7 +80,7 @@ class Watch:
 @contextmanager
 def visit(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     """Open the page as a visitor of its own; afterwards nothing may have left the machine or gone wrong."""
-    context = browser.new_context(**{"viewport": DESKTOP, **options})
+    context = browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
     context.set_default_timeout(WAIT_MS)
     watch = Watch(context, url)
     page = context.new_page()
@@ -107,11 +107,11 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
 
 @pytest.fixture(scope="session")
 def shoot() -> Shoot:
-    """Saves a picture of the whole page, where somebody wants to look at it."""
+    """Saves a picture of what a visitor sees, where somebody wants to look at it."""
     folder = os.environ.get("SEVILA_SCREENSHOTS")
 
     def save(page: Page, name: str) -> None:
         if folder:
-            page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+            page.screenshot(path=Path(folder) / f"{name}.png")
 
     return save

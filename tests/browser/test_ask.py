@@ -28,7 +28,9 @@ def test_an_example_gives_the_right_answer_with_its_evidence(
     expect(result.locator(".timeline .span")).to_have_count(1)
     expect(result.locator(".took")).to_contain_text("4 keyframes read of 32 frames watched")
     expect(result.locator(".took dt")).to_have_text(["Decode frames", "Watch (encode)", "Localize", "Answer"])
-    expect(page.locator(".caveats")).to_be_visible()
+    expect(page.locator(".caveats")).to_have_count(1)
+    result.locator(".strip .frame").first.click()
+    expect_player_at(page, float(result.locator(".strip .frame").first.get_attribute("data-seek") or "nan"))
     shoot(page, "demo-answer")
 
 
