@@ -135,6 +135,7 @@ def _clip(record: Record, duration_s: float | None) -> tuple[Span | None, bool]:
     start, end = record.number_or_nan("start"), record.number_or_nan("end")
     if math.isnan(start) or math.isnan(end):
         return None, True
+    record.as_seconds("start", start)  # named as itself, which what follows would not
     span = _span(record, "end", start, end)
     _check_inside(record, "end", span, duration_s)
     return span, False

@@ -116,9 +116,8 @@ def write_bombs(folder: Path) -> list[Path]:
     """Write files of a few kilobytes that decode to a great many, or very large, pictures."""
     return [
         _bomb(folder / "wide.avi", width=8000, height=4400, repeats=20),
-        _bomb(folder / "long.avi", width=4096, height=4096, repeats=2000),
         _bomb(folder / "long.mp4", width=4096, height=4096, repeats=2000),
-        _bomb(folder / "countless.mp4", width=64, height=48, repeats=100_000),
+        _bomb(folder / "countless.avi", width=64, height=48, repeats=250_000),
         _bomb(folder / "countless.ts", width=64, height=48, repeats=20_000, codec="mpeg2video"),
     ]
 
