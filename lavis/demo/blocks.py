@@ -94,10 +94,8 @@ def launch(
         share=False,
         show_error=False,
         quiet=True,
-        inbrowser=False,
         prevent_thread_lock=True,
         max_threads=_THREADS,
-        allowed_paths=[],
     )
     return block, url
 

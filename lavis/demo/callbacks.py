@@ -67,7 +67,7 @@ class Callbacks:
             with DefectsLogged():
                 info = self._service.sources.check(self._service.sources.find(value))
         except UserError as error:
-            return {**fresh, page.stage: {}, **self._problem(error)}
+            return {**fresh, page.stage: {}, **self._problem(error, beside="video")}
         return {**fresh, page.stage: {**value, "facts": facts_text(info)}}
 
     def pick_example(self, event: gr.EventData) -> Changes:
@@ -126,7 +126,7 @@ class Callbacks:
             return {tab.result: answered_html(answered), tab.kept: answered}
 
         nothing = {tab.result: "", tab.kept: None, tab.take_away: gr.Column(visible=False)}
-        return self._guarded(request, progress, work, nothing)
+        return self._guarded(request, progress, work, nothing, beside="result")
 
     def find(self, values: Values, request: gr.Request, progress: gr.Progress) -> Changes:
         """Find the sentence in the field."""
@@ -138,7 +138,7 @@ class Callbacks:
             return {tab.result: found_html(found), tab.kept: found, tab.preview: ""}
 
         nothing = {tab.result: "", tab.kept: None, tab.preview: "", tab.take_away: gr.Column(visible=False)}
-        return self._guarded(request, progress, work, nothing)
+        return self._guarded(request, progress, work, nothing, beside="query")
 
     def cut(self, values: Values, event: gr.EventData, request: gr.Request, progress: gr.Progress) -> Changes:
         """Cut a moment out of the video and show it."""
@@ -164,7 +164,7 @@ class Callbacks:
             title = f"Moment {number + 1}: {moment.start_s:.1f} to {end_s:.1f} s"
             return {tab.preview: preview_html(file_address(target), target.name, title)}
 
-        return self._guarded(request, progress, work, {tab.preview: ""})
+        return self._guarded(request, progress, work, {tab.preview: ""}, beside="query")
 
     def answer_downloads(self, values: Values) -> Changes:
         """Make the files of the answer that is shown."""
@@ -184,18 +184,29 @@ class Callbacks:
         self._service.watched_videos.forget(visitor_of(request))
 
     def _guarded(
-        self, request: gr.Request, progress: gr.Progress, work: Callable[[Job], Changes], nothing: Changes
+        self,
+        request: gr.Request,
+        progress: gr.Progress,
+        work: Callable[[Job], Changes],
+        nothing: Changes,
+        *,
+        beside: str,
     ) -> Changes:
-        """Run a job; whatever goes wrong becomes a message on the page, and never one about the inside."""
+        """Run a job; whatever goes wrong becomes a message on the page, and never one about the inside.
+
+        Args:
+            nothing: what changes where there is no result.
+            beside: the field for what is no one field's mistake, on the tab that the job was started from.
+        """
         turn = self._jobs.turn(visitor_of(request), address=address_of(request), listener=_told(progress))
         try:
             with DefectsLogged(), turn as job:
                 return work(job)
         except UserError as error:
-            return {**nothing, **self._problem(error)}
+            return {**nothing, **self._problem(error, beside=beside)}
 
-    def _problem(self, error: UserError) -> Changes:
-        field = error.field if isinstance(error, FieldError) else "result"
+    def _problem(self, error: UserError, *, beside: str) -> Changes:
+        field = error.field if isinstance(error, FieldError) else beside
         return {self._page.errors[field]: error_html(str(error))}
 
     def _cleared(self) -> Changes:

@@ -55,6 +55,7 @@ def _wire_ask(page: Page, calls: Callbacks) -> None:
     def ask(values: Values, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Changes:  # noqa: B008
         return calls.ask(values, request, progress)
 
+    tab.cancel.click(calls.cancel, **_QUICK)
     for first in (tab.run.click, tab.question.submit, picked.success, more.success):
         _wire_job(first, tab, page, calls, ask, inputs, outputs, tab.result, calls.answer_downloads)
 
@@ -75,6 +76,7 @@ def _wire_find(page: Page, calls: Callbacks) -> None:
     ) -> Changes:
         return calls.cut(values, event, request, progress)
 
+    tab.cancel.click(calls.cancel, **_QUICK)
     for first in (tab.run.click, tab.query.submit):
         _wire_job(first, tab, page, calls, find, inputs, outputs, tab.result, calls.moment_downloads)
     tab.result.picked(
@@ -105,4 +107,3 @@ def _wire_job(
         show_progress="hidden",
         **_JOB,
     )
-    tab.cancel.click(calls.cancel, **_QUICK)
