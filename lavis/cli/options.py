@@ -28,6 +28,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", help="fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
 
 
+def add_speed_options(parser: argparse.ArgumentParser) -> None:
+    """Add what trades a slow start for speed."""
+    group = parser.add_argument_group("speed")
+    group.add_argument("--compile", action="store_true", help="compile first; pays for many questions in one call")
+
+
 def add_cache_place(parser: Any) -> None:
     """Add where the cache of watched videos lies."""
     parser.add_argument(

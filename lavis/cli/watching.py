@@ -51,7 +51,13 @@ def watch_video(args: argparse.Namespace) -> Watched:
         from lavis.models.loading import load_model  # takes seconds, which are not the model's
 
         started = time.perf_counter()
-        model = load_model("sevila", args.model, device=args.device, dtype=args.dtype)
+        model = load_model(
+            "sevila",
+            args.model,
+            device=args.device,
+            dtype=args.dtype,
+            compiled=args.compile,
+        )
         load_s = time.perf_counter() - started
     with _progress("watching the video") as progress:
         video = model.watch(

@@ -45,6 +45,7 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | None = None,
     checkpoint: str | Path | None = None,
+    compiled: bool = False,
 ) -> Any:
     """Load a model, frozen.
 
@@ -55,6 +56,7 @@ def load_model(
         device: None is CUDA where there is one, else the CPU.
         dtype: "fp32", "bf16" or "fp16"; None is bf16 on CUDA and fp32 on the CPU.
         checkpoint: folder of a saved model to load instead of the size's own weights.
+        compiled: run through torch.compile; see `compile_model`.
 
     Raises:
         ConfigError: unknown name, device or dtype, or a device this machine does not have.
@@ -68,7 +70,13 @@ def load_model(
     dtype = dtype or ("bf16" if place.type == "cuda" else "fp32")
     with explained_misfit():
         kind = registry.get_model_class(name)
-    return kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place)).train(not is_eval)
+    model = kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place)).train(not is_eval)
+    if compiled:
+        # Compiling needs parts of torch that take a while to import.
+        from lavis.models.sevila.compiled import compile_model
+
+        compile_model(model)
+    return model
 
 
 def usable_device(name: str | torch.device) -> torch.device:

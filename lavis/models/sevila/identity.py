@@ -7,7 +7,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 if TYPE_CHECKING:
     from lavis.models.sevila.model import SeViLA
@@ -28,6 +27,7 @@ def watching_key(model: "SeViLA") -> str:
         "prompter": config.prompter,
         "image": [config.image_mean, config.image_std],
         "device": model.device.type,
+        "replaced_runs": model.replaced_runs,
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in ("vision", "localizer", "answerer"):
@@ -43,8 +43,7 @@ def _mixed_bits(tensor: torch.Tensor) -> int:
 
     Exact in any order, so every device computes the same, and quick where hashing gigabytes is not.
     """
-    plain = type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
-    values = (tensor if plain else tensor.dequantize()).detach().contiguous().view(-1)
+    values = tensor.detach().contiguous().view(-1)
     bits = values.view(_WHOLE_NUMBERS[values.element_size()]).long()
     places = torch.arange(1, 2 * len(bits), 2, device=bits.device)
     return int((bits * places).sum())

@@ -4,7 +4,7 @@ Shapes: N frames, B questions, T frames per question, K keyframes, Q query token
 width, O options, V vocabulary.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class SeViLA(nn.Module):
         self.localizer = localizer
         self.answerer = answerer
         self.language = language
+        self._runs: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
         self._trainable: frozenset[str] = frozenset()
         self.set_trainable(())
 
@@ -94,12 +95,24 @@ class SeViLA(nn.Module):
     def encode(self, pixels: torch.Tensor) -> FrameTokens:
         """Watch frames: pixels [N, 3, H, W] to the tokens of both roles, [N, Q, E] each."""
         features = self.features(pixels)
-        return FrameTokens(localizer=self.localizer(features), answerer=self.answerer(features))
+        return FrameTokens(localizer=self._run("localizer")(features), answerer=self._run("answerer")(features))
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the frozen vision tower alone: pixels [N, 3, H, W] to features [N, P, D]."""
         dtype = next(self.vision.parameters()).dtype
-        return self.vision(pixels.to(device=self.device, dtype=dtype))
+        return self._run("vision")(pixels.to(device=self.device, dtype=dtype))
+
+    def run_part_with(self, name: str, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Let a function, such as a compiled one, do what the forward pass of a part does when frames are watched."""
+        self._runs[name] = run
+
+    @property
+    def replaced_runs(self) -> tuple[str, ...]:
+        """Names of the parts that another function runs."""
+        return tuple(sorted(self._runs))
+
+    def _run(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        return self._runs.get(name) or self.get_submodule(name)
 
     def score_frames(
         self,

@@ -1,0 +1,77 @@
+"""torch.compile for inference, given only shapes that come back.
+
+A compiler makes code for the shapes it sees. Numbers of frames and lengths of texts differ from call to call, so they
+are rounded up: rows to a power of two, texts to a multiple of 32 tokens, and what was added is cut off again. The
+compiler then meets a handful of shapes over a whole run, however many questions are asked.
+
+Shapes: N rows, L tokens, E language width.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from transformers.modeling_outputs import BaseModelOutput
+
+from lavis.models.sevila.model import SeViLA
+
+LENGTH_STEP = 32
+
+
+def compile_model(model: SeViLA, *, backend: str = "inductor") -> None:
+    """Let vision tower, visual prompters and the language model's encoder run compiled: all that runs many rows.
+
+    The decoder's one or two steps stay as they are, and so does the encoder where text is written freely.
+
+    Args:
+        backend: a name in `torch.compiler.list_backends()`; "inductor" needs a C++ compiler on a CPU.
+    """
+    compiled = partial(torch.compile, backend=backend, dynamic=False)
+    for name in ("vision", "localizer", "answerer"):
+        part: Any = model.get_submodule(name)
+        model.run_part_with(name, _Rows(compiled(part.forward)))
+    model.language.run_encoder_with(_Encoder(compiled(model.language.model.encoder.forward)))
+
+
+def rounded_rows(count: int) -> int:
+    """Return the next power of two."""
+    return 1 << (count - 1).bit_length()
+
+
+def rounded_length(length: int) -> int:
+    """Return the next multiple of `LENGTH_STEP`."""
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
+class _Rows:
+    """Runs a function of rows [N, ...] on a rounded number of them."""
+
+    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._run = run
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        return self._run(_more_rows(rows, value=0))[: len(rows)]
+
+
+class _Encoder:
+    """Runs an encoder of [N, L, E] on rounded numbers of rows and tokens."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._run = run
+
+    def __call__(self, *, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor) -> BaseModelOutput:
+        rows, length = attention_mask.shape
+        more = rounded_length(length) - length
+        embeds = _more_rows(pad(inputs_embeds, (0, 0, 0, more)), value=0)
+        # Added rows attend to themselves: a row without anything to attend to would be no number.
+        mask = _more_rows(pad(attention_mask, (0, more)), value=1)
+        encoded = self._run(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+        return BaseModelOutput(last_hidden_state=encoded[:rows, :length])
+
+
+def _more_rows(rows: torch.Tensor, *, value: float) -> torch.Tensor:
+    """Append rows of a value, up to the rounded number."""
+    added = rows.new_full((rounded_rows(len(rows)) - len(rows), *rows.shape[1:]), value)
+    return torch.cat([rows, added])

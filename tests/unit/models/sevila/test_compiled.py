@@ -1,0 +1,80 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from lavis.common.types import Question
+from lavis.models.sevila.build import build_untrained
+from lavis.models.sevila.compiled import compile_model, rounded_length, rounded_rows
+from lavis.models.sevila.identity import watching_key
+from lavis.models.sevila.model import SeViLA
+from tests.unit.models.tiny import CONFIG, random_pixels
+
+
+@pytest.fixture(autouse=True)
+def forgetful() -> Iterator[None]:
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+def compiled() -> SeViLA:
+    """The shared model's twin; this backend runs what was traced as it is, and needs no C++ compiler."""
+    model = build_untrained(CONFIG)
+    compile_model(model, backend="eager")
+    return model
+
+
+def asked(count: int, *, words: int) -> list[Question]:
+    return [Question("why " * (words + number), ("a", "b"), id=str(number)) for number in range(count)]
+
+
+@pytest.mark.parametrize(("count", "rounded"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (16, 16), (33, 64)])
+def test_rows_are_rounded_up_to_a_power_of_two(count: int, rounded: int) -> None:
+    assert rounded_rows(count) == rounded
+
+
+@pytest.mark.parametrize(("length", "rounded"), [(1, 32), (32, 32), (33, 64), (100, 128)])
+def test_lengths_are_rounded_up_to_a_multiple_of_32(length: int, rounded: int) -> None:
+    assert rounded_length(length) == rounded
+
+
+@torch.inference_mode()
+def test_a_compiled_model_says_the_same(tiny_model: SeViLA) -> None:
+    ours = compiled()
+    found, expected = (model.encode(random_pixels(5)) for model in (ours, tiny_model))
+    torch.testing.assert_close(found.localizer, expected.localizer, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.answerer, expected.answerer, rtol=0, atol=1e-5)
+    scores = [model.as_localizer(prompt="moment").score(found, asked(3, words=4)) for model in (ours, tiny_model)]
+    np.testing.assert_allclose(scores[0].scores, scores[1].scores, rtol=0, atol=1e-5)
+    positions = np.array([[0, 2], [1, 4], [3, 4]])
+    answers = [
+        model.as_answerer(prompt="multiple_choice", reader="joint").answer(found, positions, asked(3, words=4))
+        for model in (ours, tiny_model)
+    ]
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_allclose(one.option_scores, other.option_scores, rtol=0, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] > 0
+
+
+@torch.inference_mode()
+def test_batches_of_other_sizes_are_not_compiled_again() -> None:
+    model = compiled()
+    localizer = model.as_localizer(prompt="moment")
+
+    def run(num_frames: int, *, words: int) -> int:
+        localizer.score(model.encode(random_pixels(num_frames)), asked(1, words=words))
+        return counters["stats"]["unique_graphs"]
+
+    first = run(8, words=6)
+    assert first > 0
+    assert [run(num_frames, words=words) for num_frames in (5, 6, 7, 8) for words in (4, 5, 7)] == [first] * 12
+
+
+def test_weights_keep_their_names_and_tokens_their_own_key(tiny_model: SeViLA) -> None:
+    model = compiled()
+    assert model.state_dict().keys() == tiny_model.state_dict().keys()
+    assert watching_key(model) != watching_key(tiny_model)
