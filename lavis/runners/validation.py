@@ -13,11 +13,10 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
-from lavis.common.registry import registry
 from lavis.common.types import Floats, Question
 from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey
 from lavis.datasets.loader import build_loader
-from lavis.models.selectors import FrameSelector, LocalizerSelector
+from lavis.models.selectors import FrameSelector, build_selector
 from lavis.models.sevila.model import SeViLA
 from lavis.tasks.build import count_keyframes
 from lavis.tasks.published import PublishedTask
@@ -120,7 +119,7 @@ class AccuracyValidator:
         Raises:
             UserError: no question of the split has an answer.
         """
-        selector = _selector(model, self._task.selector, self._prompt)
+        selector = build_selector(self._task.selector, lambda: model.as_localizer(prompt=self._prompt))
         correct = asked = unreadable = 0
         for reading in self._reader.readings(split):
             question, choice = reading.question, None
@@ -203,11 +202,3 @@ def _inside(times_s: Floats, question: Question) -> Floats:
     for window in question.windows or ():
         inside |= (times_s >= window.start_s) & (times_s <= window.end_s)
     return inside
-
-
-def _selector(model: SeViLA, name: str, prompt: str) -> FrameSelector:
-    kind = registry.selectors.get(name)
-    if kind is LocalizerSelector:
-        return LocalizerSelector(localizer=model.as_localizer(prompt=prompt))
-    selector: FrameSelector = kind()
-    return selector
