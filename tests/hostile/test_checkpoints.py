@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from lavis.cli.main import main
+from lavis.common.errors import EXIT_FAILURE, EXIT_USER_ERROR
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
@@ -46,7 +47,7 @@ def compressed(file: Path, target: Path) -> str:
         for entry in source.infolist():
             packed.writestr(entry.filename, source.read(entry))
     stored.unlink()
-    return "is compressed, which no PyTorch file is"
+    return "is refused: stored/data.pkl is compressed, which no PyTorch file is"
 
 
 def climbing(file: Path, target: Path) -> str:
@@ -100,11 +101,15 @@ def test_a_bad_weight_file_is_refused_by_name_and_nothing_is_run_or_written(
     file.parent.mkdir()
     problem = make(file, target)
     out = ["--out", str(tmp_path / "out")] if command[1] == "convert" else []
-    assert main([*command, str(file), *out]) == 2
+    code = main([*command, str(file), *out])
     shown = capsys.readouterr()
-    assert shown.err.startswith(f"error: {file} ")
-    assert problem in shown.err
-    assert shown.err.count("\n") == 1
+    if command[1] == "verify":  # which reports what it was asked to find
+        assert code == EXIT_FAILURE
+        assert f"WRONG: {file} {problem}" in shown.out
+    else:
+        assert code == EXIT_USER_ERROR
+        assert shown.err.startswith(f"error: {file} {problem}")
+        assert shown.err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "weights.bin"]
 
 
