@@ -31,14 +31,17 @@ def choose_clips(model: SeViLA, folder: Path, *, seed: int, num_clips: int = 3, 
     count = SPLITS["test"]
     rows = question_rows("test", count, seed=seed)
     chosen: list[dict[str, Any]] = []
+    heard: set[str] = set()  # the same question about two clips would be hard to tell apart
     for number, video in enumerate(videos_of("test", count, seed=seed)):
         path = folder / f"{video.name}.mp4"
         write_clip(path, video, zoom=ZOOM)
         asked = rows[number * QUESTIONS_PER_VIDEO : (number + 1) * QUESTIONS_PER_VIDEO]
-        right = _answered_right(model, path, asked)[:questions_per_clip]
+        new = [row for row in asked if row["question"] not in heard]
+        right = _answered_right(model, path, new)[:questions_per_clip]
         if len({row["type"] for row in right}) < questions_per_clip:
             path.unlink()
             continue
+        heard |= {row["question"] for row in right}
         chosen.append({"video": path.name, "questions": right})
         if len(chosen) == num_clips:
             write_text(folder / "questions.json", json.dumps(chosen, indent=2) + "\n")

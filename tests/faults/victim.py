@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,8 @@ def run(start: dict[str, Any]) -> list[int]:
                 join(rank, start["processes"], port)
                 train(start, rank)
             finally:
+                # Only reached by an error that `main` did not turn into a line.
+                traceback.print_exc()
                 os._exit(1)
         children.append(child)
     return [ended(child, time.monotonic() + start.get("patience_s", 120)) for child in children]
