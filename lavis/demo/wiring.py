@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from lavis.demo.callbacks import Callbacks, Changes, Values
 from lavis.demo.layout import AskTab, FindTab, Page
@@ -24,7 +25,7 @@ def wire(page: Page, calls: Callbacks) -> None:
 def _wire_fields(page: Page, calls: Callbacks) -> None:
     ask, find, options = page.ask, page.find, page.ask.options
     rows = [options.count, options.add, *options.rows, *options.texts, *options.removes]
-    texts = {options.count, *options.texts}
+    texts: set[Block] = {options.count, *options.texts}
     cleared = [
         *page.errors.values(),
         *(part for tab in (ask, find) for part in (tab.result, tab.kept, tab.take_away)),
