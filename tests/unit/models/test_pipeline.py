@@ -179,7 +179,8 @@ def test_other_selectors_read_other_frames_without_the_localizer(
 @pytest.mark.parametrize("name", ["localiser", "best"])
 def test_unknown_selectors_are_refused(video: WatchedVideo, name: str) -> None:
     with pytest.raises(
-        ConfigError, match=rf"^unknown frame selector '{name}'; .*known: coarse_to_fine, localizer, random, uniform, wind"
+        ConfigError,
+        match=rf"^unknown frame selector '{name}'; .*known: coarse_to_fine, localizer, random, uniform, wind",
     ):
         video.ask("7", ["a", "b"], selector=name)
 
