@@ -57,6 +57,16 @@ def huge_index(content: bytearray, rng: random.Random) -> None:
     _set(content, b"trun", 4, count)
 
 
+def hidden_samples(content: bytearray, rng: random.Random) -> None:
+    """An edit list hides nearly all of very many samples, which makes FFmpeg's seeks slow."""
+    count = rng.choice([30_000, 300_000, 2_000_000])
+    _set(content, b"stsz", 4, 1)
+    _set(content, b"stsz", 8, count)
+    _set(content, b"stsc", 12, count)
+    _set(content, b"stts", 8, count)
+    content += bytes(count)
+
+
 def huge_box(content: bytearray, rng: random.Random) -> None:
     """A box claims another size than it has: none, a negative or an enormous one."""
     for _, start, end in rng.sample(found := list(boxes(content)), k=min(len(found), 2)):
@@ -138,7 +148,8 @@ def compressed_tables(content: bytearray, rng: random.Random) -> None:
 
 
 LIES: tuple[Lie, ...] = (
-    huge_table, huge_index, huge_box, huge_duration, zero_rate, negative_times, spliced, many_tracks, huge_picture,
+    huge_table, huge_index, hidden_samples, huge_box, huge_duration,
+    zero_rate, negative_times, spliced, many_tracks, huge_picture,
     compressed_tables,
 )  # fmt: skip
 

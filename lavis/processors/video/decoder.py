@@ -10,8 +10,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from lavis.common.types import Integers
-from lavis.processors.video.index import FrameIndex
-from lavis.processors.video.limits import check_picture, check_run
+from lavis.processors.video.index import FrameIndex, is_costly_to_seek
+from lavis.processors.video.limits import RunBudget, check_picture
 
 # A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
 _SEEK_COST_FRAMES = 8
@@ -42,8 +42,8 @@ class FrameDecoder:
         # Which iteration moved the decoder last. A token, since holding the run would tie a knot that keeps
         # the file's buffers and threads alive until the garbage collector comes by.
         self._moved_by: object = None
-        self._seekable = not index.counted
-        self._pixels_spent = 0  # on the frame asked for
+        self._seekable = not index.counted and not is_costly_to_seek(container)
+        self._budget = RunBudget()  # of the frame asked for
 
     def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
         """Yield frames and their indices; for one that cannot be decoded, the nearest that can, if possible before it.
@@ -61,7 +61,7 @@ class FrameDecoder:
         token = object()
         found: VideoFrame | None
         for target in self._index.pts[frame_idx].tolist():
-            self._pixels_spent = 0
+            self._budget = RunBudget()
             if run is None or self._moved_by is not token or self._seek_pays(run, target):
                 self._moved_by = token
                 run, found = self._start(target, wanted)
@@ -102,8 +102,7 @@ class FrameDecoder:
             if packet is not None and not self._index.counted:
                 # Frames that no other frame refers to are not decoded unless they are wanted.
                 codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-            self._pixels_spent += codec.width * codec.height
-            check_run(self._pixels_spent)
+            self._budget.decode_picture(codec.width, codec.height)
             try:
                 decoded = codec.decode(packet)
             except av.FFmpegError:  # a damaged packet: the frames around it may still be good
@@ -125,12 +124,18 @@ class FrameDecoder:
             self._seekable = False
             self._container.close()
             self._container, self._stream = self._reopen()
-            packets = _packets(self._container, self._stream)
+            packets = self._read_on()
             if self._index.counted:
                 packets = islice(packets, key_pts, None)
             else:
                 packets = dropwhile(lambda packet: not packet.is_keyframe or packet.pts != key_pts, packets)
         return packets
+
+    def _read_on(self) -> Iterator[Packet]:
+        """Yield the packets from where the file is."""
+        for packet in _packets(self._container, self._stream):
+            self._budget.read_packet()
+            yield packet
 
     def _seek(self, key_pts: int, key_dts: int) -> Iterator[Packet] | None:
         """Return the packets from a keyframe on, or None where seeking goes past it."""
@@ -140,7 +145,7 @@ class FrameDecoder:
                 self._container.seek(time, stream=self._stream)
             except av.FFmpegError:
                 continue
-            packets = _packets(self._container, self._stream)
+            packets = self._read_on()
             for packet in packets:
                 if packet.is_keyframe and packet.pts is not None and packet.pts >= key_pts:
                     if packet.pts == key_pts:

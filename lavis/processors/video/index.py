@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 
 import av
 import numpy as np
@@ -14,6 +15,7 @@ _PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that
 _UNKNOWN_RATE = 25.0
 _UNTIMED_FORMATS = ("avi",)  # holds decoding times only, which FFmpeg passes off as presentation times
 _TOLERATED_CUT_S = 0.5
+_MAX_HIDDEN = 20_000  # a tenth of a second for each seek
 _MAX_PACKETS = 600_000  # over 5 hours; a crafted file can hold one in every byte
 
 
@@ -102,6 +104,16 @@ def build_index(container: InputContainer, stream: VideoStream) -> FrameIndex | 
         open_groups=packets.open_groups,
         warnings=tuple(warnings),
     )
+
+
+def is_costly_to_seek(container: InputContainer) -> bool:
+    """Say whether a seek in this file would take FFmpeg seconds or hours.
+
+    An edit list hides parts of an MP4; the time of a seek grows with the square of what is hidden.
+    """
+    long_enough = (stream.index_entries for stream in container.streams if len(stream.index_entries) > _MAX_HIDDEN)
+    hidden = ((entry for entry in entries if entry.is_discard) for entries in long_enough)
+    return any(next(islice(some, _MAX_HIDDEN, None), None) is not None for some in hidden)
 
 
 def _scan(container: InputContainer, stream: VideoStream) -> _Packets:

@@ -14,7 +14,9 @@ _FEWEST_BYTES_PER_PIXEL = 1.5  # 4:2:0, as nearly all videos are stored
 _MAX_ALLOCATION = 1 << 27  # the largest picture as RGB takes 50 MB, a photograph 72 MB
 _THREADS_BYTES = 80_000_000
 _MAX_THREADS = 4  # each holds decoded frames of its own; more gain little on short runs between seeks
-_MAX_RUN_PIXELS = 6_000_000_000  # a minute and a half of 1080p without a keyframe; ten seconds of work
+_MAX_RUN_PIXELS = 6_000_000_000  # a minute and a half of 1080p without a keyframe; some seconds of work
+_PIXELS_PER_PICTURE = 100_000  # what the smallest picture costs beside its pixels
+_PIXELS_PER_PACKET = 10_000  # what reading it costs, decoded or not
 
 
 class LimitError(ValueError):
@@ -48,20 +50,35 @@ def check_picture(width: int, height: int, pixels: VideoFormat | None) -> None:
         raise LimitError(f"its pictures of {width} × {height} pixels{stored} are too large to decode; scale it down")
 
 
-def check_run(num_pixels: int) -> None:
-    """Refuse to decode on and on for a single frame.
+class RunBudget:
+    """Counts what is decoded for a single frame, so that nothing is decoded on and on."""
 
-    Args:
-        num_pixels: decoded for it so far.
+    def __init__(self) -> None:
+        self._num_pixels = 0
 
-    Raises:
-        LimitError: that is too many.
-    """
-    if num_pixels > _MAX_RUN_PIXELS:
-        raise LimitError(
-            f"more than {_MAX_RUN_PIXELS // 10**9} billion pixels must be decoded for a single frame; "
-            "encode it again, smaller or with more keyframes"
-        )
+    def read_packet(self) -> None:
+        """Count one more packet that was read from the file.
+
+        Raises:
+            LimitError: that is too many.
+        """
+        self._spend(_PIXELS_PER_PACKET)
+
+    def decode_picture(self, width: int, height: int) -> None:
+        """Count one more picture.
+
+        Raises:
+            LimitError: that is too many.
+        """
+        self._spend(max(width * height, _PIXELS_PER_PICTURE))
+
+    def _spend(self, num_pixels: int) -> None:
+        self._num_pixels += num_pixels
+        if self._num_pixels > _MAX_RUN_PIXELS:
+            raise LimitError(
+                f"more than {_MAX_RUN_PIXELS // 10**9} billion pixels must be decoded for a single frame; "
+                "encode it again, smaller or with more keyframes"
+            )
 
 
 def num_threads(width: int, height: int, pixels: VideoFormat | None, *, cores: int) -> int:
