@@ -64,6 +64,11 @@ class Progress:
                 self._board.close()
                 self._board = _tensorboard(self._folder, first_step=iteration + 1)
 
+    def start_over(self) -> None:
+        """Take back what an earlier run wrote that ended before its first checkpoint."""
+        if self._folder and (self._folder / _LOG).exists():
+            os.truncate(self._folder / _LOG, 0)
+
     def step(self, figures: Mapping[str, float], *, iteration: int, epoch: int, samples: int, waited_s: float) -> None:
         """Count a finished optimizer step; `iteration` counts all of the run so far."""
         self._samples, self._waited_s = self._samples + samples, self._waited_s + waited_s

@@ -91,6 +91,8 @@ class Runner:
             self._progress.close()
 
     def _run(self) -> dict[str, dict[str, float]]:
+        if self._saved_at is None:
+            self._progress.start_over()
         if self._plan.validate_first and self.iteration == 0:
             self._keeper.validate(epoch=-1, iteration=0)
         if self._saved_at is not None:
