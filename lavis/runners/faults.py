@@ -49,6 +49,9 @@ def explained(*, batch_size: str = "run.batch_size_train") -> Iterator[None]:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise FaultError(_memory(batch_size)) from error
+    except (ConnectionError, EOFError) as error:
+        # A reader that died while it handed over what it had read.
+        raise FaultError(_reader(one_line(error))) from error
     except OSError as error:
         if error.errno not in _MACHINE:
             raise
@@ -62,7 +65,7 @@ def explained(*, batch_size: str = "run.batch_size_train") -> Iterator[None]:
         if _ALLOCATOR.search(line):
             raise FaultError(_memory(batch_size)) from error
         if _READER.search(line):
-            raise FaultError(f"a process that reads videos died or hangs ({line}); {_GO_ON}") from error
+            raise FaultError(_reader(line)) from error
         # Asked of the environment: by now the process group may be gone.
         if _PEER.search(str(error)) and os.environ.get("WORLD_SIZE", "1") != "1":
             raise FaultError(_peer(error)) from error
@@ -101,6 +104,10 @@ def _reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({error.strerror})"
     return error.strerror or one_line(error)
+
+
+def _reader(line: str) -> str:
+    return f"a process that reads videos died or hangs ({line}); {_GO_ON}"
 
 
 def _peer(error: BaseException) -> str:

@@ -75,16 +75,16 @@ FAULTS = {
     "a reader that dies": Fault(
         harm("step", 3, kind="kill_reader", when="after"),
         [1],
-        "error: a process that reads videos died or hangs (DataLoader worker",
+        "error: a process that reads videos died or hangs (",
         2,
         run={"num_workers": 1},
     ),
     "a reader that hangs": Fault(
         harm("validate", 1, kind="stop_reader", when="after"),
         [1],
-        "error: a process that reads videos died or hangs (DataLoader timed out after 3.0 seconds",
+        "error: a process that reads videos died or hangs (DataLoader timed out after 20.0 seconds",
         4,
-        run={"num_workers": 1, "data_timeout_s": 3.0},
+        run={"num_workers": 1, "data_timeout_s": 20.0},
     ),
     "a process that dies": Fault(
         harm("step", 3, rank=1), [1, -9], "error: another process of this run died or hangs (", 2, processes=2

@@ -28,6 +28,10 @@ def full_disk() -> OSError:
         (OSError(errno.EROFS, "Read-only file system"), f"Read-only file system; mend it, then {_GO_ON}"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "a process that reads videos died"),
         (RuntimeError("DataLoader timed out after 3 seconds"), "a process that reads videos died or hangs ("),
+        (
+            ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+            "a process that reads videos died or hangs",
+        ),
         (torch.distributed.DistBackendError("NCCL error"), "another process of this run died or hangs (NCCL error)"),
     ],
 )
