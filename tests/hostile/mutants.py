@@ -1,7 +1,9 @@
 """Hundreds of bad video files, the same ones for the same seed."""
 
+import multiprocessing
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -113,7 +115,15 @@ DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def write_bombs(folder: Path) -> list[Path]:
-    """Write files of a few kilobytes that decode to a great many, or very large, pictures."""
+    """Write files of a few kilobytes that decode to a great many, or very large, pictures.
+
+    In a process of its own: where a video has been read, FFmpeg may no longer allocate as much as this takes.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(_write_bombs, folder).result()
+
+
+def _write_bombs(folder: Path) -> list[Path]:
     return [
         _bomb(folder / "wide.avi", width=8000, height=4400, repeats=20),
         _bomb(folder / "long.mp4", width=4096, height=4096, repeats=2000),

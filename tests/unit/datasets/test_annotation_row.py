@@ -124,7 +124,7 @@ def test_a_type_of_its_own_goes_before_that_of_the_id() -> None:
         ({"a2": "z."}, "a2", "is beyond the 2 options of 'num_option'; mend one of them"),
         ({"start": 5}, "end", "is missing; every row of this kind needs it"),
         ({"start": 5, "end": 4}, "end", "4 s is before the start at 5 s; swap or mend them"),
-        ({"start": -1, "end": 4}, "end", "-1.0 is not a time in seconds; give a number from 0"),
+        ({"start": -1, "end": 4}, "start", "-1.0 is not a time in seconds; give a number from 0"),
         ({"start": 1, "end": 9, "duration": 8}, "end", "9 s is after the video's end at 8 s; mend one of them"),
         ({"duration": float("inf")}, "duration", "inf is not a finite number; write it as one"),
         ({"windows": [[2, 6]], "duration": 5}, "windows", "6 s is after the video's end at 5 s; mend one of them"),
