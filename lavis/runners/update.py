@@ -65,6 +65,7 @@ class Updater:
         average: MovingAverage | None = None,
     ) -> None:
         self._parallel = parallel
+        self._stand_in: TrainingBatch | None = None
         self._objective = objective
         self._optimizer = optimizer
         self._world = world
@@ -199,13 +200,15 @@ class Updater:
         processes with fewer of them run stand-ins that do not count.
         """
         equal = all(len(set(column)) == 1 for column in zip(*counts, strict=True))
+        if self._parallel.in_step and batches and len(batches[0]):
+            self._stand_in = one_sample(batches[0], 0)
         if not self._parallel.in_step or equal:
             return [(batch, True) for batch in batches]
         singles = [one_sample(batch, i) for batch in batches for i in range(len(batch))]
-        if not singles:
-            raise UserError("a process has no sample left in this step; use a smaller run.batch_size_train with fsdp")
+        if self._stand_in is None:
+            raise UserError("a process has no sample in its first step; use fewer processes with fsdp")
         missing = max(map(sum, counts)) - len(singles)
-        return [(single, True) for single in singles] + [(singles[0], False)] * missing
+        return [(single, True) for single in singles] + [(self._stand_in, False)] * missing
 
     def _means(self, sums: Mapping[str, float], total: int) -> dict[str, float]:
         added: dict[str, float] = {}
