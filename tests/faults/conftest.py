@@ -1,22 +1,3 @@
-from pathlib import Path
+from tests.integration.training.fixtures import data, model_folder, steady_model_folder
 
-import pytest
-
-from tests.integration.training.tiny_run import write_tiny_data, write_tiny_model
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With dropout: random numbers have to go on where they were."""
-    return write_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="session")
-def steady_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without dropout: another number of processes can come to the same weights."""
-    return write_tiny_model(tmp_path_factory.mktemp("steady"), dropout=0.0)
+__all__ = ["data", "model_folder", "steady_model_folder"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lavis.cli.main import main
-from tests.integration.training.tiny_run import options, recipe, write_tiny_data, write_tiny_model
+from tests.integration.training.tiny_run import options, recipe
 from tests.videos import write_video
 
 ROW: dict[str, Any] = {"video": "v0", "qid": "CW_0", "question": "What?", "a0": "red", "a1": "blue", "answer": 0}
@@ -29,16 +29,6 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "a window that is not a number": ({"windows": [["nan", 2]]}, "'windows': 'nan' is not a time in seconds"),
     "a path out of the folder": ({"video": "../../etc/passwd"}, "'video': '../../etc/passwd' leaves the video folder"),
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

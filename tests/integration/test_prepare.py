@@ -7,7 +7,9 @@ import shutil
 import time
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from lavis.cli import prepare as command
 from lavis.common.errors import AnnotationError, ConfigError, UserError
@@ -171,8 +173,6 @@ def test_nextqa_without_its_map_of_videos_says_where_to_put_it(tmp_path: Path) -
 
 
 def test_the_hubs_parquet_files_give_the_same_questions(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="comes with the data extra")
-    parquet = pytest.importorskip("pyarrow.parquet")
     with (RAW / "nextqa" / "val.csv").open() as file:
         rows = [{**row, "answer": int(row["answer"]), "video": int(row["video"])} for row in csv.DictReader(file)]
     (tmp_path / "MC").mkdir()

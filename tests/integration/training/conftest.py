@@ -1,21 +1,3 @@
-from pathlib import Path
+from tests.integration.training.fixtures import data, model_folder, steady_model_folder
 
-import pytest
-
-from tests.integration.training.tiny_run import write_tiny_data, write_tiny_model
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="session")
-def steady_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same without dropout, so that runs can be compared."""
-    return write_tiny_model(tmp_path_factory.mktemp("steady"), dropout=0.0)
+__all__ = ["data", "model_folder", "steady_model_folder"]

@@ -1,0 +1,3 @@
+from tests.integration.training.fixtures import data, model_folder
+
+__all__ = ["data", "model_folder"]
