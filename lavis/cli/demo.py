@@ -41,7 +41,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     # Hosting services say by these variables where they look for the page.
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")
     parser.add_argument("--host", default=host, help="address to listen on (default: %(default)s, this machine only)")
-    parser.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=port, help="port to listen on; 0 takes any free one (default: %(default)s)"
+    )
     add_model_options(parser)
     group = parser.add_argument_group("limits")
     for name, purpose in _LIMITS.items():
@@ -67,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_model("sevila", args.model, device=args.device, dtype=args.dtype)
     name = model.config.name
-    with serving(model, model_name=name, host=args.host, port=args.port, auth=auth, settings=settings) as served:
+    with serving(
+        model, model_name=name, host=args.host, port=args.port or None, auth=auth, settings=settings
+    ) as served:
         print(f"{name} answers on {served.url} (stop with Ctrl+C)", flush=True)
         if is_open(args.host, auth):
             print(f"everybody who reaches this machine can use it; set {AUTH_VARIABLE}=user:password to ask for one")

@@ -53,8 +53,8 @@ _COLOURS = {
     "button_secondary_border_color": ("#d6d2ca", "#3c3e47"),
     "button_secondary_text_color": ("#1d1c1a", "#ecebe8"),
 }
-_QUEUE = 64
-_THREADS = 40
+# For what is no job: checks of uploads, changes of the fields, files to take away.
+_SPARE_THREADS = 24
 _SLACK = 100_000  # what a multipart request adds to its file
 
 
@@ -75,7 +75,9 @@ def launch(
         is_full=lambda: files.size() > settings.max_stored_mb * MEGABYTE,
         max_upload_bytes=settings.max_upload_mb * MEGABYTE + _SLACK,
     )
-    block.queue(max_size=_QUEUE, default_concurrency_limit=None)
+    # A job that waits keeps its thread. Whoever finds the line full is told so by it, in a spare one.
+    threads = settings.max_waiting + 1 + _SPARE_THREADS
+    block.queue(max_size=threads, default_concurrency_limit=None)
     _, url, _ = block.launch(
         server_name=host,
         server_port=port,
@@ -95,7 +97,7 @@ def launch(
         show_error=False,
         quiet=True,
         prevent_thread_lock=True,
-        max_threads=_THREADS,
+        max_threads=threads,
     )
     return block, url
 

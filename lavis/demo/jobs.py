@@ -11,6 +11,8 @@ from lavis.demo.problems import JobError
 Listener = Callable[[str, int, int], None]
 
 _LOOK_AGAIN_S = 0.5
+# How much the latest job counts in what one is expected to take.
+_LATEST = 0.2
 
 
 class Job:
@@ -59,6 +61,7 @@ class Jobs:
         self._max_per_address = max_per_address
         self._max_job_s = max_job_s
         self._line: list[Job] = []
+        self._usual_s: float | None = None
         self._changed = threading.Condition()
 
     @contextmanager
@@ -72,13 +75,17 @@ class Jobs:
         with self._changed:
             self._admit(job)
             self._line.append(job)
+        started = None
         try:
             self._wait(job)
             job.start()
+            started = time.monotonic()
             yield job
         finally:
             with self._changed:
                 self._line.remove(job)
+                if started is not None:
+                    self._learn(time.monotonic() - started)
                 self._changed.notify_all()
 
     def cancel(self, visitor: str) -> None:
@@ -100,5 +107,14 @@ class Jobs:
     def _wait(self, job: Job) -> None:
         with self._changed:
             while self._line[0] is not job:
-                job.report(f"waiting for {self._line.index(job)} before you")
+                job.report(self._waiting(self._line.index(job)))
                 self._changed.wait(_LOOK_AGAIN_S)
+
+    def _waiting(self, ahead: int) -> str:
+        if self._usual_s is None:
+            return f"waiting for {ahead} before you"
+        return f"waiting for {ahead} before you, about {max(1, round(ahead * self._usual_s))} s"
+
+    def _learn(self, taken_s: float) -> None:
+        before = taken_s if self._usual_s is None else self._usual_s
+        self._usual_s = before + _LATEST * (taken_s - before)

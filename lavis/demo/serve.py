@@ -13,6 +13,7 @@ from lavis.demo.settings import Settings
 
 AUTH_VARIABLE = "SEVILA_DEMO_AUTH"
 _SWEEP_EVERY_S = 300
+_MAX_PORT = 65535
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -43,9 +44,11 @@ def serving(
 
     Raises:
         MissingExtraError: Gradio is not installed.
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or there is no such port.
     """
     settings = settings or Settings()
+    if port is not None and not 0 < port <= _MAX_PORT:
+        raise ConfigError(f"there is no port {port}; choose a --port from 1 to {_MAX_PORT}")
     with tempfile.TemporaryDirectory(prefix="sevila_demo_", ignore_cleanup_errors=True) as folder:
         _prepare_environment(folder)
         # Imported late: Gradio is an extra, takes seconds, and reads its environment when it is imported.

@@ -42,7 +42,7 @@ class Settings:
     max_moments: int = 8
     max_clip_s: int = 120
     max_job_s: int = 300
-    max_waiting: int = 16
+    max_waiting: int = 64
     max_jobs_per_address: int = 4
     max_watched: int = 16
     keep_s: int = 3600

@@ -24,6 +24,7 @@ def test_hosting_services_say_where_they_look(monkeypatch: pytest.MonkeyPatch) -
     [
         (["--max-frames", "0"], "error: max_frames is 0; it must be 1 or more\n"),
         (["--keep-s", "9999"], "error: keep_s is 9999; visitors are promised that files go after 3600 s\n"),
+        (["--port", "99999"], "error: there is no port 99999; choose a --port from 1 to 65535\n"),
         (["--prot", "1"], "error: unknown option '--prot'; did you mean '--port'?"),
     ],
 )

@@ -1,6 +1,7 @@
 """One job at a time, one per visitor, a short line, and an end to each."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -33,6 +34,26 @@ def test_the_second_waits_for_the_first_and_is_told_so() -> None:
         waiting.result(WAIT_S)
     assert order[0] == "waiting for 1 before you"
     assert order[-2:] == ["first", "second"]
+
+
+def test_whoever_waits_is_told_for_how_long_once_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    jobs, texts, told = make_jobs(max_job_s=1000), [], threading.Event()
+    for taken_s in (20.0, 10.0):
+        with jobs.turn("ada", address="1", listener=quiet):
+            now[0] += taken_s
+
+    def second() -> None:
+        with jobs.turn("bob", address="2", listener=lambda what, *_: (texts.append(what), told.set())):
+            pass
+
+    with ThreadPoolExecutor() as pool:
+        with jobs.turn("ada", address="1", listener=quiet):
+            waiting = pool.submit(second)
+            assert told.wait(WAIT_S)
+        waiting.result(WAIT_S)
+    assert texts[0] == "waiting for 1 before you, about 18 s"  # 20 + a fifth of (10 - 20)
 
 
 def test_a_visitor_has_one_job() -> None:
