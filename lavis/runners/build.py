@@ -16,6 +16,7 @@ from lavis.datasets.loader import build_loader
 from lavis.datasets.mixture import MixedBuilder, checked_mix
 from lavis.datasets.sampler import EpochBatches
 from lavis.models.checkpoints.names import our_name, published_name
+from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoints import CheckpointStore
@@ -61,7 +62,9 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
     """
     task = task_of(config)
     objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=config.model.frame_num)
+    check_checkpointing(config.model.checkpointing)
     model = load_for(config, world)
+    checkpoint_activations(model.language, method=config.model.checkpointing)
     model.set_trainable(objective.trainable)
     if config.run.published_quirks:
         unfreeze_as_published(model, task)

@@ -30,6 +30,7 @@ class ModelConfig:
     reader: str | None
     training_selector: str | None
     dtype: str
+    checkpointing: str
 
 
 @dataclass(frozen=True)
