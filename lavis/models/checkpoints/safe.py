@@ -1,7 +1,8 @@
 """Reading and writing weight files without running anything they carry.
 
 PyTorch files are unpickled with `weights_only`, which refuses code; safetensors cannot carry any.
-Both are mapped into memory: a tensor takes up room when it is used, and only as long.
+Both are mapped into memory: a tensor takes up room when it is used, and only as long. Both are checked for damage when
+they are read: PyTorch's records have checksums, and safetensors files that were written here carry one in their metadata.
 """
 
 import hashlib
@@ -24,6 +25,9 @@ from lavis.common.files import written_whole
 StateDict = dict[str, torch.Tensor]
 
 _HEADER_LENGTH = struct.Struct("<Q")
+_MAX_HEADER_BYTES = 100_000_000  # as the safetensors format allows
+_METADATA, _CHECKSUM = "__metadata__", "sha256"  # the latter of everything behind the header
+_BLOCK = 1 << 22
 _DTYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -72,7 +76,8 @@ def read_weights(path: str | Path, *, device: str = "cpu") -> StateDict:
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
     archive = _is_archive(file)
-    if archive or start[:1] == b"\x80":
+    # The length before a safetensors header may begin with the byte that pickles begin with.
+    if archive or (start[:1] == b"\x80" and start[8:9] != b"{"):
         if file.suffix == ".safetensors":  # torch.load goes by this name
             raise CheckpointError(f"{file} is a PyTorch file under the name of another format; rename it to .pth")
         if archive:
@@ -80,9 +85,11 @@ def read_weights(path: str | Path, *, device: str = "cpu") -> StateDict:
         return _state_dict(_load_pickled(file, device=device, mmap=archive), file)
     if start[8:9] == b"{":
         try:
-            return load_file(file, device=device)
+            weights = load_file(file, device=device)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
+        _check_own_sum(file)
+        return weights
     cut = start[:4] == b"PK\x03\x04"
     reason = "is damaged: its end is missing" if cut else "is neither a safetensors nor a PyTorch file, or is damaged"
     raise CheckpointError(f"{file} {reason}")
@@ -116,7 +123,10 @@ def stream_weights(
     stored = {name: (dtypes or {}).get(name, tensor.dtype) for name, tensor in weights.items()}
     # Wide types first keeps every tensor aligned.
     order = sorted(weights, key=lambda name: (-stored[name].itemsize, name))
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    checksum = hashlib.sha256()
+    for name in order:
+        checksum.update(_raw(weights[name], stored[name]))
+    header: dict[str, Any] = {_METADATA: {**metadata, _CHECKSUM: checksum.hexdigest()}}
     end = 0
     for name in order:
         begin, end = end, end + weights[name].numel() * stored[name].itemsize
@@ -129,12 +139,31 @@ def stream_weights(
         file.write(block)
         digest.update(block)
     for name in order:
-        data = weights[name].detach().to(dtype=stored[name]).cpu().contiguous().flatten()
-        raw = data.view(torch.uint8).numpy().data
+        raw = _raw(weights[name], stored[name])
         file.write(raw)
         digest.update(raw)
     file.flush()
     return digest.hexdigest()
+
+
+def _raw(tensor: torch.Tensor, dtype: torch.dtype) -> memoryview:
+    data = tensor.detach().to(dtype=dtype).cpu().contiguous().flatten()
+    return memoryview(data.view(torch.uint8).numpy())
+
+
+def _check_own_sum(file: Path) -> None:
+    """Compare what a safetensors file holds with the checksum it carries; files of others carry none."""
+    with file.open("rb") as opened:
+        (length,) = _HEADER_LENGTH.unpack(opened.read(_HEADER_LENGTH.size))
+        metadata = json.loads(opened.read(min(length, _MAX_HEADER_BYTES))).get(_METADATA) or {}
+        wanted = metadata.get(_CHECKSUM)
+        if wanted is None:
+            return
+        found = hashlib.sha256()
+        while block := opened.read(_BLOCK):
+            found.update(block)
+    if found.hexdigest() != wanted:
+        raise CheckpointError(f"{file} is damaged: it fails its checksum; get or save it again")
 
 
 def _is_archive(file: Path) -> bool:

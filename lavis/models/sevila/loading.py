@@ -1,7 +1,7 @@
 """Saving SeViLA models to folders and loading them, strictly.
 
 A saved model is a folder with `config.json`, `model.safetensors` (our names), `tokenizer/` and
-`manifest.json`. Loading does not hash; `sevila checkpoint verify` does.
+`manifest.json`. Loading compares weights with the checksum they carry; `sevila checkpoint verify` looks at all files.
 """
 
 import dataclasses

@@ -179,6 +179,34 @@ def test_a_flipped_bit_in_a_safetensors_header_is_refused(position: int, tmp_pat
         read_weights(file)
 
 
+def test_a_flipped_bit_in_the_numbers_of_a_safetensors_file_of_ours_fails_its_checksum(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    write_weights(file, WEIGHTS, metadata={})
+    content = file.read_bytes()
+    num_bytes = sum(tensor.numel() * tensor.itemsize for tensor in WEIGHTS.values())
+    for position in range(len(content) - num_bytes, len(content)):
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 8
+        file.write_bytes(changed)
+        with pytest.raises(CheckpointError, match=r"is damaged: it fails its checksum; get or save it again$"):
+            read_weights(file)
+
+
+def test_a_header_whose_length_begins_like_a_pickle_is_a_safetensors_header(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    lengths = set()
+    for padding in range(0, 256, 8):
+        save_file(WEIGHTS, file, metadata={"padding": "x" * padding})
+        lengths.add(file.read_bytes()[0])
+        assert_equal(read_weights(file), WEIGHTS)
+    assert 0x80 in lengths
+
+
+def test_a_safetensors_file_of_others_has_no_checksum_and_is_read(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "weights.safetensors", metadata={"format": "pt"})
+    assert_equal(read_weights(tmp_path / "weights.safetensors"), WEIGHTS)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("wrap", [lambda bad: bad, lambda bad: {"model": {"w": torch.ones(1)}, "config": bad}])
 def test_a_file_that_carries_code_is_refused_and_the_code_not_run(
