@@ -2,7 +2,7 @@
 
 PyTorch files are unpickled with `weights_only`, which refuses code; safetensors cannot carry any.
 Both are mapped into memory: a tensor takes up room when it is used, and only as long. Both are checked for damage when
-they are read: PyTorch's records have checksums, and safetensors files that were written here carry one in their metadata.
+they are read: PyTorch records have checksums, and safetensors files written here carry one in their metadata.
 """
 
 import hashlib
