@@ -26,7 +26,7 @@ from lavis.runners.keeper import BestKeeper
 from lavis.runners.manifest import RunShape
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import OnePass, Parallel, parallelise
-from lavis.runners.plan import Plan
+from lavis.runners.plan import build_plan
 from lavis.runners.progress import Progress
 from lavis.runners.provenance import check_output, record
 from lavis.runners.resuming import build_saver, find_checkpoint
@@ -34,9 +34,11 @@ from lavis.runners.runner import Runner
 from lavis.runners.schedules import build_schedule
 from lavis.runners.update import Updater
 from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, Validator
+from lavis.runners.verdicts import build_verdicts
 from lavis.runners.weights import lay_over, weight_paths
-from lavis.tasks.build import build_objective, resolve_task
+from lavis.tasks.build import build_objective, require_objective, resolve_task
 from lavis.tasks.objectives.base import Objective
+from lavis.tasks.objectives.verdicts import Verdicts
 from lavis.tasks.published import PublishedTask, trained_by_published_code
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Parts:
     model: SeViLA
     task: PublishedTask
     objective: Objective
+    verdicts: Verdicts
     builder: DatasetBuilder | MixedBuilder
 
 
@@ -61,16 +64,19 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
         UserError: something that the configuration names is unknown, missing or damaged.
     """
     task = task_of(config)
-    objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=config.model.frame_num)
+    require_objective(task)
     check_checkpointing(config.model.checkpointing)
     model = load_for(config, world)
     checkpoint_activations(model.language, method=config.model.checkpointing)
+    verdicts = build_verdicts(config, model, world)
+    count = config.model.frame_num
+    objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=count, verdicts=verdicts)
     model.set_trainable(objective.trainable)
     if config.run.published_quirks:
         unfreeze_as_published(model, task)
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.float()
-    return Parts(model, task, objective, build_builder(config, model))
+    return Parts(model, task, objective, verdicts, build_builder(config, model))
 
 
 def task_of(config: TrainConfig) -> PublishedTask:
@@ -259,6 +265,7 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
         plan=plan,
         keeper=build_keeper(config, parts, parallel, average=average, progress=progress, world=world),
         saver=build_saver(run, store, world=world),
+        verdicts=parts.verdicts,
         shape=RunShape(run.seed, len(dataset), batches.samples_per_step, world.size),
         progress=progress,
         world=world,
@@ -266,21 +273,6 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
     if found is not None:
         runner.resume(found)
     return runner
-
-
-def build_plan(run: RunConfig, task: PublishedTask) -> Plan:
-    """Say how long the run is and what happens in between."""
-    validate_first = task.objective == "self_refinement" if run.validate_first is None else run.validate_first
-    return Plan(
-        max_epoch=run.max_epoch,
-        max_iters=run.max_iters,
-        accum_grad_iters=run.accum_grad_iters,
-        carry_gradients=run.published_quirks,
-        valid_freq=run.valid_freq,
-        validate_first=validate_first and bool(run.valid_splits),
-        save_freq=run.save_freq,
-        max_unreadable=run.max_unreadable,
-    )
 
 
 def default_metric(task: PublishedTask) -> str:

@@ -64,6 +64,7 @@ class RunConfig:
     amp: bool
     amp_dtype: str
     ema_decay: float | None
+    frozen_verdicts: str
     distributed: str
     distributed_timeout_s: float
     data_timeout_s: float
@@ -174,6 +175,7 @@ _CHOICES = {
     "distributed": ("ddp", "fsdp"),
     "resume": ("never", "auto"),
     "amp_dtype": ("bf16", "fp16"),
+    "frozen_verdicts": ("fresh", "remembered"),
 }
 _AT_LEAST_ONE = (
     *("max_epoch", "batch_size_train", "batch_size_eval", "accum_grad_iters", "valid_freq", "keep_last", "log_freq"),

@@ -13,7 +13,6 @@ from lavis.runners.build import (
     build_batches,
     build_parallel,
     build_parts,
-    build_plan,
     build_updater,
     build_validator,
     join_training_splits,
@@ -21,9 +20,9 @@ from lavis.runners.build import (
     set_training_as_published,
 )
 from lavis.runners.config import TrainConfig
+from lavis.runners.plan import build_plan, in_pieces
 from lavis.runners.progress import as_duration, memory_mib
 from lavis.runners.schedules import build_schedule
-from lavis.tasks.objectives.base import TrainingBatch
 
 
 def dry_run(config: TrainConfig, world: World) -> str:
@@ -46,7 +45,8 @@ def dry_run(config: TrainConfig, world: World) -> str:
     unreadable = sorted({item.reason for batch in first for item in batch.unreadable})
     if not world.sum([sum(map(len, first))])[0]:
         raise UserError(f"none of the first samples can be read, for instance: {unreadable[0]}")
-    ready = [TrainingBatch(batch.pixels.to(world.device), batch.times_s, batch.questions) for batch in first]
+    size = run.batch_size_train
+    ready = [piece for batch in first for piece in in_pieces(batch, size=size, count=1, device=world.device)]
     rate = build_schedule(run, steps_per_epoch=len(batches)).rate(epoch=0, step=len(first) - 1)
     started = time.perf_counter()
     report = updater.update(ready, rate=rate)

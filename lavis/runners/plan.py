@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from lavis.datasets.dataset import ClipBatch
+from lavis.runners.config import RunConfig
 from lavis.tasks.objectives.base import TrainingBatch
+from lavis.tasks.published import PublishedTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,21 @@ class Position:
     failed: int = 0
 
 
+def build_plan(run: RunConfig, task: PublishedTask) -> Plan:
+    """Say how long the run is and what happens in between."""
+    validate_first = task.objective == "self_refinement" if run.validate_first is None else run.validate_first
+    return Plan(
+        max_epoch=run.max_epoch,
+        max_iters=run.max_iters,
+        accum_grad_iters=run.accum_grad_iters,
+        carry_gradients=run.published_quirks,
+        valid_freq=run.valid_freq,
+        validate_first=validate_first and bool(run.valid_splits),
+        save_freq=run.save_freq,
+        max_unreadable=run.max_unreadable,
+    )
+
+
 def in_pieces(batch: ClipBatch, *, size: int, count: int, device: torch.device) -> Iterator[TrainingBatch]:
     """Yield a batch as so many pieces of at most `size` samples, on the device; the last ones may be empty.
 
@@ -58,4 +75,5 @@ def in_pieces(batch: ClipBatch, *, size: int, count: int, device: torch.device) 
             pixels=batch.pixels[piece].to(device, non_blocking=True),
             times_s=batch.times_s[piece],
             questions=batch.questions[piece],
+            frame_idx=batch.frame_idx[piece],
         )

@@ -28,6 +28,7 @@ from lavis.runners.stopping import Notice
 from lavis.runners.update import AVERAGE, DivergedError, Updater
 from lavis.runners.weights import load_trained
 from lavis.tasks.objectives.base import TrainingBatch
+from lavis.tasks.objectives.verdicts import Verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Runner:
         loader: reads the batches that `batches` names.
         batch_size: samples that a process computes at once, at most.
         keeper: validates, and keeps the best weights.
+        verdicts: what the objective asks a frozen role; kept in checkpoints.
         shape: what a run that goes on must have in common with this one.
     """
 
@@ -54,6 +56,7 @@ class Runner:
         plan: Plan,
         keeper: BestKeeper,
         saver: Saver,
+        verdicts: Verdicts,
         shape: RunShape,
         progress: Progress,
         world: World,
@@ -61,6 +64,7 @@ class Runner:
         self._model, self._updater, self._schedule = model, updater, schedule
         self._batches, self._loader, self._batch_size = batches, loader, batch_size
         self._plan, self._keeper, self._saver, self._shape = plan, keeper, saver, shape
+        self._verdicts = verdicts
         self._progress, self._world = progress, world
         self._position = Position()
         self._failed_videos: set[str | None] = set()
@@ -141,6 +145,7 @@ class Runner:
         self._updater.load_state_dict(RunState(state.tensors, state.rest["updater"]))
         self._position = Position(**state.rest["position"])
         self._saved_at = self.iteration
+        self._verdicts.load_state_dict(state.rest.get("verdicts", {}), self._world)
         self._progress.go_on(self.iteration, state.rest["progress"])
         self._keeper.go_on(self.iteration)
         self._set_rng(state.rest["rng"])
@@ -154,6 +159,7 @@ class Runner:
             "position": dataclasses.asdict(self._position),
             "updater": updater.rest,
             "rng": self._world.gather(rng_state(self._world)),
+            "verdicts": self._verdicts.state_dict(self._world),
             "progress": self._progress.state_dict(),
         }
         return RunState({**prefixed(WEIGHTS, weights), **updater.tensors}, rest)
@@ -180,6 +186,7 @@ class Runner:
             return
         # First: a run that ends while it validates loses no step.
         with self._notice.deferred():
+            self._verdicts.share(self._world)
             if self._saved_at != self.iteration:
                 self.save()
         self._check_notice()

@@ -221,7 +221,12 @@ class Updater:
 def one_sample(batch: TrainingBatch, index: int) -> TrainingBatch:
     """Return a batch of one of the samples."""
     one = slice(index, index + 1)
-    return TrainingBatch(pixels=batch.pixels[one], times_s=batch.times_s[one], questions=batch.questions[one])
+    return TrainingBatch(
+        pixels=batch.pixels[one],
+        times_s=batch.times_s[one],
+        questions=batch.questions[one],
+        frame_idx=None if batch.frame_idx is None else batch.frame_idx[one],
+    )
 
 
 def _scalars(found: Mapping[str, Any]) -> dict[str, float]:

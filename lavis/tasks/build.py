@@ -17,6 +17,7 @@ from lavis.tasks.objectives.answerer import (
 )
 from lavis.tasks.objectives.base import Objective
 from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement
+from lavis.tasks.objectives.verdicts import FreshVerdicts, Verdicts
 from lavis.tasks.published import PRETRAINING, PUBLISHED_TASKS, PublishedTask, translate
 
 # Our own, readable names of the stages; `model.task` takes these and the published strings.
@@ -34,11 +35,13 @@ TASKS: dict[str, PublishedTask] = {
 # The architecture of the published moment localizer: whatever its task string says, it pre-trains the Localizer.
 PRETRAINING_ARCH = "blip2_fmr"
 
-_TRAINING_FRAMES: dict[str, Callable[[int, Prompt], TrainingFrames]] = {
-    "all": lambda _count, _prompt: TrainingFrames(),
-    "uniform": lambda count, _prompt: UniformTrainingFrames(num_keyframes=count),
-    "random": lambda count, _prompt: RandomTrainingFrames(num_keyframes=count),
-    "localizer": lambda count, prompt: LocalizedTrainingFrames(num_keyframes=count, prompt=prompt),
+_TRAINING_FRAMES: dict[str, Callable[[int, Prompt, Verdicts], TrainingFrames]] = {
+    "all": lambda _count, _prompt, _verdicts: TrainingFrames(),
+    "uniform": lambda count, _prompt, _verdicts: UniformTrainingFrames(num_keyframes=count),
+    "random": lambda count, _prompt, _verdicts: RandomTrainingFrames(num_keyframes=count),
+    "localizer": lambda count, prompt, verdicts: LocalizedTrainingFrames(
+        num_keyframes=count, prompt=prompt, verdicts=verdicts
+    ),
 }
 
 
@@ -77,26 +80,39 @@ def resolve_task(
     )
 
 
-def build_objective(task: PublishedTask, *, prompt: str, num_keyframes: int) -> Objective:
+def require_objective(task: PublishedTask) -> str:
+    """Return the name of what a task trains on.
+
+    Raises:
+        ConfigError: it only evaluates.
+    """
+    if task.objective is None:
+        raise ConfigError(f"this model.task only evaluates; to train, use one of: {', '.join(_training_tasks())}")
+    return task.objective
+
+
+def build_objective(
+    task: PublishedTask, *, prompt: str, num_keyframes: int, verdicts: Verdicts | None = None
+) -> Objective:
     """Build what is trained on.
 
     Args:
         prompt: how the dataset's questions are worded, a name in `registry.prompts`.
         num_keyframes: K, for objectives that choose frames.
+        verdicts: where those of the frozen role come from; None asks it in every epoch.
 
     Raises:
         ConfigError: the task only evaluates, or a name is unknown.
     """
-    if task.objective is None:
-        raise ConfigError(f"this model.task only evaluates; to train, use one of: {', '.join(_training_tasks())}")
-    kind = registry.objectives.get(task.objective)
+    kind = registry.objectives.get(require_objective(task))
     worded: Prompt = registry.prompts.get(prompt)()
+    verdicts = verdicts or FreshVerdicts()
     if kind is LocalizerPretraining:
         return LocalizerPretraining(prompt=worded)
     if kind is SelfRefinement:
-        return SelfRefinement(localizer_prompt=worded, answerer_prompt=worded)
+        return SelfRefinement(localizer_prompt=worded, answerer_prompt=worded, verdicts=verdicts)
     if kind is AnswererFinetuning:
-        frames = _TRAINING_FRAMES[task.training_selector](num_keyframes, worded)
+        frames = _TRAINING_FRAMES[task.training_selector](num_keyframes, worded, verdicts)
         return AnswererFinetuning(frames=frames, reader=registry.frame_readers.get(task.reader)(), prompt=worded)
     objective: Objective = kind(prompt=worded)
     return objective

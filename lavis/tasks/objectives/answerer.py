@@ -3,6 +3,8 @@
 Shapes: B questions, T frames each, K keyframes, Q query tokens, E language width.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,18 +14,32 @@ from lavis.models.selectors import top_positions, uniform_positions
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import FrameReader
 from lavis.processors.prompts import Prompt, option_target
-from lavis.tasks.objectives.base import TrainingBatch, frozen_features, per_video
+from lavis.tasks.objectives.base import FrameFeatures, TrainingBatch
 from lavis.tasks.objectives.localizer import known_answer
+from lavis.tasks.objectives.verdicts import FreshVerdicts, Verdicts
+
+
+@dataclass(frozen=True)
+class ChosenFrames:
+    """The frames that are read.
+
+    Attributes:
+        positions: [B, K] among the T frames, in time order, on the CPU.
+        figures: what there is to log about the choice.
+    """
+
+    positions: torch.Tensor
+    figures: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class TrainingFrames:
-    """Which of T frames are read, [B, K] positions in time order; here: all of them."""
+    """Which of T frames are read; here: all of them."""
 
-    def positions(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> torch.Tensor:
-        """Choose frames; `features` [B * T, P, D] are the vision tower's."""
+    def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
+        """Choose frames; only those whose features are asked for are watched."""
         del model, features
         num_questions, num_frames = batch.pixels.shape[:2]
-        return torch.arange(num_frames).expand(num_questions, -1)
+        return ChosenFrames(torch.arange(num_frames).expand(num_questions, -1))
 
 
 class UniformTrainingFrames(TrainingFrames):
@@ -32,11 +48,11 @@ class UniformTrainingFrames(TrainingFrames):
     def __init__(self, *, num_keyframes: int) -> None:
         self._num_keyframes = num_keyframes
 
-    def positions(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> torch.Tensor:
+    def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
         """Choose the same K positions for every question."""
         del model, features
         chosen = torch.from_numpy(uniform_positions(batch.pixels.shape[1], self._num_keyframes))
-        return chosen.expand(len(batch), -1)
+        return ChosenFrames(chosen.expand(len(batch), -1))
 
 
 class RandomTrainingFrames(TrainingFrames):
@@ -45,11 +61,11 @@ class RandomTrainingFrames(TrainingFrames):
     def __init__(self, *, num_keyframes: int) -> None:
         self._num_keyframes = num_keyframes
 
-    def positions(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> torch.Tensor:
+    def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
         """Draw without replacement, apart for each question."""
         del model, features
         drawn = torch.rand(batch.pixels.shape[:2]).argsort(1)[:, : self._num_keyframes]
-        return drawn.sort(1).values
+        return ChosenFrames(drawn.sort(1).values)
 
 
 class LocalizedTrainingFrames(TrainingFrames):
@@ -57,19 +73,31 @@ class LocalizedTrainingFrames(TrainingFrames):
 
     Args:
         prompt: how the Localizer is asked.
+        verdicts: whether it is asked about a frame in each epoch, or once.
     """
 
-    def __init__(self, *, num_keyframes: int, prompt: Prompt) -> None:
+    def __init__(self, *, num_keyframes: int, prompt: Prompt, verdicts: Verdicts | None = None) -> None:
         self._num_keyframes = num_keyframes
         self._prompt = prompt
+        self._verdicts = verdicts or FreshVerdicts()
+
+    def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
+        """Score every frame and keep the best."""
+        found = self._verdicts.of(batch, lambda where: self._ask(model, batch, features, where))
+        positions = top_positions(np.asarray(found.values.double()), self._num_keyframes)
+        return ChosenFrames(torch.from_numpy(positions), found.figures)
 
     @torch.no_grad()
-    def positions(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> torch.Tensor:
-        """Score every frame and keep the best."""
-        tokens = per_video(model.localizer(features), batch)
+    def _ask(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures, where: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the frames [N] that a mask [B, T] marks."""
+        frames = where.flatten().nonzero()[:, 0]
+        tokens = model.localizer(features.at(frames))
+        if len(frames) < where.numel():
+            every = tokens.new_zeros(where.numel(), *tokens.shape[1:])
+            tokens = every.index_copy(0, frames.to(tokens.device), tokens)
         prompts = [self._prompt.localizer(question) for question in batch.questions]
-        scores = model.score_frames(tokens, prompts).yes.double().cpu().numpy()
-        return torch.from_numpy(top_positions(np.asarray(scores), self._num_keyframes))
+        where = where.to(tokens.device)
+        return model.score_frames(tokens.unflatten(0, where.shape), prompts, where=where).yes[where]
 
 
 class AnswererFinetuning:
@@ -94,16 +122,15 @@ class AnswererFinetuning:
         Raises:
             QuestionError: a question whose answer is not known.
         """
-        features = frozen_features(model, batch)
-        positions = self._frames.positions(model, batch, features).to(features.device)
-        by_video = features.unflatten(0, batch.pixels.shape[:2])
-        row = torch.arange(len(batch), device=features.device)[:, None]
-        chosen = by_video[row, positions].flatten(0, 1)
-        tokens = model.answerer(chosen).unflatten(0, positions.shape)
+        features = FrameFeatures(model, batch.pixels)
+        chosen = self._frames.choose(model, batch, features)
+        positions = chosen.positions
+        first = torch.arange(len(batch))[:, None] * batch.pixels.shape[1]
+        tokens = model.answerer(features.at((first + positions).flatten())).unflatten(0, positions.shape)
         answers = [known_answer(question) for question in batch.questions]
         rows = self._reader.rows_per_question(positions.shape[1])
         targets = [option_target(answer) for answer in answers for _ in range(rows)]
         prompts = [self._prompt.answerer(question) for question in batch.questions]
         found = model.text_loss(tokens, prompts, targets, reader=self._reader)
         written = found.logits[:, 1].detach().argmax(-1) == found.labels[:, 1]
-        return {"loss": found.loss, "accuracy": written.float().mean(), "positions": positions}
+        return {"loss": found.loss, "accuracy": written.float().mean(), "positions": positions, **chosen.figures}

@@ -13,6 +13,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import PerFrameReader
 from lavis.processors.prompts import Prompt
 from lavis.tasks.objectives.base import TrainingBatch, frozen_features, per_video
+from lavis.tasks.objectives.verdicts import Found, FreshVerdicts, Verdicts
 
 
 class LocalizerPretraining:
@@ -45,19 +46,22 @@ class SelfRefinement:
     Args:
         localizer_prompt: how the Localizer is asked.
         answerer_prompt: how the Answerer is asked.
+        verdicts: whether the Answerer is asked about a frame in each epoch, or once.
     """
 
     trainable: tuple[str, ...] = ("localizer",)
 
-    def __init__(self, *, localizer_prompt: Prompt, answerer_prompt: Prompt) -> None:
+    def __init__(self, *, localizer_prompt: Prompt, answerer_prompt: Prompt, verdicts: Verdicts | None = None) -> None:
         self._localizer_prompt = localizer_prompt
         self._answerer_prompt = answerer_prompt
+        self._verdicts = verdicts or FreshVerdicts()
 
     def __call__(self, model: SeViLA, batch: TrainingBatch) -> dict[str, Any]:
         """Make pseudo-labels, then return the Localizer's loss on them."""
         features = frozen_features(model, batch)
-        relevant = self.pseudo_labels(model, batch, features)
-        return _verdict_loss(model, batch, features, relevant, self._localizer_prompt)
+        found = self._found(model, batch, features)
+        relevant = _is_right(found.values, batch)
+        return {**_verdict_loss(model, batch, features, relevant, self._localizer_prompt), **found.figures}
 
     def pseudo_labels(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> torch.Tensor:
         """Tell for each frame whether the Answerer is right on it alone: bool [B, T].
@@ -65,19 +69,30 @@ class SelfRefinement:
         Raises:
             QuestionError: a question whose answer is not known.
         """
-        answers = torch.tensor([known_answer(question) for question in batch.questions], device=features.device)
-        return self.choices(model, batch, features) == answers[:, None]
+        return _is_right(self.choices(model, batch, features), batch)
 
     def choices(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> torch.Tensor:
         """Return the option the Answerer chooses on each frame alone: [B, T]."""
+        return self._found(model, batch, features).values.long()
+
+    def _found(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> Found:
+        return self._verdicts.of(batch, lambda where: self._ask(model, batch, features, where))
+
+    def _ask(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """Return the option the Answerer chooses on each frame [N] that a mask [B, T] marks."""
+        if where.all():
+            questions, num_frames = list(batch.questions), where.shape[1]
+        else:
+            questions, num_frames = [batch.questions[row] for row in where.nonzero()[:, 0].tolist()], 1
+            features = features[where.flatten().to(features.device)]
         with torch.no_grad():
-            tokens = per_video(model.answerer(features), batch)
-        prompts = [self._answerer_prompt.answerer(question) for question in batch.questions]
-        counts = [len(question.options) for question in batch.questions]
-        logits = model.choose_after_option(tokens, prompts, num_options=max(counts), reader=PerFrameReader())
-        logits = logits.unflatten(0, tokens.shape[:2])
-        beyond = torch.arange(max(counts), device=logits.device) >= torch.tensor(counts, device=logits.device)[:, None]
-        return logits.masked_fill(beyond[:, None], -torch.inf).argmax(-1)
+            tokens = model.answerer(features).unflatten(0, (len(questions), num_frames))
+        prompts = [self._answerer_prompt.answerer(question) for question in questions]
+        counts = torch.tensor([len(question.options) for question in questions], device=features.device)
+        most = int(counts.max())
+        logits = model.choose_after_option(tokens, prompts, num_options=most, reader=PerFrameReader())
+        beyond = torch.arange(most, device=logits.device) >= counts.repeat_interleave(num_frames)[:, None]
+        return logits.masked_fill(beyond, -torch.inf).argmax(-1)
 
 
 def inside_windows(times_s: torch.Tensor, question: Question) -> torch.Tensor:
@@ -103,6 +118,11 @@ def known_answer(question: Question) -> int:
     if question.answer is None:
         raise QuestionError(f"question {question.id!r} has no answer to learn from")
     return question.answer
+
+
+def _is_right(choices: torch.Tensor, batch: TrainingBatch) -> torch.Tensor:
+    answers = torch.tensor([known_answer(question) for question in batch.questions])
+    return choices == answers[:, None]
 
 
 def _verdict_loss(
