@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         TerminatedError: SIGTERM came; what was done is saved.
     """
     from lavis.common.distributed import join_world
+    from lavis.common.locking import sole_use
     from lavis.common.logging import start_logging
     from lavis.runners.evaluation.config import load_evaluation_config
     from lavis.runners.evaluation.run import evaluate
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         Notice().listening(),
         explained(batch_size="run.batch_size_eval"),
         join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
+        sole_use(folder) if world.is_main else nullcontext(),
     ):
         start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
         metrics = evaluate(config, world, cache=cache)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: see `lavis.runners.build.build_runner` and `lavis.runners.runner.Runner.run`.
     """
     from lavis.common.distributed import join_world
+    from lavis.common.locking import sole_use
     from lavis.common.logging import start_logging
     from lavis.runners.config import load_train_config
     from lavis.runners.faults import explained
@@ -73,9 +75,10 @@ def run(args: argparse.Namespace) -> int:
             # What later stages start from is not there yet.
             return _dry_run(stages[0], world)
         for stage in stages:
-            file = Path(stage.run.output_dir) / "log.txt" if world.is_main else None
-            start_logging(file=file, quiet=not world.is_main)
-            _train(stage, world)
+            folder = Path(stage.run.output_dir)
+            with sole_use(folder) if world.is_main else nullcontext():
+                start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
+                _train(stage, world)
     return 0
 
 

@@ -148,7 +148,7 @@ def stream_weights(
 
 def _raw(tensor: torch.Tensor, dtype: torch.dtype) -> memoryview:
     data = tensor.detach().to(dtype=dtype).cpu().contiguous().flatten()
-    return memoryview(data.view(torch.uint8).numpy())
+    return data.view(torch.uint8).numpy().data
 
 
 def _check_own_sum(file: Path) -> None:
