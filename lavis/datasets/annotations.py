@@ -99,7 +99,8 @@ def raise_bad_rows(bad: list[str]) -> None:
         return
     more = len(bad) - _NAMED_BAD_ROWS
     counted = [f"and {more} more bad rows"] if more > 0 else []
-    raise AnnotationError("; ".join([*bad[:_NAMED_BAD_ROWS], *counted, "or leave bad rows out with --skip-bad"]))
+    way_out = "or leave bad rows out with --skip-bad of sevila prepare"
+    raise AnnotationError("; ".join([*bad[:_NAMED_BAD_ROWS], *counted, way_out]))
 
 
 def write_annotations(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

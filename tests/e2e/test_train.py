@@ -11,6 +11,7 @@ import pytest
 from lavis.cli.main import main
 from tests.architecture.source import ROOT
 from tests.integration.training.tiny_run import options, recipe, write_tiny_data, write_tiny_model
+from tests.unit.common.test_locking import held
 
 SCRIPTS = {
     "pretrain": "pre-train/pretrain_qvh.sh",
@@ -55,6 +56,18 @@ def test_the_command_trains_and_says_where_the_results_are(
     settings = options("finetune", data=data, model=model_folder, output=tmp_path / "run", max_iters=1)
     assert main(["train", "--cfg-path", str(recipe("finetune")), "--options", *settings]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"weights and figures are in {tmp_path / 'run'}"
+
+
+def test_a_folder_that_another_run_is_writing_to_is_refused(
+    data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = options("finetune", data=data, model=model_folder, output=tmp_path, max_iters=1)
+    with held(tmp_path) as (pid, _):
+        assert main(["train", "--cfg-path", str(recipe("finetune")), "--options", *settings]) == 2
+        assert main(["evaluate", "--cfg-path", str(recipe("finetune")), "--options", *settings]) == 2
+    expected = f"error: {tmp_path} is in use by process {pid} on "
+    assert [line.startswith(expected) for line in capsys.readouterr().err.splitlines()] == [True, True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock"]
 
 
 def test_rounds_refine_and_fine_tune_in_turn(

@@ -124,7 +124,7 @@ def test_an_answer_that_is_no_choice_stops_everything_and_is_named(tmp_path: Pat
         run("star", "--raw", raw, "--out", tmp_path / "out")
     assert str(raised.value) == (
         f"{raw}/STAR_val.json, row 2, field 'answer': 'The whale.' is none of the options; mend the answer or the "
-        "options; or leave bad rows out with --skip-bad"
+        "options; or leave bad rows out with --skip-bad of sevila prepare"
     )
     assert not (tmp_path / "out").exists()
 

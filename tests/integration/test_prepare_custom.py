@@ -70,7 +70,7 @@ def test_missing_custom_videos_are_all_named(tmp_path: Path) -> None:
     assert str(raised.value) == (
         f"{raw}/questions.csv, line 2, field 'video': there is no video 'x' in {raw}/videos; add it or leave its "
         f"questions out; {raw}/questions.csv, line 4, field 'video': there is no video 'y.mp4' in {raw}/videos; add it "
-        "or leave its questions out; or leave bad rows out with --skip-bad"
+        "or leave its questions out; or leave bad rows out with --skip-bad of sevila prepare"
     )
 
 

@@ -57,7 +57,7 @@ def test_all_bad_rows_are_named_in_one_line(tmp_path: Path) -> None:
     assert str(raised.value) == (
         f"{path}, row 2, field 'answer': 9 is not an option; give an index from 0 to 1; "
         f"{path}, row 4, field 'qid': 'CW_v_0' is the id of an earlier row; give every question its own; "
-        "or leave bad rows out with --skip-bad"
+        "or leave bad rows out with --skip-bad of sevila prepare"
     )
 
 
