@@ -15,8 +15,10 @@ from lavis.cli.main import reported
 # Every benchmark, in the order of the help text.
 BENCHMARKS = {
     "inference": "benchmarks.inference",
+    "training": "benchmarks.training",
     "decode": "benchmarks.decode",
     "long-video": "benchmarks.long_video",
+    "scaling": "benchmarks.scaling",
 }
 
 

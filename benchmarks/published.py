@@ -103,14 +103,14 @@ class PublishedProcedure:
         language = self._model.language
         text = _row(language.tokenize(self._localizer_batch, end_of_text=True), number)
         inputs = PerFrameReader().inputs(language, self._model.localizer(features)[None], text)
-        return _generate(language, inputs)[0][:, language.yes_id]
+        return generate_as_published(language, inputs)[0][:, language.yes_id]
 
     def _answer(self, chosen: torch.Tensor, number: int, question: Question) -> torch.Tensor:
         """Read the chosen frames' features; return the logits of the option letters [O]."""
         language = self._model.language
         text = _row(language.tokenize(self._answerer_batch, end_of_text=True), number)
         inputs = JointReader().inputs(language, self._model.answerer(chosen)[None], text)
-        return _generate(language, inputs)[1][0, language.option_ids(len(question.options))]
+        return generate_as_published(language, inputs)[1][0, language.option_ids(len(question.options))]
 
 
 def _row(tokens: Tokens, number: int) -> Tokens:
@@ -118,7 +118,7 @@ def _row(tokens: Tokens, number: int) -> Tokens:
     return Tokens(tokens.ids[number : number + 1], tokens.mask[number : number + 1], tokens.cut[number : number + 1])
 
 
-def _generate(language: T5LanguageModel, inputs: LanguageInput) -> tuple[torch.Tensor, ...]:
+def generate_as_published(language: T5LanguageModel, inputs: LanguageInput) -> tuple[torch.Tensor, ...]:
     """Decode as the published code does; return the logits [N, V] of each step."""
     made = language.model.generate(
         inputs_embeds=inputs.embeds.to(language.dtype),

@@ -1,0 +1,154 @@
+"""One optimizer step of self-refinement and of answerer fine-tuning, against the same step as published."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from typing import Any
+
+import torch
+
+from benchmarks.apart import Apart
+from benchmarks.machine import set_threads
+from benchmarks.measure import Measured
+from benchmarks.options import DTYPES
+from benchmarks.report import seconds, show_machine, show_table, write_figures
+from benchmarks.training_side import FirstStep, Side, SideOptions
+from lavis.models.language.checkpointing import CHECKPOINTING, check_checkpointing
+from lavis.models.loading import usable_device
+
+SUMMARY = "Samples a second and peak memory of an optimizer step, against the same step as published."
+TOLERANCE = 1e-4
+# Frames of a question, and videos in a batch on a GPU (published) and on the CPU.
+TASKS = {"self_refinement": (4, 8, 8), "answerer_finetuning": (32, 8, 2)}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is trained on how much."""
+    parser.add_argument("--tasks", choices=TASKS, nargs="+", default=list(TASKS), help="what is trained (default: all)")
+    parser.add_argument(
+        "--batch-size", type=int, help="videos of a step (default: 8 as published; 2 to fine-tune on a CPU)"
+    )
+    parser.add_argument("--num-frames", type=int, help="frames of each (default: 4 to refine, 32 to fine-tune)")
+    parser.add_argument("--num-keyframes", type=int, default=4, help="frames that fine-tuning reads (default: 4)")
+    parser.add_argument("--baseline-dtype", choices=DTYPES, default="fp32", help="precision of the published side")
+    parser.add_argument("--amp", choices=("bf16", "fp16"), help="autocast of both sides (published on a GPU: fp16)")
+    parser.add_argument(
+        "--checkpointing", choices=CHECKPOINTING, default="none", help="of our language model (default: none)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, show and write down; return 1 where the sides do not compute the same."""
+    check_checkpointing(args.checkpointing)
+    set_threads(args.threads)
+    device = usable_device(args.device)
+    show_machine(device)
+    figures = {task: _measure(args, task, device) for task in args.tasks}
+    write_figures(args.json, {"tasks": figures}, device=device)
+    return int(any(found["losses"]["equal"] is False for found in figures.values()))
+
+
+def _measure(args: argparse.Namespace, task: str, device: torch.device) -> dict[str, Any]:
+    """Run both sides by turns, each in a process of its own."""
+    options = {way: _options(args, way, task, device) for way in ("published", "ours")}
+    with ExitStack() as stack:
+        sides = {name: stack.enter_context(closing(Apart(Side, options[name]))) for name in options}
+        firsts: dict[str, FirstStep] = {name: side.call("first") for name, side in sides.items()}
+        found = {name: Measured() for name in sides}
+        for turn in range(args.repeats):
+            for name in list(sides) if turn % 2 == 0 else reversed(sides):
+                _add(sides[name].call("measure"), to=found[name])
+        if args.profile:
+            for name, side in sides.items():
+                trace = args.profile.with_stem(f"{args.profile.stem}-{task}-{name}")
+                print(f"\n{task}, {name}; trace: {trace}\n{side.call('profile', trace)}")
+    return _show(task, options["ours"], firsts, found, baseline_dtype=args.baseline_dtype)
+
+
+def _options(args: argparse.Namespace, way: str, task: str, device: torch.device) -> SideOptions:
+    frames, on_gpu, on_cpu = TASKS[task]
+    return SideOptions(
+        way=way,
+        task=task,
+        size=args.size,
+        dtype=args.dtype if way == "ours" else args.baseline_dtype,
+        device=str(device),
+        threads=args.threads,
+        amp=args.amp,
+        checkpointing=args.checkpointing,
+        batch_size=args.batch_size or (on_cpu if device.type == "cpu" else on_gpu),
+        num_frames=args.num_frames or frames,
+        num_keyframes=args.num_keyframes,
+    )
+
+
+def _add(one: Measured, *, to: Measured) -> None:
+    to.wall_s += one.wall_s
+    to.cpu_s += one.cpu_s
+    to.load += one.load
+    to.peak_bytes = max(to.peak_bytes, one.peak_bytes)
+
+
+def _show(
+    task: str,
+    options: SideOptions,
+    firsts: Mapping[str, FirstStep],
+    found: Mapping[str, Measured],
+    *,
+    baseline_dtype: str,
+) -> dict[str, Any]:
+    """Print the table and return what goes into the JSON file."""
+    print(
+        f"\n{task}: {options.batch_size} videos of {options.num_frames} frames; ours in {options.dtype}, "
+        f"checkpointing {options.checkpointing}"
+    )
+    rows = [_row(name, options.batch_size, firsts, found) for name in found]
+    headings = ["an optimizer step", "samples/s", "median", "spread", "ratio", "CPU time", "ratio in CPU time"]
+    show_table([*headings, "peak", "of published", "above the weights", "of published"], rows)
+    losses = _losses(firsts, exact=options.amp is None and {options.dtype, baseline_dtype} == {"fp32"})
+    print("without dropout:", losses)
+    sides = {
+        name: {
+            **measured.figures(),
+            **dataclasses.asdict(firsts[name]),
+            "above_weights_mib": _above(name, firsts, found) / 2**20,
+        }
+        for name, measured in found.items()
+    }
+    return {"options": dataclasses.asdict(options), "sides": sides, "losses": losses}
+
+
+def _losses(firsts: Mapping[str, FirstStep], *, exact: bool) -> dict[str, Any]:
+    """Compare what the sides computed; lower precisions are not expected to agree."""
+    published, ours = firsts["published"], firsts["ours"]
+    far = abs(published.loss - ours.loss), abs(published.gradient_norm / ours.gradient_norm - 1)
+    return {
+        "loss_published": published.loss,
+        "loss_ours": ours.loss,
+        "gradient_norm_published": published.gradient_norm,
+        "gradient_norm_ours": ours.gradient_norm,
+        "equal": max(far) < TOLERANCE if exact else None,
+    }
+
+
+def _above(name: str, firsts: Mapping[str, FirstStep], found: Mapping[str, Measured]) -> int:
+    return found[name].peak_bytes - firsts[name].idle_bytes
+
+
+def _row(name: str, batch_size: int, firsts: Mapping[str, FirstStep], found: Mapping[str, Measured]) -> list[str]:
+    measured, baseline = found[name], found["published"]
+    above, published = (_above(side, firsts, found) for side in (name, "published"))
+    return [
+        name,
+        f"{batch_size / measured.median_s:.3g}",
+        seconds(measured.median_s),
+        f"±{measured.spread:.0%}",
+        f"{baseline.median_s / measured.median_s:.2f}×",
+        seconds(measured.median_cpu_s),
+        f"{baseline.median_cpu_s / measured.median_cpu_s:.2f}×",
+        f"{measured.peak_bytes / 2**20:.0f} MiB",
+        f"{measured.peak_bytes / baseline.peak_bytes:.2f}×",
+        f"{above / 2**20:.0f} MiB",
+        f"{above / published:.2f}×",
+    ]
