@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline-dtype", choices=DTYPES, default="fp32", help="precision of the published side")
     parser.add_argument("--amp", choices=("bf16", "fp16"), help="autocast of both sides (published on a GPU: fp16)")
     parser.add_argument(
-        "--checkpointing", choices=CHECKPOINTING, default="none", help="of our language model (default: none)"
+        "--checkpointing", choices=CHECKPOINTING, default="none", help="as model.checkpointing, ours (default: none)"
     )
 
 

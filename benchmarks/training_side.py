@@ -36,7 +36,7 @@ class SideOptions:
         way: "published" or "ours".
         task: "self_refinement" or "answerer_finetuning".
         amp: precision of autocast, or None.
-        checkpointing: of the language model, on our side.
+        checkpointing: as `model.checkpointing`, on our side.
     """
 
     way: str
@@ -84,7 +84,8 @@ class OurStep:
     """Runs steps as `sevila train` does, in one process."""
 
     def __init__(self, model: SeViLA, options: SideOptions) -> None:
-        checkpoint_activations(model.language, method=options.checkpointing)
+        for part in (model.language, model.localizer, model.answerer):
+            checkpoint_activations(part, method=options.checkpointing)
         objective = build_objective(
             resolve_task(options.task), prompt="multiple_choice", num_keyframes=options.num_keyframes
         )

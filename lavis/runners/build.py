@@ -67,7 +67,8 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
     require_objective(task)
     check_checkpointing(config.model.checkpointing)
     model = load_for(config, world)
-    checkpoint_activations(model.language, method=config.model.checkpointing)
+    for part in (model.language, model.localizer, model.answerer):
+        checkpoint_activations(part, method=config.model.checkpointing)
     verdicts = build_verdicts(config, model, world)
     count = config.model.frame_num
     objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=count, verdicts=verdicts)

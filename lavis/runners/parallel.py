@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
+from lavis.models.language.checkpointing import outermost_blocks
 
 T = TypeVar("T")
 
@@ -131,15 +132,6 @@ class Split:
         with torch.no_grad():
             result: T = self.module(work)
         return result
-
-
-def outermost_blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the repeated blocks of a module (members of a `ModuleList`), but none inside another."""
-    for child in module.children():
-        if isinstance(child, nn.ModuleList):
-            yield from child
-        else:
-            yield from outermost_blocks(child)
 
 
 def parallelise(one_pass: OnePass, world: World, *, mode: str, find_unused_parameters: bool = False) -> Parallel:

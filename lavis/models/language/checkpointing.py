@@ -1,12 +1,12 @@
-"""Activation checkpointing: what a block of the language model keeps for the backward pass is computed there again.
+"""Activation checkpointing: what a block would keep for the backward pass is computed there again.
 
 The language model is frozen, but the gradients of the visual prompters pass through all of it. With checkpointing
-each block keeps its inputs alone, for one more forward pass of the language model in each step. Gradients, names of
-weights, and everything that is computed without gradients stay what they are.
+each block keeps its inputs alone, for one more forward pass of it in each step. Gradients, names of weights, and
+everything that is computed without gradients stay what they are.
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 
 from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.common.naming import did_you_mean
-from lavis.models.language.t5 import T5LanguageModel
 
 CHECKPOINTING = ("none", "torch", "fairscale")
 
@@ -36,8 +35,8 @@ def check_checkpointing(method: str) -> None:
         raise MissingExtraError("fairscale", "fairscale")
 
 
-def checkpoint_activations(language: T5LanguageModel, *, method: str) -> None:
-    """Let every block of the encoder and the decoder checkpoint its activations.
+def checkpoint_activations(module: nn.Module, *, method: str) -> None:
+    """Let every block of a module, such as a language model or a visual prompter, checkpoint its activations.
 
     Args:
         method: "torch" is torch's own; "fairscale" is fairscale's wrapper, which moves what is kept to the CPU's
@@ -51,11 +50,18 @@ def checkpoint_activations(language: T5LanguageModel, *, method: str) -> None:
     if method == "none":
         return
     recompute = _with_torch if method == "torch" else _with_fairscale
-    for stack in (language.model.encoder, language.model.decoder):
-        for blocks in stack.children():
-            for block in blocks if isinstance(blocks, nn.ModuleList) else ():
-                # Module, names and hooks stay in place; only what they call to compute is another function.
-                block.forward = partial(_where_gradients_pass, block.forward, recompute(block))
+    for block in outermost_blocks(module):
+        # Module, names and hooks stay in place; only what they call to compute is another function.
+        block.forward = partial(_where_gradients_pass, block.forward, recompute(block))
+
+
+def outermost_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the repeated blocks of a module (members of a `ModuleList`), but none inside another."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from outermost_blocks(child)
 
 
 def _where_gradients_pass(plain: _Forward, recomputed: _Forward, *args: Any, **options: Any) -> Any:

@@ -42,7 +42,8 @@ def batch() -> TrainingBatch:
 
 def model_with(method: str, *, dropout: float = 0.0) -> SeViLA:
     model = build_untrained(replace(CONFIG, prompter={**CONFIG.prompter, "dropout": dropout}))
-    checkpoint_activations(model.language, method=method)
+    for part in (model.language, model.localizer, model.answerer):
+        checkpoint_activations(part, method=method)
     return model
 
 
@@ -104,7 +105,10 @@ def test_gradients_under_autocast_are_computed_in_the_same_precision(method: str
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return gradients(model_with(method), batch, "answerer_finetuning")
 
-    assert_same(found(method), found("none"))
+    ours, plain = found(method), found("none")
+    for name, gradient in plain.items():
+        # Recomputed in another precision the worst differs by a sixth.
+        assert float((ours[name] - gradient).norm()) <= 1e-2 * float(gradient.norm()) + 1e-5, name
 
 
 @pytest.mark.parametrize("method", METHODS)
