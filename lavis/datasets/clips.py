@@ -32,7 +32,13 @@ class Clip:
 
 
 class ClipProcessor(Protocol):
-    """Reads T frames of a video; what `registry.processors` holds."""
+    """Reads T frames of a video; what `registry.processors` holds.
+
+    Attributes:
+        is_random: the same clip may give other pixels each time.
+    """
+
+    is_random: bool
 
     def __call__(self, video: VideoReader, *, clip: Span | None, rng: random.Random) -> Clip:
         """Read frames; all randomness comes from `rng`.
@@ -50,6 +56,8 @@ class UniformClip:
         num_frames: T; a video with fewer frames repeats some.
         image_size: side of the square pictures.
     """
+
+    is_random = False
 
     def __init__(
         self,
@@ -78,6 +86,8 @@ class RandomClip:
         num_frames: T; a video with fewer frames repeats some.
         image_size: side of the square pictures.
     """
+
+    is_random = True
 
     def __init__(
         self,

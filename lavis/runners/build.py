@@ -22,6 +22,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoints import CheckpointStore
 from lavis.runners.config import RunConfig, TrainConfig
 from lavis.runners.ema import MovingAverage
+from lavis.runners.frozen import build_frozen
 from lavis.runners.keeper import BestKeeper
 from lavis.runners.manifest import RunShape
 from lavis.runners.optim import build_adamw
@@ -34,7 +35,6 @@ from lavis.runners.runner import Runner
 from lavis.runners.schedules import build_schedule
 from lavis.runners.update import Updater
 from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, Validator
-from lavis.runners.verdicts import build_verdicts
 from lavis.runners.weights import lay_over, weight_paths
 from lavis.tasks.build import build_objective, require_objective, resolve_task
 from lavis.tasks.objectives.base import Objective
@@ -69,15 +69,15 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
     model = load_for(config, world)
     for part in (model.language, model.localizer, model.answerer):
         checkpoint_activations(part, method=config.model.checkpointing)
-    verdicts = build_verdicts(config, model, world)
+    frozen = build_frozen(config, model, world)
     count = config.model.frame_num
-    objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=count, verdicts=verdicts)
+    objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=count, frozen=frozen)
     model.set_trainable(objective.trainable)
     if config.run.published_quirks:
         unfreeze_as_published(model, task)
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.float()
-    return Parts(model, task, objective, verdicts, build_builder(config, model))
+    return Parts(model, task, objective, frozen.verdicts, build_builder(config, model))
 
 
 def task_of(config: TrainConfig) -> PublishedTask:

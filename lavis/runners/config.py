@@ -65,6 +65,8 @@ class RunConfig:
     amp_dtype: str
     ema_decay: float | None
     frozen_verdicts: str
+    frame_cache: str | None
+    frame_cache_gib: float
     distributed: str
     distributed_timeout_s: float
     data_timeout_s: float
@@ -203,5 +205,7 @@ def _check(run: RunConfig) -> None:
         raise ConfigError(f"run.distributed_timeout_s is {run.distributed_timeout_s}; it must be above 0")
     if run.clip_grad_norm is not None and not run.clip_grad_norm > 0:
         raise ConfigError(f"run.clip_grad_norm is {run.clip_grad_norm}; it must be above 0, or null for no clipping")
+    if not run.frame_cache_gib > 0:
+        raise ConfigError(f"run.frame_cache_gib is {run.frame_cache_gib}; it must be above 0")
     if run.ema_decay is not None and not 0 <= run.ema_decay < 1:
         raise ConfigError(f"run.ema_decay is {run.ema_decay}; it must be from 0 to below 1, or null for no average")

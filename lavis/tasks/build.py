@@ -1,7 +1,7 @@
 """From the names in a configuration to the objective that trains and the reading that validates."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import lavis.tasks.objectives  # noqa: F401  # declares the objectives
 from lavis.common.errors import ConfigError
@@ -16,6 +16,7 @@ from lavis.tasks.objectives.answerer import (
     UniformTrainingFrames,
 )
 from lavis.tasks.objectives.base import Objective
+from lavis.tasks.objectives.frozen_tokens import LocalizerTokens, WatchedTokens
 from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement
 from lavis.tasks.objectives.verdicts import FreshVerdicts, Verdicts
 from lavis.tasks.published import PRETRAINING, PUBLISHED_TASKS, PublishedTask, translate
@@ -35,14 +36,22 @@ TASKS: dict[str, PublishedTask] = {
 # The architecture of the published moment localizer: whatever its task string says, it pre-trains the Localizer.
 PRETRAINING_ARCH = "blip2_fmr"
 
-_TRAINING_FRAMES: dict[str, Callable[[int, Prompt, Verdicts], TrainingFrames]] = {
-    "all": lambda _count, _prompt, _verdicts: TrainingFrames(),
-    "uniform": lambda count, _prompt, _verdicts: UniformTrainingFrames(num_keyframes=count),
-    "random": lambda count, _prompt, _verdicts: RandomTrainingFrames(num_keyframes=count),
-    "localizer": lambda count, prompt, verdicts: LocalizedTrainingFrames(
-        num_keyframes=count, prompt=prompt, verdicts=verdicts
+_TRAINING_FRAMES: dict[str, Callable[[int, Prompt, "Frozen"], TrainingFrames]] = {
+    "all": lambda _count, _prompt, _frozen: TrainingFrames(),
+    "uniform": lambda count, _prompt, _frozen: UniformTrainingFrames(num_keyframes=count),
+    "random": lambda count, _prompt, _frozen: RandomTrainingFrames(num_keyframes=count),
+    "localizer": lambda count, prompt, frozen: LocalizedTrainingFrames(
+        num_keyframes=count, prompt=prompt, verdicts=frozen.verdicts, tokens=frozen.tokens
     ),
 }
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Where an objective finds what its frozen role makes of frames."""
+
+    verdicts: Verdicts = field(default_factory=FreshVerdicts)
+    tokens: LocalizerTokens = field(default_factory=WatchedTokens)
 
 
 def resolve_task(
@@ -91,28 +100,26 @@ def require_objective(task: PublishedTask) -> str:
     return task.objective
 
 
-def build_objective(
-    task: PublishedTask, *, prompt: str, num_keyframes: int, verdicts: Verdicts | None = None
-) -> Objective:
+def build_objective(task: PublishedTask, *, prompt: str, num_keyframes: int, frozen: Frozen | None = None) -> Objective:
     """Build what is trained on.
 
     Args:
         prompt: how the dataset's questions are worded, a name in `registry.prompts`.
         num_keyframes: K, for objectives that choose frames.
-        verdicts: where those of the frozen role come from; None asks it in every epoch.
+        frozen: what is kept of the frozen role; None runs it in every epoch.
 
     Raises:
         ConfigError: the task only evaluates, or a name is unknown.
     """
     kind = registry.objectives.get(require_objective(task))
     worded: Prompt = registry.prompts.get(prompt)()
-    verdicts = verdicts or FreshVerdicts()
+    frozen = frozen or Frozen()
     if kind is LocalizerPretraining:
         return LocalizerPretraining(prompt=worded)
     if kind is SelfRefinement:
-        return SelfRefinement(localizer_prompt=worded, answerer_prompt=worded, verdicts=verdicts)
+        return SelfRefinement(localizer_prompt=worded, answerer_prompt=worded, verdicts=frozen.verdicts)
     if kind is AnswererFinetuning:
-        frames = _TRAINING_FRAMES[task.training_selector](num_keyframes, worded, verdicts)
+        frames = _TRAINING_FRAMES[task.training_selector](num_keyframes, worded, frozen)
         return AnswererFinetuning(frames=frames, reader=registry.frame_readers.get(task.reader)(), prompt=worded)
     objective: Objective = kind(prompt=worded)
     return objective

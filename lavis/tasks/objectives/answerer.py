@@ -15,6 +15,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import FrameReader
 from lavis.processors.prompts import Prompt, option_target
 from lavis.tasks.objectives.base import FrameFeatures, TrainingBatch
+from lavis.tasks.objectives.frozen_tokens import LocalizerTokens, WatchedTokens
 from lavis.tasks.objectives.localizer import known_answer
 from lavis.tasks.objectives.verdicts import FreshVerdicts, Verdicts
 
@@ -74,12 +75,21 @@ class LocalizedTrainingFrames(TrainingFrames):
     Args:
         prompt: how the Localizer is asked.
         verdicts: whether it is asked about a frame in each epoch, or once.
+        tokens: whether it watches a clip each time that it is asked, or once.
     """
 
-    def __init__(self, *, num_keyframes: int, prompt: Prompt, verdicts: Verdicts | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        num_keyframes: int,
+        prompt: Prompt,
+        verdicts: Verdicts | None = None,
+        tokens: LocalizerTokens | None = None,
+    ) -> None:
         self._num_keyframes = num_keyframes
         self._prompt = prompt
         self._verdicts = verdicts or FreshVerdicts()
+        self._tokens = tokens or WatchedTokens()
 
     def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
         """Score every frame and keep the best."""
@@ -91,7 +101,7 @@ class LocalizedTrainingFrames(TrainingFrames):
     def _ask(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures, where: torch.Tensor) -> torch.Tensor:
         """Return the scores of the frames [N] that a mask [B, T] marks."""
         frames = where.flatten().nonzero()[:, 0]
-        tokens = model.localizer(features.at(frames))
+        tokens = self._tokens.at(model, batch, features, frames)
         if len(frames) < where.numel():
             every = tokens.new_zeros(where.numel(), *tokens.shape[1:])
             tokens = every.index_copy(0, frames.to(tokens.device), tokens)

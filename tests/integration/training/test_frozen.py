@@ -1,7 +1,8 @@
-"""Runs that remember what the frozen role says end as runs that ask it in every epoch."""
+"""Runs that keep what the frozen role says and sees end as runs that ask it in every epoch."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lavis.runners.config import TrainConfig, load_train_config
 from tests.integration.training.tiny_run import options, recipe
 
 EPOCH = 4  # steps
+KEEPING = {"frozen_verdicts": "fresh", "frame_cache": "cache"}
 
 
 def config_of(stage: str, data: Path, model: Path, output: Path, *, frames: str, **run: object) -> TrainConfig:
@@ -90,13 +92,32 @@ def test_a_stopped_run_goes_on_with_what_it_knew(
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ({"published_quirks": "true"}, "with run.published_quirks frozen parts drop out and train"),
-        ({"distributed": "fsdp"}, "with run.distributed=fsdp all must run the same"),
+        ({"published_quirks": "true"}, "run.frozen_verdicts keeps what frozen parts make, .* they drop out and train"),
+        ({"distributed": "fsdp"}, "run.frozen_verdicts lets each process skip passes, .* all must run the same"),
+        ({**KEEPING, "published_quirks": "true"}, "run.frame_cache keeps what frozen parts make"),
+        ({**KEEPING, "distributed": "fsdp"}, "run.frame_cache lets each process skip passes"),
+        ({**KEEPING, "frames": "blip2_video_train"}, "run.frame_cache finds no frame of 'blip2_video_train' again"),
+        ({**KEEPING, "frame_cache_gib": 0}, "run.frame_cache_gib is 0.0; it must be above 0"),
     ],
-    ids=lambda value: next(iter(value), None) if isinstance(value, dict) else "",
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
-def test_remembering_is_refused_where_it_would_be_wrong(
-    setting: dict[str, str], says: str, data: Path, model_folder: Path, tmp_path: Path
+def test_keeping_is_refused_where_it_would_be_wrong(
+    setting: dict[str, Any], says: str, data: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        train("refine", data, model_folder, tmp_path, **setting)
+        train("finetune", data, model_folder, tmp_path, **setting)
+
+
+def test_a_second_run_finds_what_the_first_has_watched(data: Path, steady_model_folder: Path, tmp_path: Path) -> None:
+    places, cache = (data, steady_model_folder), tmp_path / "cache"
+    for name, settings in {"plain": {}, "first": {"frame_cache": cache}, "second": {"frame_cache": cache}}.items():
+        train("finetune", *places, tmp_path / name, frozen_verdicts="fresh", max_epoch=2, **settings)
+        if name == "first":
+            kept = {file.name: file.stat().st_ino for file in cache.iterdir()}
+    plain, first, second = (weights(tmp_path / name) for name in ("plain", "first", "second"))
+    # Seven questions, about three files that show the same; it was not written again.
+    assert len(kept) == 1
+    assert {file.name: file.stat().st_ino for file in cache.iterdir()} == kept
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        assert torch.allclose(value, plain[name], rtol=0, atol=1e-6), name

@@ -1,0 +1,90 @@
+"""Tokens of the frozen Localizer that were kept are those that would be made."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lavis.common.types import Question
+from lavis.models.frame_cache import FrameCache
+from lavis.models.sevila.build import build_untrained
+from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.readers import JointReader
+from lavis.processors.prompts import MultipleChoicePrompt
+from lavis.tasks.objectives.answerer import AnswererFinetuning, LocalizedTrainingFrames
+from lavis.tasks.objectives.base import FrameFeatures, TrainingBatch
+from lavis.tasks.objectives.frozen_tokens import CachedTokens, LocalizerTokens, WatchedTokens
+from tests.unit.models.tiny import CONFIG, random_pixels, recorded
+
+FRAMES = 4
+
+
+@pytest.fixture
+def model() -> SeViLA:
+    return build_untrained(CONFIG).eval()
+
+
+def batch(*clips: int) -> TrainingBatch:
+    """A question about each of the clips with these numbers."""
+    pixels = torch.stack([random_pixels(FRAMES, seed=clip) for clip in clips])
+    questions = [
+        Question("what is it", ("red", "green", "blue"), id=f"{place}", answer=place % 3) for place in range(len(clips))
+    ]
+    return TrainingBatch(pixels, torch.zeros(len(clips), FRAMES), questions)
+
+
+def tokens_at(source: LocalizerTokens, model: SeViLA, asked: TrainingBatch, *frames: int) -> torch.Tensor:
+    numbers = torch.tensor(frames) if frames else torch.arange(len(asked) * FRAMES)
+    return source.at(model, asked, FrameFeatures(model, asked.pixels), numbers)
+
+
+@pytest.mark.parametrize("frames", [(), (1, 2, 4, 11), (9,)], ids=str)
+def test_kept_tokens_are_those_of_the_frames_asked_for(frames: tuple[int, ...], model: SeViLA, tmp_path: Path) -> None:
+    cached, asked = CachedTokens(FrameCache(tmp_path), origin="x"), batch(0, 1, 2)
+    made = tokens_at(cached, model, asked, *frames)
+    assert torch.allclose(made, tokens_at(WatchedTokens(), model, asked, *frames), atol=1e-6)
+    with recorded(model.vision) as watched:
+        found = tokens_at(cached, model, asked, *frames)
+    assert watched == []
+    assert torch.equal(found, made)
+    assert not found.requires_grad
+
+
+def test_a_clip_is_watched_once_for_all_questions_about_it(model: SeViLA, tmp_path: Path) -> None:
+    with recorded(model.vision) as watched:
+        tokens_at(CachedTokens(FrameCache(tmp_path), origin="x"), model, batch(0, 1, 0))
+        tokens_at(CachedTokens(FrameCache(tmp_path), origin="x"), model, batch(2, 1))
+    assert [len(pixels) for pixels in watched] == [FRAMES] * 3
+
+
+def test_clips_without_a_frame_that_is_asked_for_are_not_watched(model: SeViLA, tmp_path: Path) -> None:
+    with recorded(model.vision) as watched:
+        tokens_at(CachedTokens(FrameCache(tmp_path), origin="x"), model, batch(0, 1), FRAMES + 1)
+    assert [len(pixels) for pixels in watched] == [FRAMES]
+
+
+def test_tokens_of_another_origin_are_not_found(model: SeViLA, tmp_path: Path) -> None:
+    with recorded(model.vision) as watched:
+        for origin in ("x", "y"):
+            tokens_at(CachedTokens(FrameCache(tmp_path), origin=origin), model, batch(0))
+    assert len(watched) == 2
+
+
+def test_a_step_learns_the_same_whether_tokens_were_found_or_made(model: SeViLA, tmp_path: Path) -> None:
+    model.set_trainable(["answerer"])
+    prompt = MultipleChoicePrompt()
+    learned = []
+    for _ in range(2):
+        frames = LocalizedTrainingFrames(
+            num_keyframes=2, prompt=prompt, tokens=CachedTokens(FrameCache(tmp_path), origin="x")
+        )
+        model.zero_grad()
+        with recorded(model.vision) as watched:
+            found = AnswererFinetuning(frames=frames, reader=JointReader(), prompt=prompt)(model, batch(0, 1))
+        found["loss"].backward()
+        gradients = torch.cat([parameter.grad.flatten() for _, parameter in model.trainable_parameters()])
+        learned.append((found["loss"], gradients, [len(pixels) for pixels in watched]))
+    (loss, gradients, made), (loss_again, gradients_again, found_again) = learned
+    assert (made, found_again) == ([FRAMES, FRAMES, 4], [4])
+    assert torch.equal(loss, loss_again)
+    assert torch.equal(gradients, gradients_again)
