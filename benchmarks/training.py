@@ -19,6 +19,7 @@ from lavis.models.loading import usable_device
 
 SUMMARY = "Samples a second and peak memory of an optimizer step, against the same step as published."
 TOLERANCE = 1e-4
+AMP = ("bf16", "fp16")
 # Frames of a question, and videos in a batch on a GPU (published) and on the CPU.
 TASKS = {"self_refinement": (4, 8, 8), "answerer_finetuning": (32, 8, 2)}
 
@@ -32,7 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-frames", type=int, help="frames of each (default: 4 to refine, 32 to fine-tune)")
     parser.add_argument("--num-keyframes", type=int, default=4, help="frames that fine-tuning reads (default: 4)")
     parser.add_argument("--baseline-dtype", choices=DTYPES, default="fp32", help="precision of the published side")
-    parser.add_argument("--amp", choices=("bf16", "fp16"), help="autocast of both sides (published on a GPU: fp16)")
+    parser.add_argument("--amp", choices=AMP, help="autocast of our side, as run.amp and run.amp_dtype")
+    parser.add_argument("--baseline-amp", choices=AMP, help="autocast of the published side (published on a GPU: fp16)")
     parser.add_argument(
         "--checkpointing", choices=CHECKPOINTING, default="none", help="as model.checkpointing, ours (default: none)"
     )
@@ -63,7 +65,7 @@ def _measure(args: argparse.Namespace, task: str, device: torch.device) -> dict[
             for name, side in sides.items():
                 trace = args.profile.with_stem(f"{args.profile.stem}-{task}-{name}")
                 print(f"\n{task}, {name}; trace: {trace}\n{side.call('profile', trace)}")
-    return _show(task, options["ours"], firsts, found, baseline_dtype=args.baseline_dtype)
+    return _show(options["ours"], options["published"], firsts, found)
 
 
 def _options(args: argparse.Namespace, way: str, task: str, device: torch.device) -> SideOptions:
@@ -75,7 +77,7 @@ def _options(args: argparse.Namespace, way: str, task: str, device: torch.device
         dtype=args.dtype if way == "ours" else args.baseline_dtype,
         device=str(device),
         threads=args.threads,
-        amp=args.amp,
+        amp=args.amp if way == "ours" else args.baseline_amp,
         checkpointing=args.checkpointing,
         batch_size=args.batch_size or (on_cpu if device.type == "cpu" else on_gpu),
         num_frames=args.num_frames or frames,
@@ -91,22 +93,17 @@ def _add(one: Measured, *, to: Measured) -> None:
 
 
 def _show(
-    task: str,
-    options: SideOptions,
-    firsts: Mapping[str, FirstStep],
-    found: Mapping[str, Measured],
-    *,
-    baseline_dtype: str,
+    ours: SideOptions, published: SideOptions, firsts: Mapping[str, FirstStep], found: Mapping[str, Measured]
 ) -> dict[str, Any]:
     """Print the table and return what goes into the JSON file."""
     print(
-        f"\n{task}: {options.batch_size} videos of {options.num_frames} frames; ours in {options.dtype}, "
-        f"checkpointing {options.checkpointing}"
+        f"\n{ours.task}: {ours.batch_size} videos of {ours.num_frames} frames; published in {_precision(published)}, "
+        f"ours in {_precision(ours)} with checkpointing {ours.checkpointing}"
     )
-    rows = [_row(name, options.batch_size, firsts, found) for name in found]
+    rows = [_row(name, ours.batch_size, firsts, found) for name in found]
     headings = ["an optimizer step", "samples/s", "median", "spread", "ratio", "CPU time", "ratio in CPU time"]
     show_table([*headings, "peak", "of published", "above the weights", "of published"], rows)
-    losses = _losses(firsts, exact=options.amp is None and {options.dtype, baseline_dtype} == {"fp32"})
+    losses = _losses(firsts, exact=_precision(ours) == _precision(published) == "fp32")
     print("without dropout:", losses)
     sides = {
         name: {
@@ -116,7 +113,16 @@ def _show(
         }
         for name, measured in found.items()
     }
-    return {"options": dataclasses.asdict(options), "sides": sides, "losses": losses}
+    return {
+        "options": dataclasses.asdict(ours),
+        "published": dataclasses.asdict(published),
+        "sides": sides,
+        "losses": losses,
+    }
+
+
+def _precision(side: SideOptions) -> str:
+    return f"{side.dtype} and {side.amp} autocast" if side.amp else side.dtype
 
 
 def _losses(firsts: Mapping[str, FirstStep], *, exact: bool) -> dict[str, Any]:
