@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lavis.cli.options import add_cache_opt_in, cache_of
+from lavis.cli.options import add_cache_opt_in, add_speed_options, cache_of
 from lavis.cli.train import checked_options
 from lavis.common.errors import ConfigError
 
@@ -40,6 +40,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="settings that win over the recipe",
     )
+    add_speed_options(parser)
     add_cache_opt_in(parser)
     parser.set_defaults(run=run)
     _add_actions(parser.add_subparsers(metavar="ACTION"))
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         sole_use(folder) if world.is_main else nullcontext(),
     ):
         start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
-        metrics = evaluate(config, world, cache=cache)
+        metrics = evaluate(config, world, cache=cache, quantize=args.quantize, compiled=args.compile)
         if world.is_main:
             print(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
             print(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")

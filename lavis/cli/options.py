@@ -29,8 +29,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
-    """Add what trades a slow start for speed."""
+    """Add what trades exactness or a slow start for speed."""
     group = parser.add_argument_group("speed")
+    group.add_argument(
+        "--quantize", metavar="BITS", help="int8 or int4 weights of vision tower and language model (extra quantize)"
+    )
     group.add_argument("--compile", action="store_true", help="compile first; pays for many questions in one call")
 
 

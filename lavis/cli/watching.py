@@ -56,6 +56,7 @@ def watch_video(args: argparse.Namespace) -> Watched:
             args.model,
             device=args.device,
             dtype=args.dtype,
+            quantize=args.quantize,
             compiled=args.compile,
         )
         load_s = time.perf_counter() - started

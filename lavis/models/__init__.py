@@ -1,5 +1,7 @@
 """The image-language model, its two roles, and the pipeline that asks it about videos."""
 
+import logging
+
 from lavis.common.registry import registry
 
 registry.models.declare("sevila", "lavis.models.sevila.model:SeViLA")
@@ -10,3 +12,7 @@ registry.selectors.declare("coarse_to_fine", "lavis.models.coarse_to_fine:Coarse
 registry.selectors.declare("uniform", "lavis.models.selectors:UniformSelector")
 registry.selectors.declare("random", "lavis.models.selectors:RandomSelector")
 registry.selectors.declare("windows", "lavis.models.selectors:WindowsSelector")
+
+# Where torchao is installed, transformers imports it, and it warns of every kernel for other machines.
+for name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(name).setLevel(logging.ERROR)

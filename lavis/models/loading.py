@@ -9,6 +9,7 @@ import torch
 import lavis.models  # noqa: F401  # declares the models
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
+from lavis.models.quantize import check_quantization, quantize_parts
 from lavis.models.sevila.config import size_names
 from lavis.models.torchvision_misfit import explained_misfit
 from lavis.processors.transforms import EvalTransform
@@ -45,6 +46,7 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | None = None,
     checkpoint: str | Path | None = None,
+    quantize: str | None = None,
     compiled: bool = False,
 ) -> Any:
     """Load a model, frozen.
@@ -56,10 +58,12 @@ def load_model(
         device: None is CUDA where there is one, else the CPU.
         dtype: "fp32", "bf16" or "fp16"; None is bf16 on CUDA and fp32 on the CPU.
         checkpoint: folder of a saved model to load instead of the size's own weights.
+        quantize: "int8" or "int4" weights of vision tower and language model; see `quantize_parts`.
         compiled: run through torch.compile; see `compile_model`.
 
     Raises:
-        ConfigError: unknown name, device or dtype, or a device this machine does not have.
+        ConfigError: unknown name, device, dtype or quantization, or a device this machine does not have.
+        MissingExtraError: weights are to be quantised, and torchao is not installed.
         CheckpointError: no weights, or weights that do not fit.
 
     Example:
@@ -68,15 +72,24 @@ def load_model(
     """
     place = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or ("bf16" if place.type == "cuda" else "fp32")
+    if quantize is not None:
+        check_quantization(quantize)
     with explained_misfit():
         kind = registry.get_model_class(name)
     model = kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place)).train(not is_eval)
+    speed_up(model, quantize=quantize, compiled=compiled)
+    return model
+
+
+def speed_up(model: Any, *, quantize: str | None = None, compiled: bool = False) -> None:
+    """Quantise a loaded model, let it run compiled, or both; parameters and errors as for `load_model`."""
+    if quantize is not None:
+        quantize_parts([model.vision, model.language.model], quantize)
     if compiled:
         # Compiling needs parts of torch that take a while to import.
         from lavis.models.sevila.compiled import compile_model
 
         compile_model(model)
-    return model
 
 
 def usable_device(name: str | torch.device) -> torch.device:

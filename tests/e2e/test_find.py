@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -56,3 +57,27 @@ def test_models_lists_every_size_with_its_parameters(capsys: pytest.CaptureFixtu
     assert set(sizes) == {"base", "flant5xl", "flant5xxl", "tiny"}
     assert main(["models"]) == 0
     assert "sevila checkpoint fetch flant5xl" in capsys.readouterr().out
+
+
+def test_quantised_weights_find_nearly_the_same(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def scores(*options: str) -> np.ndarray:
+        assert main(["find", str(clip), "a red circle", "--num-frames", "4", "--json", "--no-cache", *options]) == 0
+        return np.array([frame["score"] for frame in json.loads(capsys.readouterr().out)["frame_scores"]])
+
+    assert 0 < np.abs(scores("--quantize", "int8") - scores()).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quantize", "int9"], "unknown quantization 'int9'; did you mean"),
+        (["--quantize", "int4", "--dtype", "fp32"], "int4 weights need a model in bf16, not float32"),
+    ],
+)
+def test_weights_that_cannot_be_quantised_so_are_refused_in_one_line(
+    clip: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["find", str(clip), "a red circle", *options, "--no-cache"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {message}")
+    assert shown.count("\n") == 1

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 if TYPE_CHECKING:
     from lavis.models.sevila.model import SeViLA
@@ -33,9 +34,17 @@ def watching_key(model: "SeViLA") -> str:
     for name in ("vision", "localizer", "answerer"):
         part = model.get_submodule(name)
         for tensor_name, tensor in chain(part.named_parameters(), part.named_buffers()):
-            line = f"{name}.{tensor_name} {tensor.dtype} {tuple(tensor.shape)} {_mixed_bits(tensor)}\n"
+            line = f"{name}.{tensor_name} {tensor.dtype} {tuple(tensor.shape)} {_bits(tensor)}\n"
             digest.update(line.encode())
     return digest.hexdigest()
+
+
+def _bits(tensor: torch.Tensor) -> str:
+    """Return the mixed bits of a tensor, or of those that a quantised one is made of."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return str(_mixed_bits(tensor))
+    names, _ = tensor.__tensor_flatten__()
+    return " ".join(_bits(getattr(tensor, name)) for name in names)
 
 
 def _mixed_bits(tensor: torch.Tensor) -> int:

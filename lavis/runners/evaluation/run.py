@@ -13,6 +13,8 @@ from lavis.common.files import write_text
 from lavis.datasets.annotation_row import Annotation
 from lavis.datasets.dataset import VideoQuestionDataset
 from lavis.models.frame_cache import FrameCache
+from lavis.models.loading import speed_up
+from lavis.models.quantize import check_quantization
 from lavis.models.sevila.model import SeViLA
 from lavis.models.watching import FrameMemory
 from lavis.runners.build import build_builder, load_for, record, task_of
@@ -45,11 +47,19 @@ class Parts:
     fingerprint: Fingerprint
 
 
-def evaluate(config: EvaluationConfig, world: World, *, cache: FrameCache | None = None) -> dict[str, Any]:
+def evaluate(
+    config: EvaluationConfig,
+    world: World,
+    *,
+    cache: FrameCache | None = None,
+    quantize: str | None = None,
+    compiled: bool = False,
+) -> dict[str, Any]:
     """Evaluate, or go on with an evaluation that was stopped; to be called by every process.
 
     Args:
         cache: where clips are kept once they were watched; None keeps none.
+        quantize, compiled: as in `load_model`.
 
     Returns:
         The figures, to the first process; what the others get means nothing.
@@ -58,7 +68,8 @@ def evaluate(config: EvaluationConfig, world: World, *, cache: FrameCache | None
         UserError: something that the configuration names is unknown, missing or damaged, or the output folder holds
             predictions that were made differently.
     """
-    parts = build_parts(config, world)
+    parts = build_parts(config, world, quantize=quantize)
+    speed_up(parts.model, quantize=quantize, compiled=compiled)
     run, folder = config.base.run, Path(config.base.run.output_dir)
     store = PredictionStore(folder, rank=world.rank)
     earlier = store.read_earlier(parts.fingerprint, parts.groups, resume=run.resume)
@@ -69,7 +80,19 @@ def evaluate(config: EvaluationConfig, world: World, *, cache: FrameCache | None
         store.begin(earlier.values(), facts_of(config, parts))
         record(config.base, folder, world)
     world.wait()
-    evaluator = Evaluator(
+    evaluator = build_evaluator(config, parts, world, cache=cache)
+    store.append(evaluator.predictions([group for group in parts.groups if group.ids[0] not in earlier]))
+    world.wait()
+    if not world.is_main:
+        return {}
+    predictions = store.finish([question.id for question in parts.dataset.questions])
+    return write_results(config, parts, predictions)
+
+
+def build_evaluator(config: EvaluationConfig, parts: Parts, world: World, *, cache: FrameCache | None) -> Evaluator:
+    """Build what asks this process's share of the questions."""
+    run = config.base.run
+    return Evaluator(
         parts.model,
         scorer=build_scorer(
             parts.model,
@@ -85,26 +108,27 @@ def evaluate(config: EvaluationConfig, world: World, *, cache: FrameCache | None
         timeout_s=run.data_timeout_s,
         remembered=remembered_clips(config, parts, cache) if cache else None,
     )
-    store.append(evaluator.predictions([group for group in parts.groups if group.ids[0] not in earlier]))
-    world.wait()
-    if not world.is_main:
-        return {}
-    predictions = store.finish([question.id for question in parts.dataset.questions])
-    return write_results(config, parts, predictions)
 
 
-def build_parts(config: EvaluationConfig, world: World) -> Parts:
+def build_parts(config: EvaluationConfig, world: World, *, quantize: str | None = None) -> Parts:
     """Load the model and the split, and make sure that all processes are about to do the same.
+
+    Args:
+        quantize: what will be done to the weights, which predictions depend on; it is not done yet.
 
     Raises:
         UserError: see `evaluate`.
     """
+    if quantize is not None:
+        check_quantization(quantize)
     task = task_of(config.base)
     # As the first of all: parts that are drawn at random are the same in every process.
     model = load_for(config.base, World(device=world.device)).eval()
     dataset = build_builder(config.base, model).build_evaluation(config.split)
     assert isinstance(dataset, VideoQuestionDataset), "the configuration names one dataset"
     fingerprint = fingerprint_of(config, model, task)
+    if quantize is not None:
+        fingerprint["quantize"] = quantize
     if any(other != fingerprint for other in world.gather(fingerprint)):
         raise ConfigError(
             "the processes do not evaluate the same weights and questions; give all of them the same files"
@@ -160,6 +184,7 @@ def facts_of(config: EvaluationConfig, parts: Parts) -> dict[str, Any]:
         "task": base.model.task,
         "recipe": base.run.recipe,
         "frames": {**frames, "frame_num": base.model.frame_num, "keyframes": parts.task.keyframes},
+        "quantize": parts.fingerprint.get("quantize"),
         "fingerprint": parts.fingerprint,
     }
 

@@ -159,3 +159,16 @@ def test_starting_over_has_to_be_asked_for(finished: Path, data: Path, model_fol
     rows = read_lines(finished / "predictions.jsonl")
     assert len(rows) == NUM_QUESTIONS
     assert {len(row["keyframe_idx"]) for row in rows} == {0, 3}
+
+
+def test_predictions_of_quantised_weights_are_others(
+    finished: Path, data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def quantised(output: Path) -> int:
+        options = settings(data, model=model_folder, output=output)
+        return main(["evaluate", "--cfg-path", str(recipe("nextqa")), "--quantize", "int8", "--options", *options])
+
+    assert quantised(tmp_path) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["quantize"] == "int8"
+    assert quantised(finished) == 2
+    assert "predictions made with quantize None, now 'int8'" in capsys.readouterr().err

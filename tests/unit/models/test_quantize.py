@@ -1,0 +1,92 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lavis
+from lavis.common.errors import ConfigError, MissingExtraError
+from lavis.models.quantize import quantize_parts
+from lavis.models.sevila.identity import watching_key
+from lavis.models.sevila.model import SeViLA
+from tests.unit.models.tiny import random_pixels
+
+# Rounding errors of all of a layer's outputs together, as a share of them.
+INT8, INT4 = 0.02, 0.15
+
+
+def layers(*, width: int = 64) -> nn.ModuleDict:
+    torch.manual_seed(0)
+    parts = {"inner": nn.Linear(width, 32), "wo": nn.Linear(width, 32), "odd": nn.Linear(33, 8)}
+    return nn.ModuleDict({**parts, "lm_head": nn.Linear(width, 16), "embedding": nn.Embedding(8, width)})
+
+
+def error(plain: nn.Module, ours: nn.Module, rows: torch.Tensor) -> float:
+    expected, found = plain(rows), ours(rows)
+    return float((found - expected).norm() / expected.norm())
+
+
+def test_an_unknown_quantization_is_refused_with_the_nearest_before_a_model_is_looked_for() -> None:
+    with pytest.raises(ConfigError, match=r"unknown quantization 'int9'; did you mean 'int[48]'\? known: int4, int8"):
+        lavis.load_model("sevila", "no such folder", quantize="int9")
+
+
+def test_without_torchao_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(MissingExtraError, match=r"torchao is not installed; .*pip install 'sevila\[quantize\]'"):
+        lavis.load_model("sevila", "no such folder", quantize="int8")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "worst"),
+    [("int8", torch.float32, INT8), ("int8", torch.bfloat16, INT8), ("int4", torch.bfloat16, INT4)],
+)
+@torch.inference_mode()
+def test_linear_layers_compute_nearly_the_same_and_others_are_left_alone(
+    name: str, dtype: torch.dtype, worst: float
+) -> None:
+    plain, ours = layers().to(dtype), layers().to(dtype)
+    quantize_parts([ours], name)
+    rows = torch.randn(50, 64, generator=torch.Generator().manual_seed(1)).to(dtype)
+    for layer in ("inner", "wo"):
+        assert 0 < error(plain[layer], ours[layer], rows) < worst
+        assert type(ours[layer].weight) is not nn.Parameter
+    for layer in ("odd", "lm_head", "embedding"):
+        assert torch.equal(ours[layer].weight, plain[layer].weight)
+
+
+@torch.inference_mode()
+def test_outliers_cost_no_precision_where_t5_has_them() -> None:
+    plain, ours = layers(), layers()
+    for part in (plain, ours):
+        part["wo"].weight[:, 0] = 0  # or the outlier itself would hide the error of the rest
+    quantize_parts([ours], "int8")
+    rows = torch.randn(50, 64, generator=torch.Generator().manual_seed(1))
+    rows[:, 0] = 100
+    assert 0 < error(plain["wo"], ours["wo"], rows) < INT8
+
+
+def test_four_bits_need_bf16() -> None:
+    with pytest.raises(ConfigError, match="int4 weights need a model in bf16, not float32; set its dtype to bf16"):
+        quantize_parts([layers()], "int4")
+
+
+def test_four_bits_need_a_device_that_multiplies_them() -> None:
+    with pytest.raises(ConfigError, match="int4 weights do not run on the device 'meta'; use cpu or cuda"):
+        quantize_parts([layers().to("meta")], "int4")
+
+
+@torch.inference_mode()
+def test_a_quantised_model_answers_nearly_the_same_under_a_key_of_its_own(own_model: SeViLA) -> None:
+    before, expected = watching_key(own_model), verdicts(own_model)
+    quantize_parts([own_model.vision, own_model.language.model], "int8")
+    assert watching_key(own_model) != before
+    assert 0 < np.abs(verdicts(own_model) - expected).max() < 0.1 * np.abs(expected).max()
+    prompter = own_model.localizer.qformer.state_dict()
+    assert {type(value) for value in prompter.values()} == {torch.Tensor}
+
+
+def verdicts(model: SeViLA) -> np.ndarray:
+    tokens = model.encode(random_pixels(2))
+    return model.score_frames(tokens.localizer[None], ["is it red"]).yes.numpy()
