@@ -70,11 +70,7 @@ def launch(
 ) -> tuple[gr.Blocks, str]:
     """Start the server in threads of its own; returns the app and its address."""
     block = _build(model, model_name=model_name, files=files, settings=settings)
-    guard = Middleware(
-        Guard,
-        is_full=lambda: files.size() > settings.max_stored_mb * MEGABYTE,
-        max_upload_bytes=settings.max_upload_mb * MEGABYTE + _SLACK,
-    )
+    guard = _guard(files, settings)
     # A job that waits keeps its thread. Whoever finds the line full is told so by it, in a spare one.
     threads = settings.max_waiting + 1 + _SPARE_THREADS
     block.queue(max_size=threads, default_concurrency_limit=None)
@@ -100,6 +96,14 @@ def launch(
         max_threads=threads,
     )
     return block, url
+
+
+def _guard(files: VisitorFiles, settings: Settings) -> Middleware:
+    return Middleware(
+        Guard,
+        is_full=lambda: files.size() > settings.max_stored_mb * MEGABYTE,
+        max_upload_bytes=settings.max_upload_mb * MEGABYTE + _SLACK,
+    )
 
 
 def _build(model: Any, *, model_name: str, files: VisitorFiles, settings: Settings) -> gr.Blocks:
