@@ -18,6 +18,7 @@ BENCHMARKS = {
     "training": "benchmarks.training",
     "decode": "benchmarks.decode",
     "long-video": "benchmarks.long_video",
+    "startup": "benchmarks.startup",
     "scaling": "benchmarks.scaling",
 }
 
