@@ -71,8 +71,22 @@ def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Itera
         kind = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(kind)
     backend = "nccl" if kind.startswith("cuda") else "gloo"
-    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_s))
+    _meet(backend, timeout=datetime.timedelta(seconds=timeout_s))
     try:
         yield World(rank=dist.get_rank(), size=size, device=torch.device(kind))
     finally:
         dist.destroy_process_group()
+
+
+def _meet(backend: str, *, timeout: datetime.timedelta) -> None:
+    """Find the other processes, and not what is left of those that died.
+
+    When torchrun starts processes again, their store may still hold the addresses of the ones before. On one machine
+    all processes know how often that was, and leave their addresses under that number. On several machines the numbers
+    may differ; there torchrun brings a new store.
+    """
+    store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+    store.set_timeout(timeout)
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        store = dist.PrefixStore(f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
