@@ -19,6 +19,7 @@ BENCHMARKS = {
     "decode": "benchmarks.decode",
     "long-video": "benchmarks.long_video",
     "startup": "benchmarks.startup",
+    "agreement": "benchmarks.agreement",
     "scaling": "benchmarks.scaling",
 }
 

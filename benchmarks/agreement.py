@@ -1,0 +1,118 @@
+"""Whether fast ways answer like the plain one: the embedded model, trained weights, on held-out videos of its world."""
+
+import argparse
+import importlib.util
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lavis
+from benchmarks.machine import set_threads
+from benchmarks.report import seconds, show_machine, show_table, write_figures
+from lavis.common.types import Answer, Question
+from sevila_data.miniature.dataset import question_rows, videos_of
+from sevila_data.miniature.render import write_clip
+
+SUMMARY = "Answers of lower precision and of fewer language-model calls, beside those of the plain way."
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a model is loaded and asked."""
+
+    dtype: str = "fp32"
+    quantize: str | None = None
+    selector: str = "localizer"
+
+
+PLAIN = "fp32"
+WAYS = {
+    PLAIN: Way(),
+    "coarse to fine": Way(selector="coarse_to_fine"),
+    "bf16": Way(dtype="bf16"),
+    "bf16, coarse to fine": Way(dtype="bf16", selector="coarse_to_fine"),
+    "int8": Way(quantize="int8"),
+    "int4 (bf16)": Way(dtype="bf16", quantize="int4"),
+}
+# A question of the miniature, the right answer, and the clip it is about.
+Asked = tuple[Path, list[tuple[Question, int]]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked of how many frames."""
+    parser.add_argument("--videos", type=int, default=15, help="held-out videos, 8 questions each (default: 15)")
+    parser.add_argument("--num-frames", type=int, default=32, help="frames watched (default: 32)")
+    parser.add_argument("--num-keyframes", type=int, default=4, help="frames read (default: 4)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, show and write down."""
+    set_threads(args.threads)
+    ways = {name: way for name, way in WAYS.items() if not way.quantize or importlib.util.find_spec("torchao")}
+    with tempfile.TemporaryDirectory() as folder:
+        asked = held_out(Path(folder), args.videos)
+        found = {name: ask(way, asked, args) for name, way in ways.items()}
+    right = [answer for _, questions in asked for _, answer in questions]
+    figures = {name: _figures(answers, found[PLAIN][0], right, spent) for name, (answers, spent) in found.items()}
+    device = torch.device(args.device)
+    show_machine(device)
+    rows = [[name, *_cells(row)] for name, row in figures.items()]
+    headings = ["", "right", "same answers", "same frames", "frames scored", "mean difference of scores"]
+    show_table([*headings, "CPU time per question"], rows)
+    write_figures(args.json, {"questions": len(right), "ways": figures}, device=device)
+
+
+def held_out(folder: Path, count: int) -> list[Asked]:
+    """Render the first test videos, with their questions."""
+    rows, asked = question_rows("test", count, seed=0), []
+    for video in videos_of("test", count, seed=0):
+        path = folder / f"{video.name}.mp4"
+        write_clip(path, video)
+        own = [row for row in rows if row["video"] == video.name]
+        asked.append((path, [(_question(row), row["answer"]) for row in own]))
+    return asked
+
+
+def _question(row: dict[str, Any]) -> Question:
+    options = tuple(row[f"a{place}"] for place in range(row["num_option"]))
+    return Question(row["question"], options, id=row["qid"])
+
+
+def ask(way: Way, asked: list[Asked], args: argparse.Namespace) -> tuple[list[Answer], float]:
+    """Answer everything one way; return the answers and the processor seconds of a question."""
+    model = lavis.load_model("sevila", "tiny", device=args.device, dtype=way.dtype, quantize=way.quantize)
+    answers: list[Answer] = []
+    spent = 0.0
+    for path, questions in asked:
+        video = model.watch(path, num_frames=args.num_frames)
+        started = time.process_time()
+        answers += video.ask_all(
+            [question for question, _ in questions], num_keyframes=args.num_keyframes, selector=way.selector
+        )
+        spent += time.process_time() - started
+    return answers, spent / len(answers)
+
+
+def _figures(answers: list[Answer], plain: list[Answer], right: list[int], spent_s: float) -> dict[str, float]:
+    pairs = list(zip(answers, plain, strict=True))
+    scores = np.stack([answer.keyframes.all_scores for answer in answers])
+    return {
+        "right": float(np.mean([answer.index == index for answer, index in zip(answers, right, strict=True)])),
+        "same_answers": float(np.mean([ours.index == theirs.index for ours, theirs in pairs])),
+        "same_frames": float(
+            np.mean([np.array_equal(ours.keyframes.positions, theirs.keyframes.positions) for ours, theirs in pairs])
+        ),
+        "scored": float(np.mean(~np.isnan(scores))),
+        "score_difference": float(np.nanmean(np.abs(scores - [answer.keyframes.all_scores for answer in plain]))),
+        "cpu_s": spent_s,
+    }
+
+
+def _cells(row: dict[str, float]) -> list[str]:
+    shares = [f"{row[name]:.1%}" for name in ("right", "same_answers", "same_frames", "scored")]
+    return [*shares, f"{row['score_difference']:.2g}", seconds(row["cpu_s"])]
