@@ -100,7 +100,7 @@ def ask(way: Way, asked: list[Asked], args: argparse.Namespace) -> tuple[list[An
 
 def _figures(answers: list[Answer], plain: list[Answer], right: list[int], spent_s: float) -> dict[str, float]:
     pairs = list(zip(answers, plain, strict=True))
-    scores = np.stack([answer.keyframes.all_scores for answer in answers])
+    scores, exact = (np.concatenate([answer.keyframes.all_scores for answer in side]) for side in (answers, plain))
     return {
         "right": float(np.mean([answer.index == index for answer, index in zip(answers, right, strict=True)])),
         "same_answers": float(np.mean([ours.index == theirs.index for ours, theirs in pairs])),
@@ -108,7 +108,7 @@ def _figures(answers: list[Answer], plain: list[Answer], right: list[int], spent
             np.mean([np.array_equal(ours.keyframes.positions, theirs.keyframes.positions) for ours, theirs in pairs])
         ),
         "scored": float(np.mean(~np.isnan(scores))),
-        "score_difference": float(np.nanmean(np.abs(scores - [answer.keyframes.all_scores for answer in plain]))),
+        "score_difference": float(np.nanmean(np.abs(scores - exact))),
         "cpu_s": spent_s,
     }
 
