@@ -19,7 +19,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_are_those_of_scoring_everything_and_missing_where_nothing_was_asked(clip: Path) -> None:
-    video = lavis.load_model("sevila", "tiny", device="cpu").watch(clip, num_frames=40)
+    # In float64, where frames scored in other company differ by nothing but the last digits.
+    video = lavis.load_model("sevila", "tiny", device="cpu").double().watch(clip, num_frames=40)
     whole, some = (
         video.ask(QUESTION, OPTIONS, num_keyframes=2, selector=selector).keyframes
         for selector in ("localizer", "coarse_to_fine")
@@ -27,7 +28,7 @@ def test_scores_are_those_of_scoring_everything_and_missing_where_nothing_was_as
     scored = np.isfinite(some.all_scores)
     assert whole.num_scored == 40
     assert 5 < some.num_scored == scored.sum() < 30
-    np.testing.assert_allclose(some.all_scores[scored], whole.all_scores[scored], rtol=2e-6, atol=1e-5)
+    np.testing.assert_allclose(some.all_scores[scored], whole.all_scores[scored], rtol=0, atol=1e-11)
     assert np.isfinite(some.scores).all()
 
 
