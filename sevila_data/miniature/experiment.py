@@ -15,79 +15,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lavis.common.distributed import join_world
 from lavis.common.files import write_text
 from lavis.common.logging import start_logging
-from lavis.common.paths import configs_dir
-from lavis.models.sevila.loading import load_sevila
-from lavis.models.sevila.model import SeViLA
-from lavis.runners.build import build_runner
-from lavis.runners.config import load_train_config
-from lavis.runners.weights import lay_over
 from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import write_dataset
 from sevila_data.miniature.figures import Measured, summarise
 from sevila_data.miniature.measure import BEST, LOCALIZERS, measure_run
 from sevila_data.miniature.release import release
+from sevila_data.miniature.stages import STAGES, Run
 from sevila_data.miniature.table import render_table
 
 logger = logging.getLogger(__name__)
 
-# Each stage: its recipe, the stage it continues from, and what its recipe does not say.
-STAGES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
-    "pretrain": ("pretrain", None, ()),
-    "refine": ("refine", "pretrain", ()),
-    "refine_only": ("refine", None, ()),
-    "finetune": ("finetune", "refine", ()),
-    "finetune_random": ("finetune", None, ("model.training_selector=random",)),
-}
 _BASE_SEED = 0  # of data and base, which all seeds of the stages share
-
-
-class Run:
-    """The stages of one seed, in their folder.
-
-    Args:
-        experiment: holds the data and the base, which all seeds share.
-        seed: of the stages.
-    """
-
-    def __init__(self, experiment: Path, *, seed: int) -> None:
-        self.experiment, self.seed = experiment, seed
-        self.folder = experiment / f"seed_{seed}"
-
-    def model(self, *stages: str) -> SeViLA:
-        """Load the base with the weights of stages laid over it."""
-        model = load_sevila(self.experiment / "base")
-        for stage in stages:
-            lay_over(model, self.folder / stage / "best")
-        return model.eval()
-
-    def train(self, name: str) -> None:
-        """Train one stage by its recipe."""
-        recipe, before, options = STAGES[name]
-        given = [
-            *options,
-            f"model.finetuned={self.folder / before / 'best' if before else 'null'}",
-            f"run.output_dir={self.folder / name}",
-            f"run.seed={self.seed}",
-        ]
-        path = configs_dir() / "sevila" / "miniature" / f"{recipe}.yaml"
-        with join_world(device="cpu") as world:
-            build_runner(load_train_config(path, options=given), world).run()
-
-    def make(self, *, max_videos: int | None) -> Measured:
-        """Train and measure what is not there yet."""
-        for name in STAGES:
-            once(self.folder, name, self.folder / name / "best/model.safetensors", lambda name=name: self.train(name))  # type: ignore[misc]
-        file = self.folder / "figures.json"
-        once(self.folder, "measure", file, lambda: measure_run(self, max_videos=max_videos).save(file))
-        return Measured.load(file)
 
 
 def once(folder: Path, name: str, result: Path, make: Callable[[], Any]) -> None:
@@ -126,8 +72,13 @@ def join_base(experiment: Path) -> None:
 
 
 def run_seed(experiment: Path, seed: int, max_videos: int | None) -> Measured:
-    """Train and measure the stages of one seed."""
-    return Run(experiment, seed=seed).make(max_videos=max_videos)
+    """Train and measure the stages of one seed, as far as that is not done yet."""
+    run = Run(experiment, seed=seed)
+    for name in STAGES:
+        once(run.folder, name, run.folder / name / "best/model.safetensors", partial(run.train, name))
+    file = run.folder / "figures.json"
+    once(run.folder, "measure", file, lambda: measure_run(run, max_videos=max_videos).save(file))
+    return Measured.load(file)
 
 
 def run_all(experiment: Path, seeds: Sequence[int], *, workers: int, max_videos: int | None) -> list[Measured]:

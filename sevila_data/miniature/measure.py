@@ -3,16 +3,14 @@
 import json
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lavis.common.files import write_text
 from lavis.models.pipeline import WatchedVideo
 from lavis.models.selectors import RandomSelector, UniformSelector, WindowsSelector
 from sevila_data.miniature.evaluate import NUM_FRAMES, Asked, HeldOut, best_positions
 from sevila_data.miniature.figures import Measured
-
-if TYPE_CHECKING:
-    from sevila_data.miniature.experiment import Run
+from sevila_data.miniature.stages import Run
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ ANSWERERS: dict[str, tuple[str, ...]] = {
 KEYFRAMES = (1, 2, 4, 8)
 
 
-def measure_run(run: "Run", *, max_videos: int | None = None) -> Measured:
+def measure_run(run: Run, *, max_videos: int | None = None) -> Measured:
     """Measure everything on the test split."""
     split = HeldOut(run.experiment / "data", max_videos=max_videos)
     found = {name: localize(run, split, name) for name in LOCALIZERS}
@@ -59,7 +57,7 @@ def measure_run(run: "Run", *, max_videos: int | None = None) -> Measured:
     )
 
 
-def localize(run: "Run", split: HeldOut, name: str) -> dict[str, Any]:
+def localize(run: Run, split: HeldOut, name: str) -> dict[str, Any]:
     """Return a Localizer's scores of all frames and its moments, kept in a file.
 
     What no stage has touched is the same for all seeds, and scored once.

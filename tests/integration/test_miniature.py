@@ -14,8 +14,8 @@ from lavis.runners.build import build_runner
 from lavis.runners.config import load_train_config
 from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import SPLITS, write_dataset
-from sevila_data.miniature.experiment import STAGES, Run
 from sevila_data.miniature.measure import measure_run
+from sevila_data.miniature.stages import STAGES, Run
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["run.max_iters=2", "run.batch_size_train=2", "run.max_epoch=1"]
