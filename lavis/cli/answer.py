@@ -5,13 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import (
-    add_cache_options,
-    add_model_options,
-    add_output_options,
-    add_speed_options,
-    add_watch_options,
-)
+from lavis.cli.options import add_one_video_options
 from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,11 +42,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     group.add_argument("--selector", default="localizer", help=_SELECTORS)
     group.add_argument("--frame-reader", default="joint", help="joint (all at once) or per_frame (each votes)")
     group.add_argument("--prompt", default="multiple_choice", help="wording: multiple_choice or next_event")
-    add_watch_options(parser)
-    add_model_options(parser)
-    add_speed_options(parser)
-    add_cache_options(parser)
-    add_output_options(parser)
+    add_one_video_options(parser)
     parser.set_defaults(run=run)
     return parser
 

@@ -4,13 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import (
-    add_cache_options,
-    add_model_options,
-    add_output_options,
-    add_speed_options,
-    add_watch_options,
-)
+from lavis.cli.options import add_one_video_options
 
 if TYPE_CHECKING:
     from lavis.cli.watching import Watched
@@ -44,11 +38,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     group.add_argument("--min-length", type=float, default=0.0, metavar="SECONDS", help="drop shorter moments")
     group.add_argument("--max-moments", type=int, metavar="N", help="keep only the best")
     group.add_argument("--prompt", default="moment", help="wording (default: moment)")
-    add_watch_options(parser)
-    add_model_options(parser)
-    add_speed_options(parser)
-    add_cache_options(parser)
-    add_output_options(parser)
+    add_one_video_options(parser)
     parser.set_defaults(run=run)
     return parser
 

@@ -9,7 +9,16 @@ if TYPE_CHECKING:
     from lavis.models.frame_cache import FrameCache
 
 
-def add_watch_options(parser: argparse.ArgumentParser) -> None:
+def add_one_video_options(parser: argparse.ArgumentParser) -> None:
+    """Add all that is said of watching one video, and of where the results go."""
+    _add_watch_options(parser)
+    add_model_options(parser)
+    add_speed_options(parser)
+    _add_cache_options(parser)
+    _add_output_options(parser)
+
+
+def _add_watch_options(parser: argparse.ArgumentParser) -> None:
     """Add which part of the video is watched, and how."""
     group = parser.add_argument_group("video")
     group.add_argument("--num-frames", type=int, default=32, metavar="T", help="frames to watch (default: 32)")
@@ -47,7 +56,7 @@ def add_cache_place(parser: Any) -> None:
     )
 
 
-def add_cache_options(parser: argparse.ArgumentParser) -> None:
+def _add_cache_options(parser: argparse.ArgumentParser) -> None:
     """Add where and how much is remembered of watched videos, unless it is not wanted.
 
     People ask one video several times, mostly one question per call, so it is on by default.
@@ -86,7 +95,7 @@ def cache_of(args: argparse.Namespace) -> "FrameCache | None":
     return FrameCache(args.cache_dir, max_bytes=int(args.cache_size * 2**30))
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add where results go."""
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print JSON and nothing else")
