@@ -20,6 +20,7 @@ BENCHMARKS = {
     "long-video": "benchmarks.long_video",
     "startup": "benchmarks.startup",
     "agreement": "benchmarks.agreement",
+    "quantization": "benchmarks.quantization",
     "scaling": "benchmarks.scaling",
 }
 

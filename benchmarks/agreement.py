@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 import lavis
 from benchmarks.machine import set_threads
 from benchmarks.report import seconds, show_machine, show_table, write_figures
+from benchmarks.ways import PLAIN, WAYS, Way
 from lavis.common.types import Answer, Question
 from sevila_data.miniature.dataset import question_rows, videos_of
 from sevila_data.miniature.render import write_clip
@@ -21,24 +21,7 @@ from sevila_data.miniature.render import write_clip
 SUMMARY = "Answers of lower precision and of fewer language-model calls, beside those of the plain way."
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a model is loaded and asked."""
-
-    dtype: str = "fp32"
-    quantize: str | None = None
-    selector: str = "localizer"
-
-
-PLAIN = "fp32"
-WAYS = {
-    PLAIN: Way(),
-    "coarse to fine": Way(selector="coarse_to_fine"),
-    "bf16": Way(dtype="bf16"),
-    "bf16, coarse to fine": Way(dtype="bf16", selector="coarse_to_fine"),
-    "int8": Way(quantize="int8"),
-    "int4 (bf16)": Way(dtype="bf16", quantize="int4"),
-}
+COMPARED = (PLAIN.name, "fp32+coarse_to_fine", "bf16", "bf16+coarse_to_fine", "fp32+int8", "bf16+int4")
 # A question of the miniature, the right answer, and the clip it is about.
 Asked = tuple[Path, list[tuple[Question, int]]]
 
@@ -53,12 +36,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure, show and write down."""
     set_threads(args.threads)
-    ways = {name: way for name, way in WAYS.items() if not way.quantize or importlib.util.find_spec("torchao")}
+    ways = {name: WAYS[name] for name in COMPARED if not WAYS[name].quantize or importlib.util.find_spec("torchao")}
     with tempfile.TemporaryDirectory() as folder:
         asked = held_out(Path(folder), args.videos)
         found = {name: ask(way, asked, args) for name, way in ways.items()}
     right = [answer for _, questions in asked for _, answer in questions]
-    figures = {name: _figures(answers, found[PLAIN][0], right, spent) for name, (answers, spent) in found.items()}
+    figures = {name: _figures(answers, found[PLAIN.name][0], right, spent) for name, (answers, spent) in found.items()}
     device = torch.device(args.device)
     show_machine(device)
     rows = [[name, *_cells(row)] for name, row in figures.items()]

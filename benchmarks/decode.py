@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.decoders import read_frames
 from benchmarks.film import film
 from benchmarks.machine import set_threads
 from benchmarks.measure import Measured, by_turns, profiled
 from benchmarks.report import seconds, show_machine, show_table, write_figures
-from lavis.processors.sampling import uniform_indices
-from lavis.processors.video import open_video
 
 SUMMARY = "Seconds to decode sampled frames with each installed reader."
 BASELINE = "pyav"
@@ -43,18 +42,12 @@ def run(args: argparse.Namespace) -> None:
     write_figures(args.json, {"films": figures}, device=device)
     if args.profile:
         with profiled(args.profile):
-            _read(film(args.video_seconds[0]), BASELINE, num_frames=args.num_frames, size=args.image_size)
+            read_frames(film(args.video_seconds[0]), BASELINE, num_frames=args.num_frames, size=args.image_size)
 
 
 def _readers(path: Path, *, num_frames: int, size: int) -> dict[str, Callable[[], None]]:
     installed = [name for name, package in READERS.items() if importlib.util.find_spec(package)]
-    return {name: partial(_read, path, name, num_frames=num_frames, size=size) for name in installed}
-
-
-def _read(path: Path, reader: str, *, num_frames: int, size: int) -> None:
-    with open_video(path, reader=reader) as video:
-        info = video.info
-        video.read(uniform_indices(num_frames, video_frames=info.num_frames, fps=info.fps), size=size)
+    return {name: partial(read_frames, path, name, num_frames=num_frames, size=size) for name in installed}
 
 
 def _show(found: dict[str, Measured], *, num_frames: int) -> None:

@@ -84,6 +84,14 @@ class Measured:
         """Half the distance from the fastest to the slowest round, as a share of the median."""
         return (max(self.wall_s) - min(self.wall_s)) / 2 / self.median_s
 
+    def include(self, more: "Measured") -> None:
+        """Take in further rounds of the same candidate."""
+        self.wall_s += more.wall_s
+        self.cpu_s += more.cpu_s
+        self.load += more.load
+        self.peak_bytes = max(self.peak_bytes, more.peak_bytes)
+        self.last = more.last
+
     def figures(self) -> dict[str, Any]:
         """Return what goes into the JSON file."""
         return {

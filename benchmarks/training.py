@@ -60,7 +60,7 @@ def _measure(args: argparse.Namespace, task: str, device: torch.device) -> dict[
         found = {name: Measured() for name in sides}
         for turn in range(args.repeats):
             for name in list(sides) if turn % 2 == 0 else reversed(sides):
-                _add(sides[name].call("measure"), to=found[name])
+                found[name].include(sides[name].call("measure"))
         if args.profile:
             for name, side in sides.items():
                 trace = args.profile.with_stem(f"{args.profile.stem}-{task}-{name}")
@@ -83,13 +83,6 @@ def _options(args: argparse.Namespace, way: str, task: str, device: torch.device
         num_frames=args.num_frames or frames,
         num_keyframes=args.num_keyframes,
     )
-
-
-def _add(one: Measured, *, to: Measured) -> None:
-    to.wall_s += one.wall_s
-    to.cpu_s += one.cpu_s
-    to.load += one.load
-    to.peak_bytes = max(to.peak_bytes, one.peak_bytes)
 
 
 def _show(

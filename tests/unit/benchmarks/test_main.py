@@ -16,29 +16,6 @@ def own_films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def test_inference_writes_figures_with_machine_versions_and_commit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    figures, trace = tmp_path / "figures.json", tmp_path / "trace.json"
-    sizes = ["--num-frames", "3", "--num-keyframes", "1", "--questions", "2", "--video-seconds", "1"]
-    code = main(["inference", *sizes, "--repeats", "2", "--json", str(figures), "--profile", str(trace)])
-    found = json.loads(figures.read_text(encoding="utf-8"))
-    assert code == 0
-    assert found["machine"]["versions"].keys() >= {"sevila", "torch", "transformers"}
-    assert found["machine"]["commit"]
-    assert found["agreement"] | {"worst_frame_score_error": 0, "worst_option_score_error": 0} == {
-        "compared": 2,
-        "same_answer": 2,
-        "same_frames": 2,
-        "worst_frame_score_error": 0,
-        "worst_option_score_error": 0,
-    }
-    assert found["agreement"]["worst_frame_score_error"] < 1e-4
-    assert set(found["candidates"]) == {"matrix rate", "published", "one question", "all questions"}
-    assert "2 questions cost" in capsys.readouterr().out
-    assert json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-
-
 def test_decode_measures_every_installed_reader(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     options = ["--video-seconds", "1", "--num-frames", "2", "--image-size", "32", "--repeats", "1"]
