@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -61,7 +62,7 @@ def reported(run: Callable[[], int]) -> int:
     """Run something and return its exit code.
 
     It is 2 for a `UserError`, 1 for a `FaultError` and 143 after SIGTERM, each printed as one line. Any other
-    exception is a defect and is raised.
+    exception is a defect and is raised. One of several processes does not return from an exception: it ends.
     """
     try:
         code = run()
@@ -70,19 +71,47 @@ def reported(run: Callable[[], int]) -> int:
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough. What is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return _ended(EXIT_BROKEN_PIPE)
     except UserError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return EXIT_USER_ERROR
+        return _ended(EXIT_USER_ERROR, f"error: {_one_line(error)}")
     except FaultError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return EXIT_FAILURE
+        return _ended(EXIT_FAILURE, f"error: {_one_line(error)}")
     except TerminatedError as error:
-        print("terminated:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return EXIT_TERMINATED
+        return _ended(EXIT_TERMINATED, f"terminated: {_one_line(error)}")
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _ended(EXIT_INTERRUPTED, "interrupted")
+    except Exception:
+        if not _has_peers():
+            raise
+        return _ended(EXIT_FAILURE, traceback.format_exc().rstrip())
+
+
+def _ended(code: int, text: str = "") -> int:
+    """Say why, and return the exit code; one of several processes ends here.
+
+    It must not let go of the exception, which holds the model and with it torch's process group: that waits for its
+    threads when it is freed, which may wait for a process that is gone or, where DDP frees it, for the interpreter's
+    lock that the waiting thread holds (gloo, torch 2.13), for ever. Nothing is left to do: what has to be closed was
+    closed by the with-statements that the exception came through, and locks and connections go with the process.
+    """
+    try:
+        if text:
+            print(text, file=sys.stderr)
+        if _has_peers():
+            sys.stdout.flush()
+    finally:
+        if _has_peers():
+            os._exit(code)
+    return code
+
+
+def _has_peers() -> bool:
+    """Whether this is one of several processes, as torchrun starts them."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).splitlines())
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -53,6 +53,9 @@ class World:
 def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Iterator[World]:
     """Join the processes that torchrun started, if it did, and leave them at the end.
 
+    After an exception they are not left, as that would wait for what the others have not answered: the connections
+    close when the process ends, which is what tells the others.
+
     Args:
         device: "cpu" or "cuda"; None is CUDA where there is one. With several processes, each takes its own GPU.
         timeout_s: how long a silent process is waited for.
@@ -72,10 +75,8 @@ def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Itera
         torch.cuda.set_device(kind)
     backend = "nccl" if kind.startswith("cuda") else "gloo"
     _meet(backend, timeout=datetime.timedelta(seconds=timeout_s))
-    try:
-        yield World(rank=dist.get_rank(), size=size, device=torch.device(kind))
-    finally:
-        dist.destroy_process_group()
+    yield World(rank=dist.get_rank(), size=size, device=torch.device(kind))
+    dist.destroy_process_group()
 
 
 def _meet(backend: str, *, timeout: datetime.timedelta) -> None:

@@ -1,7 +1,10 @@
 """Reading batches in worker processes."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from multiprocessing.context import BaseContext
 from typing import cast
@@ -20,9 +23,21 @@ def _worker_context() -> BaseContext:
     return context
 
 
-def _outlive_notice(_worker: int) -> None:
-    """Let a worker read on when a scheduler tells all processes to end; the main process ends it when it has saved."""
+def _follow_main_process(_worker: int) -> None:
+    """Let a worker end with the main process, and not before.
+
+    A scheduler tells all processes to end, but the main process ends its workers when it has saved. Where it is killed,
+    torch's workers look for another parent, but theirs is the fork server, which waits for them in turn.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    main = multiprocessing.parent_process()
+    assert main is not None, "a worker has a parent"
+    threading.Thread(target=_end_with, args=(main.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 def build_loader(
@@ -48,7 +63,7 @@ def build_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         timeout=timeout_s if num_workers else 0,
-        worker_init_fn=_outlive_notice,
+        worker_init_fn=_follow_main_process,
         persistent_workers=num_workers > 0,
         multiprocessing_context=_worker_context() if num_workers else None,
         # The loader draws a seed per epoch, which must not disturb the random numbers of training.

@@ -52,7 +52,9 @@ def check(points: list[Point], data: Path, model_folder: Path, folder: Path) -> 
     expected = {place: outcome(output) for place, output in whole.items()}
     for number, (stage, processes, death) in enumerate(points):
         first, second = codes[len(whole) + 2 * number :][:2]
-        assert first[death["rank"]] == -9, (number, death)
+        # Who outlives another notices, unless there is nothing left to do together.
+        outlived = 0 if (death["seam"], death["when"]) == ("finish", "after") else 1
+        assert first == [-9 if rank == death["rank"] else outlived for rank in range(processes)], (number, death)
         assert set(second) == {0}, (number, death)
         assert outcome(folder / f"killed_{number}") == expected[stage, processes], (number, death)
 

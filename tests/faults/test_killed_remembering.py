@@ -27,7 +27,7 @@ def test_a_killed_run_knows_what_it_knew(
         return begun
 
     first, killed, again = play([begin("whole"), begin("killed", harm=death), begin("killed")], tmp_path)
-    assert (set(first), killed[death["rank"]], set(again)) == ({0}, -9, {0})
+    assert (set(first), sorted(killed), killed[death["rank"]], set(again)) == ({0}, [-9, 1], -9, {0})
     whole = outcome(tmp_path / "whole")
     assert outcome(tmp_path / "killed") == whole
     reused = [row["reused"] for row in whole["log"] if row["kind"] == "train"]

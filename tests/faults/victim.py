@@ -8,6 +8,7 @@ error output goes to `out`, and exit codes (negative: the signal) are printed, o
 The product knows nothing of this: harm comes from wrapping public seams that every run passes.
 """
 
+import contextlib
 import importlib
 import json
 import multiprocessing
@@ -34,6 +35,9 @@ _LOADED_ONCE = (
     "lavis.processors.video",
     "lavis.datasets.builder",
 )
+
+# How long a process may outlive one that has ended; on a busy machine, ending takes seconds.
+_OUTLIVE_S = 60.0
 
 # Where a process comes to harm: the method that every run passes, and whether before or after it has run.
 SEAMS: dict[str, tuple[type, str]] = {
@@ -113,7 +117,7 @@ def join(rank: int, processes: int, port: int) -> None:
 
 
 def run(start: dict[str, Any]) -> list[int]:
-    """Start all processes of a run, and return their exit codes; those that outlive a dead one for long are killed."""
+    """Start all processes of a run, and return their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -122,6 +126,7 @@ def run(start: dict[str, Any]) -> list[int]:
         child = os.fork()
         if not child:
             try:
+                os.setsid()
                 join(rank, start["processes"], port)
                 train(start, rank)
             finally:
@@ -129,19 +134,46 @@ def run(start: dict[str, Any]) -> list[int]:
                 traceback.print_exc()
                 os._exit(1)
         children.append(child)
-    return [ended(child, time.monotonic() + start.get("patience_s", 120)) for child in children]
+    codes = ended(children, patience_s=start.get("patience_s", 120))
+    wait_for_the_last(children)
+    return codes
 
 
-def ended(child: int, deadline: float) -> int:
-    """Wait for a process; one that takes too long is killed, and its code is that of the hanging."""
-    while time.monotonic() < deadline:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
+def ended(children: list[int], *, patience_s: float) -> list[int]:
+    """Wait for processes; those that take too long, or outlive another for long, are killed, and get SIGALRM's code."""
+    deadline, codes = time.monotonic() + patience_s, dict.fromkeys(children, -signal.SIGALRM)
+    waiting = list(children)
+    while waiting and time.monotonic() < deadline:
+        for child in list(waiting):
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                waiting.remove(child)
+                codes[child] = os.waitstatus_to_exitcode(status)
+                deadline = min(deadline, time.monotonic() + _OUTLIVE_S)
         time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return -signal.SIGALRM
+    for child in waiting:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return [codes[child] for child in children]
+
+
+def wait_for_the_last(sessions: list[int]) -> None:
+    """Wait for the processes that others have started; to leave one behind is an error."""
+    deadline = time.monotonic() + _OUTLIVE_S
+    while found := living(sessions):
+        assert time.monotonic() < deadline, f"left behind: {found}"
+        time.sleep(0.01)
+
+
+def living(sessions: list[int]) -> list[str]:
+    """The processes of sessions, where the system tells."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) in sessions and state != "Z":
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
 
 
 if __name__ == "__main__":

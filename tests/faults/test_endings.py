@@ -1,0 +1,83 @@
+"""A process that cannot go on ends at once, whatever would hold it up, and so do those that read for it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source import ROOT
+from tests.faults.playing import harm, play, said, start
+
+# An error holds what its frames held. Letting go of torch's process group may take for ever, and so may the
+# interpreter's end.
+_PROGRAM = """
+import atexit, sys, threading, time
+from lavis.cli.main import reported
+from lavis.common.errors import *
+
+class Group:
+    def __del__(self):
+        time.sleep(600)
+
+def run():
+    group = Group()
+    print("so far")
+    raise {error}
+
+atexit.register(time.sleep, 600)
+threading.Thread(target=time.sleep, args=(600,)).start()
+sys.exit(reported(run))
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        ("FaultError('the disk is full')", 1, "error: the disk is full"),
+        ("UserError('no such file')", 2, "error: no such file"),
+        ("TerminatedError('asked to end')", 143, "terminated: asked to end"),
+        ("KeyboardInterrupt", 130, "interrupted"),
+        ("ZeroDivisionError('a defect')", 1, "ZeroDivisionError: a defect"),
+    ],
+)
+def test_one_of_several_processes_ends_when_it_has_said_why(error: str, code: int, line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(error=error)],
+        cwd=ROOT,
+        env={**os.environ, "WORLD_SIZE": "2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "so far\n")
+    assert done.stderr.splitlines()[-1] == line
+    assert ("Traceback" in done.stderr) == (line == "ZeroDivisionError: a defect")
+
+
+def test_one_of_several_processes_ends_with_its_code_where_nobody_listens() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(error="UserError('no such file')")],
+        cwd=ROOT,
+        env={**os.environ, "WORLD_SIZE": "2"},
+        stdout=subprocess.DEVNULL,
+        stderr=write_end,
+        timeout=60,
+        check=False,
+    )
+    os.close(write_end)
+    assert done.returncode == 2
+
+
+def test_readers_end_with_the_process_that_they_read_for(data: Path, model_folder: Path, tmp_path: Path) -> None:
+    harmed = harm("step", 3, rank=0)
+    one = start("finetune", tmp_path / "run", data=data, model=model_folder, processes=2, harm=harmed, num_workers=1)
+    # `play` fails where a process is left behind.
+    assert play([one], tmp_path) == [[-9, 1]]
+    assert [line.partition("(")[0] for line in said(tmp_path / "run")] == [
+        "error: another process of this run died or hangs "
+    ]
