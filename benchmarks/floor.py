@@ -29,9 +29,9 @@ class Floor:
     """Floating-point operations by part of the work; an addition and a multiplication are two.
 
     Attributes:
-        watch: vision tower and both Q-Formers.
+        watch: vision tower and the Localizer's Q-Former.
         localize: the Localizer's language model.
-        answer: the Answerer's language model.
+        answer: the Answerer's Q-Former on the frames that are read, and its language model.
     """
 
     watch: float
@@ -56,10 +56,10 @@ def least_work(
     pixels = torch.zeros(1, 3, model.image_size, model.image_size)
     features = model.features(pixels)
     prompter = _count(lambda: model.localizer(features))
-    watch = num_frames * (_count(lambda: model.features(pixels)) + prompter) + num_read * prompter
+    watch = num_frames * (_count(lambda: model.features(pixels)) + prompter)
     prompt = MultipleChoicePrompt()
     num_queries = model.localizer.num_queries
-    localize = answer = 0.0
+    localize, answer = 0.0, num_read * prompter
     for question in questions:
         alone = num_queries + _length(model, "Frame: ", prompt.localizer(question))
         joint = num_keyframes * (num_queries + _prefix_length(model, num_keyframes))

@@ -3,7 +3,7 @@
 The pipeline knows the roles of `lavis.models.roles` and nothing of the model that fills them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from lavis.models.frame_cache import FrameCache
 from lavis.models.questions import check_question
 from lavis.models.roles import Reading, VideoModel
 from lavis.models.selectors import Selection, build_selector
-from lavis.models.watching import FrameMemory, Progress, Timings, see_frames
+from lavis.models.watching import FrameMemory, Progress, SeenFrames, Timings, see_frames
 from lavis.processors.sampling import uniform_indices
 from lavis.processors.video import open_video
 
@@ -223,10 +223,7 @@ def watch(
             with timings.measure("watch_s"):
                 memory = FrameMemory(cache, model)
                 key = memory.key(Path(path), frames=frame_idx.tolist(), reader=reader, fps=fps)
-                recalled = memory.recall(key)
-            seen = recalled or memory.keep(key, look())
-            if recalled and progress:
-                progress(len(frame_idx), len(frame_idx))
+            seen = _recall_or_look(memory, key, look, timings=timings, progress=progress)
     return WatchedVideo(
         path=Path(path),
         info=video.info,
@@ -238,6 +235,20 @@ def watch(
         warnings=seen.warnings,
         timings=timings,
     )
+
+
+def _recall_or_look(
+    memory: FrameMemory, key: str, look: Callable[[], SeenFrames], *, timings: Timings, progress: Progress | None
+) -> SeenFrames:
+    with timings.measure("watch_s"):
+        recalled = memory.recall(key)
+    if recalled is None:
+        fresh = look()
+        with timings.measure("watch_s"):
+            return memory.keep(key, fresh)
+    if progress:
+        progress(len(recalled.frame_idx), len(recalled.frame_idx))
+    return recalled
 
 
 def _groups_by_options(questions: Sequence[Question]) -> list[list[int]]:

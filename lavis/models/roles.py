@@ -87,8 +87,11 @@ class VideoModel(Protocol):
         """What goes with every answer, such as that the weights are untrained."""
         ...
 
-    def watch_frames(self, clip: FrameBatch) -> Any:
-        """Turn frames into tokens; tokens of several chunks are joined by `join_tokens`."""
+    def watch_frames(self, clip: FrameBatch, *, num_frames: int) -> Any:
+        """Turn a chunk of a video's `num_frames` frames into tokens; those of all chunks are joined by `join_tokens`.
+
+        Tokens may hold what is left to do for frames that are read, where all frames of the video are few.
+        """
         ...
 
     def join_tokens(self, chunks: Sequence[Any]) -> Any:
@@ -100,7 +103,7 @@ class VideoModel(Protocol):
         ...
 
     def tokens_to_tensors(self, tokens: Any) -> "dict[str, torch.Tensor]":
-        """Return tokens as named tensors, to be kept; the inverse of `tokens_from_tensors`."""
+        """Return the tokens of all frames as named tensors, to be kept; the inverse of `tokens_from_tensors`."""
         ...
 
     def tokens_from_tensors(self, tensors: "Mapping[str, torch.Tensor]") -> Any:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def see_frames(
     chunks, seen_idx, seen_times = [], [], []
     for batch in _measured(video.stream(frame_idx, size=model.image_size, chunk=batch_size), timings):
         with timings.measure("watch_s"):
-            chunks.append(model.watch_frames(batch))
+            chunks.append(model.watch_frames(batch, num_frames=len(frame_idx)))
         seen_idx.append(batch.frame_idx)
         seen_times.append(batch.times_s)
         if progress:
@@ -100,15 +100,16 @@ class FrameMemory:
         return SeenFrames(self._model.tokens_from_tensors(kept), frame_idx, times_s, warnings)
 
     def keep(self, key: str, seen: SeenFrames) -> SeenFrames:
-        """Remember what was seen, and return it."""
+        """Remember what was seen, and return it as it will be recalled."""
+        tokens = self._model.tokens_to_tensors(seen.tokens)
         kept: Tensors = {
-            **self._model.tokens_to_tensors(seen.tokens),
+            **tokens,
             "frame_idx": torch.from_numpy(seen.frame_idx),
             "times_s": torch.from_numpy(seen.times_s),
             "warnings": torch.tensor(list(json.dumps(seen.warnings).encode()), dtype=torch.uint8),
         }
         self._cache.write(key, kept)
-        return seen
+        return replace(seen, tokens=self._model.tokens_from_tensors(tokens))
 
 
 def _measured(batches: Iterator[FrameBatch], timings: Timings) -> Iterator[FrameBatch]:

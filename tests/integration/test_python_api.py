@@ -101,12 +101,21 @@ def test_every_way_of_choosing_and_reading_frames_answers(video: WatchedVideo, s
 
 def test_each_frame_is_seen_once_however_much_is_asked(model: SeViLA, clip: Path, runs: Counter[str]) -> None:
     video = model.watch(clip, num_frames=12)
-    assert runs == {"vision": 12, "localizer": 12, "answerer": 12}
-    video.ask(QUESTIONS[0].text, QUESTIONS[0].options)
+    watched = {"vision": 12, "localizer": 12}
+    assert runs == watched
+    read = set(video.ask(QUESTIONS[0].text, QUESTIONS[0].options).keyframes.frame_idx)
     # One pass of encoder and decoder scores all frames; a second reads the keyframes, in two decoder steps.
-    assert runs == {"vision": 12, "localizer": 12, "answerer": 12, "encoder": 2, "decoder": 3}
+    assert runs == {**watched, "answerer": 4, "encoder": 2, "decoder": 3}
     video.find("A red box moves")
-    assert runs == {"vision": 12, "localizer": 12, "answerer": 12, "encoder": 3, "decoder": 4}
+    assert runs == {**watched, "answerer": 4, "encoder": 3, "decoder": 4}
+    for selector in ("uniform", "localizer"):
+        read |= {
+            index for answer in video.ask_all(QUESTIONS, selector=selector) for index in answer.keyframes.frame_idx
+        }
+    assert len(read) > 4
+    assert {part: runs[part] for part in (*watched, "answerer")} == {**watched, "answerer": len(read)}
+    video.ask(QUESTIONS[0].text, QUESTIONS[0].options, num_keyframes=12)
+    assert {part: runs[part] for part in (*watched, "answerer")} == {**watched, "answerer": 12}
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 64])

@@ -24,7 +24,16 @@ from lavis.models.sevila.config import SeViLAConfig
 from lavis.models.sevila.identity import watching_key
 from lavis.models.sevila.readers import FrameReader, PerFrameReader
 from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
-from lavis.models.sevila.tokens import FrameLogits, FrameTokens, OpenAnswers, OptionLogits, TextLoss
+from lavis.models.sevila.tokens import (
+    MAX_DEFERRED_FRAMES,
+    DeferredTokens,
+    FrameLogits,
+    FrameTokens,
+    OpenAnswers,
+    OptionLogits,
+    TextLoss,
+    whole,
+)
 from lavis.processors.prompts import option_target
 from lavis.processors.transforms import EvalTransform
 
@@ -92,10 +101,19 @@ class SeViLA(nn.Module):
         """Where the model computes."""
         return self.localizer.queries.device
 
-    def encode(self, pixels: torch.Tensor) -> FrameTokens:
-        """Watch frames: pixels [N, 3, H, W] to the tokens of both roles, [N, Q, E] each."""
-        features = self.features(pixels)
-        return FrameTokens(localizer=self._run("localizer")(features), answerer=self._run("answerer")(features))
+    def encode(self, pixels: torch.Tensor, *, num_frames: int | None = None) -> FrameTokens:
+        """Watch frames: pixels [N, 3, H, W] to the tokens of both roles.
+
+        Args:
+            num_frames: of the whole video, where these are a part of it: a long one's features are not held until the
+                Answerer reads them.
+        """
+        features, answerer = self.features(pixels), self._run("answerer")
+        is_long = (num_frames or len(features)) > MAX_DEFERRED_FRAMES
+        return FrameTokens(
+            localizer=self._run("localizer")(features),
+            answerer=answerer(features) if is_long else DeferredTokens(features.unbind(), answerer),
+        )
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the frozen vision tower alone: pixels [N, 3, H, W] to features [N, P, D]."""
@@ -207,24 +225,21 @@ class SeViLA(nn.Module):
 
     # Tokens are kept, and may be trained on later, which tensors made in inference mode do not allow.
     @torch.no_grad()
-    def watch_frames(self, clip: FrameBatch) -> FrameTokens:
-        """Encode decoded frames."""
-        return self.encode(self._transform(clip))
+    def watch_frames(self, clip: FrameBatch, *, num_frames: int | None = None) -> FrameTokens:
+        """Encode decoded frames; `num_frames` as in `encode`."""
+        return self.encode(self._transform(clip), num_frames=num_frames)
 
     def join_tokens(self, chunks: Sequence[FrameTokens]) -> FrameTokens:
         """Join the tokens of consecutive chunks."""
-        return FrameTokens(
-            localizer=torch.cat([chunk.localizer for chunk in chunks]),
-            answerer=torch.cat([chunk.answerer for chunk in chunks]),
-        )
+        return FrameTokens.joined(chunks)
 
     def watching_key(self) -> str:
         """Return a digest of everything that tokens depend on beside the frames; see `identity.watching_key`."""
         return watching_key(self)
 
     def tokens_to_tensors(self, tokens: FrameTokens) -> dict[str, torch.Tensor]:
-        """Return tokens as named tensors."""
-        return {"localizer": tokens.localizer, "answerer": tokens.answerer}
+        """Return the tokens of all frames as named tensors."""
+        return {"localizer": tokens.localizer, "answerer": whole(tokens.answerer)}
 
     def tokens_from_tensors(self, tensors: Mapping[str, torch.Tensor]) -> FrameTokens:
         """Return kept tokens, on the model's device."""

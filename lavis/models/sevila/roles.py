@@ -67,7 +67,7 @@ class SeViLAAnswerer:
         """Answer each question from its own frames, `positions` [B, K]."""
         if any(question.options for question in questions) != all(question.options for question in questions):
             raise QuestionError("questions with and without options cannot be answered in one batch; ask them apart")
-        chosen = torch.from_numpy(positions).to(tokens.answerer.device)
+        chosen = torch.from_numpy(positions)
         at_once = max(1, self._batch_size // positions.shape[1])
         readings = []
         for start in range(0, len(questions), at_once):

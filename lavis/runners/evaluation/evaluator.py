@@ -124,7 +124,8 @@ class Evaluator:
         return [replace(one, seconds=seconds) for one in found]
 
     def _watch(self, clip: "_Pixels", group: ClipGroup) -> WatchedClip:
-        chunks = [self._model.encode(pixels) for pixels in clip.pixels.split(_FRAMES_AT_ONCE)]
+        num_frames = len(clip.pixels)
+        chunks = [self._model.encode(pixels, num_frames=num_frames) for pixels in clip.pixels.split(_FRAMES_AT_ONCE)]
         watched = WatchedClip(self._model.join_tokens(chunks), clip.frame_idx, clip.times_s)
         if self._remembered:
             self._remembered.keep(group.indices[0], watched)

@@ -5,11 +5,15 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from lavis.cli.main import main
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.tokens import FrameTokens
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
 from tests.integration.evaluation.questions import ASKED, MISSING, NUM_QUESTIONS, settings
@@ -24,8 +28,8 @@ def alone(data: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFacto
     return output
 
 
-def run_here(options: list[str]) -> None:
-    assert main(["evaluate", "--cfg-path", str(recipe("nextqa")), "--options", *options]) == 0
+def run_here(options: list[str], *arguments: str) -> None:
+    assert main(["evaluate", "--cfg-path", str(recipe("nextqa")), *arguments, "--options", *options]) == 0
 
 
 def assert_same_results(one: Path, other: Path) -> None:
@@ -97,6 +101,32 @@ def test_every_clip_is_encoded_once(
 ) -> None:
     encoded = []
     encode = SeViLA.encode
-    monkeypatch.setattr(SeViLA, "encode", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels))
+
+    def recorded(self: SeViLA, pixels: torch.Tensor, **options: Any) -> FrameTokens:
+        encoded.append(len(pixels))
+        return encode(self, pixels, **options)
+
+    monkeypatch.setattr(SeViLA, "encode", recorded)
     run_here(settings(data, model=model_folder, output=tmp_path))
     assert encoded == [6] * sum(video != MISSING for video, _ in ASKED)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--cache",)])
+def test_tokens_of_chosen_frames_give_the_results_of_all_frames_tokens(
+    alone: Path,
+    data: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("SEVILA_CACHE", str(tmp_path / "cache"))
+    if not arguments:
+        monkeypatch.setattr("lavis.models.sevila.model.MAX_DEFERRED_FRAMES", 0)
+    run_here(settings(data, model=model_folder, output=tmp_path / "run"), *arguments)
+    pairs = zip(
+        read_lines(alone / "predictions.jsonl"), read_lines(tmp_path / "run" / "predictions.jsonl"), strict=True
+    )
+    for ours, theirs in pairs:
+        assert (ours["choice"], ours["keyframe_idx"]) == (theirs["choice"], theirs["keyframe_idx"])
+        np.testing.assert_allclose(ours["option_scores"], theirs["option_scores"], rtol=0, atol=1e-4)

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from lavis.cli.main import main
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.tokens import FrameTokens
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
 from tests.integration.evaluation.questions import NUM_QUESTIONS, settings
@@ -67,7 +70,12 @@ def test_a_killed_evaluation_goes_on_to_the_identical_result(
 
     encoded = []
     encode = SeViLA.encode
-    monkeypatch.setattr(SeViLA, "encode", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels))
+
+    def recorded(self: SeViLA, pixels: torch.Tensor, **options: Any) -> FrameTokens:
+        encoded.append(len(pixels))
+        return encode(self, pixels, **options)
+
+    monkeypatch.setattr(SeViLA, "encode", recorded)
     assert evaluate(options) == 0
     assert 0 < len(encoded) <= 30 - 4
     assert without_time(read_lines(killed / "predictions.jsonl")) == without_time(
@@ -90,7 +98,7 @@ def finished(first_run: Path, tmp_path: Path) -> Path:
 
 
 def forbid_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_self: SeViLA, _pixels: object) -> None:
+    def refuse(_self: SeViLA, _pixels: object, **_options: object) -> None:
         pytest.fail("a video is watched that was watched before")
 
     monkeypatch.setattr(SeViLA, "encode", refuse)

@@ -33,7 +33,7 @@ class BrightnessModel:
     def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
         return watch(self, path, **options)
 
-    def watch_frames(self, clip: FrameBatch) -> Floats:
+    def watch_frames(self, clip: FrameBatch, *, num_frames: int) -> Floats:
         self.num_watched += len(clip)
         return clip.frames.mean(axis=(1, 2, 3))
 

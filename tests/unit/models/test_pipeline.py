@@ -22,12 +22,14 @@ class KnownModel:
 
     def __init__(self) -> None:
         self.chunks: list[list[int]] = []
+        self.in_all: list[int] = []
         self.scored: list[list[str]] = []
         self.answered: list[tuple[list[list[int]], list[str], str]] = []
 
-    def watch_frames(self, clip: FrameBatch) -> Integers:
+    def watch_frames(self, clip: FrameBatch, *, num_frames: int) -> Integers:
         assert shown_numbers(clip.frames) == clip.frame_idx.tolist()
         self.chunks.append(clip.frame_idx.tolist())
+        self.in_all.append(num_frames)
         return clip.frame_idx
 
     def join_tokens(self, chunks: Sequence[Integers]) -> Integers:
@@ -87,6 +89,7 @@ def test_frames_are_watched_once_in_chunks_with_progress(
         known, clip, num_frames=10, batch_size=batch_size, progress=lambda seen, total: progress.append((seen, total))
     )
     assert list(map(len, known.chunks)) == sizes
+    assert known.in_all == [10] * len(sizes)
     assert [frame for chunk in known.chunks for frame in chunk] == video.frame_idx.tolist()
     assert video.frame_idx.tolist() == video.tokens.tolist() == list(range(2, 50, 5))
     np.testing.assert_allclose(video.times_s, video.frame_idx / 25)

@@ -9,6 +9,7 @@ from lavis.models.sevila.build import build_sevila
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader, PerFrameReader
+from lavis.models.sevila.tokens import whole
 from tests.unit.models.tiny import CONFIG, QUERIES, WIDTH, random_clip, random_pixels, random_tokens, recorded
 
 PROMPTS = ["Question: what is shown? Option A: red Option B: green", "Is it red?", "yes"]
@@ -25,8 +26,8 @@ def no_generation(monkeypatch: pytest.MonkeyPatch, tiny_model: SeViLA) -> None:
 @torch.no_grad()
 def test_frames_become_tokens_of_both_roles(tiny_model: SeViLA) -> None:
     tokens = tiny_model.encode(random_pixels(5))
-    assert tokens.localizer.shape == tokens.answerer.shape == (5, QUERIES, WIDTH)
-    assert not torch.allclose(tokens.localizer, tokens.answerer)
+    assert tokens.localizer.shape == whole(tokens.answerer).shape == (5, QUERIES, WIDTH)
+    assert not torch.allclose(tokens.localizer, whole(tokens.answerer))
     assert len(tokens) == 5
 
 
@@ -35,28 +36,28 @@ def test_tokens_of_a_frame_do_not_depend_on_the_other_frames(tiny_model: SeViLA)
     pixels = random_pixels(5)
     together, alone = tiny_model.encode(pixels), tiny_model.encode(pixels[3:4])
     torch.testing.assert_close(together.localizer[3], alone.localizer[0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(together.answerer[3], alone.answerer[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole(together.answerer)[3], whole(alone.answerer)[0], rtol=0, atol=1e-5)
 
 
 def test_chunks_of_frames_give_the_tokens_of_all_frames_in_order(tiny_model: SeViLA) -> None:
     clip = random_clip(5)
-    whole = tiny_model.watch_frames(clip)
+    together = tiny_model.watch_frames(clip)
     joined = tiny_model.join_tokens(
         [
             tiny_model.watch_frames(type(clip)(clip.frames[part], clip.frame_idx[part], clip.times_s[part]))
             for part in (slice(0, 2), slice(2, 4), slice(4, 5))
         ]
     )
-    torch.testing.assert_close(joined.localizer, whole.localizer, rtol=0, atol=1e-5)
-    torch.testing.assert_close(joined.answerer, whole.answerer, rtol=0, atol=1e-5)
+    torch.testing.assert_close(joined.localizer, together.localizer, rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole(joined.answerer), whole(together.answerer), rtol=0, atol=1e-5)
 
 
 def test_tokens_of_watched_frames_can_be_trained_on(tiny_model: SeViLA) -> None:
     tokens = tiny_model.watch_frames(random_clip(2))
     head = nn.Linear(WIDTH, 1)
-    head(tokens.answerer).sum().backward()
+    head(whole(tokens.answerer)).sum().backward()
     assert head.weight.grad is not None
-    assert not tokens.answerer.requires_grad
+    assert not whole(tokens.answerer).requires_grad
 
 
 @torch.no_grad()
@@ -195,7 +196,7 @@ def test_frozen_parts_are_without_dropout_while_the_others_train(own_model: SeVi
     own_model.train()
     pixels = random_pixels(3)
     first, second = own_model.encode(pixels), own_model.encode(pixels)
-    torch.testing.assert_close(first.answerer, second.answerer, rtol=0, atol=0)
+    torch.testing.assert_close(whole(first.answerer), whole(second.answerer), rtol=0, atol=0)
     assert not torch.allclose(first.localizer, second.localizer)
     scores = [own_model.score_frames(random_tokens(1, 4), ["yes"]).yes for _ in range(2)]
     torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=0)
@@ -229,7 +230,7 @@ def test_lower_precision_gives_nearly_the_same_scores(own_model: SeViLA, tiny_mo
 
     def scores(model: SeViLA) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = model.encode(pixels)
-        answer = model.answer(tokens.answerer[None], ["Is it red?"], num_options=3, reader=JointReader())
+        answer = model.answer(whole(tokens.answerer)[None], ["Is it red?"], num_options=3, reader=JointReader())
         return model.score_frames(tokens.localizer[None], ["Is it red?"]).yes.float(), answer.logits.float()
 
     for ours, exact in zip(scores(own_model), scores(tiny_model), strict=True):
@@ -243,10 +244,10 @@ def test_fused_attention_equals_the_plain_one(tiny_model: SeViLA) -> None:
     pixels = random_pixels(4)
     ours, theirs = tiny_model.encode(pixels), plain.encode(pixels)
     torch.testing.assert_close(ours.localizer, theirs.localizer, rtol=0, atol=1e-5)
-    torch.testing.assert_close(ours.answerer, theirs.answerer, rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole(ours.answerer), whole(theirs.answerer), rtol=0, atol=1e-5)
+    frames = whole(ours.answerer).view(2, 2, QUERIES, WIDTH)
     answers = [
-        model.answer(ours.answerer.view(2, 2, QUERIES, WIDTH), PROMPTS[:2], num_options=4, reader=JointReader()).logits
-        for model in (tiny_model, plain)
+        model.answer(frames, PROMPTS[:2], num_options=4, reader=JointReader()).logits for model in (tiny_model, plain)
     ]
     torch.testing.assert_close(*answers, rtol=0, atol=1e-5)
     implementations = [
@@ -271,6 +272,6 @@ def test_only_the_frames_that_are_asked_for_are_scored(tiny_model: SeViLA) -> No
     with recorded(tiny_model.language.model.decoder) as decoded:
         found = tiny_model.score_frames(tokens, PROMPTS, batch_size=4, where=where)
     assert sum(call["input_ids"].numel() for call in decoded) == where.sum()
-    for some, whole in ((found.yes, every.yes), (found.no, every.no)):
+    for some, all_of_them in ((found.yes, every.yes), (found.no, every.no)):
         assert torch.equal(some.isnan(), ~where)
-        torch.testing.assert_close(some[where], whole[where], rtol=0, atol=1e-5)
+        torch.testing.assert_close(some[where], all_of_them[where], rtol=0, atol=1e-5)

@@ -8,6 +8,7 @@ from lavis.common.errors import ConfigError, MissingExtraError, UserError
 from lavis.models.sevila.build import build_sevila, build_untrained
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader
+from lavis.models.sevila.tokens import whole
 from lavis.models.vision.timm import TimmVisionTower
 from tests.unit.models.tiny import with_vision
 
@@ -51,7 +52,7 @@ def test_a_model_with_a_timm_transformer_answers(name: str) -> None:
     assert features.shape == (3, (56 // model.vision.model.patch_embed.patch_size[0]) ** 2 + 1, 192)
     assert model.image_size == model.vision.image_size == 56
     tokens = model.encode(pixels)
-    answer = model.answer(tokens.answerer[None], ["Is it red?"], num_options=3, reader=JointReader())
+    answer = model.answer(whole(tokens.answerer)[None], ["Is it red?"], num_options=3, reader=JointReader())
     assert torch.isfinite(answer.logits).all()
     assert torch.isfinite(model.score_frames(tokens.localizer[None], ["Is it red?"]).yes).all()
     assert not any(value.requires_grad for value in model.parameters())
