@@ -1,6 +1,5 @@
 """The two sides of the benchmarks that ask about a film; each is made to live in a process of its own."""
 
-import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from benchmarks.film import film
-from benchmarks.floor import Floor, least_work
 from benchmarks.machine import MatrixRate, set_threads
 from benchmarks.measure import Measured, PartTimings, by_turns, profiled
 from benchmarks.published import PublishedAnswer, PublishedProcedure
@@ -94,9 +92,6 @@ class OurSide:
         self._questions = questions(setting.num_questions, size=setting.size)
         self._model = model_of(setting.size, dtype=way.dtype, device=self._device)
         self._rate = MatrixRate(device=self._device, dtype=next(self._model.vision.parameters()).dtype)
-        # Counted on the plain model: the counter sees neither into compiled code nor products of whole numbers.
-        self._least = {count: self._count(count, num_read=0) for count in {1, setting.num_questions}}
-        self._read_frame = self._count(0, num_read=1).watch - self._count(0, num_read=0).watch
         speed_up(self._model, quantize=way.quantize, compiled=way.compiled)
 
     def warm_up(self) -> Measured:
@@ -114,14 +109,6 @@ class OurSide:
     def ask(self, count: int) -> Measured:
         """Watch the film and ask the first questions."""
         return _measured(lambda: self._ask(count), self._device)
-
-    def floor(self, asked: Asked) -> Floor:
-        """Return the least work that these answers cost, where only frames that were scored had to be."""
-        least = self._least[len(asked.answers)]
-        read = {int(position) for answer in asked.answers for position in answer.keyframes.positions}
-        return dataclasses.replace(
-            least, watch=least.watch + len(read) * self._read_frame, localize=least.localize * asked.scored
-        )
 
     def weight_bytes(self) -> int:
         """Return what all weights take."""
@@ -153,17 +140,8 @@ class OurSide:
         watched.ask_all(self._questions[:1], num_keyframes=1, selector=self._way.selector)
 
     def _compile(self) -> None:
-        for count in self._least:
+        for count in {1, self._setting.num_questions}:
             self._ask(count)
-
-    def _count(self, count: int, *, num_read: int) -> Floor:
-        return least_work(
-            self._model,
-            self._questions[:count],
-            num_frames=self._setting.num_frames,
-            num_keyframes=self._setting.num_keyframes,
-            num_read=num_read,
-        )
 
 
 def _measured(work: Callable[[], Any], device: torch.device) -> Measured:

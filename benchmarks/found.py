@@ -1,7 +1,6 @@
 """What the sides of the inference benchmark are found to do, round by round."""
 
 from benchmarks.apart import Apart
-from benchmarks.floor import Floor
 from benchmarks.measure import Measured
 from benchmarks.published import PublishedAnswer
 from benchmarks.ways import Way
@@ -38,7 +37,6 @@ class WayFound:
         self.side, self.way = side, way
         self.rate = Measured()
         self.asked = {count: Measured() for count in (1, num_questions)}
-        self.floors: dict[int, Floor] = {}
         self.rate_flops: int = side.call("rate_flops")
         self.weight_bytes: int = side.call("weight_bytes")
         self.warm_up: Measured = side.call("warm_up")
@@ -52,6 +50,5 @@ class WayFound:
             measured.include(self.side.call("ask", count))
 
     def finish(self) -> None:
-        """Count the least work of what was answered last."""
+        """See what came of the rounds beside their figures."""
         self.compiled_again = self.side.call("compiled_graphs") - self._compiled_first
-        self.floors = {count: self.side.call("floor", measured.last) for count, measured in self.asked.items()}

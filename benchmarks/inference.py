@@ -11,6 +11,7 @@ from benchmarks.decoders import decoding_rate
 from benchmarks.film import film
 from benchmarks.found import PublishedFound, WayFound
 from benchmarks.inference_report import figures_of, show, show_decoding
+from benchmarks.least import Counter
 from benchmarks.machine import set_threads
 from benchmarks.options import DTYPES
 from benchmarks.report import show_machine, write_figures
@@ -54,9 +55,11 @@ def run(args: argparse.Namespace) -> None:
     setting = setting_of(args)
     film(setting.video_seconds)  # made before several processes would make it
     show_machine(device)
+    with closing(Apart(Counter, setting)) as counter:
+        least = counter.call("count")
     published, found = _measure(args, setting, ways)
     rate = decoding_rate(setting.video_seconds, num_frames=setting.num_frames, workers=DECODERS)
-    figures = figures_of(published, found, device=device)
+    figures = figures_of(published, found, least, device=device)
     show(figures)
     show_decoding(figures, num_frames=setting.num_frames, decoding_rate=rate, workers=DECODERS)
     options = {name: value for name, value in vars(args).items() if name not in ("run", "json", "profile")}

@@ -10,6 +10,7 @@ import torch
 from benchmarks.asking import Asked
 from benchmarks.floor import Floor
 from benchmarks.found import PublishedFound, WayFound
+from benchmarks.least import LeastWork
 from benchmarks.measure import Measured
 from benchmarks.published import PublishedAnswer
 from benchmarks.report import seconds, show_table
@@ -20,17 +21,19 @@ PARTS = ("decode", "watch", "localize", "answer")
 Figures = dict[str, Any]
 
 
-def figures_of(published: PublishedFound, ways: Sequence[WayFound], *, device: torch.device) -> Figures:
+def figures_of(
+    published: PublishedFound, ways: Sequence[WayFound], least: LeastWork, *, device: torch.device
+) -> Figures:
     """Put together what goes into the JSON file; all else is shown from it."""
     baseline = published.measured
     _, answer = baseline.last
     return {
         "published": {**baseline.figures(), "parts_s": _seconds_of(answer.timings)},
-        "ways": {found.way.name: _way(found, published, device) for found in ways},
+        "ways": {found.way.name: _way(found, published, least, device) for found in ways},
     }
 
 
-def _way(found: WayFound, published: PublishedFound, device: torch.device) -> Figures:
+def _way(found: WayFound, published: PublishedFound, least: LeastWork, device: torch.device) -> Figures:
     rate = found.rate_flops / found.rate.median_spent_s(device)
     last = [measured.last for measured in found.asked.values()][-1]
     return {
@@ -42,7 +45,7 @@ def _way(found: WayFound, published: PublishedFound, device: torch.device) -> Fi
         "scored": last.scored,
         "agreement": agreement(last, published.answers),
         "runs": {
-            str(count): _run(measured, count, published.measured, found.floors[count], rate, device)
+            str(count): _run(measured, count, published.measured, least.floor(measured.last), rate, device)
             for count, measured in found.asked.items()
         },
     }

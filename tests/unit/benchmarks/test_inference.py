@@ -10,8 +10,10 @@ import pytest
 
 from benchmarks.__main__ import build_parser, main
 from benchmarks.asking import Asked, OurSide, Setting
+from benchmarks.floor import Floor
 from benchmarks.inference import ways_of
 from benchmarks.inference_report import agreement, compared, model_rate
+from benchmarks.least import Counter, LeastWork
 from benchmarks.published import PublishedAnswer
 from benchmarks.ways import PLAIN, WAYS, Way
 from lavis.common.types import Answer, Keyframes, Question
@@ -113,17 +115,18 @@ def test_only_frames_that_were_scored_are_compared_with_the_published_ones() -> 
 
 
 def test_the_floor_of_fewer_calls_is_that_of_the_frames_that_were_scored() -> None:
-    side = OurSide(SETTING, PLAIN)
-    every = side.floor(asked(*[(0, [0], [1.0] * 6, [1.0, 0.0])] * 2))
-    half = side.floor(asked(*[(0, [0], [1.0, np.nan] * 3, [1.0, 0.0])] * 2))
-    other = side.floor(asked((0, [0], [1.0] * 6, [1.0, 0.0]), (0, [1], [1.0] * 6, [1.0, 0.0])))
+    least = Counter(SETTING).count()
+    every = least.floor(asked(*[(0, [0], [1.0] * 6, [1.0, 0.0])] * 2))
+    half = least.floor(asked(*[(0, [0], [1.0, np.nan] * 3, [1.0, 0.0])] * 2))
     assert half.localize == every.localize / 2
     assert (half.watch, half.answer) == (every.watch, every.answer)
-    assert other.watch - every.watch == pytest.approx(prompter_operations(side))
 
 
-def prompter_operations(side: OurSide) -> float:
-    return side._count(0, num_read=1).watch - side._count(0, num_read=0).watch
+def test_the_floor_grows_by_the_frames_that_any_question_reads() -> None:
+    nothing = Floor(0, 0, 0)
+    least = LeastWork({1: nothing, 2: Floor(100, 10, 1)}, watched=Floor(50, 0, 0), read=Floor(50, 0, 3))
+    rows = [(0, positions, [1.0] * 6, [1.0, 0.0]) for positions in ([0, 4], [1, 4])]
+    assert least.floor(asked(*rows)) == Floor(100, 10, 1 + 3 * 3)
 
 
 def test_weights_of_half_the_bits_take_half_the_memory() -> None:
