@@ -73,6 +73,20 @@ def test_one_of_several_processes_ends_with_its_code_where_nobody_listens() -> N
     assert done.returncode == 2
 
 
+def test_a_process_that_is_never_met_is_waited_for_as_long_as_is_set(
+    data: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    starts = []
+    for rank in (0, 1):
+        output, harmed = tmp_path / str(rank), harm("meet", 1, rank=rank)
+        places = {"data": data, "model": model_folder}
+        starts.append(start("finetune", output, processes=2, harm=harmed, distributed_timeout_s=3.0, **places))
+    assert play(starts, tmp_path) == [[-9, 1], [1, -9]]
+    for rank in (0, 1):
+        (line,) = said(tmp_path / str(rank))
+        assert line.startswith("error: another process of this run died or hangs (")
+
+
 def test_readers_end_with_the_process_that_they_read_for(data: Path, model_folder: Path, tmp_path: Path) -> None:
     harmed = harm("step", 3, rank=0)
     one = start("finetune", tmp_path / "run", data=data, model=model_folder, processes=2, harm=harmed, num_workers=1)

@@ -96,7 +96,7 @@ FAULTS = {
         "error: another process of this run died or hangs (",
         2,
         processes=2,
-        run={"distributed_timeout_s": 10.0, "patience_s": 40.0},
+        run={"distributed_timeout_s": 10.0, "patience_s": 60.0},
     ),
 }
 # Of those that need no long start, the ones that end a run in different ways.

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis.cli.main import main
+from lavis.common import distributed
 from lavis.runners import checkpoints, keeper, update
 from lavis.runners.evaluation import scoring
 
@@ -39,8 +40,9 @@ _LOADED_ONCE = (
 # How long a process may outlive one that has ended; on a busy machine, ending takes seconds.
 _OUTLIVE_S = 60.0
 
-# Where a process comes to harm: the method that every run passes, and whether before or after it has run.
-SEAMS: dict[str, tuple[type, str]] = {
+# Where a process comes to harm: the function that every run passes, and whether before or after it has run.
+SEAMS: dict[str, tuple[Any, str]] = {
+    "meet": (distributed, "join_world"),
     "step": (update.Updater, "apply"),
     "accumulate": (update.Updater, "accumulate"),
     "begin_save": (checkpoints.CheckpointStore, "begin"),
@@ -51,7 +53,7 @@ SEAMS: dict[str, tuple[type, str]] = {
 }
 
 
-def suffer(kind: str, part: Any) -> None:
+def suffer(kind: str, part: Any = None) -> None:
     """Let harm come to this process, or to what the part that is under way holds."""
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -84,10 +86,10 @@ def arm(harm: dict[str, Any], rank: int) -> None:
         nonlocal calls
         calls += 1
         if calls == harm["at"] and harm["when"] == "before":
-            suffer(harm["kind"], args[0])
+            suffer(harm["kind"], *args[:1])
         found = whole(*args, **kwargs)
         if calls == harm["at"] and harm["when"] == "after":
-            suffer(harm["kind"], args[0])
+            suffer(harm["kind"], *args[:1])
         return found
 
     setattr(owner, name, harmed)
