@@ -195,7 +195,8 @@ def watch(
     """Sample frames uniformly, and let the model see each of them once.
 
     Decoding and seeing run chunk by chunk, so memory does not grow with the number of frames but
-    for their tokens.
+    for their tokens. A model may put off, in a short video, what only frames that are read need; a cache keeps the
+    tokens of all frames.
 
     Args:
         num_frames: T (published: 32); a video with fewer frames gives all it has.
