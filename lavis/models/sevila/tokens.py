@@ -1,6 +1,7 @@
 """What the SeViLA model returns.
 
-Shapes: N frames, B questions, T frames per question, Q query tokens, E language width, O options.
+Shapes: N frames, P patch features of vision width D, B questions, T frames per question, K keyframes, Q query tokens,
+E language width, O options.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,8 +10,8 @@ from itertools import chain
 
 import torch
 
-# Frames whose features wait to be read: 48 MiB at base size in fp32, 44 at Flan-T5-XL size in bf16. Tokens are smaller,
-# so those of a longer video are made at once: its memory stays flat, and few of its frames would be read otherwise.
+# Frames whose features may wait to be read: 48 MiB at base size in fp32, 44 at Flan-T5-XL size in bf16. Tokens are
+# smaller, so a longer video, whose memory must stay flat, has them made at once, at the price of a pass for each frame.
 MAX_DEFERRED_FRAMES = 64
 _FRAMES_PER_CALL = 16
 
