@@ -9,6 +9,7 @@ import torch
 import lavis.models  # noqa: F401  # declares the models
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
+from lavis.models.compiler import check_compiler
 from lavis.models.quantize import check_quantization, quantize_parts
 from lavis.models.sevila.config import size_names
 from lavis.models.torchvision_misfit import explained_misfit
@@ -62,7 +63,7 @@ def load_model(
         compiled: run through torch.compile; see `compile_model`.
 
     Raises:
-        ConfigError: unknown name, device, dtype or quantization, or a device this machine does not have.
+        ConfigError: unknown name, device, dtype or quantization, or a device or compiler this machine does not have.
         MissingExtraError: weights are to be quantised, and torchao is not installed.
         CheckpointError: no weights, or weights that do not fit.
 
@@ -74,6 +75,8 @@ def load_model(
     dtype = dtype or ("bf16" if place.type == "cuda" else "fp32")
     if quantize is not None:
         check_quantization(quantize)
+    if compiled:
+        check_compiler(place)
     with explained_misfit():
         kind = registry.get_model_class(name)
     model = kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place)).train(not is_eval)
@@ -86,6 +89,7 @@ def speed_up(model: Any, *, quantize: str | None = None, compiled: bool = False)
     if quantize is not None:
         quantize_parts([model.vision, model.language.model], quantize)
     if compiled:
+        check_compiler(model.device)
         # Compiling needs parts of torch that take a while to import.
         from lavis.models.sevila.compiled import compile_model
 

@@ -1,0 +1,57 @@
+"""A missing compiler is told before a model is loaded, not by a traceback in its first answer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import lavis
+from lavis.common.errors import CheckpointError, ConfigError
+from lavis.models.compiler import check_compiler
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder on the PATH, empty at first."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    for variable in ("CXX", "CC"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def install(folder: Path, name: str) -> None:
+    (folder / name).touch(mode=0o755)
+
+
+@pytest.mark.parametrize(
+    ("device", "says"), [("cpu", r"a C\+\+ compiler.* no g\+\+ on"), ("cuda", "a C .* gcc or clang")]
+)
+def test_what_is_missing_is_named_with_the_ways_out(device: str, says: str, programs: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^compiling a model for {device} needs {says}[^\n]*do not compile$"):
+        check_compiler(torch.device(device))
+
+
+def test_it_is_missed_before_a_model_is_looked_for(programs: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no g\+\+ on the PATH"):
+        lavis.load_model("sevila", "no such folder", device="cpu", compiled=True)
+    install(programs, "g++")
+    with pytest.raises(CheckpointError, match="no such folder"):
+        lavis.load_model("sevila", "no such folder", device="cpu", compiled=True)
+
+
+def test_the_compiler_that_the_environment_names_is_the_one_that_is_used(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(programs, "g++")
+    monkeypatch.setenv("CXX", "g++-99")
+    with pytest.raises(ConfigError, match=r"there is no g\+\+-99 on the PATH; .* name another in CXX"):
+        check_compiler(torch.device("cpu"))
+    install(programs, "g++-99")
+    check_compiler(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_either_compiler_of_c_does_for_a_gpu(name: str, programs: Path) -> None:
+    install(programs, name)
+    check_compiler(torch.device("cuda"))
