@@ -79,9 +79,11 @@ def _figures(measured: Measured, plain: Measured, weight_bytes: int) -> dict[str
 def compared(ours: Asked, plain: Asked) -> dict[str, float]:
     """Return how frame scores, choices of frames and answers agree with those of the plain weights."""
     pairs = list(zip(ours.answers, plain.answers, strict=True))
-    scores, exact = (np.concatenate([answer.keyframes.all_scores for answer in side.answers]) for side in (ours, plain))
+    scores, exact = (np.stack([answer.keyframes.all_scores for answer in side.answers]) for side in (ours, plain))
+    # About the mean of each question, since only frames of one question compete.
+    apart = [rows - rows.mean(1, keepdims=True) for rows in (scores, exact)]
     return {
-        "correlation": float(np.corrcoef(scores, exact)[0, 1]),
+        "correlation": float(np.corrcoef(apart[0].ravel(), apart[1].ravel())[0, 1]),
         "worst_difference": float(np.abs(scores - exact).max()),
         "mean_difference": float(np.abs(scores - exact).mean()),
         "same_frames": float(np.mean([np.array_equal(a.keyframes.positions, b.keyframes.positions) for a, b in pairs])),

@@ -14,14 +14,14 @@ from tests.unit.benchmarks.test_inference import asked
 
 def test_scores_choices_and_answers_are_compared_one_by_one() -> None:
     plain = asked((0, [0, 2], [1.0, 2.0, 3.0], [1.0, 0.0]), (1, [1, 2], [4.0, 5.0, 6.0], [0.0, 1.0]))
-    ours = asked((0, [0, 2], [1.5, 2.0, 3.0], [1.0, 0.0]), (0, [0, 2], [4.0, 5.0, 7.0], [1.0, 0.0]))
+    ours = asked((0, [0, 2], [1.0, 2.0, 6.0], [1.0, 0.0]), (0, [0, 2], [2.0, 5.0, 11.0], [1.0, 0.0]))
     found = agreement(ours, plain)
-    correlation = np.corrcoef([1.5, 2, 3, 4, 5, 7], [1, 2, 3, 4, 5, 6])[0, 1]
+    correlation = np.corrcoef([-2, -1, 3, -4, -1, 5], [-1, 0, 1, -1, 0, 1])[0, 1]
     assert found == pytest.approx(
         {
             "correlation": correlation,
-            "worst_difference": 1.0,
-            "mean_difference": 0.25,
+            "worst_difference": 5.0,
+            "mean_difference": 10 / 6,
             "same_frames": 0.5,
             "same_answers": 0.5,
         }
