@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from lavis import __version__
 from lavis.cli.parser import CommandParser
@@ -64,6 +65,8 @@ def reported(run: Callable[[], int]) -> int:
     It is 2 for a `UserError`, 1 for a `FaultError` and 143 after SIGTERM, each printed as one line. Any other
     exception is a defect and is raised. One of several processes does not return from an exception: it ends.
     """
+    if _has_peers():
+        sys.excepthook = _end_with_traceback
     try:
         code = run()
         sys.stdout.flush()
@@ -80,10 +83,6 @@ def reported(run: Callable[[], int]) -> int:
         return _ended(EXIT_TERMINATED, f"terminated: {_one_line(error)}")
     except KeyboardInterrupt:
         return _ended(EXIT_INTERRUPTED, "interrupted")
-    except Exception:
-        if not _has_peers():
-            raise
-        return _ended(EXIT_FAILURE, traceback.format_exc().rstrip())
 
 
 def _ended(code: int, text: str = "") -> int:
@@ -103,6 +102,11 @@ def _ended(code: int, text: str = "") -> int:
         if _has_peers():
             os._exit(code)
     return code
+
+
+def _end_with_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End one of several processes where a defect, which nothing has caught, would end a process alone."""
+    _ended(EXIT_FAILURE, "".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 def _has_peers() -> bool:
