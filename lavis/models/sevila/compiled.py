@@ -8,16 +8,19 @@ Shapes: N rows, L tokens, E language width.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
+import torch.compiler.config
 from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutput
 
 from lavis.models.sevila.model import SeViLA
 
 LENGTH_STEP = 32
+# Torch keeps code for 8 shapes of a function, and runs it uncompiled for others. The encoder meets 7 numbers of rows (1
+# to 64) times its lengths, and the two Q-Formers are one function to torch.
+_MOST_SHAPES = 64
 
 
 def compile_model(model: SeViLA, *, backend: str = "inductor") -> None:
@@ -28,7 +31,16 @@ def compile_model(model: SeViLA, *, backend: str = "inductor") -> None:
     Args:
         backend: a name in `torch.compiler.list_backends()`; "inductor" needs a C++ compiler on a CPU.
     """
-    compiled = partial(torch.compile, backend=backend, dynamic=False)
+
+    def compiled(run: Callable[..., Any]) -> Callable[..., Any]:
+        made = torch.compile(run, backend=backend, dynamic=False)
+
+        def run_compiled(*args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
+            with torch.compiler.config.patch(recompile_limit=_MOST_SHAPES):  # type: ignore[attr-defined]
+                return made(*args, **kwargs)
+
+        return run_compiled
+
     for name in ("vision", "localizer", "answerer"):
         part: Any = model.get_submodule(name)
         model.run_part_with(name, _Rows(compiled(part.forward)))

@@ -92,3 +92,16 @@ def test_weights_keep_their_names_and_tokens_their_own_key(tiny_model: SeViLA) -
     model = compiled()
     assert model.state_dict().keys() == tiny_model.state_dict().keys()
     assert watching_key(model) != watching_key(tiny_model)
+
+
+@torch.inference_mode()
+def test_every_rounded_shape_is_compiled_however_many_there_are() -> None:
+    model = compiled()
+    localizer = model.as_localizer(prompt="moment")
+    for num_frames in (1, 2, 4, 8, 16):
+        frames = model.encode(random_pixels(num_frames))
+        frames.answerer[torch.arange(num_frames)]
+        for words in (2, 40):
+            localizer.score(frames, asked(1, words=words))
+    # Vision tower, two Q-Formers and 2 lengths of text.
+    assert counters["stats"]["unique_graphs"] == 5 * (1 + 2 + 2)
