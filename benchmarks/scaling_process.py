@@ -125,16 +125,22 @@ def main(target: Path, work: Work) -> None:
     """Run a round; the first process writes the seconds of each step."""
     pin(work, place=int(os.environ["LOCAL_RANK"]))
     with join_world(device=work.device) as world:
-        steps = Steps(work, world)
-        for warm_up in (steps.together, steps.alone):
-            warm_up()
-        measured = [(steps.together(), steps.alone()) for _ in range(work.steps)]
-        slowest = [max(times) for times in zip(*world.gather([alone for _, alone in measured]), strict=True)]
-        with profiled(Path(work.profile) if work.profile and world.is_main else None):
-            if work.profile:
-                steps.together()
+        # Models are freed before their processes part.
+        figures = _run(work, world)
         if world.is_main:
-            write_text(target, json.dumps({"step_s": [together for together, _ in measured], "alone_s": slowest}))
+            write_text(target, json.dumps(figures))
+
+
+def _run(work: Work, world: World) -> dict[str, list[float]]:
+    steps = Steps(work, world)
+    for warm_up in (steps.together, steps.alone):
+        warm_up()
+    measured = [(steps.together(), steps.alone()) for _ in range(work.steps)]
+    slowest = [max(times) for times in zip(*world.gather([alone for _, alone in measured]), strict=True)]
+    with profiled(Path(work.profile) if work.profile and world.is_main else None):
+        if work.profile:
+            steps.together()
+    return {"step_s": [together for together, _ in measured], "alone_s": slowest}
 
 
 if __name__ == "__main__":

@@ -63,14 +63,14 @@ def reported(run: Callable[[], int]) -> int:
     """Run something and return its exit code.
 
     It is 2 for a `UserError`, 1 for a `FaultError` and 143 after SIGTERM, each printed as one line. Any other
-    exception is a defect and is raised. One of several processes does not return from an exception: it ends.
+    exception is a defect and is raised. One of several processes does not return: it ends.
     """
     if _has_peers():
         sys.excepthook = _end_with_traceback
     try:
         code = run()
         sys.stdout.flush()
-        return code
+        return _ended(code)
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough. What is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,10 +88,10 @@ def reported(run: Callable[[], int]) -> int:
 def _ended(code: int, text: str = "") -> int:
     """Say why, and return the exit code; one of several processes ends here.
 
-    It must not let go of the exception, which holds the model and with it torch's process group: that waits for its
+    It must not let go of an exception, which holds the model and with it torch's process group: that waits for its
     threads when it is freed, which may wait for a process that is gone or, where DDP frees it, for the interpreter's
     lock that the waiting thread holds (gloo, torch 2.13), for ever. Nothing is left to do: what has to be closed was
-    closed by the with-statements that the exception came through, and locks and connections go with the process.
+    closed by with-statements, and locks and connections go with the process.
     """
     try:
         if text:

@@ -51,7 +51,7 @@ class World:
 
 @contextmanager
 def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Iterator[World]:
-    """Join the processes that torchrun started, if it did, and leave them at the end.
+    """Join the processes that torchrun started, if it did, and leave them together at the end.
 
     After an exception they are not left, as that would wait for what the others have not answered: the connections
     close when the process ends, which is what tells the others.
@@ -75,7 +75,11 @@ def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Itera
         torch.cuda.set_device(kind)
     backend = "nccl" if kind.startswith("cuda") else "gloo"
     _meet(backend, timeout=datetime.timedelta(seconds=timeout_s))
-    yield World(rank=dist.get_rank(), size=size, device=torch.device(kind))
+    world = World(rank=dist.get_rank(), size=size, device=torch.device(kind))
+    yield world
+    # Nothing may be under way when the group is freed. DDP frees it while it holds the interpreter's lock, and waits
+    # for the group's threads, which wait for that lock to free what they have just exchanged (gloo, torch 2.13).
+    world.wait()
     dist.destroy_process_group()
 
 

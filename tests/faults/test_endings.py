@@ -1,4 +1,4 @@
-"""A process that cannot go on ends at once, whatever would hold it up, and so do those that read for it."""
+"""A process that is done or cannot go on ends at once, whatever would hold it up, and so do those that read for it."""
 
 import os
 import subprocess
@@ -22,9 +22,8 @@ class Group:
         time.sleep(600)
 
 def run():
-    group = Group()
     print("so far")
-    raise {error}
+    {how}
 
 atexit.register(time.sleep, 600)
 threading.Thread(target=time.sleep, args=(600,)).start()
@@ -44,7 +43,7 @@ sys.exit(reported(run))
 )
 def test_one_of_several_processes_ends_when_it_has_said_why(error: str, code: int, line: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM.format(error=error)],
+        [sys.executable, "-c", _PROGRAM.format(how=f"group = Group(); raise {error}")],
         cwd=ROOT,
         env={**os.environ, "WORLD_SIZE": "2"},
         capture_output=True,
@@ -57,11 +56,58 @@ def test_one_of_several_processes_ends_when_it_has_said_why(error: str, code: in
     assert ("Traceback" in done.stderr) == (line == "ZeroDivisionError: a defect")
 
 
+def test_one_of_several_processes_ends_when_it_is_done() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(how="return 0")],
+        cwd=ROOT,
+        env={**os.environ, "WORLD_SIZE": "2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "so far\n", "")
+
+
+# What is under way when the first process comes to the end: an exchange that the second is late for.
+_LATE = """
+import time, torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from lavis.common.distributed import join_world
+
+def run():
+    with join_world(device="cpu") as world:
+        parallel = DistributedDataParallel(torch.nn.Linear(4, 4))
+        total, gathered = torch.ones(1), [torch.zeros(1), torch.zeros(1)]
+        if world.rank == 1:
+            time.sleep(2)
+        dist.all_gather(gathered, total, async_op=True)
+
+run()
+print("ended")
+"""
+
+
+def test_processes_part_when_nothing_is_under_way_any_more(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(_LATE, encoding="utf-8")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(tmp_path / "late.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["ended", "ended"])
+
+
 def test_one_of_several_processes_ends_with_its_code_where_nobody_listens() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM.format(error="UserError('no such file')")],
+        [sys.executable, "-c", _PROGRAM.format(how="raise UserError('no such file')")],
         cwd=ROOT,
         env={**os.environ, "WORLD_SIZE": "2"},
         stdout=subprocess.DEVNULL,
