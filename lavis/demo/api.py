@@ -67,10 +67,10 @@ def add_api(service: Service, *, jobs: Jobs) -> None:
 
 
 def _run(work: Callable[[Job], Record], request: gr.Request, jobs: Jobs) -> Record:
-    turn = jobs.turn(visitor_of(request), address=address_of(request), listener=lambda *_: None)
+    visitor, address = visitor_of(request), address_of(request)
     try:
-        with DefectsLogged(), turn as job:
-            record = work(job)
+        with DefectsLogged():
+            record = jobs.run(work, visitor, address=address, listener=lambda *_: None)
     except UserError as error:
         raise gr.Error(str(error), print_exception=False) from error
     # Gradio's client would take whatever has a path for a file to fetch.

@@ -63,13 +63,14 @@ def launch(
     *,
     model_name: str,
     files: VisitorFiles,
+    jobs: Jobs,
     host: str,
     port: int | None,
     auth: tuple[str, str] | None,
     settings: Settings,
 ) -> tuple[gr.Blocks, str]:
     """Start the server in threads of its own; returns the app and its address."""
-    block = _build(model, model_name=model_name, files=files, settings=settings)
+    block = _build(model, model_name=model_name, files=files, jobs=jobs, settings=settings)
     guard = _guard(files, settings)
     # A job that waits keeps its thread. Whoever finds the line full is told so by it, in a spare one.
     threads = settings.max_waiting + 1 + _SPARE_THREADS
@@ -106,13 +107,10 @@ def _guard(files: VisitorFiles, settings: Settings) -> Middleware:
     )
 
 
-def _build(model: Any, *, model_name: str, files: VisitorFiles, settings: Settings) -> gr.Blocks:
+def _build(model: Any, *, model_name: str, files: VisitorFiles, jobs: Jobs, settings: Settings) -> gr.Blocks:
     examples = read_examples()
     sources = Sources(files, examples, settings=settings)
     service = Service(model, model_name=model_name, sources=sources, settings=settings)
-    jobs = Jobs(
-        max_waiting=settings.max_waiting, max_per_address=settings.max_jobs_per_address, max_job_s=settings.max_job_s
-    )
     addresses = _serve_clips([example.clip for example in examples], files)
     with gr.Blocks(title="SeViLA", analytics_enabled=False, delete_cache=(600, settings.keep_s)) as block:
         page = build_page(model_name=model_name, caveats=service.caveats, examples=examples, settings=settings)

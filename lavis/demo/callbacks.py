@@ -198,10 +198,10 @@ class Callbacks:
             nothing: what changes where there is no result.
             beside: the field for what is no one field's mistake, on the tab that the job was started from.
         """
-        turn = self._jobs.turn(visitor_of(request), address=address_of(request), listener=_told(progress))
+        visitor, address = visitor_of(request), address_of(request)
         try:
-            with DefectsLogged(), turn as job:
-                return work(job)
+            with DefectsLogged():
+                return self._jobs.run(work, visitor, address=address, listener=_told(progress))
         except UserError as error:
             return {**nothing, **self._problem(error, beside=beside)}
 

@@ -3,9 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
+from typing import TypeVar
 
 from lavis.demo.problems import JobError
+
+Result = TypeVar("Result")
 
 # Called with what is being done, and how much of how many.
 Listener = Callable[[str, int, int], None]
@@ -48,7 +53,9 @@ class Job:
 
 
 class Jobs:
-    """The line in front of the model.
+    """The line in front of the model, and the thread that runs it.
+
+    It is one for all visitors: every thread that has run a model keeps memory, and torch's helper threads, for itself.
 
     Args:
         max_waiting: jobs in the line, the running one aside.
@@ -63,6 +70,25 @@ class Jobs:
         self._line: list[Job] = []
         self._usual_s: float | None = None
         self._changed = threading.Condition()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+
+    def run(self, work: Callable[[Job], Result], visitor: str, *, address: str, listener: Listener) -> Result:
+        """Wait for the model, let `work` have it, and return what it returns.
+
+        Raises:
+            JobError: see `turn`, and `Job.report`.
+        """
+        with self.turn(visitor, address=address, listener=listener) as job:
+            # A listener may look at the caller's context to know whom to tell.
+            return self._thread.submit(copy_context().run, work, job).result()
+
+    def close(self) -> None:
+        """End all jobs, the running one after its step, and take no more."""
+        with self._changed:
+            for job in self._line:
+                job.cancel()
+            self._changed.notify_all()
+        self._thread.shutdown(wait=False)
 
     @contextmanager
     def turn(self, visitor: str, *, address: str, listener: Listener) -> Iterator[Job]:

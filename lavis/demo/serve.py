@@ -58,12 +58,18 @@ def serving(
             raise MissingExtraError("gradio", "demo") from error
         from lavis.demo.blocks import launch
         from lavis.demo.files import Sweeper, VisitorFiles
+        from lavis.demo.jobs import Jobs
 
         files = VisitorFiles(Path(folder), keep_s=settings.keep_s)
         sweeper = Sweeper(files, every_s=_SWEEP_EVERY_S)
+        jobs = Jobs(
+            max_waiting=settings.max_waiting,
+            max_per_address=settings.max_jobs_per_address,
+            max_job_s=settings.max_job_s,
+        )
         try:
             block, url = launch(
-                model, model_name=model_name, files=files, host=host, port=port, auth=auth, settings=settings
+                model, model_name=model_name, files=files, jobs=jobs, host=host, port=port, auth=auth, settings=settings
             )
         except OSError as error:
             raise ConfigError(f"cannot serve on {host}:{port} ({error}); choose another --port") from error
@@ -72,6 +78,7 @@ def serving(
             yield Served(url, block)
         finally:
             sweeper.stop()
+            jobs.close()
             block.close(verbose=False)
 
 

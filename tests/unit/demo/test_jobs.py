@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
 
@@ -120,3 +121,43 @@ def test_a_job_ends_at_its_next_step_once_its_time_is_over() -> None:
     job.start()
     with pytest.raises(JobError, match=r"^This took longer than -1 s and was stopped; try fewer frames\.$"):
         job.report("watching")
+
+
+def test_all_jobs_run_in_one_thread_and_in_the_context_of_whoever_asked() -> None:
+    jobs, visitor = make_jobs(), ContextVar[str]("visitor")
+
+    def ask(name: str) -> tuple[int, str]:
+        visitor.set(name)
+        return jobs.run(lambda _: (threading.get_ident(), visitor.get()), name, address="1", listener=quiet)
+
+    with ThreadPoolExecutor(3) as pool:
+        threads, names = zip(*pool.map(ask, ["ada", "bob", "cleo"]), strict=True)
+    assert (len(set(threads)), names) == (1, ("ada", "bob", "cleo"))
+
+
+def test_what_goes_wrong_in_a_job_goes_to_whoever_asked_and_the_next_one_runs() -> None:
+    jobs = make_jobs()
+    with pytest.raises(ZeroDivisionError):
+        jobs.run(lambda _: 1 // 0, "ada", address="1", listener=quiet)
+    assert jobs.run(lambda _: 7, "ada", address="1", listener=quiet) == 7
+
+
+def test_closing_ends_the_running_job_at_its_next_step_and_whoever_waits() -> None:
+    jobs, running, closed = make_jobs(), threading.Event(), threading.Event()
+
+    def work(job: Job) -> None:
+        running.set()
+        assert closed.wait(WAIT_S)
+        job.report("the next step")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(jobs.run, work, "ada", address="1", listener=quiet)
+        assert running.wait(WAIT_S)
+        waiting = threading.Event()
+        second = pool.submit(jobs.run, work, "bob", address="2", listener=lambda *_: waiting.set())
+        assert waiting.wait(WAIT_S)
+        jobs.close()
+        closed.set()
+        for job in (first, second):
+            with pytest.raises(JobError, match="Cancelled"):
+                job.result(WAIT_S)
