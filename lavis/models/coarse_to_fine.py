@@ -18,23 +18,27 @@ Mask = npt.NDArray[np.bool_]
 
 
 class CoarseToFineSelector(LocalizerSelector):
-    """Scores a spread of frames, then looks closer around the best of them, until nothing unseen lies beside those.
+    """Scores a spread of frames, then looks closer around the best of them, down to small steps.
 
-    Each look halves the gaps beside the K best frames so far. The choice is that of scoring all frames wherever a
-    moment worth choosing is longer than the gaps of the spread; a shorter one can be missed.
+    Each look halves the gaps beside the K best frames so far. A moment shorter than the gaps of the spread can be
+    missed; a longer one is found.
 
     Args:
         gap: one frame in so many is scored at first, and 2 K at least (a short video leaves little to save).
+        finest: steps from a frame to the next that are not halved any more. 2 leaves single frames out, which are much
+            like those beside them and would be the half of all calls; 1 looks at all, and chooses as scoring everything
+            does wherever moments are longer than the gaps of the spread.
 
     Raises:
-        ConfigError: the gap is less than one frame.
+        ConfigError: a gap or step of less than one frame.
     """
 
-    def __init__(self, *, localizer: Localizer, gap: int = 8) -> None:
+    def __init__(self, *, localizer: Localizer, gap: int = 8, finest: int = 2) -> None:
         super().__init__(localizer=localizer)
-        if gap < 1:
-            raise ConfigError(f"cannot score one frame in {gap}; give a gap of at least 1")
-        self._gap = gap
+        for name, value in (("gap", gap), ("finest", finest)):
+            if value < 1:
+                raise ConfigError(f"cannot score one frame in {value}; give a {name} of at least 1")
+        self._gap, self._finest = gap, finest
 
     def select(self, tokens: Any, times_s: Floats, questions: Sequence[Question], *, num_keyframes: int) -> Selection:
         """Score what is needed for each question and keep the top K; frames that were not scored have the score NaN."""
@@ -47,17 +51,19 @@ class CoarseToFineSelector(LocalizerSelector):
             found = self._localizer.score(tokens, questions, where=wanted)
             scores, scored, cut = np.where(wanted, found.scores, scores), scored | wanted, found.cut
             rows = zip(scored, scores, strict=True)
-            wanted = np.stack([closer(known, row, num_keyframes) for known, row in rows])
+            wanted = np.stack([closer(known, row, num_keyframes, finest=self._finest) for known, row in rows])
         return Selection(top_positions(scores, num_keyframes), scores, cut, scored)
 
 
-def closer(known: Mask, scores: Floats, num_keyframes: int) -> Mask:
-    """Return which frames [T] halve the gaps beside the K best of those that are known."""
+def closer(known: Mask, scores: Floats, num_keyframes: int, *, finest: int) -> Mask:
+    """Return which frames [T] halve the gaps of more than `finest` steps beside the K best of those that are known."""
     places = np.flatnonzero(known)
     best = np.argsort(-scores[places], kind="stable")[:num_keyframes]
     edges = np.concatenate([[-1], places, [len(known)]])
     here, before, after = edges[best + 1], edges[best], edges[best + 2]
-    halves = np.concatenate([(before + here) // 2, (here + after + 1) // 2])
+    halves = np.concatenate(
+        [((before + here) // 2)[here - before > finest], ((here + after + 1) // 2)[after - here > finest]]
+    )
     wanted = np.zeros_like(known)
     wanted[halves[(halves >= 0) & (halves < len(known))]] = True
     return wanted & ~known
