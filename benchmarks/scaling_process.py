@@ -16,6 +16,7 @@ import torch
 from benchmarks.machine import set_threads, synchronize
 from benchmarks.measure import profiled
 from benchmarks.subjects import model_of, questions
+from lavis.cli.main import reported
 from lavis.common.distributed import World, join_world
 from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
@@ -121,7 +122,7 @@ def _batch(model: SeViLA, work: Work, world: World) -> TrainingBatch:
     )
 
 
-def main(target: Path, work: Work) -> None:
+def main(target: Path, work: Work) -> int:
     """Run a round; the first process writes the seconds of each step."""
     pin(work, place=int(os.environ["LOCAL_RANK"]))
     with join_world(device=work.device) as world:
@@ -129,6 +130,7 @@ def main(target: Path, work: Work) -> None:
         figures = _run(work, world)
         if world.is_main:
             write_text(target, json.dumps(figures))
+    return 0
 
 
 def _run(work: Work, world: World) -> dict[str, list[float]]:
@@ -144,4 +146,4 @@ def _run(work: Work, world: World) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Work(**json.loads(sys.argv[2])))
+    sys.exit(reported(lambda: main(Path(sys.argv[1]), Work(**json.loads(sys.argv[2])))))

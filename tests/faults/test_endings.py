@@ -71,9 +71,10 @@ def test_one_of_several_processes_ends_when_it_is_done() -> None:
 
 # What is under way when the first process comes to the end: an exchange that the second is late for.
 _LATE = """
-import time, torch
+import sys, time, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from lavis.cli.main import reported
 from lavis.common.distributed import join_world
 
 def run():
@@ -83,9 +84,10 @@ def run():
         if world.rank == 1:
             time.sleep(2)
         dist.all_gather(gathered, total, async_op=True)
+    print("ended")
+    return 0
 
-run()
-print("ended")
+sys.exit(reported(run))
 """
 
 
