@@ -18,27 +18,24 @@ Mask = npt.NDArray[np.bool_]
 
 
 class CoarseToFineSelector(LocalizerSelector):
-    """Scores a spread of frames, then looks closer around the best of them, down to small steps.
+    """Scores a spread of frames, then looks closer around the best of them.
 
-    Each look halves the gaps beside the K best frames so far. A moment shorter than the gaps of the spread can be
-    missed; a longer one is found.
+    Each look halves the gaps beside the K best frames so far, down to single frames. Such a frame is scored only where
+    the mean of the two beside it, which are much like it, is among the K best: they would be the half of all calls. A
+    moment shorter than the gaps of the spread can be missed; a longer one is found.
 
     Args:
         gap: one frame in so many is scored at first, and 2 K at least (a short video leaves little to save).
-        finest: steps from a frame to the next that are not halved any more. 2 leaves single frames out, which are much
-            like those beside them and would be the half of all calls; 1 looks at all, and chooses as scoring everything
-            does wherever moments are longer than the gaps of the spread.
 
     Raises:
-        ConfigError: a gap or step of less than one frame.
+        ConfigError: the gap is less than one frame.
     """
 
-    def __init__(self, *, localizer: Localizer, gap: int = 8, finest: int = 2) -> None:
+    def __init__(self, *, localizer: Localizer, gap: int = 8) -> None:
         super().__init__(localizer=localizer)
-        for name, value in (("gap", gap), ("finest", finest)):
-            if value < 1:
-                raise ConfigError(f"cannot score one frame in {value}; give a {name} of at least 1")
-        self._gap, self._finest = gap, finest
+        if gap < 1:
+            raise ConfigError(f"cannot score one frame in {gap}; give a gap of at least 1")
+        self._gap = gap
 
     def select(self, tokens: Any, times_s: Floats, questions: Sequence[Question], *, num_keyframes: int) -> Selection:
         """Score what is needed for each question and keep the top K; frames that were not scored have the score NaN."""
@@ -51,19 +48,21 @@ class CoarseToFineSelector(LocalizerSelector):
             found = self._localizer.score(tokens, questions, where=wanted)
             scores, scored, cut = np.where(wanted, found.scores, scores), scored | wanted, found.cut
             rows = zip(scored, scores, strict=True)
-            wanted = np.stack([closer(known, row, num_keyframes, finest=self._finest) for known, row in rows])
+            wanted = np.stack([closer(known, row, num_keyframes) for known, row in rows])
         return Selection(top_positions(scores, num_keyframes), scores, cut, scored)
 
 
-def closer(known: Mask, scores: Floats, num_keyframes: int, *, finest: int) -> Mask:
-    """Return which frames [T] halve the gaps of more than `finest` steps beside the K best of those that are known."""
+def closer(known: Mask, scores: Floats, num_keyframes: int) -> Mask:
+    """Return which frames [T] to score next: those that halve gaps beside the K best, or then promising single ones."""
     places = np.flatnonzero(known)
-    best = np.argsort(-scores[places], kind="stable")[:num_keyframes]
+    values = scores[places]
+    best = np.argsort(-values, kind="stable")[:num_keyframes]
     edges = np.concatenate([[-1], places, [len(known)]])
     here, before, after = edges[best + 1], edges[best], edges[best + 2]
-    halves = np.concatenate(
-        [((before + here) // 2)[here - before > finest], ((here + after + 1) // 2)[after - here > finest]]
-    )
+    halves = np.concatenate([((before + here) // 2)[here - before > 2], ((here + after + 1) // 2)[after - here > 2]])
+    # Beside the first and the last frame there is one other only.
+    beside = np.concatenate([values[:1], values, values[-1:]])
+    promising = (np.diff(edges) == 2) & ((beside[:-1] + beside[1:]) / 2 > values[best[-1]])
     wanted = np.zeros_like(known)
-    wanted[halves[(halves >= 0) & (halves < len(known))]] = True
-    return wanted & ~known
+    wanted[halves if len(halves) else edges[:-1][promising] + 1] = True
+    return wanted
