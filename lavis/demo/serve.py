@@ -47,15 +47,11 @@ def serving(
         ConfigError: the port is taken, or there is no such port.
     """
     settings = settings or Settings()
-    if port is not None and not 0 < port <= _MAX_PORT:
-        raise ConfigError(f"there is no port {port}; choose a --port from 1 to {_MAX_PORT}")
+    _check_port(port)
     with tempfile.TemporaryDirectory(prefix="sevila_demo_", ignore_cleanup_errors=True) as folder:
         _prepare_environment(folder)
-        # Imported late: Gradio is an extra, takes seconds, and reads its environment when it is imported.
-        try:
-            import gradio  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("gradio", "demo") from error
+        _check_gradio()
+        # Imported late: Gradio takes seconds, and reads its environment when it is imported.
         from lavis.demo.blocks import launch
         from lavis.demo.files import Sweeper, VisitorFiles
         from lavis.demo.jobs import Jobs
@@ -100,6 +96,18 @@ def auth_from_environment() -> tuple[str, str] | None:
 def is_open(host: str, auth: tuple[str, str] | None) -> bool:
     """Whether anybody in the network can use a page that is served like this."""
     return host not in _LOOPBACK and auth is None
+
+
+def _check_port(port: int | None) -> None:
+    if port is not None and not 0 < port <= _MAX_PORT:
+        raise ConfigError(f"there is no port {port}; choose a --port from 1 to {_MAX_PORT}")
+
+
+def _check_gradio() -> None:
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("gradio", "demo") from error
 
 
 def _prepare_environment(folder: str) -> None:
