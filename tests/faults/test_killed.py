@@ -52,9 +52,8 @@ def check(points: list[Point], data: Path, model_folder: Path, folder: Path) -> 
     expected = {place: outcome(output) for place, output in whole.items()}
     for number, (stage, processes, death) in enumerate(points):
         first, second = codes[len(whole) + 2 * number :][:2]
-        # Who outlives another notices, unless there is nothing left to do together.
-        outlived = 0 if (death["seam"], death["when"]) == ("finish", "after") else 1
-        assert first == [-9 if rank == death["rank"] else outlived for rank in range(processes)], (number, death)
+        # Who outlives another notices, if only when all part at the end.
+        assert first == [-9 if rank == death["rank"] else 1 for rank in range(processes)], (number, death)
         assert set(second) == {0}, (number, death)
         assert outcome(folder / f"killed_{number}") == expected[stage, processes], (number, death)
 
