@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,7 +76,9 @@ def askings() -> list[Asking]:
         pytest.param(35, 15, 120, id="whole", marks=pytest.mark.slow),
     ],
 )
-def test_every_visitor_gets_its_own_right_answer(programs: int, pages: int, lasting_s: int, tmp_path: Path) -> None:
+def test_every_visitor_gets_its_own_right_answer(
+    programs: int, pages: int, lasting_s: int, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
     everything = askings()
     assert len({(one.question, one.clip) for one in everything}) == len(everything)
     with demo(tmp_path, "--max-jobs-per-address", "64") as (url, pid):
@@ -89,7 +91,7 @@ def test_every_visitor_gets_its_own_right_answer(programs: int, pages: int, last
     told = [int(found[1]) for text in seen.waiting if (found := re.search(r"about (\d+) s$", text))]
     half = len(memory.resident) // 2
     growth = max(memory.resident[half:]) / max(memory.resident[:half]) - 1
-    print(
+    measured(
         f"{len(seen.seconds)} questions of {programs + pages} visitors in {taken_s:.0f} s: "
         f"median {statistics.median(seen.seconds):.1f} s, longest {max(seen.seconds):.1f} s; "
         f"waiting said: at most {max(told)} s; resident at most {max(memory.resident) / _MEGABYTE:.0f} MB, "

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_a_process_keeps_its_size_however_many_videos_it_is_asked_about(
-    num_videos: int, warm_up: int, tmp_path: Path
+    num_videos: int, warm_up: int, tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     done = subprocess.run(
         [sys.executable, soak.__file__, str(num_videos)],
@@ -34,6 +35,6 @@ def test_a_process_keeps_its_size_however_many_videos_it_is_asked_about(
     assert len(rows) == num_videos
     before, after = rows[warm_up - 1], rows[-1]
     growth = after.pop("resident") / before.pop("resident") - 1
-    print(f"resident memory grew by {growth:.2%} from video {warm_up} to {num_videos}; {after}")
+    measured(f"resident memory grew by {growth:.2%} from video {warm_up} to {num_videos}; {after}")
     assert after == before
     assert growth < 0.05

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,23 @@ def check(found: list[dict[str, Any]], *, count: int) -> None:
     assert min(kinds.count("frames"), kinds.count("VideoError")) > count // 5
 
 
-def test_a_sample_of_bad_files_gives_frames_or_a_video_error(tmp_path: Path) -> None:
-    check(outcomes(tmp_path, count=60, seed=1), count=60)
-
-
-@pytest.mark.slow
-def test_a_thousand_bad_files_give_frames_or_a_video_error(tmp_path: Path) -> None:
-    found = outcomes(tmp_path, count=1000, seed=2)
+def described(found: list[dict[str, Any]]) -> str:
+    """What came of them all, and the worst of them."""
     slowest, largest = (max(found, key=lambda row: row[key]) for key in ("seconds", "peak_mb"))
-    print(f"{sum(row['outcome'].startswith('frames') for row in found)} of {len(found)} give frames")
-    print(f"slowest: {slowest}\nlargest: {largest}")
-    check(found, count=1000)
+    with_frames = sum(row["outcome"].startswith("frames") for row in found)
+    return f"{with_frames} of {len(found)} give frames; slowest: {slowest}; largest: {largest}"
+
+
+@pytest.mark.parametrize(
+    ("count", "seed"),
+    [
+        pytest.param(60, 1, id="sample"),
+        pytest.param(1000, 2, id="whole", marks=pytest.mark.slow),
+    ],
+)
+def test_bad_files_give_frames_or_a_video_error(
+    count: int, seed: int, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
+    found = outcomes(tmp_path, count=count, seed=seed)
+    measured(described(found))
+    check(found, count=count)
