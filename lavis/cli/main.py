@@ -95,7 +95,7 @@ def _ended(code: int, text: str = "") -> int:
     """
     try:
         if text:
-            print(text, file=sys.stderr)
+            sys.stderr.write(f"{text}\n")  # in one piece: the other processes may be saying theirs
         if _has_peers():
             sys.stdout.flush()
     finally:

@@ -39,14 +39,22 @@ class Job:
         """Let the next `report` end the job."""
         self._cancelled.set()
 
+    def check(self) -> None:
+        """Let the job go on, unless it has to end.
+
+        Raises:
+            JobError: the job was cancelled.
+        """
+        if self._cancelled.is_set():
+            raise JobError("Cancelled.")
+
     def report(self, what: str, done: int = 0, total: int = 0) -> None:
         """Tell what is being done.
 
         Raises:
             JobError: the job was cancelled, or its time is over.
         """
-        if self._cancelled.is_set():
-            raise JobError("Cancelled.")
+        self.check()
         if self._ends_at is not None and time.monotonic() > self._ends_at:
             raise JobError(f"This took longer than {self._max_s:g} s and was stopped; try fewer frames.")
         self._listener(what, done, total)
@@ -70,6 +78,7 @@ class Jobs:
         self._line: list[Job] = []
         self._usual_s: float | None = None
         self._changed = threading.Condition()
+        self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     def run(self, work: Callable[[Job], Result], visitor: str, *, address: str, listener: Listener) -> Result:
@@ -79,23 +88,27 @@ class Jobs:
             JobError: see `turn`, and `Job.report`.
         """
         with self.turn(visitor, address=address, listener=listener) as job:
-            # A listener may look at the caller's context to know whom to tell.
-            return self._thread.submit(copy_context().run, work, job).result()
+            with self._changed:  # or the line could be closed between
+                job.check()
+                # A listener may look at the caller's context to know whom to tell.
+                running = self._thread.submit(copy_context().run, work, job)
+            return running.result()
 
     def close(self) -> None:
         """End all jobs, the running one after its step, and take no more."""
         with self._changed:
+            self._closed = True
             for job in self._line:
                 job.cancel()
             self._changed.notify_all()
-        self._thread.shutdown(wait=False)
+            self._thread.shutdown(wait=False)
 
     @contextmanager
     def turn(self, visitor: str, *, address: str, listener: Listener) -> Iterator[Job]:
         """Wait for the model, and have it for the block.
 
         Raises:
-            JobError: too many jobs, or cancelled while waiting.
+            JobError: too many jobs, cancelled while waiting, or closed.
         """
         job = Job(visitor, address, listener=listener, max_s=self._max_job_s)
         with self._changed:
@@ -123,6 +136,8 @@ class Jobs:
             self._changed.notify_all()
 
     def _admit(self, job: Job) -> None:
+        if self._closed:
+            raise JobError("The page is being closed.")
         if any(other.visitor == job.visitor for other in self._line):
             raise JobError("Your last question is still being answered; wait for it, or cancel it.")
         if sum(other.address == job.address for other in self._line) >= self._max_per_address:
@@ -135,6 +150,7 @@ class Jobs:
             while self._line[0] is not job:
                 job.report(self._waiting(self._line.index(job)))
                 self._changed.wait(_LOOK_AGAIN_S)
+            job.check()
 
     def _waiting(self, ahead: int) -> str:
         if self._usual_s is None:

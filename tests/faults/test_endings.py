@@ -84,7 +84,7 @@ def run():
         if world.rank == 1:
             time.sleep(2)
         dist.all_gather(gathered, total, async_op=True)
-    print("ended")
+    sys.stdout.write("ended\\n")  # at once, where print may let the other process write before the line's end
     return 0
 
 sys.exit(reported(run))

@@ -4,6 +4,7 @@ import gc
 import importlib
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -94,7 +95,11 @@ def test_the_decoder_and_its_threads_go_without_waiting_for_the_garbage_collecto
             with open_video(clip) as video:
                 video.read([0, 100, 150], size=32)
             del video
-        assert threads() == before
+        # The system lists a thread for a moment longer than whoever joins it waits.
+        deadline = time.monotonic() + 5
+        while threads() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert threads() <= before
     finally:
         gc.enable()
 

@@ -2,12 +2,14 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pytest
 
-from lavis.demo.jobs import Job, Jobs
+from lavis.demo.jobs import Job, Jobs, Listener
 from lavis.demo.problems import JobError
 
 WAIT_S = 20
@@ -104,6 +106,26 @@ def test_a_waiting_job_can_be_cancelled() -> None:
             waiting.result(WAIT_S)
 
 
+def test_a_job_that_is_cancelled_when_its_turn_comes_does_not_run() -> None:
+    jobs, told = make_jobs(), threading.Event()
+
+    def cancel(*_: object) -> None:
+        jobs.cancel("bob")
+        told.set()
+
+    def wait() -> None:
+        with jobs.turn("bob", address="2", listener=cancel):
+            pytest.fail("it had its turn")
+
+    with ThreadPoolExecutor() as pool:
+        # The line is held while somebody is told, so the first one leaves it just when the second looks again.
+        with jobs.turn("ada", address="1", listener=quiet):
+            waiting = pool.submit(wait)
+            assert told.wait(WAIT_S)
+        with pytest.raises(JobError, match=r"^Cancelled\.$"):
+            waiting.result(WAIT_S)
+
+
 def test_a_running_job_ends_at_its_next_step_once_cancelled() -> None:
     jobs = make_jobs()
     with jobs.turn("ada", address="1", listener=quiet) as job:
@@ -161,3 +183,23 @@ def test_closing_ends_the_running_job_at_its_next_step_and_whoever_waits() -> No
         for job in (first, second):
             with pytest.raises(JobError, match="Cancelled"):
                 job.result(WAIT_S)
+
+
+def test_after_closing_nothing_runs() -> None:
+    jobs = make_jobs()
+    jobs.close()
+    with pytest.raises(JobError, match=r"^The page is being closed\.$"):
+        jobs.run(lambda _: 7, "ada", address="1", listener=quiet)
+
+
+def test_what_is_closed_between_its_turn_and_its_start_does_not_run() -> None:
+    class Closing(Jobs):
+        @contextmanager
+        def turn(self, visitor: str, *, address: str, listener: Listener) -> Iterator[Job]:
+            with super().turn(visitor, address=address, listener=listener) as job:
+                self.close()
+                yield job
+
+    jobs = Closing(max_waiting=4, max_per_address=9, max_job_s=60)
+    with pytest.raises(JobError, match=r"^Cancelled\.$"):
+        jobs.run(lambda _: 7, "ada", address="1", listener=quiet)
