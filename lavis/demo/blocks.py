@@ -82,6 +82,8 @@ def launch(
         theme=_theme(),
         css_paths=[_HERE / "style.css"],
         head=f"<script>{(_HERE / 'player.js').read_text(encoding='utf-8')}</script>",
+        # Gradio keeps a copy of the page's configuration for each; each plain call of a function counts as one.
+        state_session_capacity=settings.max_sessions,
         max_file_size=settings.max_upload_mb * MEGABYTE,
         app_kwargs={"middleware": [guard]},
         footer_links=[],

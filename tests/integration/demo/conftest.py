@@ -10,7 +10,7 @@ import lavis
 from lavis.demo.serve import Served, serving
 from lavis.demo.settings import Settings
 
-SETTINGS = Settings(max_upload_mb=1, max_duration_s=60)
+SETTINGS = Settings(max_upload_mb=1, max_duration_s=60, max_sessions=8)
 
 
 @pytest.fixture(scope="session")

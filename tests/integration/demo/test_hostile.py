@@ -34,8 +34,8 @@ def call(http: httpx.Client, *data: Any, function: str = "answer", session: str 
     return streamed[0].removeprefix("event: "), json.loads(streamed[1].removeprefix("data: "))
 
 
-def refusal(http: httpx.Client, *data: Any, function: str = "answer") -> str:
-    ended, content = call(http, *data, function=function)
+def refusal(http: httpx.Client, *data: Any, function: str = "answer", session: str | None = None) -> str:
+    ended, content = call(http, *data, function=function, session=session)
     assert ended == "error"
     return content["error"]
 
@@ -119,6 +119,14 @@ def test_inputs_have_limits(http: httpx.Client, data: list[Any], message: str) -
 def test_a_large_request_is_refused(http: httpx.Client) -> None:
     answered = http.post("gradio_api/call/answer", json={"data": [CLIP, "x" * 300_000]})
     assert answered.status_code == 413
+
+
+def test_only_so_many_visitors_are_remembered(http: httpx.Client, served: Served) -> None:
+    sessions = served.block.state_holder.session_data
+    for number in range(12):
+        assert refusal(http, CLIP, "", session=f"visitor {number}") == refusal(http, CLIP, "")
+    assert "visitor 11" in sessions
+    assert len(sessions) <= 9
 
 
 def test_pages_may_load_nothing_from_elsewhere(http: httpx.Client) -> None:
