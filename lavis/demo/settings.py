@@ -27,8 +27,8 @@ class Settings:
         max_waiting: jobs that wait for the model.
         max_jobs_per_address: of these, from one network address; one visitor has one job.
         max_watched: watched videos that are kept for further questions.
-        max_sessions: open pages and programs whose fields are remembered, 0.1 MB each; who has been silent for longest is
-            forgotten first.
+        max_sessions: open pages and programs whose fields are remembered, 0.1 MB each; who has been silent for longest
+            is forgotten first.
         keep_s: how long uploaded files, made files and watched videos are kept.
     """
 
