@@ -26,7 +26,11 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
-    return build_untrained(CONFIG)
+    untrained = build_untrained(CONFIG)
+    # Frames that untrained weights hardly tell apart are a tie, which rounding decides, on each side for itself.
+    with torch.no_grad():
+        untrained.localizer.proj.weight.mul_(20)
+    return untrained
 
 
 def test_baseline_gives_the_scores_frames_and_answers_of_our_path(model: SeViLA, video: Path) -> None:
@@ -41,9 +45,11 @@ def test_baseline_gives_the_scores_frames_and_answers_of_our_path(model: SeViLA,
     )
     for number, (question, answer) in enumerate(zip(asked, ours, strict=True)):
         theirs = published(number, question)
-        np.testing.assert_allclose(theirs.scores, answer.keyframes.all_scores, rtol=0, atol=1e-4)
-        np.testing.assert_allclose(theirs.option_scores, answer.option_scores, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(theirs.scores, answer.keyframes.all_scores, rtol=0, atol=1e-5)
+        read, left = np.sort(theirs.scores)[-NUM_KEYFRAMES:], np.sort(theirs.scores)[:-NUM_KEYFRAMES]
+        assert read.min() - left.max() > 5e-5
         assert theirs.positions.tolist() == answer.keyframes.positions.tolist()
+        np.testing.assert_allclose(theirs.option_scores, answer.option_scores, rtol=0, atol=1e-5)
         assert theirs.index == answer.index
 
 
