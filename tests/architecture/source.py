@@ -1,9 +1,8 @@
-"""The checkout as the architecture tests see it: its Python files, what they import, how long their functions are."""
+"""The checkout as the architecture tests see it: its Python files and what they import."""
 
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,27 +46,3 @@ def _imports(tree: ast.AST, package: list[str]) -> Iterator[str]:
 def package_of(path: Path) -> str:
     """Dotted name of the package that a file lies in."""
     return ".".join(path.parent.parts)
-
-
-@dataclass(frozen=True)
-class Function:
-    """A function and the lines it takes, from its first decorator to its end without its docstring."""
-
-    name: str
-    num_lines: int
-
-
-def functions(source: str) -> list[Function]:
-    """Every function of the source, also the nested ones."""
-    tree = ast.parse(source)
-    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return [Function(node.name, _num_lines(node)) for node in nodes]
-
-
-def _num_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    total = (node.end_lineno or node.lineno) - first + 1
-    if ast.get_docstring(node) is None:
-        return total
-    docstring = node.body[0]
-    return total - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
