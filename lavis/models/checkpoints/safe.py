@@ -8,9 +8,11 @@ they are read: PyTorch records have checksums, and safetensors files written her
 import hashlib
 import json
 import pickle
+import re
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +42,12 @@ _DTYPE_NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+# What a published PyTorch file may keep its weights under, beside optimizer, epoch and the like.
+_WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "module")
+# What torch.compile, FSDP and activation checkpointing put into the names of what they wrap.
+_WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_REPLICATED = "module."  # before every name: DistributedDataParallel, DataParallel
+_FOREIGN = re.compile(r"GLOBAL ([\w.]+)|class '([\w.]+)'")
 # What the unpickler and zipfile raise for damaged content, beside UnpicklingError.
 _DAMAGE = (
     RuntimeError,
@@ -62,11 +70,15 @@ def read_weights(path: str | Path, *, device: str = "cpu") -> StateDict:
     """Read a safetensors or PyTorch file, told apart by content, to a flat state dict.
 
     Published PyTorch files wrap their state dict as `{"model": ...}` beside optimizer and epoch; only
-    the weights are returned.
+    the weights are returned. What DDP, FSDP, torch.compile and activation checkpointing add to names is taken off.
 
     Raises:
         CheckpointError: the file is missing, damaged, carries code, or holds no state dict.
     """
+    return _unwrapped(_read(path, device=device), place=str(path))
+
+
+def _read(path: str | Path, *, device: str) -> StateDict:
     file = Path(path)
     if not file.is_file():
         raise CheckpointError(f"no weights at {file}")
@@ -177,9 +189,20 @@ def _load_pickled(file: Path, *, device: str, mmap: bool) -> Any:
     try:
         return torch.load(file, map_location=device, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{file} is refused: it holds more than weights, or is damaged") from error
+        raise CheckpointError(f"{file} is refused: {_surplus(error)}") from error
     except _DAMAGE as error:
         raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
+
+
+def _surplus(error: pickle.UnpicklingError) -> str:
+    """Say what a file holds beside weights, and how to get rid of it."""
+    found = _FOREIGN.search(str(error))
+    if found is None:
+        return "it holds more than weights, or is damaged"
+    return (
+        f"it holds more than weights ({found[1] or found[2]}), and reading that could run code; if you trust the file, "
+        "save its weights alone: torch.save(torch.load(FILE, weights_only=False)['model'], 'weights.pth')"
+    )
 
 
 def _check_sums(file: Path) -> None:
@@ -198,14 +221,32 @@ def _check_sums(file: Path) -> None:
 
 
 def _state_dict(content: Any, file: Path) -> StateDict:
-    inner = content.get("model", content) if isinstance(content, dict) else content
-    if (
-        not isinstance(inner, dict)
-        or not inner
-        or not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in inner.items())
-    ):
+    inner = content
+    if isinstance(content, dict):
+        inner = next((content[key] for key in _WEIGHTS_KEYS if isinstance(content.get(key), dict)), content)
+    others = [name for name, value in inner.items() if not _is_weight(name, value)] if isinstance(inner, dict) else []
+    if not isinstance(inner, dict) or not inner or len(others) == len(inner):
         raise CheckpointError(f"{file} holds no state dict: a mapping of names to tensors is needed")
+    if others:
+        kind = type(inner[others[0]]).__name__
+        raise CheckpointError(f"{file} holds no state dict: {others[0]!r} is no tensor but {kind}; leave it out")
     return inner
+
+
+def _unwrapped(weights: StateDict, *, place: str) -> StateDict:
+    """Return weights under the names that they have in the model itself."""
+    names = {name: _WRAPPERS.sub("", name) for name in weights}
+    while names and all(name.startswith(_REPLICATED) for name in names.values()):
+        names = {theirs: name.removeprefix(_REPLICATED) for theirs, name in names.items()}
+    result = {names[theirs]: value for theirs, value in weights.items()}
+    if len(result) < len(weights):
+        doubled = Counter(names.values()).most_common(1)[0][0]
+        raise CheckpointError(f"{place} holds {doubled} a second time, under the name that a wrapper gives it")
+    return result
+
+
+def _is_weight(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, torch.Tensor)
 
 
 def _first_line(error: BaseException) -> str:

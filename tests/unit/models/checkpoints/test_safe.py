@@ -1,12 +1,15 @@
+import argparse
 import pickle
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from lavis.common.errors import CheckpointError
 from lavis.models.checkpoints.manifest import digest_file
@@ -214,11 +217,90 @@ def test_a_file_that_carries_code_is_refused_and_the_code_not_run(
 ) -> None:
     target, file = tmp_path / "created", tmp_path / "weights.pth"
     torch.save(wrap(Payload(target)), file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match="is refused: it holds more than weights, or is damaged"):
+    with pytest.raises(
+        CheckpointError, match=r"is refused: it holds more than weights \([\w.]+\), and reading that could"
+    ):
         read_weights(file)
     assert not target.exists()
     torch.load(file, weights_only=False)  # the file is the attack it is meant to be
     assert target.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [
+        (argparse.Namespace(lr=1e-4), "argparse.Namespace"),
+        (Path("data"), r"pathlib[\w.]*\.PosixPath"),
+        (Fraction(1, 3), "fractions.Fraction"),
+    ],
+)
+def test_an_object_beside_the_weights_is_named_with_the_way_out(
+    beside: object, named: str, zipped: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "trained.pth"
+    torch.save({"model": WEIGHTS, "args": beside}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        CheckpointError, match=rf"trained\.pth is refused: .*\({named}\), .*save its weights alone:"
+    ) as caught:
+        read_weights(file)
+    assert "\n" not in str(caught.value)
+    # The way out that the line gives.
+    torch.save(torch.load(file, weights_only=False)["model"], tmp_path / "weights.pth")
+    assert_equal(read_weights(tmp_path / "weights.pth"), WEIGHTS)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "module.{}",
+        "_orig_mod.{}",
+        "module._orig_mod.{}",
+        "_orig_mod.module.{}",
+        "module.module.{}",
+        "_fsdp_wrapped_module.{}",
+        "_fsdp_wrapped_module.part._fsdp_wrapped_module.{}",
+        "part._checkpoint_wrapped_module.{}",
+        "part._orig_mod.{}",
+    ],
+)
+def test_what_a_wrapper_adds_to_names_is_taken_off(wrap: str, name: str, tmp_path: Path) -> None:
+    wrapped = {wrap.format(name): value for name, value in WEIGHTS.items()}
+    if name.endswith(".pth"):
+        torch.save({"state_dict": wrapped}, tmp_path / name)
+    else:
+        save_file(wrapped, tmp_path / name)
+    inner = "part.{}" if "part" in wrap else "{}"
+    assert_equal(read_weights(tmp_path / name), {inner.format(name): value for name, value in WEIGHTS.items()})
+
+
+def test_a_real_wrapped_module_is_read_as_what_it_wraps(tmp_path: Path) -> None:
+    inner = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    expected = {name: value.clone() for name, value in inner.state_dict().items()}
+    inner[0] = checkpoint_wrapper(inner[0])
+    wrapped = torch.nn.DataParallel(torch.compile(inner, backend="eager"))
+    assert all(name.startswith("module._orig_mod.") for name in wrapped.state_dict())
+    torch.save({"model_state_dict": wrapped.state_dict(), "epoch": 2}, tmp_path / "wrapped.pth")
+    assert_equal(read_weights(tmp_path / "wrapped.pth"), expected)
+
+
+def test_a_weight_that_is_there_with_and_without_a_wrapper_is_refused(tmp_path: Path) -> None:
+    save_file({"a.w": torch.ones(1), "a._orig_mod.w": torch.zeros(1)}, tmp_path / "both.safetensors")
+    with pytest.raises(CheckpointError, match=r"holds a\.w a second time"):
+        read_weights(tmp_path / "both.safetensors")
+
+
+def test_a_name_that_only_some_weights_begin_with_is_theirs(tmp_path: Path) -> None:
+    weights = {"module.w": torch.ones(1), "w": torch.zeros(1)}
+    save_file(weights, tmp_path / "some.safetensors")
+    assert_equal(read_weights(tmp_path / "some.safetensors"), weights)
+
+
+def test_a_number_among_the_weights_is_named(tmp_path: Path) -> None:
+    torch.save({"model": {**WEIGHTS, "step": 3}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"holds no state dict: 'step' is no tensor but int; leave it out"):
+        read_weights(tmp_path / "a.pth")
 
 
 def test_a_plain_pickle_that_carries_code_is_refused(tmp_path: Path) -> None:

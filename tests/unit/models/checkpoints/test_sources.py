@@ -35,3 +35,17 @@ def test_a_name_that_the_files_kind_does_not_have_is_unexpected(save_published: 
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=r"holds 1 unexpected weights \(Qformer_loc\.cls\.predictions\.bias\)"):
         open_source(path)
+
+
+@pytest.mark.parametrize("wrap", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("name", ["eva_vit_g.pth", "sevila_pretrained.pth", "whole.pth"])
+def test_a_published_file_with_a_wrappers_names_is_the_file_itself(
+    name: str, wrap: str, save_published: SavePublished, tmp_path: Path
+) -> None:
+    plain = open_source(save_published(name))
+    content = torch.load(plain.path, weights_only=True)
+    state = {f"{wrap}{key}": value for key, value in content.get("model", content).items()}
+    torch.save({"model": state}, tmp_path / "wrapped.pth")
+    found = open_source(tmp_path / "wrapped.pth")
+    assert (found.kind, found.weights.keys()) == (plain.kind, plain.weights.keys())
+    assert all(torch.equal(found.weights[key], value) for key, value in plain.weights.items())
