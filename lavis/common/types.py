@@ -57,6 +57,7 @@ class VideoInfo:
         width: pixels, as shown (after rotation).
         height: pixels, as shown (after rotation).
         rotation: degrees clockwise the decoder's picture is turned to be shown: 0, 90, 180, 270.
+        mirrored: its left and right are exchanged before it is turned.
     """
 
     path: str
@@ -66,6 +67,7 @@ class VideoInfo:
     width: int
     height: int
     rotation: int = 0
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

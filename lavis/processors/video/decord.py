@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from lavis.common.errors import MissingExtraError
 from lavis.common.types import Integers, VideoInfo
 from lavis.processors.video.base import Picture, unreadable
@@ -36,6 +38,9 @@ class DecordSource:
             raise self._unsuited(f"does not read {probe.format_name} files reliably")
         if probe.index.open_groups:
             raise self._unsuited("gives wrong frames of open groups of pictures")
+        # Decord turns by whole right angles, and mirrors nothing.
+        turned = int(probe.upright.angle)
+        self._left_to_turn = probe.upright.after(turned if turned in (90, 180, 270) else 0)
         num_frames = len(self._open(size=None))
         if num_frames != self.info.num_frames:
             raise self._unsuited(f"finds {num_frames} frames where {self.info.num_frames} are shown")
@@ -50,14 +55,19 @@ class DecordSource:
             except (decord.DECORDError, IndexError) as error:
                 # Some sizes, such as 48, fail inside decord, which forgets that rows are padded.
                 raise self._unsuited("cannot decode it" + (f" at size {size}" if size else "")) from error
-            yield from zip(some, pictures, strict=True)
+            for index, picture in zip(some, pictures, strict=True):
+                mirrored = picture[:, ::-1] if self._left_to_turn.mirrored else picture
+                yield index, np.rot90(mirrored, k=-self._left_to_turn.rotation // 90)
 
     def close(self) -> None:
         """Nothing is held open between calls."""
 
     def _open(self, *, size: int | None) -> "decord.VideoReader":
+        width, height = size or self.info.width, size or self.info.height
+        if self._left_to_turn.rotation % 180:
+            width, height = height, width
         try:
-            return decord.VideoReader(str(self._path), width=size or self.info.width, height=size or self.info.height)
+            return decord.VideoReader(str(self._path), width=width, height=height)
         except (decord.DECORDError, RuntimeError) as error:
             raise self._unsuited("cannot open it") from error
 

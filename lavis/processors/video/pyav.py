@@ -18,7 +18,7 @@ from lavis.processors.video.boxes import check_boxes, looks_like_mp4
 from lavis.processors.video.decoder import FrameDecoder
 from lavis.processors.video.index import build_index
 from lavis.processors.video.limits import MAX_PIXELS, LimitError, check_picture, limit_allocations, num_threads
-from lavis.processors.video.picture import PictureMaker
+from lavis.processors.video.picture import PictureMaker, orientation
 
 # Playlists, scripts and subtitles are formats too for FFmpeg, and may name other files and addresses.
 _FORMATS = "matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"
@@ -46,8 +46,9 @@ class PyAVSource:
         self.index = index
         self.frame_times_s = index.times_s
         first = self._first_frame()
-        rotation = -round(first.rotation / 90) * 90 % 360
-        width, height = (first.height, first.width) if rotation % 180 else (first.width, first.height)
+        self.upright = orientation(first)
+        quarter = self.upright.rotation % 180
+        width, height = (first.height, first.width) if quarter else (first.width, first.height)
         self.info = VideoInfo(
             path=str(path),
             num_frames=len(index.pts),
@@ -55,7 +56,8 @@ class PyAVSource:
             duration_s=index.duration_s,
             width=width,
             height=height,
-            rotation=rotation,
+            rotation=self.upright.rotation,
+            mirrored=self.upright.mirrored,
         )
 
     @property
@@ -63,12 +65,12 @@ class PyAVSource:
         """What is missing or damaged, as far as it is known."""
         count = len(self._undecodable)
         damage = [f"frames that cannot be decoded, so that those nearest to them are used: {count}"] if count else []
-        return [*self.index.warnings, *damage]
+        return [*self.index.warnings, *self.upright.warnings, *damage]
 
     def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
         """Yield pictures; see `PictureSource`."""
         make_picture = PictureMaker(
-            width=size or self.info.width, height=size or self.info.height, rotation=self.info.rotation
+            width=size or self.info.width, height=size or self.info.height, upright=self.upright
         )
         decoded = self._decoded(frame_idx)
         for asked in frame_idx.tolist():

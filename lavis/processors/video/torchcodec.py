@@ -41,13 +41,16 @@ class TorchCodecSource:
             self._decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=0)
         except (RuntimeError, ValueError) as error:
             raise self._unsuited("cannot open it") from error
+        # It turns by right angles, rounded, and mirrors nothing.
+        self._left_to_turn = probe.upright.after(-90 * round((self._decoder.metadata.rotation or 0) / 90) % 360)
         num_frames = self._decoder.metadata.num_frames
         if num_frames != self.info.num_frames:
             raise self._unsuited(f"finds {num_frames} frames where {self.info.num_frames} are shown")
 
     def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
         """Yield pictures; see `PictureSource`."""
-        make_picture = PictureMaker(width=size or self.info.width, height=size or self.info.height)
+        width, height = size or self.info.width, size or self.info.height
+        make_picture = PictureMaker(width=width, height=height, upright=self._left_to_turn)
         for start in range(0, len(frame_idx), _FRAMES_AT_ONCE):
             some = frame_idx[start : start + _FRAMES_AT_ONCE].tolist()
             try:

@@ -1,5 +1,7 @@
 """The very frames asked for come back, whatever the file looks like inside."""
 
+import math
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +40,10 @@ COMMON = {
     "turned 90": regular(rotation=90),
     "turned 180": regular(rotation=180),
     "turned 270": regular(rotation=270),
+    "mirrored left to right": regular(matrix=(-1, 0, 0, 1)),
+    "mirrored top to bottom": regular(matrix=(1, 0, 0, -1)),
+    "transposed": regular(matrix=(0, 1, 1, 0)),
+    "transposed on the other diagonal": regular(matrix=(0, -1, -1, 0)),
     "ntsc": Clip({"num_frames": 40, "fps": 30000 / 1001}, fps=30000 / 1001),
     "fragments": regular(muxer_options={"movflags": "frag_keyframe+empty_moov"}),
     "matroska": regular("mkv"),
@@ -125,6 +131,32 @@ def test_size_is_that_of_the_upright_picture(tmp_path, rotation, shape):
         assert (video.info.height, video.info.width, video.info.rotation) == (*shape, rotation)
         assert video.read([0, 2]).frames.shape == (2, *shape, 3)
         assert video.read([0, 2], size=32).frames.shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("reader", FILE_READERS)
+@pytest.mark.parametrize(
+    ("angle", "mirrored", "done"),
+    [(89.5, False, 90), (30, False, 0), (100, False, 90), (170, True, 180), (-60, True, 270), (359.7, True, 0)],
+)
+def test_a_display_matrix_of_an_odd_angle_is_rounded_to_a_right_angle_with_a_warning(
+    tmp_path, angle, mirrored, done, reader
+):
+    """Beyond a degree; FFmpeg tolerates as much when it turns pictures by right angles."""
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    matrix = (-cos, -sin, -sin, cos) if mirrored else (cos, sin, -sin, cos)
+    right = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[done]
+    path = tmp_path / "odd.mp4"
+    laid = (-right[0], -right[1], *right[2:]) if mirrored else right
+    write_video(path, num_frames=6, matrix=laid)
+    stored = struct.pack(">9i", *(round(65536 * number) for number in (*laid[:2], 0, *laid[2:])), 0, 0, 0, 1 << 30)
+    asked = struct.pack(">9i", *(round(65536 * number) for number in (*matrix[:2], 0, *matrix[2:])), 0, 0, 0, 1 << 30)
+    before, _, behind = path.read_bytes().rpartition(stored)  # the track's, behind the one of the whole movie
+    path.write_bytes(before + asked + behind)
+    with open_video(path, reader=reader) as video:
+        assert (video.info.rotation, video.info.mirrored) == (done, mirrored)
+        assert shown_numbers(video.read(range(6), size=64).frames) == list(range(6))
+        said = f"its pictures are to be turned by {angle % 360:.0f}°, which is rounded to {done}°"
+        assert video.warnings == ((said,) if abs((angle - done + 180) % 360 - 180) > 1 else ())
 
 
 @pytest.fixture
