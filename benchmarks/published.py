@@ -115,7 +115,7 @@ class PublishedProcedure:
 
 def _row(tokens: Tokens, number: int) -> Tokens:
     """Take one text with the padding of its batch."""
-    return Tokens(tokens.ids[number : number + 1], tokens.mask[number : number + 1], tokens.cut[number : number + 1])
+    return Tokens(tokens.ids[number : number + 1], tokens.mask[number : number + 1], tokens.unread[number : number + 1])
 
 
 def generate_as_published(language: T5LanguageModel, inputs: LanguageInput) -> tuple[torch.Tensor, ...]:

@@ -12,6 +12,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+# Of what a model cannot spell: parts named in a caveat, and characters shown of each.
+_MOST_NAMED, _MOST_SHOWN = 5, 20
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -44,6 +47,39 @@ class Question:
     video: str | None = None
     clip: Span | None = None
     windows: tuple[Span, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What of a prompt does not reach the language model.
+
+    Attributes:
+        cut: the prompt was too long and lost its end.
+        unspelt: the parts that the model's vocabulary cannot spell, each once, in their order; all of them are read as
+            the same unknown token.
+    """
+
+    cut: bool = False
+    unspelt: tuple[str, ...] = ()
+
+    def __or__(self, other: "Unread") -> "Unread":
+        """Return what either prompt of a question loses."""
+        return Unread(self.cut or other.cut, tuple(dict.fromkeys(self.unspelt + other.unspelt)))
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the answer must know of it."""
+        caveats = []
+        if self.cut:
+            caveats.append("the question is too long for the model and lost its end")
+        if self.unspelt:
+            named = [repr(part if len(part) <= _MOST_SHOWN else f"{part[:_MOST_SHOWN]}...") for part in self.unspelt]
+            more = [f"{len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else []
+            caveats.append(
+                f"the model cannot spell {', '.join(named[:_MOST_NAMED] + more)} in the question or its options, "
+                "and reads an unknown word there"
+            )
+        return tuple(caveats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +165,7 @@ class Answer:
             frame is read alone); empty for an open answer.
         keyframes: the frames that were read.
         frame_choices: int64 [K], each frame's own choice where frames are read alone; else empty.
-        caveats: what a reader of this answer must know, such as untrained weights or a cut prompt.
+        caveats: what a reader of this answer must know, such as untrained weights, or what of the question was not read.
     """
 
     question: Question

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lavis.common.errors import ConfigError
-from lavis.common.types import Floats, Question
+from lavis.common.types import Floats, Question, Unread
 from lavis.models.roles import Localizer
 from lavis.models.selectors import LocalizerSelector, Selection, top_positions, uniform_positions
 
@@ -43,13 +43,13 @@ class CoarseToFineSelector(LocalizerSelector):
         first = min(num_frames, max(2 * num_keyframes, -(-num_frames // self._gap)))
         wanted = np.zeros((len(questions), num_frames), dtype=bool)
         wanted[:, uniform_positions(num_frames, first)] = True
-        scored, scores, cut = np.zeros_like(wanted), np.full(wanted.shape, np.nan), (False,) * len(questions)
+        scored, scores, unread = np.zeros_like(wanted), np.full(wanted.shape, np.nan), (Unread(),) * len(questions)
         while wanted.any():
             found = self._localizer.score(tokens, questions, where=wanted)
-            scores, scored, cut = np.where(wanted, found.scores, scores), scored | wanted, found.cut
+            scores, scored, unread = np.where(wanted, found.scores, scores), scored | wanted, found.unread
             rows = zip(scored, scores, strict=True)
             wanted = np.stack([closer(known, row, num_keyframes) for known, row in rows])
-        return Selection(top_positions(scores, num_keyframes), scores, cut, scored)
+        return Selection(top_positions(scores, num_keyframes), scores, unread, scored)
 
 
 def closer(known: Mask, scores: Floats, num_keyframes: int) -> Mask:

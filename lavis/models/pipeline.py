@@ -13,7 +13,18 @@ import numpy as np
 
 from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.moments import PAPER_MAX_GAP_FRAMES, find_moments
-from lavis.common.types import Answer, Floats, FrameBatch, Integers, Keyframes, Moments, Question, Span, VideoInfo
+from lavis.common.types import (
+    Answer,
+    Floats,
+    FrameBatch,
+    Integers,
+    Keyframes,
+    Moments,
+    Question,
+    Span,
+    Unread,
+    VideoInfo,
+)
 from lavis.models.frame_cache import FrameCache
 from lavis.models.questions import check_question
 from lavis.models.roles import Reading, VideoModel
@@ -139,7 +150,7 @@ class WatchedVideo:
             min_length_s=min_length_s,
             max_moments=max_moments,
         )
-        return Moments(query, moments, self.times_s, margins, self._caveats(cut=found.cut[0]))
+        return Moments(query, moments, self.times_s, margins, self._caveats(found.unread[0]))
 
     def frames(self, frame_idx: Integers, *, size: int | None = None) -> FrameBatch:
         """Read frames of the source again, to show them; `size` as in `VideoReader.read`."""
@@ -171,12 +182,11 @@ class WatchedVideo:
             option_scores=reading.option_scores,
             keyframes=keyframes,
             frame_choices=reading.frame_choices,
-            caveats=self._caveats(cut=reading.cut or selection.cut[row]),
+            caveats=self._caveats(selection.unread[row] | reading.unread),
         )
 
-    def _caveats(self, *, cut: bool) -> tuple[str, ...]:
-        too_long = ("the question is too long for the model and lost its end",) if cut else ()
-        return (*self.model.caveats, *self.warnings, *too_long)
+    def _caveats(self, unread: Unread) -> tuple[str, ...]:
+        return (*self.model.caveats, *self.warnings, *unread.caveats)
 
 
 def watch(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lavis.common.types import Floats, FrameBatch, Integers, Question
+from lavis.common.types import Floats, FrameBatch, Integers, Question, Unread
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +28,12 @@ class FrameScores:
         scores: float64 [B, T]; higher is better (SeViLA: the logit of "yes"). Keyframes are chosen by it.
         margins: float64 [B, T]; above 0 the frame itself matches (SeViLA: "yes" minus "no"). Moments are
             found by it.
-        cut: for each question, whether its prompt was too long and lost its end.
+        unread: for each question, what of its prompt the model did not read.
     """
 
     scores: Floats
     margins: Floats
-    cut: tuple[bool, ...]
+    unread: tuple[Unread, ...]
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Reading:
         option_scores: float64 [O], the logits of the option letters; the mean over frames where
             frames are read one at a time; empty for an open answer.
         frame_choices: int64 [K], each frame's own choice where frames are read one at a time.
-        cut: whether the prompt was too long and lost its end.
+        unread: what of the prompt the model did not read.
     """
 
     index: int | None
     text: str
     option_scores: Floats
     frame_choices: Integers
-    cut: bool
+    unread: Unread = Unread()
 
 
 class Localizer(Protocol):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lavis.common.errors import QuestionError
 from lavis.common.registry import registry
-from lavis.common.types import Floats, Integers, Question
+from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.roles import Localizer
 
 
@@ -23,13 +23,13 @@ class Selection:
     Attributes:
         positions: int64 [B, K], in time order.
         scores: float64 [B, T], or [B, 0] where the selector does not score frames.
-        cut: for each question, whether its prompt lost its end.
+        unread: for each question, what of its prompt the model did not read.
         scored: bool [B, T], which frames were scored; the others have the score NaN. None where all or none were.
     """
 
     positions: Integers
     scores: Floats
-    cut: tuple[bool, ...]
+    unread: tuple[Unread, ...]
     scored: npt.NDArray[np.bool_] | None = None
 
 
@@ -77,7 +77,7 @@ class LocalizerSelector:
         """Score every frame for every question and keep the top K."""
         del times_s
         found = self._localizer.score(tokens, questions)
-        return Selection(top_positions(found.scores, num_keyframes), found.scores, found.cut)
+        return Selection(top_positions(found.scores, num_keyframes), found.scores, found.unread)
 
 
 class UniformSelector:
@@ -133,4 +133,4 @@ class WindowsSelector:
 
 
 def _unscored(positions: Integers) -> Selection:
-    return Selection(positions, np.empty((len(positions), 0)), (False,) * len(positions))
+    return Selection(positions, np.empty((len(positions), 0)), (Unread(),) * len(positions))

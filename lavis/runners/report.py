@@ -211,6 +211,8 @@ def _remarks(run: Run) -> Iterator[str]:
         yield f"{metrics['without_answer']} questions without annotated answer are left out"
     if metrics.get("cut"):
         yield f"{metrics['cut']} prompts were cut"
+    if metrics.get("unspelt"):
+        yield f"{metrics['unspelt']} questions hold text that the model cannot spell"
     if metrics["finetuned"]:
         yield f"weights {', '.join(metrics['finetuned'])}"
 

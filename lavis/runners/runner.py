@@ -112,6 +112,8 @@ class Runner:
         if language.num_cut_prompts:
             limit = language.max_text_length
             logger.warning("%d prompts were longer than %d tokens and lost their end", language.num_cut_prompts, limit)
+        if language.num_unspelt_prompts:
+            logger.warning("%d prompts hold text that the tokenizer cannot spell", language.num_unspelt_prompts)
         return self._keeper.finish(iteration=self.iteration)
 
     def save(self) -> None:

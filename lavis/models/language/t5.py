@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from tokenizers import Encoding
 from torch import nn
 from transformers import (
     DynamicCache,
@@ -23,8 +24,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from lavis.common.errors import CheckpointError, ConfigError, QuestionError
 from lavis.common.naming import did_you_mean
+from lavis.common.types import Unread
 from lavis.models.language.t5_attention import fold_cross_attention
-from lavis.models.language.tokenizer import single_token_id
+from lavis.models.language.tokenizer import single_token_id, text_tokenizer
 from lavis.processors.prompts import OPTION_LETTERS
 
 logger = logging.getLogger(__name__)
@@ -37,11 +39,11 @@ _MIN_TEXT_LENGTH = 8
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Token ids and mask, both [N, L]; `cut` tells which texts lost their end to the length limit."""
+    """Token ids and mask, both [N, L], and what each text lost."""
 
     ids: torch.Tensor
     mask: torch.Tensor
-    cut: tuple[bool, ...]
+    unread: tuple[Unread, ...]
 
     def rows(self, index: torch.Tensor) -> "Tokens":
         """Select texts by index [M], without the padding that none of them needs."""
@@ -49,7 +51,7 @@ class Tokens:
         return Tokens(
             ids=self.ids[index, :length],
             mask=self.mask[index, :length],
-            cut=tuple(self.cut[i] for i in index.tolist()),
+            unread=tuple(self.unread[i] for i in index.tolist()),
         )
 
 
@@ -138,6 +140,8 @@ class T5LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.max_text_length = max_text_length
         self.num_cut_prompts = 0
+        self.num_unspelt_prompts = 0
+        self._text_tokenizer = text_tokenizer(tokenizer)
         self._run_encoder: Callable[..., BaseModelOutput] | None = None
         self.yes_id = single_token_id(tokenizer, "yes")
         self.no_id = single_token_id(tokenizer, "no")
@@ -164,17 +168,40 @@ class T5LanguageModel(nn.Module):
         return [single_token_id(self.tokenizer, letter) for letter in OPTION_LETTERS[:num_options]]
 
     def tokenize(self, texts: Sequence[str], *, end_of_text: bool) -> Tokens:
-        """Tokenize texts, padded to the longest; `end_of_text` appends the end token."""
+        """Tokenize texts, padded to the longest; `end_of_text` appends the end token.
+
+        Texts are read as they are: what looks like a special token is no such token.
+        """
         limit = self.max_text_length
-        rows = self.tokenizer(list(texts), add_special_tokens=end_of_text, verbose=False).input_ids
-        cut = tuple(len(row) > limit for row in rows)
-        if any(cut) and not self.num_cut_prompts:
-            logger.warning("a prompt is longer than %d tokens and loses its end (counted from here on)", limit)
-        self.num_cut_prompts += sum(cut)
+        read = self._text_tokenizer.encode_batch(list(texts), add_special_tokens=end_of_text)
+        unread = tuple(
+            Unread(len(row.ids) > limit, self._unspelt(text, row)) for text, row in zip(texts, read, strict=True)
+        )
+        self._count(unread)
         ending = [self.tokenizer.eos_token_id] if end_of_text else []
-        rows = [row[: limit - len(ending)] + ending if long else row for row, long in zip(rows, cut, strict=True)]
+        rows = [
+            row.ids[: limit - len(ending)] + ending if lost.cut else row.ids
+            for row, lost in zip(read, unread, strict=True)
+        ]
         padded = self.tokenizer.pad({"input_ids": rows}, padding="longest", return_tensors="pt").to(self._device)
-        return Tokens(ids=padded.input_ids, mask=padded.attention_mask, cut=cut)
+        return Tokens(ids=padded.input_ids, mask=padded.attention_mask, unread=unread)
+
+    def _unspelt(self, text: str, read: Encoding) -> tuple[str, ...]:
+        unknown = self.tokenizer.unk_token_id
+        places = (place for place, token in zip(read.offsets, read.ids, strict=True) if token == unknown)
+        return tuple(dict.fromkeys(text[start:end] for start, end in places))
+
+    def _count(self, unread: Sequence[Unread]) -> None:
+        cut, unspelt = sum(lost.cut for lost in unread), [lost.unspelt for lost in unread if lost.unspelt]
+        if cut and not self.num_cut_prompts:
+            limit = self.max_text_length
+            logger.warning("a prompt is longer than %d tokens and loses its end (counted from here on)", limit)
+        if unspelt and not self.num_unspelt_prompts:
+            logger.warning(
+                "a prompt holds text that the tokenizer cannot spell, such as %r (counted from here on)", unspelt[0][0]
+            )
+        self.num_cut_prompts += cut
+        self.num_unspelt_prompts += len(unspelt)
 
     def embed(self, tokens: Tokens) -> torch.Tensor:
         """Look up token embeddings [N, L, E]."""

@@ -1,10 +1,17 @@
 """Loading a tokenizer exactly as its `tokenizer.json` defines it."""
 
+import copy
+import re
 from pathlib import Path
 
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import PreTokenizer, Sequence, Split
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lavis.common.errors import CheckpointError
+
+# T5's sentinels and the bytes of other vocabularies, which not every tokenizer marks as special.
+_OTHER_SPECIAL_NAMES = (r"extra_id_\d+>", "0x[0-9A-F]{2}>")
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
@@ -26,6 +33,28 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"no tokenizer at {source}: {reason}; give a folder with tokenizer.json") from error
+
+
+def text_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """Return a tokenizer with the same ids to which "</s>", "<pad>" and the like are text as any other.
+
+    It is not enough not to look for special tokens: T5's vocabulary holds their names among its pieces, where the
+    language model of the tokenizer finds them again. So their first character is made a word of its own.
+
+    Raises:
+        CheckpointError: the tokenizer is not one that `tokenizer.json` defines.
+    """
+    if not tokenizer.is_fast:
+        raise CheckpointError(f"{type(tokenizer).__name__} cannot be used; give a tokenizer with a tokenizer.json")
+    reads_text: Tokenizer = copy.deepcopy(tokenizer.backend_tokenizer)
+    reads_text.no_truncation()
+    reads_text.no_padding()
+    reads_text.encode_special_tokens = True
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    names = "|".join([*(re.escape(name[1:]) for name in special if name.startswith("<")), *_OTHER_SPECIAL_NAMES])
+    steps: list[PreTokenizer] = [reads_text.pre_tokenizer] if reads_text.pre_tokenizer else []
+    reads_text.pre_tokenizer = Sequence([*steps, Split(Regex(f"<(?={names})"), "isolated")])
+    return reads_text
 
 
 def single_token_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

@@ -163,7 +163,7 @@ class SeViLA(nn.Module):
         found = torch.cat(verdicts)
         scores = found.new_full((num_questions * num_frames, 2), torch.nan).index_copy(0, every, found)
         scores = scores.view(num_questions, num_frames, 2)[by_length.argsort()]
-        return FrameLogits(yes=scores[..., 0], no=scores[..., 1], cut=text.cut)
+        return FrameLogits(yes=scores[..., 0], no=scores[..., 1], unread=text.unread)
 
     def answer(
         self, tokens: torch.Tensor, prompts: Sequence[str], *, num_options: int, reader: FrameReader
@@ -175,7 +175,7 @@ class SeViLA(nn.Module):
         option_ids = self.language.option_ids(num_options)
         text = self.language.tokenize(prompts, end_of_text=True)
         steps = self.language.two_steps(reader.inputs(self.language, tokens, text))
-        return OptionLogits(steps.second_logits[:, option_ids], steps.first_token, text.cut)
+        return OptionLogits(steps.second_logits[:, option_ids], steps.first_token, text.unread)
 
     def answer_openly(
         self, tokens: torch.Tensor, prompts: Sequence[str], *, reader: FrameReader, max_new_tokens: int = 30
@@ -183,7 +183,7 @@ class SeViLA(nn.Module):
         """Let the Answerer write a free answer to each of B prompts on tokens [B, K, Q, E]."""
         text = self.language.tokenize(prompts, end_of_text=True)
         inputs = reader.inputs(self.language, tokens, text)
-        return OpenAnswers(self.language.generate(inputs, max_new_tokens=max_new_tokens), text.cut)
+        return OpenAnswers(self.language.generate(inputs, max_new_tokens=max_new_tokens), text.unread)
 
     def text_loss(
         self, tokens: torch.Tensor, prompts: Sequence[str], targets: Sequence[str], *, reader: FrameReader

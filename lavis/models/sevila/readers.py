@@ -64,7 +64,9 @@ class PerFrameReader:
         """Return inputs of B * K rows (all frames of the first question first), [P + Q + L] long."""
         num_frames = frames.shape[1]
         repeated = Tokens(
-            ids=text.ids.repeat_interleave(num_frames, 0), mask=text.mask.repeat_interleave(num_frames, 0), cut=text.cut
+            ids=text.ids.repeat_interleave(num_frames, 0),
+            mask=text.mask.repeat_interleave(num_frames, 0),
+            unread=text.unread,
         )
         prefix = language.tokenize(["Frame: "], end_of_text=False)
         return _lay_out(language, prefix, frames.flatten(0, 1)[:, None], repeated)

@@ -46,7 +46,7 @@ class SeViLALocalizer:
         chosen = None if where is None else torch.from_numpy(where).to(frames.device)
         logits = self._model.score_frames(frames, prompts, batch_size=batch_size, where=chosen)
         yes, no = logits.yes.double().cpu().numpy(), logits.no.double().cpu().numpy()
-        return FrameScores(scores=yes, margins=yes - no, cut=logits.cut)
+        return FrameScores(scores=yes, margins=yes - no, unread=logits.unread)
 
 
 class SeViLAAnswerer:
@@ -82,11 +82,11 @@ class SeViLAAnswerer:
         chosen = self._model.answer(frames, prompts, num_options=most, reader=self._reader)
         rows = chosen.logits.double().cpu().numpy().reshape(len(questions), -1, most)
         readings = []
-        for question, row, cut in zip(questions, rows, chosen.cut, strict=True):
+        for question, row, unread in zip(questions, rows, chosen.unread, strict=True):
             logits = row[:, : len(question.options)]
             index = majority_vote(logits.tolist())
             choices = logits.argmax(1) if self._reader.reads_alone else np.empty(0, np.int64)
-            readings.append(Reading(index, question.options[index], logits.mean(0), choices, cut))
+            readings.append(Reading(index, question.options[index], logits.mean(0), choices, unread))
         return readings
 
     def _write(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[Reading]:
@@ -95,4 +95,4 @@ class SeViLAAnswerer:
         prompts = [self._prompt.answerer(question) for question in questions]
         answer = self._model.answer_openly(frames, prompts, reader=self._reader)
         nothing = np.empty(0), np.empty(0, np.int64)
-        return [Reading(None, text, *nothing, cut) for text, cut in zip(answer.texts, answer.cut, strict=True)]
+        return [Reading(None, text, *nothing, unread) for text, unread in zip(answer.texts, answer.unread, strict=True)]

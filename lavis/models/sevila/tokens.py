@@ -10,6 +10,8 @@ from itertools import chain
 
 import torch
 
+from lavis.common.types import Unread
+
 # Frames whose features may wait to be read: 48 MiB at base size in fp32, 44 at Flan-T5-XL size in bf16. Tokens are
 # smaller, so a longer video, whose memory must stay flat, has them made at once, at the price of a pass for each frame.
 MAX_DEFERRED_FRAMES = 64
@@ -88,7 +90,7 @@ class FrameLogits:
 
     yes: torch.Tensor
     no: torch.Tensor
-    cut: tuple[bool, ...]
+    unread: tuple[Unread, ...]
 
 
 @dataclass(frozen=True)
@@ -97,20 +99,20 @@ class OptionLogits:
 
     Attributes:
         first_token: [rows], the token before the letter; `option_id` with trained weights.
-        cut: for each question, whether its prompt lost its end to the length limit.
+        unread: for each question, what of its prompt the model did not read.
     """
 
     logits: torch.Tensor
     first_token: torch.Tensor
-    cut: tuple[bool, ...]
+    unread: tuple[Unread, ...]
 
 
 @dataclass(frozen=True)
 class OpenAnswers:
-    """Generated texts, one per prompt, and which prompts lost their end."""
+    """Generated texts, one per prompt, and what of each prompt the model did not read."""
 
     texts: list[str]
-    cut: tuple[bool, ...]
+    unread: tuple[Unread, ...]
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,11 @@ class AnswerScorer:
                 keyframe_times_s=tuple(clip.times_s[positions].tolist()),
                 frame_times_s=tuple(clip.times_s.tolist()),
                 frame_scores=_finite(scores, question) if chosen.scored is None else (),
-                cut=reading.cut or cut,
+                cut=lost.cut or reading.unread.cut,
+                unspelt=(lost | reading.unread).unspelt,
             )
-            for question, reading, positions, scores, cut in zip(
-                questions, readings, chosen.positions, chosen.scores, chosen.cut, strict=True
+            for question, reading, positions, scores, lost in zip(
+                questions, readings, chosen.positions, chosen.scores, chosen.unread, strict=True
             )
         ]
 
@@ -94,9 +95,10 @@ class SearchScorer:
                 video=question.video or "",
                 frame_times_s=tuple(clip.times_s.tolist()),
                 frame_scores=_finite(margins, question),
-                cut=cut,
+                cut=lost.cut,
+                unspelt=lost.unspelt,
             )
-            for question, margins, cut in zip(questions, found.margins, found.cut, strict=True)
+            for question, margins, lost in zip(questions, found.margins, found.unread, strict=True)
         ]
 
 

@@ -63,9 +63,9 @@ def moment_metrics(
         predictions: one for each of `annotations`, in the same order.
 
     Returns:
-        "questions", "unreadable", "without_answer" (no annotated windows) and "cut" are counts. "moments" holds the
-        figures "corrected", "corrected_readable_only" and "published" (see `lavis.tasks.metrics.moment_retrieval`), the
-        last None where a query has no prediction, which the published evaluator refuses.
+        "questions", "unreadable", "without_answer" (no annotated windows), "cut" and "unspelt" are counts. "moments"
+        holds the figures "corrected", "corrected_readable_only" and "published" (see
+        `lavis.tasks.metrics.moment_retrieval`), the last None where a query has no prediction, which the published evaluator refuses.
     """
     unreadable = sum(prediction.unreadable is not None for prediction in predictions)
     truths = query_truths(predictions, annotations)
@@ -74,6 +74,7 @@ def moment_metrics(
         "unreadable": unreadable,
         "without_answer": len(annotations) - len(truths),
         "cut": sum(prediction.cut for prediction in predictions),
+        "unspelt": sum(bool(prediction.unspelt) for prediction in predictions),
         "moments": None,
     }
     annotated = {truth.qid for truth in truths}

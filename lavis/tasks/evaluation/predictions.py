@@ -23,6 +23,7 @@ class Prediction:
         frame_scores: [T], how well they suit the question: the logit of "yes", or for a search the margin
             "yes" minus "no". Empty where the selector scores no frames.
         cut: the question was too long for the model and lost its end.
+        unspelt: parts of it that the model's vocabulary cannot spell.
         seconds: time spent on it; what was done once for several questions is divided among them.
         unreadable: why the video could not be read; None if it could.
     """
@@ -38,6 +39,7 @@ class Prediction:
     frame_times_s: tuple[float, ...] = ()
     frame_scores: tuple[float, ...] = ()
     cut: bool = False
+    unspelt: tuple[str, ...] = ()
     seconds: float = 0.0
     unreadable: str | None = None
 

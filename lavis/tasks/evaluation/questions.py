@@ -38,9 +38,9 @@ def question_metrics(
         resamples: of the bootstrap.
 
     Returns:
-        "questions", "unreadable", "without_answer" and "cut" are counts. Under these names, each None where it does not
-        apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals resample questions, and videos with
-        all their questions), "voting" (frames read alone: the vote, the mean frame, and any frame), "grounding".
+        "questions", "unreadable", "without_answer", "cut" and "unspelt" are counts. Under these names, each None
+        where it does not apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals resample
+        questions, and videos with all their questions), "voting" (frames read alone: the vote, the mean frame, and any frame), "grounding".
     """
     pairs = list(zip(predictions, annotations, strict=True))
     known = [pair for pair in pairs if pair[0].answer is not None]
@@ -49,6 +49,7 @@ def question_metrics(
         "unreadable": sum(prediction.unreadable is not None for prediction in predictions),
         "without_answer": len(pairs) - len(known),
         "cut": sum(prediction.cut for prediction in predictions),
+        "unspelt": sum(bool(prediction.unspelt) for prediction in predictions),
         "accuracy": None,
         "accuracy_by_video": None,
         "voting": None,

@@ -71,7 +71,8 @@ def _counts(metrics: Figures, predictions: Sequence[Prediction]) -> str:
         f"{', '.join(metrics['finetuned']) or 'none'}",
         f"* {frames['num_frames']} frames, chosen by {frames['selector']}, read {frames['reader']}",
         f"* questions {metrics['questions']}, unreadable {metrics['unreadable']}, "
-        f"without annotated answer {metrics['without_answer']}, cut for length {metrics['cut']}",
+        f"without annotated answer {metrics['without_answer']}, cut for length {metrics['cut']}, "
+        f"with text that the model cannot spell {metrics['unspelt']}",
         f"* {sum(prediction.seconds for prediction in predictions):.1f} s of model time",
     ]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lavis.common.types import Answer, Floats, FrameBatch, Integers, Keyframes, Moment, Moments, Question, VideoInfo
+from lavis.common.types import Answer, Floats, FrameBatch, Integers, Keyframes, Moment, Moments, Question, Unread, VideoInfo
 from lavis.demo.examples import Example, ExampleQuestion
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job
@@ -48,17 +48,17 @@ class BrightnessModel:
 
     def score(self, tokens: Floats, questions: Sequence[Question]) -> FrameScores:
         scores = np.tile(tokens, (len(questions), 1))
-        return FrameScores(scores, scores - tokens.mean(), (False,) * len(questions))
+        return FrameScores(scores, scores - tokens.mean(), (Unread(),) * len(questions))
 
     def answer(self, tokens: Floats, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
         return [self._read(tokens[row], question) for row, question in zip(positions, questions, strict=True)]
 
     def _read(self, tokens: Floats, question: Question) -> Reading:
         if not question.options:
-            return Reading(None, "open", np.empty(0), np.empty(0, np.int64), False)
+            return Reading(None, "open", np.empty(0), np.empty(0, np.int64))
         index = int(tokens.argmax()) % len(question.options)
         scores = -np.abs(np.arange(len(question.options)) - index).astype(float)
-        return Reading(index, question.options[index], scores, np.empty(0, np.int64), False)
+        return Reading(index, question.options[index], scores, np.empty(0, np.int64))
 
 
 @pytest.fixture(scope="session")

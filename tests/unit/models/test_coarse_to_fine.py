@@ -7,7 +7,7 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
-from lavis.common.types import Floats, Question
+from lavis.common.types import Floats, Question, Unread
 from lavis.models.coarse_to_fine import CoarseToFineSelector, Mask, closer
 from lavis.models.roles import FrameScores
 from lavis.models.selectors import build_selector, top_positions
@@ -25,7 +25,7 @@ class KnownLocalizer:
         assert where is not None
         self.asked.append(where)
         scores = np.where(where, self._scores, np.nan)
-        return FrameScores(scores, scores, tuple(question.text == "cut" for question in questions))
+        return FrameScores(scores, scores, tuple(Unread(cut=question.text == "cut") for question in questions))
 
 
 def hill(length: int, top: float, *, width: float) -> Floats:
@@ -83,7 +83,7 @@ def test_no_frame_is_scored_twice_and_those_that_were_not_have_no_score() -> Non
     np.testing.assert_array_equal(found.scored, times_asked == 1)
     np.testing.assert_array_equal(np.isnan(found.scores), times_asked == 0)
     np.testing.assert_array_equal(found.scores[found.scored], scores[found.scored])
-    assert found.cut == (True, False)
+    assert found.unread == (Unread(cut=True), Unread())
     assert localizer.asked[0].sum(1).tolist() == [25, 25]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError, QuestionError, VideoError
-from lavis.common.types import FrameBatch, Integers, Question, Span
+from lavis.common.types import FrameBatch, Integers, Question, Span, Unread
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.roles import FrameScores, Reading
 from tests.videos import cut, shown_numbers, write_video
@@ -44,7 +44,7 @@ class KnownModel:
                 wanted = np.array([[float(question.text)] for question in questions])
                 scores = -np.abs(tokens[None] - wanted)
                 return FrameScores(
-                    scores, scores + 5, tuple(question.id == "cut for the localizer" for question in questions)
+                    scores, scores + 5, tuple(lost(question, "localizer") for question in questions)
                 )
 
         return KnownLocalizer()
@@ -64,9 +64,14 @@ class KnownModel:
 def known_reading(question: Question) -> Reading:
     nothing = np.empty(0, np.int64)
     if not question.options:
-        return Reading(None, f"open {question.text}", np.empty(0), nothing, False)
+        return Reading(None, f"open {question.text}", np.empty(0), nothing)
     scores = np.arange(len(question.options), dtype=np.float64)
-    return Reading(len(scores) - 1, question.options[-1], scores, nothing, question.id == "cut for the answerer")
+    return Reading(len(scores) - 1, question.options[-1], scores, nothing, lost(question, "answerer"))
+
+
+def lost(question: Question, role: str) -> Unread:
+    """What ids such as "cut for the localizer" and "unspelt for the answerer" say."""
+    return Unread(question.id == f"cut for the {role}", ("{",) if question.id == f"unspelt for the {role}" else ())
 
 
 @pytest.fixture
@@ -213,10 +218,11 @@ def test_what_must_be_known_of_an_answer_goes_with_it(known: KnownModel, tmp_pat
     assert len(video.warnings) == 1
     assert "the file is cut" in video.warnings[0]
     too_long = "the question is too long for the model and lost its end"
-    ids = ("whole", "cut for the localizer", "cut for the answerer")
-    whole, *shortened = video.ask_all([Question("7", ("a", "b"), id=name) for name in ids])
+    unspelt = "the model cannot spell '{' in the question or its options, and reads an unknown word there"
+    ids = ("whole", *(f"{what} for the {role}" for what in ("cut", "unspelt") for role in ("localizer", "answerer")))
+    whole, *others = video.ask_all([Question("7", ("a", "b"), id=name) for name in ids])
     assert whole.caveats == ("known", *video.warnings)
-    assert [answer.caveats for answer in shortened] == [("known", *video.warnings, too_long)] * 2
+    assert [answer.caveats[2:] for answer in others] == [(too_long,)] * 2 + [(unspelt,)] * 2
     assert video.find("7").caveats == ("known", *video.warnings)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lavis.common.errors import QuestionError
-from lavis.common.types import Floats, Question, Span
+from lavis.common.types import Floats, Question, Span, Unread
 from lavis.models.roles import FrameScores
 from lavis.models.selectors import (
     LocalizerSelector,
@@ -62,7 +62,7 @@ class GivenScores:
         self.scores: Floats = np.array(scores)
 
     def score(self, tokens: object, questions: list[Question]) -> FrameScores:
-        return FrameScores(self.scores, -self.scores, (False, True))
+        return FrameScores(self.scores, -self.scores, (Unread(), Unread(cut=True)))
 
 
 def test_localizer_selector_keeps_the_best_by_score_not_by_margin() -> None:
@@ -70,14 +70,14 @@ def test_localizer_selector_keeps_the_best_by_score_not_by_margin() -> None:
     found = selector.select("tokens", TIMES_S[:3], [Question("a"), Question("b")], num_keyframes=2)
     assert found.positions.tolist() == [[1, 2], [0, 2]]
     assert found.scores.tolist() == [[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]]
-    assert found.cut == (False, True)
+    assert found.unread == (Unread(), Unread(cut=True))
 
 
 def test_uniform_selector_gives_every_question_the_same_frames_without_scores() -> None:
     found = UniformSelector().select(None, TIMES_S, [Question("a"), Question("b")], num_keyframes=2)
     assert found.positions.tolist() == [[2, 7], [2, 7]]
     assert found.scores.shape == (2, 0)
-    assert found.cut == (False, False)
+    assert found.unread == (Unread(), Unread())
 
 
 def drawn(*questions: Question, seed: int = 0) -> list[list[int]]:

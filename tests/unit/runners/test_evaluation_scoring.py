@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.common.types import Floats, Integers, Question
+from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.roles import FrameScores, Reading
 from lavis.models.selectors import LocalizerSelector, UniformSelector
 from lavis.runners.evaluation.scoring import AnswerScorer, SearchScorer, WatchedClip
@@ -27,7 +27,7 @@ class StandInLocalizer:
         self._scores = scores
 
     def score(self, tokens: Any, questions: Sequence[Question]) -> FrameScores:
-        return FrameScores(scores=self._scores, margins=self._scores - 4, cut=(False, True))
+        return FrameScores(scores=self._scores, margins=self._scores - 4, unread=(Unread(unspelt=("é",)), Unread(cut=True)))
 
 
 class StandInAnswerer:
@@ -41,7 +41,7 @@ class StandInAnswerer:
         for question in questions:
             scores = np.arange(len(question.options), dtype=float)
             scores[-1] = self._last_score
-            readings.append(Reading(len(question.options) - 1, "", scores, choices, cut=False))
+            readings.append(Reading(len(question.options) - 1, "", scores, choices, Unread(unspelt=("{",))))
         return readings
 
 
@@ -67,6 +67,7 @@ def test_an_answer_is_kept_with_the_frames_that_it_was_read_from() -> None:
             keyframe_times_s=(2.0, 4.0),
             frame_times_s=(1.0, 2.0, 3.0, 4.0),
             frame_scores=(0.5, 3.0, 1.0, 2.0),
+            unspelt=("é", "{"),
         ),
         Prediction(
             id="TN_2",
@@ -79,6 +80,7 @@ def test_an_answer_is_kept_with_the_frames_that_it_was_read_from() -> None:
             frame_times_s=(1.0, 2.0, 3.0, 4.0),
             frame_scores=(9.0, 0.0, 0.0, 8.0),
             cut=True,
+            unspelt=("{",),
         ),
     ]
 
@@ -100,6 +102,7 @@ def test_a_search_keeps_the_margin_of_every_frame() -> None:
     found = SearchScorer(localizer=StandInLocalizer()).score(CLIP, QUESTIONS)
     assert [one.frame_scores for one in found] == [(-3.5, -1.0, -3.0, -2.0), (5.0, -4.0, -4.0, 4.0)]
     assert [(one.choice, one.keyframe_idx, one.cut) for one in found] == [(None, (), False), (None, (), True)]
+    assert [one.unspelt for one in found] == [("é",), ()]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lavis.common.errors import ConfigError, QuestionError
-from lavis.common.types import Question
+from lavis.common.types import Question, Unread
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader, PerFrameReader
 from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
@@ -30,7 +30,7 @@ def test_localizer_gives_logits_of_yes_as_scores_and_their_lead_over_no_as_margi
     np.testing.assert_allclose(found.scores, logits.yes.numpy(), rtol=0, atol=1e-6)
     np.testing.assert_allclose(found.margins, (logits.yes - logits.no).numpy(), rtol=0, atol=1e-5)
     assert found.scores.dtype == np.float64
-    assert found.cut == (False, False)
+    assert found.unread == (Unread(), Unread())
 
 
 def test_localizer_scores_do_not_depend_on_the_batch_size(tiny_model: SeViLA, tokens: FrameTokens) -> None:
@@ -52,7 +52,7 @@ def test_answerer_reads_each_questions_own_frames_and_options(tiny_model: SeViLA
         assert reading.index == reading.option_scores.argmax()
         assert reading.text == question.options[reading.index]
         assert reading.frame_choices.tolist() == []
-        assert not reading.cut
+        assert reading.unread == Unread()
 
 
 def test_frames_read_alone_vote(tiny_model: SeViLA, tokens: FrameTokens) -> None:
