@@ -9,9 +9,9 @@ from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.models.frame_cache import FrameCache
+from lavis.models.sevila.identity import make_digest, weights_digest
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.config import RunConfig, TrainConfig
-from lavis.runners.evaluation.fingerprint import weights_digest
 from lavis.tasks.build import Frozen
 from lavis.tasks.objectives.frozen_tokens import CachedTokens, LocalizerTokens, WatchedTokens
 from lavis.tasks.objectives.verdicts import FreshVerdicts, RememberedVerdicts, Verdicts
@@ -34,6 +34,7 @@ def _verdicts(config: TrainConfig, model: SeViLA, world: World) -> Verdicts:
     _check(config.run, "frozen_verdicts")
     facts = {
         "weights": weights_digest(model),
+        "model": make_digest(model),
         "precision": _precision(config.run),
         "datasets": {
             name: [dataset.prompt, asdict(dataset.vis_processor.train), asdict(dataset.build_info.videos)]

@@ -22,7 +22,7 @@ from lavis.runners.evaluation.config import EvaluationConfig
 from lavis.runners.evaluation.evaluator import ClipGroup, Evaluator, group_by_clip
 from lavis.runners.evaluation.fingerprint import Fingerprint, annotation_file, fingerprint_of
 from lavis.runners.evaluation.remembered import RememberedClips
-from lavis.runners.evaluation.scoring import build_scorer
+from lavis.runners.evaluation.scoring import AnswerScorer, SearchScorer, build_scorer
 from lavis.runners.evaluation.store import METRICS, REPORT, SUBMISSION, PredictionStore
 from lavis.runners.weights import weight_paths
 from lavis.tasks.evaluation.moments import moment_metrics, moment_predictions
@@ -44,6 +44,7 @@ class Parts:
     dataset: VideoQuestionDataset
     groups: list[ClipGroup]
     searches: bool
+    scorer: AnswerScorer | SearchScorer
     fingerprint: Fingerprint
 
 
@@ -68,11 +69,11 @@ def evaluate(
         UserError: something that the configuration names is unknown, missing or damaged, or the output folder holds
             predictions that were made differently.
     """
-    parts = build_parts(config, world, quantize=quantize)
-    speed_up(parts.model, quantize=quantize, compiled=compiled)
+    parts = build_parts(config, world, quantize=quantize, compiled=compiled)
     run, folder = config.base.run, Path(config.base.run.output_dir)
     store = PredictionStore(folder, rank=world.rank)
     earlier = store.read_earlier(parts.fingerprint, parts.groups, resume=run.resume)
+    speed_up(parts.model, quantize=quantize, compiled=compiled)
     world.wait()
     if world.is_main:
         if earlier:
@@ -94,13 +95,7 @@ def build_evaluator(config: EvaluationConfig, parts: Parts, world: World, *, cac
     run = config.base.run
     return Evaluator(
         parts.model,
-        scorer=build_scorer(
-            parts.model,
-            searches=parts.searches,
-            task=parts.task,
-            prompt=config.base.dataset.prompt,
-            frame_num=config.base.model.frame_num,
-        ),
+        scorer=parts.scorer,
         dataset=parts.dataset,
         world=world,
         batch_size=run.batch_size_eval,
@@ -110,11 +105,13 @@ def build_evaluator(config: EvaluationConfig, parts: Parts, world: World, *, cac
     )
 
 
-def build_parts(config: EvaluationConfig, world: World, *, quantize: str | None = None) -> Parts:
+def build_parts(
+    config: EvaluationConfig, world: World, *, quantize: str | None = None, compiled: bool = False
+) -> Parts:
     """Load the model and the split, and make sure that all processes are about to do the same.
 
     Args:
-        quantize: what will be done to the weights, which predictions depend on; it is not done yet.
+        quantize, compiled: what will be done to the model, which predictions depend on; it is not done yet.
 
     Raises:
         UserError: see `evaluate`.
@@ -126,9 +123,10 @@ def build_parts(config: EvaluationConfig, world: World, *, quantize: str | None 
     model = load_for(config.base, World(device=world.device)).eval()
     dataset = build_builder(config.base, model).build_evaluation(config.split)
     assert isinstance(dataset, VideoQuestionDataset), "the configuration names one dataset"
-    fingerprint = fingerprint_of(config, model, task)
-    if quantize is not None:
-        fingerprint["quantize"] = quantize
+    searches = holds_searches(dataset.annotations)
+    prompt, count = config.base.dataset.prompt, config.base.model.frame_num
+    scorer = build_scorer(model, searches=searches, task=task, prompt=prompt, frame_num=count)
+    fingerprint = fingerprint_of(config, model, task, scorer, quantize=quantize, compiled=compiled)
     if any(other != fingerprint for other in world.gather(fingerprint)):
         raise ConfigError(
             "the processes do not evaluate the same weights and questions; give all of them the same files"
@@ -138,7 +136,8 @@ def build_parts(config: EvaluationConfig, world: World, *, quantize: str | None 
         task=task,
         dataset=dataset,
         groups=group_by_clip(dataset.annotations),
-        searches=holds_searches(dataset.annotations),
+        searches=searches,
+        scorer=scorer,
         fingerprint=fingerprint,
     )
 
@@ -184,7 +183,7 @@ def facts_of(config: EvaluationConfig, parts: Parts) -> dict[str, Any]:
         "task": base.model.task,
         "recipe": base.run.recipe,
         "frames": {**frames, "frame_num": base.model.frame_num, "keyframes": parts.task.keyframes},
-        "quantize": parts.fingerprint.get("quantize"),
+        "quantize": parts.fingerprint["quantize"],
         "fingerprint": parts.fingerprint,
     }
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from lavis.cli.main import main
+from lavis.models.coarse_to_fine import CoarseToFineSelector
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.tokens import FrameTokens
 from tests.architecture.source import ROOT
@@ -134,6 +135,12 @@ def test_a_clip_of_which_a_question_is_missing_is_asked_all_its_questions_again(
         ("datasets.nextqa.vis_processor.eval.n_frms=5", "datasets.nextqa.vis_processor.eval.n_frms 6, now 5"),
         ("datasets.nextqa.prompt=next_event", "datasets.nextqa.prompt 'multiple_choice', now 'next_event'"),
         ("model.dtype=bf16", "other weights"),
+        ("run.seed=43", "run.seed 42, now 43"),
+        (
+            "datasets.nextqa.build_info.videos.reader=decord",
+            "datasets.nextqa.build_info.videos.reader 'pyav', now 'decord'",
+        ),
+        ("datasets.nextqa.build_info.videos.fps=3", "datasets.nextqa.build_info.videos.fps None, now 3.0"),
     ],
 )
 def test_predictions_made_differently_are_refused(
@@ -180,3 +187,32 @@ def test_predictions_of_quantised_weights_are_others(
     assert json.loads((tmp_path / "metrics.json").read_text())["quantize"] == "int8"
     assert quantised(finished) == 2
     assert "predictions made with quantize None, now 'int8'" in capsys.readouterr().err
+
+
+def test_predictions_of_a_compiled_model_are_others(
+    finished: Path, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = settings(data, model=model_folder, output=finished)
+    assert main(["evaluate", "--cfg-path", str(recipe("nextqa")), "--compile", "--options", *options]) == 2
+    assert "predictions made with compile False, now True" in capsys.readouterr().err
+
+
+def test_predictions_of_a_selector_with_other_settings_are_others(
+    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*settings(data, model=model_folder, output=tmp_path / "run"), "model.selector=coarse_to_fine"]
+    assert evaluate(options) == 0
+    monkeypatch.setattr(CoarseToFineSelector.__init__, "__kwdefaults__", {"gap": 2})
+    assert evaluate(options) == 2
+    assert "predictions made with scorer._selector._gap 8, now 2" in capsys.readouterr().err
+
+
+def test_settings_that_change_no_answer_let_an_evaluation_go_on(
+    finished: Path, data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = shutil.copytree(model_folder, tmp_path / "model")
+    shutil.copytree(data / "videos", tmp_path / "videos")
+    forbid_encoding(monkeypatch)
+    options = settings(data, model=model, output=finished, batch_size_eval=3, num_workers=1, init_lr=1.0, device="null")
+    moved = f"datasets.nextqa.build_info.videos.storage={tmp_path}/videos"
+    assert evaluate([*options, "moments.max_gap_frames=2", moved, "model.task=chained_inference"]) == 0

@@ -3,10 +3,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from lavis.common.config import load_yaml
+from lavis.common.paths import configs_dir
 from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.config import read_size
+from lavis.models.sevila.identity import weights_digest
 from lavis.models.sevila.model import SeViLA
-from lavis.runners.evaluation.fingerprint import weights_digest
+from lavis.runners.evaluation.fingerprint import WITHOUT_EFFECT
+from lavis.runners.parts import flattened
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +38,11 @@ def test_the_smallest_change_of_one_weight_shows(model: SeViLA) -> None:
 def test_another_precision_is_another_digest(model: SeViLA, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     assert weights_digest(SeViLA.from_pretrained(tmp_path, dtype="bf16")) != weights_digest(model)
+
+
+def test_only_settings_that_there_are_count_as_without_effect() -> None:
+    defaults = load_yaml(configs_dir() / "default.yaml")
+    known = set(flattened({name: defaults[name] for name in ("model", "run")}))
+    assert known >= WITHOUT_EFFECT
+    # A setting that comes to the defaults counts, until somebody says that it has no effect.
+    assert known - WITHOUT_EFFECT == {"model.frame_num", "model.dtype", "run.seed"}
