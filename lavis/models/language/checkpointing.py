@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers import Cache
 
 from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.common.naming import did_you_mean
@@ -68,7 +69,7 @@ def _where_gradients_pass(plain: _Forward, recomputed: _Forward, *args: Any, **o
     """Compute with checkpointing only where something would be kept, and never write a decoder's cache twice."""
     given = (*args, *options.values())
     learns = any(isinstance(value, torch.Tensor) and value.requires_grad for value in given)
-    if torch.is_grad_enabled() and learns and options.get("past_key_values") is None:
+    if torch.is_grad_enabled() and learns and not any(isinstance(value, Cache) for value in given):
         return recomputed(*args, **options)
     return plain(*args, **options)
 

@@ -4,6 +4,7 @@ Shapes: N sequences, L tokens, E width, V vocabulary.
 """
 
 import dataclasses
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -143,6 +144,8 @@ class T5LanguageModel(nn.Module):
         self.num_unspelt_prompts = 0
         self._text_tokenizer = text_tokenizer(tokenizer)
         self._run_encoder: Callable[..., BaseModelOutput] | None = None
+        # transformers 5.24 renames the argument.
+        self._cache = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
         self.yes_id = single_token_id(tokenizer, "yes")
         self.no_id = single_token_id(tokenizer, "no")
 
@@ -276,6 +279,6 @@ class T5LanguageModel(nn.Module):
             encoder_outputs=encoded,
             attention_mask=mask,
             decoder_input_ids=ids,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{self._cache: cache},
         ).logits

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -24,6 +25,8 @@ from lavis.processors.video.picture import PictureMaker, orientation
 _FORMATS = "matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"
 _MP4_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2"  # of files whose boxes were checked, and of no others
 _MAX_STREAMS = "200"  # each is given a decoder
+# A title need not be UTF-8. PyAV 19 always takes it as it comes, and no longer knows the option.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 class PyAVSource:
@@ -137,7 +140,7 @@ def _checked_options(path: Path) -> dict[str, str]:
 
 
 def _open_container(path: Path, options: dict[str, str]) -> InputContainer:
-    return av.open(f"file:{path}", options=options, metadata_errors="replace")
+    return av.open(f"file:{path}", options=options, **_METADATA)
 
 
 def _video_stream(container: InputContainer) -> VideoStream:

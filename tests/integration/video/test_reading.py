@@ -52,6 +52,15 @@ def test_a_stream_never_holds_more_than_a_few_batches_however_long_the_video(cli
     assert peak < 3 * chunk * size * size * 3
 
 
+def test_a_title_that_is_no_utf8_does_not_matter(tmp_path):
+    path = write_video(tmp_path / "clip.mkv", num_frames=30)
+    title = b"Lavf"  # the muxer names itself
+    assert title in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(title, b"\xff\x83e\xfe"))
+    with open_video(path) as video:
+        assert shown_numbers(video.read([0, 29], size=64).frames) == [0, 29]
+
+
 def test_no_indices_give_no_frames(clip):
     with open_video(clip) as video:
         assert video.read([], size=32).frames.shape == (0, 32, 32, 3)
