@@ -3,12 +3,14 @@
 import importlib.util
 import struct
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 _GRID = 4
@@ -81,6 +83,21 @@ def write_video(
             frame.pts = round(time_s / frame.time_base)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
+
+
+def join_streams(path: Path, sources: Sequence[Path], *, dispositions: Sequence[Disposition]) -> Path:
+    """Put the first streams of several files into one, in this order."""
+    with ExitStack() as opened, av.open(str(path), "w") as target:
+        packets = []
+        for source, disposition in zip(sources, dispositions, strict=True):
+            container = opened.enter_context(av.open(str(source)))
+            stream = target.add_stream_from_template(container.streams[0])
+            stream.disposition = disposition
+            packets += [(packet, stream) for packet in container.demux(container.streams[0]) if packet.size]
+        for packet, stream in sorted(packets, key=lambda pair: float((pair[0].dts or 0) * pair[0].time_base)):
+            packet.stream = stream
+            target.mux(packet)
     return path
 
 

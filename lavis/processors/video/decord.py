@@ -7,7 +7,7 @@ import numpy as np
 
 from lavis.common.errors import MissingExtraError
 from lavis.common.types import Integers, VideoInfo
-from lavis.processors.video.base import Picture, unreadable
+from lavis.processors.video.base import Picture, PictureSource, unreadable
 from lavis.processors.video.pyav import PyAVSource
 
 try:
@@ -16,6 +16,7 @@ except ImportError as error:
     raise MissingExtraError("decord", "decord") from error
 
 _FRAMES_AT_ONCE = 8
+_SIZE_TO_COMPARE = 224
 # In files of other kinds it was seen to give other frames than those asked for.
 _FORMATS = ("mp4", "matroska")
 
@@ -30,7 +31,6 @@ class DecordSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         probe = PyAVSource(path)
-        probe.close()
         self.info: VideoInfo = probe.info
         self.frame_times_s = probe.frame_times_s
         self.warnings: list[str] = probe.warnings
@@ -44,6 +44,9 @@ class DecordSource:
         num_frames = len(self._open(size=None))
         if num_frames != self.info.num_frames:
             raise self._unsuited(f"finds {num_frames} frames where {self.info.num_frames} are shown")
+        if probe.num_video_streams > 1 and not self._starts_as(probe):
+            raise self._unsuited("may have chosen another of its video streams")
+        probe.close()
 
     def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
         """Yield pictures; see `PictureSource`."""
@@ -61,6 +64,11 @@ class DecordSource:
 
     def close(self) -> None:
         """Nothing is held open between calls."""
+
+    def _starts_as(self, other: PictureSource) -> bool:
+        start = np.zeros(1, dtype=np.int64)
+        (_, one), (_, another) = (next(source.pictures(start, size=_SIZE_TO_COMPARE)) for source in (self, other))
+        return np.array_equal(one, another)
 
     def _open(self, *, size: int | None) -> "decord.VideoReader":
         width, height = size or self.info.width, size or self.info.height

@@ -40,6 +40,7 @@ class PyAVSource:
         self._path = path
         container, stream = _open(path)
         self.format_name = container.format.name
+        self.stream_index, self.num_video_streams = stream.index, len(container.streams.video)
         index = build_index(container, stream)
         if index is None:
             container.close()
@@ -145,11 +146,13 @@ def _open_container(path: Path, options: dict[str, str]) -> InputContainer:
 
 def _video_stream(container: InputContainer) -> VideoStream:
     """Return the stream to decode, prepared for it; a ValueError says why there is none."""
-    # A cover picture in a sound file is a video stream too.
+    # A cover picture is a video stream too. FFmpeg's own choice goes by the flag "default" before all else.
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
         raise ValueError("holds no video, only sound" if container.streams.audio else "holds no video")
-    stream = streams[0]
+    best = container.streams.best("video")
+    chosen = [stream for stream in streams if stream is best]
+    stream = next(iter(chosen), max(streams, key=lambda stream: bool(stream.disposition & Disposition.default)))
     codec = stream.codec_context
     if codec is None:
         raise ValueError("its video is in a format that cannot be decoded")

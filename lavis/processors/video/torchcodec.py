@@ -38,7 +38,9 @@ class TorchCodecSource:
         if probe.index.open_groups:
             raise self._unsuited("fails on open groups of pictures")
         try:
-            self._decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=0)
+            self._decoder = VideoDecoder(
+                str(path), stream_index=probe.stream_index, dimension_order="NHWC", num_ffmpeg_threads=0
+            )
         except (RuntimeError, ValueError) as error:
             raise self._unsuited("cannot open it") from error
         # It turns by right angles, rounded, and mirrors nothing.
