@@ -13,12 +13,12 @@ from typing import Any
 
 from lavis.common.errors import AnnotationError
 from lavis.datasets.records import Record, shown
+from lavis.processors.video.frame_names import PICTURE_ENDINGS
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, option_fields
 
 _PASSED_ON = ("question", "query", "start", "end", "duration", "relevant_clip_ids", "saliency_scores", "source")
 _WINDOWS = ("relevant_windows", "windows")
 _NO_VIDEOS = {".json", ".jsonl", ".csv", ".txt", ".md", ".yaml", ".srt", ".vtt"}
-_PICTURES = {".jpg", ".jpeg", ".png"}
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _TYPE = "CUSTOM"
 
@@ -65,9 +65,9 @@ def find_videos(folder: Path) -> Mapping[str, list[str]]:
         raise AnnotationError(f"there is no folder of videos {folder}; name it with --videos")
     found: dict[str, set[str]] = defaultdict(set)
     for path in folder.rglob("*"):
-        if path.suffix.lower() in _NO_VIDEOS or path.is_dir():
+        if path.suffix.lower() in _NO_VIDEOS or path.name.startswith(".") or path.is_dir():
             continue
-        video = path.parent if path.suffix.lower() in _PICTURES else path
+        video = path.parent if path.suffix.lower() in PICTURE_ENDINGS else path
         name = video.relative_to(folder)
         found[name.as_posix()].add(name.as_posix())
         if video is path:

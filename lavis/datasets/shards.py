@@ -8,7 +8,6 @@ is `KEY.frames.tar`; a video that was missing has no second member.
 
 import io
 import json
-import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from lavis.common.files import write_text, written_whole
 from lavis.datasets.annotations import parse_row, write_annotations
 from lavis.datasets.records import Record
 from lavis.datasets.videos import VideoFolders
+from lavis.processors.video.frame_names import order_frames
 
 INDEX = "shards.json"
 FRAMES_ENDING = ".frames.tar"
@@ -131,6 +131,8 @@ def _find_all(
     for name, source in grouped:
         try:
             path = videos.find(name, source=source)
+            if path.is_dir():
+                _frame_names(path)
         except VideoError as error:
             problems.append(str(error))
             continue
@@ -197,13 +199,11 @@ def _add_file(shard: tarfile.TarFile, name: str, video: Path) -> int:
 
 def _frames(folder: Path) -> bytes:
     buffer = io.BytesIO()
-    files = sorted((file for file in folder.iterdir() if file.is_file()), key=_by_number)
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as frames:
-        for file in files:
-            _add(frames, file.name, file.read_bytes())
+        for name in _frame_names(folder):
+            _add(frames, name, (folder / name).read_bytes())
     return buffer.getvalue()
 
 
-def _by_number(file: Path) -> tuple[list[int], str]:
-    # The order in which folders of frames are read: by the numbers in their names, padded or not.
-    return [int(digits) for digits in re.findall(r"[0-9]+", file.stem)], file.name
+def _frame_names(folder: Path) -> list[str]:
+    return order_frames((file.name for file in folder.iterdir() if file.is_file()), place=str(folder)).names

@@ -11,8 +11,8 @@ from typing import Any
 from lavis.common.errors import VideoError
 from lavis.datasets.shards import FRAMES_ENDING, INDEX, StoredVideo, read_index
 from lavis.datasets.videos import EXTENSIONS, VideoFinder, VideoFolders
+from lavis.processors.video.frame_names import order_frames
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _KEPT = 2
 
 
@@ -130,14 +130,11 @@ def _unpack_frames(content: bytes, folder: Path) -> None:
     folder.mkdir()
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as frames:
-            members = [member for member in frames if member.isfile() and _ending(member.name) in _PICTURES]
-            for number, member in enumerate(members):
-                picture = frames.extractfile(member)
+            members = {member.name: member for member in frames if member.isfile()}
+            order = order_frames(members, place="a folder of frames in a shard")
+            for name, place in zip(order.names, order.places, strict=True):
+                picture = frames.extractfile(members[name])
                 if picture is not None:
-                    (folder / f"{number:06d}{_ending(member.name)}").write_bytes(picture.read())
+                    (folder / f"{place:06d}{Path(name).suffix.lower()}").write_bytes(picture.read())
     except (tarfile.TarError, EOFError) as error:
         raise VideoError(f"a folder of frames in a shard is damaged ({error})") from error
-
-
-def _ending(name: str) -> str:
-    return Path(name).suffix.lower()
