@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from lavis import __version__
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.files import written_whole
+from lavis.processors.video.frame_names import order_frames
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def entry_key(**facts: Any) -> str:
 
 
 def video_digest(path: Path) -> str:
-    """Return the SHA-256 of a video's bytes; of a folder of frames, that of its files' names and bytes.
+    """Return the SHA-256 of a video's bytes; of a folder of frames, that of its frames' places and bytes.
 
     Raises:
         VideoError: it cannot be read.
@@ -161,8 +162,9 @@ def video_digest(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         if path.is_dir():
-            for file in sorted(file for file in path.iterdir() if file.is_file()):
-                digest.update(f"{file.name} {_file_digest(file)}\n".encode(errors="surrogateescape"))
+            order = order_frames((file.name for file in path.iterdir() if file.is_file()), place=str(path))
+            for number, name in zip(order.places.tolist(), order.names, strict=True):
+                digest.update(f"{number} {_file_digest(path / name)}\n".encode())
             return digest.hexdigest()
         return _file_digest(path)
     except OSError as error:

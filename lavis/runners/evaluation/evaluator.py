@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from lavis.common.distributed import World
+from lavis.common.errors import VideoError
 from lavis.common.types import Floats, Integers, Question, Span
 from lavis.datasets.annotation_row import Annotation
 from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
+from lavis.models.frame_cache import video_digest
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.evaluation.remembered import RememberedClips
 from lavis.runners.evaluation.scoring import Scorer, WatchedClip
@@ -46,6 +48,14 @@ def group_by_clip(annotations: Sequence[Annotation]) -> list[ClipGroup]:
         ClipGroup(tuple(indices), tuple(annotations[index].question.id for index in indices))
         for indices in members.values()
     ]
+
+
+def digest_of(dataset: VideoQuestionDataset, group: ClipGroup) -> str | None:
+    """Return the SHA-256 of the video that questions are about; None if there is none."""
+    try:
+        return video_digest(dataset.find_video(group.indices[0]))
+    except VideoError:
+        return None
 
 
 class Evaluator:
@@ -83,7 +93,9 @@ class Evaluator:
         pace = _Pace(sum(len(group.ids) for group in mine))
         for group, clip in self._clips(mine):
             questions = [self._dataset.annotations[index].question for index in group.indices]
-            yield _unread(questions, clip) if isinstance(clip, Unreadable) else self._ask(questions, clip, group)
+            found = _unread(questions, clip) if isinstance(clip, Unreadable) else self._ask(questions, clip, group)
+            digest = digest_of(self._dataset, group)
+            yield [replace(one, video_sha256=digest) for one in found]
             pace.step(len(questions))
 
     def _clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, "WatchedClip | _Pixels | Unreadable"]]:

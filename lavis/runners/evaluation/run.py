@@ -19,7 +19,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.models.watching import FrameMemory
 from lavis.runners.build import build_builder, load_for, record, task_of
 from lavis.runners.evaluation.config import EvaluationConfig
-from lavis.runners.evaluation.evaluator import ClipGroup, Evaluator, group_by_clip
+from lavis.runners.evaluation.evaluator import ClipGroup, Evaluator, digest_of, group_by_clip
 from lavis.runners.evaluation.fingerprint import Fingerprint, annotation_file, fingerprint_of
 from lavis.runners.evaluation.remembered import RememberedClips
 from lavis.runners.evaluation.scoring import AnswerScorer, SearchScorer, build_scorer
@@ -72,7 +72,17 @@ def evaluate(
     parts = build_parts(config, world, quantize=quantize, compiled=compiled)
     run, folder = config.base.run, Path(config.base.run.output_dir)
     store = PredictionStore(folder, rank=world.rank)
-    earlier = store.read_earlier(parts.fingerprint, parts.groups, resume=run.resume)
+    questions = {question.id: question for question in parts.dataset.questions}
+    earlier = _about_the_same_videos(
+        store.read_earlier(
+            parts.fingerprint,
+            parts.groups,
+            resume=run.resume,
+            misfit=lambda one: one.misfit(questions[one.id]) if one.id in questions else "no question has this id",
+        ),
+        parts,
+        world,
+    )
     speed_up(parts.model, quantize=quantize, compiled=compiled)
     world.wait()
     if world.is_main:
@@ -88,6 +98,21 @@ def evaluate(
         return {}
     predictions = store.finish([question.id for question in parts.dataset.questions])
     return write_results(config, parts, predictions)
+
+
+def _about_the_same_videos(earlier: dict[str, Prediction], parts: Parts, world: World) -> dict[str, Prediction]:
+    """Return the predictions whose videos are still what they were; every process looks at its share of them."""
+    groups = [group for group in parts.groups if group.ids[0] in earlier]
+    changed = [
+        group
+        for group in groups[world.rank :: world.size]
+        if {earlier[qid].video_sha256 for qid in group.ids} != {digest_of(parts.dataset, group)}
+    ]
+    again = {qid: earlier[qid].video for found in world.gather(changed) for group in found for qid in group.ids}
+    if again and world.is_main:
+        names = ", ".join(list(dict.fromkeys(again.values()))[:3])
+        logger.warning("%d questions are asked again: their videos have changed since, such as %s", len(again), names)
+    return {qid: one for qid, one in earlier.items() if qid not in again}
 
 
 def build_evaluator(config: EvaluationConfig, parts: Parts, world: World, *, cache: FrameCache | None) -> Evaluator:

@@ -5,8 +5,11 @@ each process adds. At the end all of it becomes `predictions.jsonl`, in the orde
 """
 
 import json
+import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from lavis.common.logging import JsonLines, read_json_lines
 from lavis.runners.evaluation.evaluator import ClipGroup
 from lavis.runners.evaluation.fingerprint import Fingerprint, first_difference
 from lavis.tasks.evaluation.predictions import Prediction
+
+logger = logging.getLogger(__name__)
 
 PREDICTIONS, FACTS = "predictions.jsonl", "evaluation.json"
 METRICS, REPORT, SUBMISSION = "metrics.json", "report.md", "submission.jsonl"
@@ -33,14 +38,21 @@ class PredictionStore:
         self._folder, self._partial, self._rank = folder, folder / "partial", rank
 
     def read_earlier(
-        self, fingerprint: Fingerprint, groups: Sequence[ClipGroup], *, resume: str
+        self,
+        fingerprint: Fingerprint,
+        groups: Sequence[ClipGroup],
+        *,
+        resume: str,
+        misfit: Callable[[Prediction], str | None] = lambda _: None,
     ) -> dict[str, Prediction]:
         """Return what an earlier start of the same evaluation has finished; nothing is written.
 
-        Only groups that are whole count: their questions were asked together, and are again.
+        Only groups that are whole count: their questions were asked together, and are again. What cannot have been
+        said about its question does not count; how much that is, is said.
 
         Args:
             resume: "auto" goes on with what is there, "never" starts over.
+            misfit: says why a prediction does not fit the split; None if it does.
 
         Raises:
             ConfigError: the folder holds predictions that were made differently.
@@ -53,7 +65,13 @@ class PredictionStore:
                 f"{self._folder} holds predictions made with {different}; "
                 "name another run.output_dir, or start over with run.resume=never"
             )
-        found = self._rows([self._folder / PREDICTIONS, *sorted(self._partial.glob("*.jsonl"))])
+        files = [self._folder / PREDICTIONS, *sorted(self._partial.glob("*.jsonl"))]
+        found, wrong = _checked(files, misfit)
+        if wrong and self._rank == 0:
+            logger.warning(
+                "%d earlier predictions do not count, and are made again; the first: %s",
+                *(len(wrong), next(iter(wrong.values()))),
+            )
         whole = [group for group in groups if all(qid in found for qid in group.ids)]
         return {qid: found[qid] for group in whole for qid in group.ids}
 
@@ -84,7 +102,8 @@ class PredictionStore:
         Raises:
             RuntimeError: a question has no prediction.
         """
-        found = self._rows(sorted(self._partial.glob("*.jsonl")))
+        files = sorted(self._partial.glob("*.jsonl"))
+        found = {one.id: one for file in files for one in _read(file)}
         missing = [qid for qid in ids if qid not in found]
         if missing:
             raise RuntimeError(f"{len(missing)} questions were not evaluated, such as {missing[0]!r}")
@@ -94,10 +113,31 @@ class PredictionStore:
         shutil.rmtree(self._partial)
         return merged
 
-    @staticmethod
-    def _rows(files: Iterable[Path]) -> dict[str, Prediction]:
-        rows = ((file, row) for file in files for row in read_json_lines(file))
-        return {row["id"]: Prediction.from_row(row, place=str(file)) for file, row in rows if "id" in row}
+
+def _read(file: Path) -> list[Prediction]:
+    return [Prediction.from_row(row, place=str(file)) for row in read_json_lines(file)]
+
+
+def _checked(
+    files: Iterable[Path], misfit: Callable[[Prediction], str | None]
+) -> tuple[dict[str, Prediction], dict[str, str]]:
+    """Return the predictions of files that fit, and what is wrong with the others, by id."""
+    found: dict[str, Prediction] = {}
+    wrong: dict[str, str] = {}
+    for file, row in ((path, row) for path in files for row in read_json_lines(path)):
+        try:
+            one = Prediction.from_row(row, place=str(file))
+            reason = misfit(one)
+        except UserError as error:
+            wrong[str(row.get("id"))] = str(error)
+            continue
+        # A kill may leave a prediction in two files; then they say the same.
+        if reason is None and one.id in found and replace(found[one.id], seconds=one.seconds) != one:
+            reason = "it is there twice, and differs"
+        if reason is not None:
+            wrong[one.id] = f"{file}: {one.id!r}: {reason}"
+        found[one.id] = one
+    return {qid: one for qid, one in found.items() if qid not in wrong}, wrong
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -119,9 +159,15 @@ def read_predictions(folder: Path) -> list[Prediction]:
     """Return the predictions of a finished evaluation, in the order of the annotations.
 
     Raises:
-        UserError: there is none, or it has not finished.
+        UserError: there is none, it has not finished, or a row is damaged.
     """
     file = folder / PREDICTIONS
     if not file.is_file():
         raise UserError(f"{folder} holds no {PREDICTIONS}; evaluate to the end first (the same command goes on)")
-    return [Prediction.from_row(row, place=str(file)) for row in read_json_lines(file)]
+    found = _read(file)
+    counts = Counter(one.id for one in found).most_common(1)
+    if counts and counts[0][1] > 1:
+        raise UserError(
+            f"{file} holds {counts[0][0]!r} {counts[0][1]} times; evaluate again (the same command mends it)"
+        )
+    return found

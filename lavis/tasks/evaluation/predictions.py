@@ -1,10 +1,19 @@
 """What a model said about one question, as one line of `predictions.jsonl`."""
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from lavis.common.errors import UserError
+from lavis.common.config import from_mapping
+from lavis.common.errors import ConfigError, UserError
+from lavis.common.types import Question
+
+_CHECKSUM = "checksum"
+# What rows of earlier versions lack.
+_ADDED = {"video_sha256", _CHECKSUM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +35,7 @@ class Prediction:
         unspelt: parts of it that the model's vocabulary cannot spell.
         seconds: time spent on it; what was done once for several questions is divided among them.
         unreadable: why the video could not be read; None if it could.
+        video_sha256: of the video's bytes, which it was said about; None where there is no video.
     """
 
     id: str
@@ -42,6 +52,7 @@ class Prediction:
     unspelt: tuple[str, ...] = ()
     seconds: float = 0.0
     unreadable: str | None = None
+    video_sha256: str | None = None
 
     @property
     def is_right(self) -> bool:
@@ -49,21 +60,64 @@ class Prediction:
         return self.answer is not None and self.choice == self.answer
 
     def as_row(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        """Return plain JSON values, with a checksum of all but the time."""
+        row = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {**row, _CHECKSUM: _checksum(row)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], *, place: str) -> "Prediction":
         """Read what `as_row` made.
 
         Raises:
-            UserError: the row is something else.
+            UserError: the row is something else, or was changed since.
         """
-        names = {entry.name for entry in fields(cls)}
-        if row.keys() != names:
-            odd = sorted(row.keys() ^ names)[0]
-            raise UserError(f"{place} is not a prediction of this version ({odd!r}); evaluate again in another folder")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
-        }
-        return cls(**values)
+        names = {*(entry.name for entry in fields(cls)), _CHECKSUM}
+        odd = sorted((row.keys() ^ names) - (_ADDED - row.keys()))
+        if odd:
+            raise UserError(
+                f"{place} is not a prediction of this version ({odd[0]!r}); evaluate again in another folder"
+            )
+        values = {name: value for name, value in row.items() if name != _CHECKSUM}
+        try:
+            found = from_mapping(cls, values, place=f"{place}: the row of {row['id']!r}")
+        except ConfigError as error:
+            raise UserError(str(error)) from error
+        wrong = _wrong(found)
+        if wrong is None and row.get(_CHECKSUM) not in (None, _checksum(values)):
+            wrong = "it fails its checksum"
+        if wrong is not None:
+            raise UserError(f"{place}: the row of {found.id!r} is damaged: {wrong}")
+        return found
+
+    def misfit(self, question: Question) -> str | None:
+        """Say why this cannot have been said about a question; None if it can."""
+        if self.video != (question.video or ""):
+            return f"it is about the video {self.video!r}, not {question.video!r}"
+        if self.answer != question.answer:
+            return f"its annotated answer is {self.answer}, not {question.answer}"
+        said = len(self.option_scores)
+        if self.unreadable is None and (said != len(question.options) or (self.choice is None) != (said == 0)):
+            return f"it chose {self.choice} of {said} options, and there are {len(question.options)}"
+        return None
+
+
+def _wrong(prediction: Prediction) -> str | None:
+    """Say what no prediction holds; None if there is nothing."""
+    for name in ("option_scores", "keyframe_times_s", "frame_times_s", "frame_scores"):
+        if not all(map(math.isfinite, getattr(prediction, name))):
+            return f"{name} hold what is not finite"
+    if not math.isfinite(prediction.seconds):
+        return f"it took {prediction.seconds} seconds"
+    if prediction.unreadable is not None and prediction.choice is not None:
+        return f"it chose {prediction.choice}, and the video could not be read"
+    options = range(len(prediction.option_scores))
+    if prediction.choice is not None and (prediction.choice < 0 or (options and prediction.choice not in options)):
+        return f"choice {prediction.choice} is none of {len(prediction.option_scores)} options"
+    if prediction.frame_scores and len(prediction.frame_scores) != len(prediction.frame_times_s):
+        return f"it has {len(prediction.frame_scores)} scores of {len(prediction.frame_times_s)} frames"
+    return None
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in row.items() if name != "seconds"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.tokens import FrameTokens
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
-from tests.integration.evaluation.questions import NUM_QUESTIONS, settings
+from tests.integration.evaluation.questions import MISSING, NUM_QUESTIONS, settings
 from tests.videos import write_video
 
 
@@ -216,3 +217,154 @@ def test_settings_that_change_no_answer_let_an_evaluation_go_on(
     options = settings(data, model=model, output=finished, batch_size_eval=3, num_workers=1, init_lr=1.0, device="null")
     moved = f"datasets.nextqa.build_info.videos.storage={tmp_path}/videos"
     assert evaluate([*options, "moments.max_gap_frames=2", moved, "model.task=chained_inference"]) == 0
+
+
+def _rewritten(finished: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    rows = read_lines(finished / "predictions.jsonl")
+    change(rows)
+    (finished / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _set(**values: Any) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda rows: rows[0].update(values)
+
+
+def _exchange_ids(rows: list[dict[str, Any]]) -> None:
+    """Of two questions about the same video with the same annotated answer."""
+    pairs = [
+        (a, b) for a in rows for b in rows if (a["video"], a["answer"]) == (b["video"], b["answer"]) and a is not b
+    ]
+    one, other = next(
+        (a, b) for a, b in pairs if a["choice"] != b["choice"] or a["option_scores"] != b["option_scores"]
+    )
+    one["id"], other["id"] = other["id"], one["id"]
+
+
+def _exchange_ids_of_videos(rows: list[dict[str, Any]]) -> None:
+    other = next(row for row in rows if row["video"] != rows[0]["video"])
+    rows[0]["id"], other["id"] = other["id"], rows[0]["id"]
+
+
+def _double(rows: list[dict[str, Any]]) -> None:
+    rows.append({**rows[0], "choice": (rows[0]["choice"] + 1) % 3})
+
+
+def _rename(rows: list[dict[str, Any]]) -> None:
+    rows[0]["id"] = "CW_1000"
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set(choice="two"),
+        _set(choice=77),
+        _set(choice=-1),
+        _set(choice=float("nan")),
+        _set(choice=1.0),
+        _set(choice=True),
+        _set(choice=None),
+        _set(option_scores=[0.0, float("inf"), 1.0]),
+        _set(option_scores=[0.0]),
+        _set(option_scores="abc"),
+        _set(keyframe_idx=[0.5, 1.5]),
+        _set(answer=9),
+        _set(video=None),
+        _set(id=7),
+        _set(frame_scores=[1.0]),
+        _set(seconds="long"),
+        _exchange_ids_of_videos,
+        _double,
+        _rename,
+    ],
+)
+def test_a_row_that_is_no_prediction_of_its_question_is_made_again_and_said(
+    first_run: Path,
+    finished: Path,
+    data: Path,
+    model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[list[dict[str, Any]]], None],
+    sealed: bool,
+) -> None:
+    """Also where the row carries the checksum of what it says now, or none."""
+    _rewritten(finished, change)
+    if sealed:
+        _rewritten(finished, lambda rows: [row.pop("checksum") for row in rows] and None)
+    assert evaluate(settings(data, model=model_folder, output=finished)) == 0
+    assert "earlier predictions do not count, and are made again; the first: " in capsys.readouterr().err
+    rows, expected = (read_lines(folder / "predictions.jsonl") for folder in (finished, first_run))
+    assert without_time(rows) == without_time(expected)
+    assert json.loads((finished / "metrics.json").read_text()) == json.loads((first_run / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("change", [_set(choice=2), _set(choice=1), _set(choice=0), _exchange_ids])
+def test_a_row_that_was_changed_within_bounds_fails_its_checksum(
+    first_run: Path, finished: Path, data: Path, model_folder: Path, change: Callable[[list[dict[str, Any]]], None]
+) -> None:
+    _rewritten(finished, change)
+    assert evaluate(settings(data, model=model_folder, output=finished)) == 0
+    rows, expected = (read_lines(folder / "predictions.jsonl") for folder in (finished, first_run))
+    assert without_time(rows) == without_time(expected)
+
+
+def test_damaged_rows_are_not_compared(first_run: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for change, line in [
+        (_set(choice="two"), r"the row of 'TN_0': choice: int is needed, not 'two'"),
+        (_set(choice=77), r"the row of 'TN_0' is damaged: choice 77 is none of 3 options"),
+    ]:
+        shutil.copy(first_run / "predictions.jsonl", finished)
+        _rewritten(finished, change)
+        assert main(["evaluate", "compare", str(first_run), str(finished)]) == 2
+        assert line in capsys.readouterr().err
+    shutil.copy(first_run / "predictions.jsonl", finished)
+    _rewritten(finished, lambda rows: rows.append(rows[0]))
+    assert main(["evaluate", "compare", str(first_run), str(finished)]) == 2
+    assert "holds 'TN_0' 2 times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["replaced", "one byte", "gone"])
+def test_questions_about_a_changed_video_are_asked_again_and_no_others(
+    first_run: Path,
+    finished: Path,
+    data: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+) -> None:
+    """Size and time of the file stay what they were."""
+    changed = Path(shutil.copytree(data, tmp_path / "data"))
+    video = changed / "videos" / "v2.mp4"
+    status, content = video.stat(), bytearray(video.read_bytes())
+    if change == "replaced":
+        content = bytearray(write_video(tmp_path / "other.mp4", num_frames=56, fps=8).read_bytes())
+    elif change == "one byte":
+        content[content.index(b"x264")] ^= 1  # of the encoder's name, which changes no picture
+    video.write_bytes(content)
+    os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if change == "gone":
+        video.unlink()
+    options = settings(changed, model=model_folder, output=finished)
+    assert evaluate([*options, f"datasets.nextqa.build_info.annotations.val.storage={data}/val.json"]) == 0
+    assert "3 questions are asked again: their videos have changed since, such as v2" in capsys.readouterr().err
+    rows, before = (read_lines(folder / "predictions.jsonl") for folder in (finished, first_run))
+    again = [row["id"] for row, old in zip(rows, before, strict=True) if row["seconds"] != old["seconds"]]
+    assert {old["id"] for old in before if old["video"] == "v2"} >= set(again)
+    assert all(
+        (row["video"] == "v2") == (row["video_sha256"] != old["video_sha256"])
+        for row, old in zip(rows, before, strict=True)
+    )
+    assert evaluate(settings(tmp_path / "data", model=model_folder, output=tmp_path / "new")) == 0
+    anew = read_lines(tmp_path / "new" / "predictions.jsonl")
+    for row, expected in zip(without_time(rows), without_time(anew), strict=True):
+        assert row == expected or (row["unreadable"] and expected["unreadable"])  # where it was looked for
+
+
+def test_a_video_that_was_missing_and_is_there_now_is_watched(
+    finished: Path, data: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    more = Path(shutil.copytree(data, tmp_path / "data"))
+    shutil.copy(more / "videos" / "v0.mp4", more / "videos" / f"{MISSING}.mp4")
+    assert evaluate(settings(more, model=model_folder, output=finished)) == 0
+    assert not any(row["unreadable"] for row in read_lines(finished / "predictions.jsonl"))

@@ -148,7 +148,7 @@ def test_the_identity_of_a_video_is_its_bytes_wherever_it_lies(tmp_path: Path) -
     assert other != first
 
 
-def test_the_identity_of_a_folder_of_frames_is_its_files_names_and_bytes(tmp_path: Path) -> None:
+def test_the_identity_of_a_folder_of_frames_is_its_frames_places_and_bytes(tmp_path: Path) -> None:
     def folder(name: str, files: dict[str, bytes]) -> str:
         (tmp_path / name).mkdir()
         for file, content in files.items():
@@ -158,7 +158,15 @@ def test_the_identity_of_a_folder_of_frames_is_its_files_names_and_bytes(tmp_pat
     first = folder("first", {"1.jpg": b"a", "2.jpg": b"b"})
     assert folder("same", {"2.jpg": b"b", "1.jpg": b"a"}) == first
     assert folder("swapped", {"1.jpg": b"b", "2.jpg": b"a"}) != first
-    assert folder("renamed", {"1.jpg": b"a", "3.jpg": b"b"}) != first
+    three, gap = (
+        {name: b"a" for name in names} for names in (("1.jpg", "2.jpg", "3.jpg"), ("1.jpg", "2.jpg", "4.jpg"))
+    )
+    assert folder("three", three) != folder("a gap", gap)
+    assert folder("renamed", {"0001.jpg": b"a", "0002.jpg": b"b", "._0001.jpg": b"c", "notes.txt": b"d"}) == first
+    # Sorted as text, 1, 10, 2 and 1, 10, 11 are the same.
+    assert folder("numbers", {"1.jpg": b"a", "2.jpg": b"c", "10.jpg": b"b"}) != folder(
+        "later", {"1.jpg": b"a", "10.jpg": b"b", "11.jpg": b"c"}
+    )
 
 
 def test_a_video_that_cannot_be_read_is_named(tmp_path: Path) -> None:
