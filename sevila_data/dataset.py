@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lavis.datasets.records import Record, shown
+from lavis.datasets.records import Record, is_blank, shown
 
 Row = dict[str, Any]
 """A row of the schema in `sevila_data/README.md`."""
@@ -57,7 +57,7 @@ def option_fields(options: Sequence[str]) -> Row:
 
 def answer_fields(record: Record, field: str) -> Row:
     """Return the schema's `answer` if the raw row has one (test splits often have none)."""
-    return {"answer": record.whole(field)} if record.has(field) and record.value(field) != "" else {}
+    return {} if is_blank(record.fields.get(field)) else {"answer": record.whole(field)}
 
 
 def answer_of_text(record: Record, field: str, options: Sequence[str], notes: Counter[str]) -> int:

@@ -107,6 +107,8 @@ def _convert(dataset: RawDataset, raw: RawSplit, path: Path, *, skip_bad: bool) 
             bad.append(str(error))
         else:
             rows[row["qid"]] = row
+            if annotation.shortened:
+                raw.notes["a window ends a little after the video: it is cut there when it is used"] += 1
             kinds[annotation.question.kind or ""] += 1
             videos.add(row["video"])
     if not skip_bad:

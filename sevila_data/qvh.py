@@ -19,7 +19,7 @@ def converter(raw: RawSplit) -> RowConverter:
             raw.notes["no windows given: the query can be answered but not measured"] += 1
         return {
             "video": record.name("vid"),
-            "qid": f"QVHighlight_{record.name('qid')}",
+            "qid": f"QVHighlight_{record.id('qid')}",
             "query": record.text("query"),
             "duration": record.value("duration"),
             **{field: record.value(field) for field in _KEPT if record.has(field)},

@@ -4,7 +4,7 @@ The right option is named by its text. Where that is none of the choices, the pu
 of the row before; here such a row is bad.
 """
 
-from lavis.datasets.records import Record, shown
+from lavis.datasets.records import Record, id_text, is_blank, shown
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_of_text, option_fields
 
 
@@ -13,7 +13,9 @@ def converter(raw: RawSplit) -> RowConverter:
 
     def convert(record: Record, _index: int) -> Row:
         options = _options(record)
-        answer = {"answer": answer_of_text(record, "answer", options, raw.notes)} if record.has("answer") else {}
+        answer = {}
+        if not is_blank(record.fields.get("answer")):
+            answer["answer"] = answer_of_text(record, "answer", options, raw.notes)
         return {
             "video": record.name("video_id"),
             "qid": record.text("question_id"),
@@ -30,8 +32,8 @@ def converter(raw: RawSplit) -> RowConverter:
 def _options(record: Record) -> list[str]:
     choices = record.value("choices")
     try:
-        by_id = {choice["choice_id"]: choice["choice"] for choice in choices}
-        return [by_id[index] for index in range(len(choices))]
+        by_id = {id_text(choice["choice_id"]): choice["choice"] for choice in choices}
+        return [by_id[str(index)] for index in range(len(choices))]
     except (TypeError, KeyError):
         message = f"{shown(choices)} is not a list of choices with 'choice_id' 0, 1, ... and 'choice'"
         raise record.error("choices", message) from None

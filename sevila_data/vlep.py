@@ -18,7 +18,7 @@ def converter(_raw: RawSplit) -> RowConverter:
         start, end = _list(record, "ts", "[start, end]")
         return {
             "video": video,
-            "qid": f"VLEP_{record.name('example_id')}",
+            "qid": f"VLEP_{record.id('example_id')}",
             "question": NEXT_EVENT_QUESTION,
             **option_fields(_list(record, "events", "two events")),
             **answer_fields(record, "answer"),

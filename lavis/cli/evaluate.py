@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
   sevila evaluate compare output/nextqa output/nextqa_uniform
   sevila evaluate fit-moments output/qvh
   sevila evaluate moments --submission submission.jsonl --gt highlight_val_release.jsonl --published
+  sevila evaluate moments --submission half_of_it.jsonl --gt highlight_val_release.jsonl --partial
 
 An evaluation that was stopped goes on where it was, with the same command.
 """
@@ -58,12 +59,15 @@ def _add_actions(actions: Any) -> None:
     fit.add_argument("folder", type=Path, metavar="RUN", help="output folder of a moment retrieval evaluation")
     fit.set_defaults(run=run_fit)
 
-    score = actions.add_parser("moments", help="score any system's QVHighlights submission")
+    score = actions.add_parser("moments", help="score any system's moments, in QVHighlights' format")
     score.add_argument("--submission", type=Path, required=True, metavar="JSONL", help="in the official format")
-    score.add_argument("--gt", type=Path, required=True, metavar="JSONL", help="annotations with windows and saliency")
+    score.add_argument(
+        "--gt", type=Path, required=True, metavar="JSONL", help="annotations: windows, and ratings of clips if any"
+    )
     score.add_argument(
         "--published", action="store_true", help="as the published evaluator does it; default: corrected"
     )
+    score.add_argument("--partial", action="store_true", help="score only the queries that both files have")
     score.set_defaults(run=run_moments)
     for action in (compare, fit, score):
         action.add_argument("--out", type=Path, metavar="FILE", help="write the figures here too, as JSON")
@@ -157,17 +161,30 @@ def run_moments(args: argparse.Namespace) -> int:
     """Score a submission.
 
     Raises:
-        UserError: a file does not fit its format, or the two are not about the same queries.
+        UserError: a file does not fit its format, or, without `--partial`, the two are not about the same queries.
     """
-    from lavis.tasks.metrics.qvhighlights import corrected_report, published_report
+    from lavis.tasks.metrics.moment_retrieval import shared_queries
+    from lavis.tasks.metrics.qvhighlights import corrected_report, published_report, scores_highlights
     from lavis.tasks.metrics.submission import read_ground_truth, read_submission
 
     protocol, measure = ("published", published_report) if args.published else ("corrected", corrected_report)
-    figures = measure(read_submission(args.submission), read_ground_truth(args.gt))
+    predictions, truths = read_submission(args.submission), read_ground_truth(args.gt)
+    shared = shared_queries(predictions, truths)
+    figures = measure(*shared) if args.partial else measure(predictions, truths)
+    queries = {
+        "scored": len(shared[1]) if args.partial else len(truths),
+        "without_prediction": len(truths) - len(shared[1]),
+        "without_ground_truth": len(predictions) - len(shared[0]),
+    }
     print(f"protocol: {protocol}")
+    meaning = "left out" if args.partial else "counted as not found; --partial leaves them out"
+    print(f"queries: {queries['scored']} scored, {queries['without_prediction']} without prediction ({meaning}), "
+          f"{queries['without_ground_truth']} without ground truth (left out)")  # fmt: skip
+    if predictions[0].saliency is not None and not scores_highlights(predictions, truths):
+        print("highlights are not scored: the ground truth rates no clips")
     for name, value in figures["brief"].items():
         print(f"{name} {value:.2f}")
-    _write(args.out, {"protocol": protocol, **figures})
+    _write(args.out, {"protocol": protocol, "queries": queries, **figures})
     return 0
 
 

@@ -14,3 +14,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     listing = f"known: {', '.join(names)}" if names else "none are known"
     nearest = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {nearest[0]!r}? {listing}" if nearest else listing
+
+
+def listed(names: Iterable[object], *, most: int = 30) -> str:
+    """Quote names for an error message, those beyond `most` as a number."""
+    quoted = [repr(name) for name in names if name != ""]
+    more = [f"{len(quoted) - most} more"] if len(quoted) > most else []
+    return ", ".join(quoted[:most] + more) or "none"

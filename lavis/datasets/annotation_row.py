@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from lavis.common.naming import did_you_mean
 from lavis.common.types import Question, Span
-from lavis.datasets.records import Record, shown
+from lavis.datasets.records import Record, is_blank, shown
 
 MAX_OPTIONS = 26
 """Options are answered by a letter."""
@@ -33,6 +33,7 @@ class Annotation:
         source: name of the video folder that holds the video, for datasets with several; None: any of them.
         saliency: three annotators' scores (0 to 4) of each relevant 2-second clip, by clip index (QVHighlights).
         untimed: its times were written as "nan", so that the question is about the whole video.
+        shortened: a window went on a little after the video's end and is cut there.
     """
 
     question: Question
@@ -40,6 +41,7 @@ class Annotation:
     source: str | None = None
     saliency: dict[int, tuple[int, ...]] | None = None
     untimed: bool = False
+    shortened: bool = False
 
 
 def parse_row(record: Record) -> Annotation:
@@ -53,6 +55,7 @@ def parse_row(record: Record) -> Annotation:
     duration_s = record.seconds("duration") if record.has("duration") else None
     clip, untimed = _clip(record, duration_s)
     options = () if record.has("query") else _options(record)
+    windows, shortened = _windows(record, duration_s)
     question = Question(
         text=_question_text(record, qid),
         options=options,
@@ -61,10 +64,10 @@ def parse_row(record: Record) -> Annotation:
         kind=record.text("type") if record.has("type") else question_type(qid),
         video=_video_name(record, qid),
         clip=clip,
-        windows=_windows(record, duration_s),
+        windows=windows,
     )
     source = record.text("source") if record.has("source") else None
-    return Annotation(question, duration_s, source, _saliency(record), untimed)
+    return Annotation(question, duration_s, source, _saliency(record), untimed, shortened)
 
 
 def question_type(qid: str) -> str | None:
@@ -121,7 +124,7 @@ def _options(record: Record) -> tuple[str, ...]:
 
 
 def _answer(record: Record, options: tuple[str, ...]) -> int | None:
-    if not record.has("answer") or not options:
+    if is_blank(record.fields.get("answer")) or not options:
         return None
     answer = record.whole("answer")
     if not 0 <= answer < len(options):
@@ -141,22 +144,23 @@ def _clip(record: Record, duration_s: float | None) -> tuple[Span | None, bool]:
     return span, False
 
 
-def _windows(record: Record, duration_s: float | None) -> tuple[Span, ...] | None:
+def _windows(record: Record, duration_s: float | None) -> tuple[tuple[Span, ...] | None, bool]:
     given = [name for name in ("relevant_windows", "windows") if record.has(name)]
     if not given:
-        return None
+        return None, False
     if len(given) == 2:
         raise record.error("windows", "stands beside 'relevant_windows'; they mean the same, keep one of them")
     field = given[0]
     pairs = record.value(field)
     if not isinstance(pairs, list) or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
         raise record.error(field, f"{shown(pairs)} is not a list of [start, end] pairs in seconds")
-    spans = tuple(_span(record, field, start, end) for start, end in pairs)
+    given_spans = tuple(_span(record, field, start, end) for start, end in pairs)
+    spans = tuple(_cut_at_end(span, duration_s) for span in given_spans)
     for span in spans:
         if span.start_s == span.end_s:
             raise record.error(field, f"[{span.start_s:g}, {span.end_s:g}] has no length; widen it or leave it out")
         _check_inside(record, field, span, duration_s)
-    return spans
+    return spans, spans != given_spans
 
 
 def _span(record: Record, field: str, start: object, end: object) -> Span:
@@ -164,6 +168,14 @@ def _span(record: Record, field: str, start: object, end: object) -> Span:
     if span.end_s < span.start_s:
         raise record.error(field, f"{span.end_s:g} s is before the start at {span.start_s:g} s; swap or mend them")
     return span
+
+
+def _cut_at_end(span: Span, duration_s: float | None) -> Span:
+    # Lengths are often rounded to whole seconds, and people mark a little more than the video's end.
+    if duration_s is None or not span.start_s < duration_s < span.end_s:
+        return span
+    excess_s = span.end_s - duration_s
+    return Span(span.start_s, duration_s) if excess_s < 1 or excess_s <= duration_s / 10 else span
 
 
 def _check_inside(record: Record, field: str, span: Span, duration_s: float | None) -> None:

@@ -4,6 +4,7 @@ The schema is described in `sevila_data/README.md` and checked in `lavis.dataset
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = [
     "repeated_id",
     "write_annotations",
 ]
+
+logger = logging.getLogger(__name__)
 
 _NAMED_BAD_ROWS = 3
 
@@ -81,6 +84,9 @@ def read_annotations(path: str | Path, *, skip_bad: bool = False) -> Annotations
         raise_bad_rows(bad)
     if not rows:
         raise AnnotationError(f"{path} holds no usable row" + (f"; the first problem: {bad[0]}" if bad else ""))
+    shortened = sum(row.shortened for row in rows.values())
+    if shortened:
+        logger.warning("%s: %d rows have a window that ends after the video: cut there", path, shortened)
     return Annotations(Path(path), tuple(rows.values()), tuple(bad))
 
 

@@ -1,17 +1,30 @@
 """Rows of JSON, JSONL, CSV and Parquet files that know where they stand, so that a bad one can be named."""
 
-import csv
-import io
+import codecs
 import json
 import math
+import re
 import reprlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import AnnotationError, MissingExtraError
+from lavis.common.naming import listed
+from lavis.datasets.tables import TABLE_ENDINGS, table_rows
 
+_ENCODINGS = (
+    # The 32-bit mark starts as the 16-bit one does.
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Where tools put the rows of a JSON object.
+_ROWS_FIELDS = ("data", "rows", "questions", "annotations")
+_WHOLE_WITH_POINT = re.compile(r"(-?[0-9]+)\.0+")
+_WHOLE = re.compile(r"[0-9]+")
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 60
 
@@ -19,6 +32,25 @@ _SHOWN.maxstring = _SHOWN.maxother = 60
 def shown(value: object) -> str:
     """Return a value for an error message: one line, cut if long."""
     return _SHOWN.repr(value)
+
+
+def is_blank(value: object) -> bool:
+    """Say whether a cell is empty, in the ways in which files say so: null, no text, or pandas' NaN."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value != value
+
+
+def id_text(value: object) -> str | None:
+    """Return an id as text, the same for 7, "7", 7.0 and "7.0": pandas makes floats of whole numbers beside empty cells.
+
+    None if it is neither text nor a whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else None
+    text = str(value).strip()
+    match = _WHOLE_WITH_POINT.fullmatch(text)
+    return match[1] if match else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +62,19 @@ class Record:
     Attributes:
         number: counts from 1.
         unit: what `number` counts: lines of the file, or rows where lines mean nothing.
+        written: for fields that the file names otherwise, its own names.
     """
 
     fields: Mapping[str, Any]
     path: Path
     number: int
     unit: str = "line"
+    written: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, field: str, problem: str) -> AnnotationError:
         """Return the error that names file, line and field."""
-        return AnnotationError(f"{self.path}, {self.unit} {self.number}, field {field!r}: {problem}")
+        named = self.written.get(field, field)
+        return AnnotationError(f"{self.path}, {self.unit} {self.number}, field {named!r}: {problem}")
 
     def has(self, field: str) -> bool:
         """Say whether the field is there and not null."""
@@ -52,7 +87,8 @@ class Record:
             AnnotationError: it is missing or null.
         """
         if not self.has(field):
-            raise self.error(field, "is missing; every row of this kind needs it")
+            found = [self.written.get(name, name) for name, value in self.fields.items() if not is_blank(value)]
+            raise self.error(field, f"is missing; every row of this kind needs it, this one has {listed(found)}")
         return self.fields[field]
 
     def text(self, field: str) -> str:
@@ -75,10 +111,14 @@ class Record:
     def name(self, field: str) -> str:
         """Return an identifier, which may be written as text or as a whole number."""
         value = self.value(field)
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.text(field)
+        return self.text(field) if isinstance(value, str) else id_text(value) or self.text(field)
+
+    def id(self, field: str) -> str:
+        """Return an identifier that other files may write otherwise: 7, "7", 7.0 and "7.0" are the same."""
+        return id_text(self.name(field)) or ""
 
     def whole(self, field: str) -> int:
-        """Return a whole number, which may be written as text.
+        """Return a whole number, which may be written as text or with a point (1.0).
 
         Raises:
             AnnotationError: it is missing or anything else.
@@ -86,8 +126,9 @@ class Record:
         value = self.value(field)
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-        if isinstance(value, str) and len(value) < 20 and value.strip().isdecimal():
-            return int(value)
+        written = id_text(value)
+        if written is not None and len(written) < 20 and _WHOLE.fullmatch(written):
+            return int(written)
         raise self.error(field, f"{shown(value)} is not a whole number; write it as one")
 
     def number_or_nan(self, field: str) -> float:
@@ -123,19 +164,25 @@ class Record:
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
-    """Read the rows of a `.csv` or `.parquet` file, or of any other file as a JSON list or as JSONL.
+    """Read the rows of a `.csv`, `.tsv` or `.parquet` file, or of any other file as JSON or as JSONL.
+
+    JSON is a list of rows, or an object that holds them as pandas and others write it: in a field "data", "rows",
+    "questions" or "annotations", or column by column.
 
     Raises:
         AnnotationError: the file cannot be read, or a part of it is not of its format.
         MissingExtraError: it is a Parquet file and pyarrow is not installed.
     """
     path = Path(path)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return _parquet_records(path)
     text = read_text(path)
-    if path.suffix == ".csv":
-        return _csv_records(path, text)
-    return _json_list_records(path, text) if text.lstrip()[:1] == "[" else _jsonl_records(path, text)
+    if path.suffix.lower() in TABLE_ENDINGS:
+        return (Record(fields, path, number) for number, fields in table_rows(path, text))
+    rows = _whole_json(path, text)
+    if rows is None:
+        return _jsonl_records(path, text)
+    return (_object_record(fields, path, number, "row") for number, fields in enumerate(rows, start=1))
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
@@ -152,17 +199,21 @@ def read_object(path: str | Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text file.
+    """Read a text file in UTF-8, or in UTF-16 or UTF-32 with the mark that says so.
 
     Raises:
-        AnnotationError: there is no such file, or it is not UTF-8 text.
+        AnnotationError: there is no such file, or it is not such text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            start = file.read(4)
+        encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), "utf-8-sig")
+        return path.read_text(encoding=encoding)
     except OSError as error:
         raise AnnotationError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        named = encoding.removesuffix("-sig").upper()
+        raise AnnotationError(f"{path} is not {named} text (byte {error.start}); save it as UTF-8") from error
 
 
 def _parsed(text: str, place: str) -> Any:
@@ -174,9 +225,32 @@ def _parsed(text: str, place: str) -> Any:
         raise AnnotationError(f"{place} is not valid JSON: {error}") from error
 
 
-def _json_list_records(path: Path, text: str) -> Iterator[Record]:
-    for number, fields in enumerate(_parsed(text, str(path)), start=1):
-        yield _object_record(fields, path, number, "row")
+def _whole_json(path: Path, text: str) -> Sequence[object] | None:
+    """Return the rows of a file that is one JSON value; None if it is JSONL."""
+    if text.lstrip()[:1] == "[":
+        rows: list[object] = _parsed(text, str(path))
+        return rows
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    # On a single line a row is one of JSONL.
+    return _rows_of_object(value) or ([value] if "\n" in text.strip() else None)
+
+
+def _rows_of_object(value: dict[str, Any]) -> Sequence[object] | None:
+    """Return the rows that an object holds; None if it is itself a row."""
+    columns, rows = value.get("columns"), next((value[name] for name in _ROWS_FIELDS if name in value), None)
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    if isinstance(columns, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows):
+        return [dict(zip(columns, row, strict=False)) for row in rows]
+    by_column = list(value.values())
+    if by_column and all(isinstance(cells, dict) and cells.keys() == by_column[0].keys() for cells in by_column):
+        return [{name: cells[key] for name, cells in value.items()} for key in by_column[0]]
+    return None
 
 
 def _jsonl_records(path: Path, text: str) -> Iterator[Record]:
@@ -190,19 +264,6 @@ def _object_record(fields: object, path: Path, number: int, unit: str) -> Record
     if not isinstance(fields, dict):
         raise AnnotationError(f"{path}, {unit} {number} is {shown(fields)}, not an object with named fields")
     return Record(fields, path, number, unit)
-
-
-def _csv_records(path: Path, text: str) -> Iterator[Record]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="")
-    try:
-        for fields in reader:
-            if "" in fields:
-                raise AnnotationError(
-                    f"{path}, line {reader.line_num} has more cells than the header; put text with commas in quotes"
-                )
-            yield Record(fields, path, reader.line_num)
-    except csv.Error as error:
-        raise AnnotationError(f"{path}, line {reader.line_num} is not valid CSV: {error}") from error
 
 
 def _parquet_records(path: Path) -> Iterator[Record]:

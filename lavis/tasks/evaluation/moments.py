@@ -81,8 +81,6 @@ def moment_metrics(
     found = [row for row in moment_predictions(predictions, annotations, spans=spans) if row.qid in annotated]
     if not truths or not found:
         return metrics
-    if not any(row.saliency for row in annotations):
-        found = [QueryPrediction(row.qid, row.query, row.vid, row.windows) for row in found]
     metrics["moments"] = {
         "corrected": corrected_report(found, truths),
         "corrected_readable_only": corrected_report(*shared_queries(found, truths)),
@@ -94,6 +92,7 @@ def moment_metrics(
 def query_truths(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> list[QueryTruth]:
     """Return the ground truth of those queries that have annotated windows."""
     truths = []
+    is_rated = any(row.saliency for row in annotations)
     for prediction, row in zip(predictions, annotations, strict=True):
         question = row.question
         if not question.windows:
@@ -104,9 +103,8 @@ def query_truths(predictions: Sequence[Prediction], annotations: Sequence[Annota
         saliency = np.zeros((clips, NUM_ANNOTATORS))
         for clip, scores in (row.saliency or {}).items():
             saliency[clip] = scores
-        truths.append(
-            QueryTruth(query_id(question), question.text, question.video or "", duration_s, windows, saliency)
-        )
+        rated = saliency if is_rated else None
+        truths.append(QueryTruth(query_id(question), question.text, question.video or "", duration_s, windows, rated))
     return truths
 
 

@@ -38,9 +38,10 @@ def question_metrics(
         resamples: of the bootstrap.
 
     Returns:
-        "questions", "unreadable", "without_answer", "cut" and "unspelt" are counts. Under these names, each None
-        where it does not apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals resample
-        questions, and videos with all their questions), "voting" (frames read alone: the vote, the mean frame, and any frame), "grounding".
+        "questions", "unreadable", "without_answer", "cut" and "unspelt" are counts. Under these names, each None where it
+        does not apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals resample questions, and
+        videos with all their questions), "voting" (frames read alone: the vote, the mean frame, and any frame),
+        "grounding".
     """
     pairs = list(zip(predictions, annotations, strict=True))
     known = [pair for pair in pairs if pair[0].answer is not None]

@@ -118,6 +118,8 @@ def _curves(predictions: Sequence[QueryPrediction]) -> dict[int | str, Floats]:
 
 def _labels(truth: QueryTruth) -> Floats:
     """Return [C, 3, L] highlights (1) and other clips (0) by annotator and least rating."""
+    if truth.saliency is None:
+        raise UserError(f"query {truth.qid} has no ratings of clips; highlights cannot be scored without")
     return (truth.saliency[..., None] >= np.array(list(LEAST_RATINGS.values()))).astype(np.float64)
 
 

@@ -152,7 +152,7 @@ def check_known_queries(predictions: Sequence[QueryPrediction], truths: Sequence
     if unknown:
         raise UserError(
             f"{len(unknown)} predicted queries have no ground truth, such as qid {unknown[0]!r}; "
-            "give the ground truth of the same split"
+            "give the ground truth of the same split, or score the queries that both have (--partial)"
         )
 
 
@@ -168,7 +168,8 @@ def check_same_queries(predictions: Sequence[QueryPrediction], truths: Sequence[
     if missing:
         raise UserError(
             f"{len(missing)} queries have no prediction, such as qid {missing[0]!r}; "
-            "the published evaluator needs all, the corrected protocol counts them as not found"
+            "the published evaluator needs all, the corrected protocol counts them as not found; "
+            "or score the queries that both have (--partial)"
         )
 
 

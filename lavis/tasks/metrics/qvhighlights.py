@@ -15,7 +15,7 @@ def published_report(predictions: Sequence[QueryPrediction], truths: Sequence[Qu
     Raises:
         UserError: the predictions are not for the very queries of the ground truth, or one has no window.
     """
-    highlights = published_highlight_scores(predictions, truths) if _has_saliency(predictions) else {}
+    highlights = published_highlight_scores(predictions, truths) if scores_highlights(predictions, truths) else {}
     return _report(published_moment_scores(predictions, truths), highlights)
 
 
@@ -25,14 +25,19 @@ def corrected_report(predictions: Sequence[QueryPrediction], truths: Sequence[Qu
     Raises:
         UserError: a prediction is for a query without ground truth.
     """
-    highlights = corrected_highlight_scores(predictions, truths) if _has_saliency(predictions) else {}
+    highlights = corrected_highlight_scores(predictions, truths) if scores_highlights(predictions, truths) else {}
     return _report(corrected_moment_scores(predictions, truths), highlights)
 
 
-def _has_saliency(predictions: Sequence[QueryPrediction]) -> bool:
-    if not predictions:
+def scores_highlights(predictions: Sequence[QueryPrediction], truths: Sequence[QueryTruth]) -> bool:
+    """Say whether clips are rated in the ground truth and scored in the predictions.
+
+    Raises:
+        UserError: there is nothing to score.
+    """
+    if not predictions or not truths:
         raise UserError("there are no predictions to score")
-    return predictions[0].saliency is not None
+    return predictions[0].saliency is not None and truths[0].saliency is not None
 
 
 def _report(moments: dict[str, MomentScores], highlights: dict[str, HighlightScores]) -> dict[str, Any]:

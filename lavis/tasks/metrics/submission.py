@@ -1,11 +1,13 @@
 """QVHighlights' files: one JSON object per line, for ground truth and for submissions in the official format.
 
-https://github.com/jayleicn/moment_detr/tree/main/standalone_eval describes both. Whatever does not fit is named by
-file, line and field.
+https://github.com/jayleicn/moment_detr/tree/main/standalone_eval describes both. Other benchmarks' ground truth, such
+as Charades-STA's, has the same layout without ratings of clips. Whatever does not fit is named by file, line and field.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +16,17 @@ import numpy as np
 
 from lavis.common.errors import AnnotationError
 from lavis.common.files import write_text
+from lavis.common.naming import listed
 from lavis.common.types import Floats, Moment
+from lavis.datasets.records import id_text, read_records
+
+logger = logging.getLogger(__name__)
 
 CLIP_S = 2.0
 NUM_ANNOTATORS = 3
 _HIGHEST_SALIENCY = 4
+_TRUE_WINDOWS = "relevant_windows"
+_NUMBER = re.compile("0|[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,8 @@ class QueryTruth:
 
     Attributes:
         windows: [W, 2], relevant windows: start and end in seconds.
-        saliency: [C, 3], every 2 s clip of the video as rated by three annotators, 0 (not relevant) to 4 (very good).
+        saliency: [C, 3], every 2 s clip of the video as rated by three annotators, 0 (not relevant) to 4 (very good);
+            None if clips were not rated.
     """
 
     qid: int | str
@@ -35,7 +44,7 @@ class QueryTruth:
     vid: str
     duration_s: float
     windows: Floats
-    saliency: Floats
+    saliency: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +109,22 @@ def read_submission(path: str | Path) -> list[QueryPrediction]:
 
 
 def read_ground_truth(path: str | Path) -> list[QueryTruth]:
-    """Read an annotation file that has windows and saliency scores (val, or the test ground truth).
+    """Read an annotation file that has windows, and ratings of clips (QVHighlights) or none (Charades-STA).
+
+    A window that goes on after the video is cut at its end, with a warning that counts such queries.
 
     Raises:
         AnnotationError: a row does not fit the format; the message starts with file:line:field.
     """
-    return [truth for _, truth in _read_rows(path, _truth)]
+    rows = _read_rows(path, _truth)
+    if any(truth.saliency is not None for _, truth in rows):
+        for fields, truth in rows:
+            if truth.saliency is None:
+                raise fields.error("saliency_scores", "is missing while other rows have it")
+    cut = sum(max(end for _, end in fields.row[_TRUE_WINDOWS]) > truth.duration_s for fields, truth in rows)
+    if cut:
+        logger.warning("%s: %d of %d queries have a window that ends after the video: cut there", path, cut, len(rows))
+    return [truth for _, truth in rows]
 
 
 Row = TypeVar("Row", QueryTruth, QueryPrediction)
@@ -113,7 +132,8 @@ Row = TypeVar("Row", QueryTruth, QueryPrediction)
 
 def _read_rows(path: str | Path, parse: Callable[["_Fields"], Row]) -> list[tuple["_Fields", Row]]:
     rows: dict[int | str, tuple[_Fields, Row]] = {}
-    for fields in _fields_by_line(Path(path)):
+    for record in read_records(path):
+        fields = _Fields(f"{path}:{record.number}", record.fields)
         row = parse(fields)
         if row.qid in rows:
             raise fields.error("qid", f"{row.qid!r} occurs before; every query has one row")
@@ -121,26 +141,6 @@ def _read_rows(path: str | Path, parse: Callable[["_Fields"], Row]) -> list[tupl
     if not rows:
         raise AnnotationError(f"{path} has no rows; it must hold one JSON object per line")
     return list(rows.values())
-
-
-def _fields_by_line(path: Path) -> Iterator["_Fields"]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise AnnotationError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not a text file in UTF-8") from error
-    # Only line feeds end a row: a query may hold any other character that counts as a line break.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise AnnotationError(f"{path}:{number}: not JSON ({error.msg}); one JSON object per line") from error
-        if not isinstance(row, dict):
-            raise AnnotationError(f"{path}:{number}: {type(row).__name__} instead of a JSON object")
-        yield _Fields(f"{path}:{number}", row)
 
 
 def _prediction(fields: "_Fields") -> QueryPrediction:
@@ -155,14 +155,29 @@ def _prediction(fields: "_Fields") -> QueryPrediction:
 
 
 def _truth(fields: "_Fields") -> QueryTruth:
-    duration_s = fields.number("duration")
-    windows = fields.numbers("relevant_windows", columns=2, meaning="[start, end]")
-    fields.check_windows("relevant_windows", windows)
+    windows = fields.numbers(_TRUE_WINDOWS, columns=2, meaning="[start, end]")
+    fields.check_windows(_TRUE_WINDOWS, windows)
     if not len(windows):
-        raise fields.error("relevant_windows", "is empty; a query needs one to be scored")
+        raise fields.error(_TRUE_WINDOWS, "is empty; a query needs one to be scored")
+    rated = fields.has("saliency_scores")
+    # Without ratings a video's length only tells where windows end.
+    duration_s = fields.number("duration") if rated or fields.has("duration") else float(windows.max())
+    outside = np.flatnonzero(windows[:, 0] >= duration_s)
+    if len(outside):
+        window = windows[outside[0]].tolist()
+        raise fields.error(_TRUE_WINDOWS, f"window {window} lies after the video's end at {duration_s:g} s")
+    saliency = _ratings(fields, duration_s) if rated else None
+    inside = windows.clip(max=duration_s)
+    return QueryTruth(fields.qid(), fields.text("query"), fields.text("vid"), duration_s, inside, saliency)
+
+
+def _ratings(fields: "_Fields", duration_s: float) -> Floats:
     clips = fields.numbers("relevant_clip_ids", columns=None, meaning="one clip number each")
     ratings = fields.numbers("saliency_scores", columns=NUM_ANNOTATORS, meaning="three ratings")
-    saliency = np.zeros((int(duration_s / CLIP_S), NUM_ANNOTATORS))
+    num_clips = int(duration_s / CLIP_S)
+    if len(clips) and clips.max() == num_clips and num_clips * CLIP_S < duration_s:
+        num_clips += 1  # the shorter clip at the end is rated too
+    saliency = np.zeros((num_clips, NUM_ANNOTATORS))
     if len(ratings) != len(clips):
         raise fields.error("saliency_scores", f"{len(ratings)} ratings for {len(clips)} relevant_clip_ids")
     if ((ratings < 0) | (ratings > _HIGHEST_SALIENCY)).any():
@@ -170,7 +185,7 @@ def _truth(fields: "_Fields") -> QueryTruth:
     if ((clips < 0) | (clips >= len(saliency)) | (clips % 1 != 0)).any():
         raise fields.error("relevant_clip_ids", f"clips of {duration_s:g} s are numbered 0 to {len(saliency) - 1}")
     saliency[clips.astype(int)] = ratings
-    return QueryTruth(fields.qid(), fields.text("query"), fields.text("vid"), duration_s, windows, saliency)
+    return saliency
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,21 +193,25 @@ class _Fields:
     """One row and where it stands, for checks that name the place."""
 
     place: str
-    row: dict[str, Any]
+    row: Mapping[str, Any]
 
     def error(self, field: str, problem: str) -> AnnotationError:
         return AnnotationError(f"{self.place}:{field}: {problem}")
 
+    def has(self, field: str) -> bool:
+        return self.row.get(field) is not None
+
     def value(self, field: str) -> Any:
         if field not in self.row:
-            raise self.error(field, "is missing")
+            raise self.error(field, f"is missing; the row has {listed(self.row)}")
         return self.row[field]
 
     def qid(self) -> int | str:
-        qid = self.value("qid")
-        if isinstance(qid, bool) or not isinstance(qid, int | str):
-            raise self.error("qid", f"is {qid!r}; it must be a whole number or a text")
-        return qid
+        qid = id_text(self.value("qid"))
+        if not qid:
+            raise self.error("qid", f"is {self.row['qid']!r}; it must be a whole number or a text")
+        # A number for 7, "7" and 7.0 alike: files of one benchmark write it in each way.
+        return int(qid) if _NUMBER.fullmatch(qid) else qid
 
     def text(self, field: str) -> str:
         # The evaluator does not need these, and many systems' files leave them out.

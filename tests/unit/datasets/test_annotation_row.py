@@ -105,6 +105,21 @@ def test_the_type_is_what_stands_before_the_first_underscore(qid: str, kind: str
     assert question_type(qid) == kind
 
 
+@pytest.mark.parametrize(
+    ("windows", "duration", "read"),
+    [
+        ([[2.5, 6.25]], 30.96, [(2.5, 6.25)]),
+        ([[2, 31]], 30.96, [(2, 30.96)]),
+        ([[2, 4], [20.2, 33.9]], 30.96, [(2, 4), (20.2, 30.96)]),
+        ([[2, 5.9]], 5, [(2, 5)]),
+    ],
+)
+def test_a_window_that_ends_a_little_after_the_video_is_cut_there(windows: list, duration: float, read: list) -> None:
+    row = parsed({**QUERY, "duration": duration, "relevant_windows": windows})
+    assert [(window.start_s, window.end_s) for window in row.question.windows or ()] == read
+    assert row.shortened == (read[-1][1] == duration)
+
+
 def test_a_type_of_its_own_goes_before_that_of_the_id() -> None:
     assert parsed({**CHOICE, "type": "why"}).question.kind == "why"
 
@@ -120,9 +135,11 @@ def test_a_type_of_its_own_goes_before_that_of_the_id() -> None:
         ({"num_option": 0}, "num_option", "0 options; give 2 to 26, as fields a0, a1, ..."),
         ({"num_option": 1}, "num_option", "1 options; give 2 to 26, as fields a0, a1, ..."),
         ({"num_option": 27}, "num_option", "27 options; give 2 to 26, as fields a0, a1, ..."),
-        ({"num_option": 3}, "a2", "is missing; every row of this kind needs it"),
+        ({"num_option": 3}, "a2", "is missing; every row of this kind needs it, this one has 'video', 'qid', "
+         "'question', 'num_option', 'a0', 'a1', 'answer'"),
         ({"a2": "z."}, "a2", "is beyond the 2 options of 'num_option'; mend one of them"),
-        ({"start": 5}, "end", "is missing; every row of this kind needs it"),
+        ({"start": 5}, "end", "is missing; every row of this kind needs it, this one has 'video', 'qid', "
+         "'question', 'num_option', 'a0', 'a1', 'answer', 'start'"),
         ({"start": 5, "end": 4}, "end", "4 s is before the start at 5 s; swap or mend them"),
         ({"start": -1, "end": 4}, "start", "-1.0 is not a time in seconds; give a number from 0"),
         ({"start": 1, "end": 9, "duration": 8}, "end", "9 s is after the video's end at 8 s; mend one of them"),

@@ -77,7 +77,9 @@ def test_bad_rows_can_be_left_out_and_are_listed(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("content", "ending"), [("[]", "usable row"), ("", "usable row"), ("[{}]", "needs it")])
+@pytest.mark.parametrize(
+    ("content", "ending"), [("[]", "usable row"), ("", "usable row"), ("[{}]", "this one has none")]
+)
 def test_a_file_without_a_usable_row_is_an_error(tmp_path: Path, content: str, ending: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(AnnotationError, match=f"a.json holds no usable row.*{ending}$|{ending}$"):
@@ -97,3 +99,14 @@ def test_the_documented_example_is_readable(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(example)
     choice, search = read_annotations(tmp_path / "a.json").questions
     assert (choice.kind, choice.options[1], search.text) == ("CW", "to fetch the ball.", "a boy with a kite")
+
+
+def test_windows_that_are_cut_at_the_videos_end_are_counted_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"video": "AO8RW", "query": "a person sits", "duration": 30.96}
+    windows = [[[1.5, 31.7]], [[0, 2], [3, 31]], [[2, 30]]]
+    rows = [{**row, "qid": f"q{number}", "relevant_windows": each} for number, each in enumerate(windows)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert len(read_annotations(tmp_path / "a.json")) == 3
+    assert caplog.messages == [f"{tmp_path}/a.json: 2 rows have a window that ends after the video: cut there"]

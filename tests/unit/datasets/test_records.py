@@ -66,7 +66,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
 
 
 def record(value: object) -> Record:
-    return Record({"x": value}, Path("f.json"), 3, "row")
+    return Record({"x": value, "y": 1, "z": ""}, Path("f.json"), 3, "row")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_nan_is_a_number_but_not_a_time() -> None:
 @pytest.mark.parametrize(
     ("getter", "value", "problem"),
     [
-        ("text", None, "is missing; every row of this kind needs it"),
+        ("text", None, "is missing; every row of this kind needs it, this one has 'y'"),
         ("text", " ", "is blank; give its text"),
         ("text", 3, "3 is not text; put it in quotes"),
         ("text", "\ud800", r"'\ud800' holds half a surrogate pair; mend its encoding"),

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lavis.common.types import Answer, Floats, FrameBatch, Integers, Keyframes, Moment, Moments, Question, Unread, VideoInfo
+from lavis.common.types import (
+    Answer,
+    Floats,
+    FrameBatch,
+    Integers,
+    Keyframes,
+    Moment,
+    Moments,
+    Question,
+    Unread,
+    VideoInfo,
+)
 from lavis.demo.examples import Example, ExampleQuestion
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job

@@ -43,9 +43,7 @@ class KnownModel:
                 model.scored.append([f"{prompt}: {question.text}" for question in questions])
                 wanted = np.array([[float(question.text)] for question in questions])
                 scores = -np.abs(tokens[None] - wanted)
-                return FrameScores(
-                    scores, scores + 5, tuple(lost(question, "localizer") for question in questions)
-                )
+                return FrameScores(scores, scores + 5, tuple(lost(question, "localizer") for question in questions))
 
         return KnownLocalizer()
 

@@ -27,7 +27,9 @@ class StandInLocalizer:
         self._scores = scores
 
     def score(self, tokens: Any, questions: Sequence[Question]) -> FrameScores:
-        return FrameScores(scores=self._scores, margins=self._scores - 4, unread=(Unread(unspelt=("é",)), Unread(cut=True)))
+        return FrameScores(
+            scores=self._scores, margins=self._scores - 4, unread=(Unread(unspelt=("é",)), Unread(cut=True))
+        )
 
 
 class StandInAnswerer:

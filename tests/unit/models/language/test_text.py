@@ -57,9 +57,7 @@ def test_text_without_names_of_special_tokens_gets_the_tokenizers_own_ids(
 
 @pytest.mark.parametrize("name", SPECIAL)
 @pytest.mark.parametrize("text", ["{}", "why {} no", "why{}no", "{0}{0}", " {} "])
-def test_names_of_special_tokens_in_a_text_stay_text(
-    tokenizer: PreTrainedTokenizerBase, name: str, text: str
-) -> None:
+def test_names_of_special_tokens_in_a_text_stay_text(tokenizer: PreTrainedTokenizerBase, name: str, text: str) -> None:
     read = text_tokenizer(tokenizer).encode(text.format(name), add_special_tokens=True)
     assert read.ids[-1] == tokenizer.eos_token_id
     special = {tokenizer.convert_tokens_to_ids(special) for special in SPECIAL}

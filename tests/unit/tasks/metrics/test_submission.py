@@ -91,12 +91,16 @@ def test_unusual_line_breaks_within_a_query_do_not_end_a_row(tmp_path):
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ("{oops\n", ": not JSON (Expecting property name enclosed in double quotes); one JSON object per line"),
-        ("[1]\n", ": list instead of a JSON object"),
-        (without(PREDICTION, "qid"), ":qid: is missing"),
+        (
+            without(PREDICTION, "qid"),
+            ":qid: is missing; the row has 'query', 'vid', 'pred_relevant_windows', 'pred_saliency_scores'",
+        ),
         (PREDICTION | {"qid": 1.5}, ":qid: is 1.5; it must be a whole number or a text"),
         (PREDICTION | {"qid": True}, ":qid: is True; it must be a whole number or a text"),
-        (without(PREDICTION, "pred_relevant_windows"), ":pred_relevant_windows: is missing"),
+        (
+            without(PREDICTION, "pred_relevant_windows"),
+            ":pred_relevant_windows: is missing; the row has 'qid', 'query', 'vid', 'pred_saliency_scores'",
+        ),
         (
             PREDICTION | {"pred_relevant_windows": [[0, 10]]},
             ":pred_relevant_windows: must be a list of [start, end, score]",
@@ -129,6 +133,80 @@ def test_a_bad_submission_row_is_named_by_file_line_and_field(tmp_path, row, pro
     assert str(caught.value) == f"{path}:2{problem}"
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [(7, 7), ("7", 7), (7.0, 7), ("7.0", 7), ("007", "007"), ("q7", "q7"), ("7.5", "7.5"), (0, 0)]
+)
+def test_ids_of_the_same_number_are_the_same_id(tmp_path, written, read):
+    submission = write(tmp_path / "s.jsonl", PREDICTION | {"qid": written})
+    truths = write(tmp_path / "gt.jsonl", TRUTH | {"qid": written})
+    ids = [read_submission(submission)[0].qid, read_ground_truth(truths)[0].qid]
+    assert [(value, type(value)) for value in ids] == [(read, type(read))] * 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps([PREDICTION, PREDICTION | {"qid": 2}]).encode(),
+        ("\ufeff" + json.dumps(PREDICTION) + "\r\n" + json.dumps(PREDICTION | {"qid": 2}) + "\r\n\r\n").encode(),
+        (json.dumps(PREDICTION) + "\n" + json.dumps(PREDICTION | {"qid": 2})).encode("utf-16"),
+    ],
+    ids=["a list", "from windows", "utf-16"],
+)
+def test_a_submission_may_be_written_as_other_tools_do(tmp_path, content):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(content)
+    assert [prediction.qid for prediction in read_submission(path)] == [1, 2]
+
+
+def charades(**change):
+    """A row of Charades-STA in the common layout: times with decimals, no clips and no ratings."""
+    return {
+        "qid": 3,
+        "query": "a person sits",
+        "vid": "AO8RW",
+        "duration": 30.96,
+        "relevant_windows": [[24.3, 30.4]],
+    } | change
+
+
+def test_ground_truth_without_clips_has_windows_only(tmp_path, caplog):
+    (truth,) = read_ground_truth(write(tmp_path / "gt.jsonl", charades()))
+    assert (truth.windows.tolist(), truth.duration_s, truth.saliency) == ([[24.3, 30.4]], 30.96, None)
+    assert caplog.records == []
+
+
+def test_without_ratings_a_length_is_not_needed(tmp_path):
+    (truth,) = read_ground_truth(write(tmp_path / "gt.jsonl", without(charades(), "duration")))
+    assert (truth.windows.tolist(), truth.duration_s) == ([[24.3, 30.4]], 30.4)
+
+
+def test_windows_that_go_on_after_the_video_are_cut_at_its_end_and_counted_once(tmp_path, caplog):
+    rows = [charades(), charades(qid=4, relevant_windows=[[1.5, 31.7], [3, 31]]), charades(qid=5, duration=30)]
+    path = write(tmp_path / "gt.jsonl", *rows)
+    windows = [truth.windows.tolist() for truth in read_ground_truth(path)]
+    assert windows == [[[24.3, 30.4]], [[1.5, 30.96], [3, 30.96]], [[24.3, 30]]]
+    assert caplog.messages == [f"{path}: 2 of 3 queries have a window that ends after the video: cut there"]
+
+
+def test_a_window_after_the_video_is_named(tmp_path):
+    path = write(tmp_path / "gt.jsonl", charades(duration=20))
+    with pytest.raises(AnnotationError) as caught:
+        read_ground_truth(path)
+    assert str(caught.value) == f"{path}:1:relevant_windows: window [24.3, 30.4] lies after the video's end at 20 s"
+
+
+def test_ratings_of_some_queries_only_are_named(tmp_path):
+    path = write(tmp_path / "gt.jsonl", TRUTH, charades())
+    with pytest.raises(AnnotationError) as caught:
+        read_ground_truth(path)
+    assert str(caught.value) == f"{path}:2:saliency_scores: is missing while other rows have it"
+
+
+def test_the_shorter_clip_at_the_end_of_a_video_may_be_rated(tmp_path):
+    (truth,) = read_ground_truth(write(tmp_path / "gt.jsonl", TRUTH | {"duration": 4.6}))
+    assert truth.saliency.tolist() == [[0, 0, 0], [4, 3, 2], [0, 1, 1]]
+
+
 def test_a_curve_for_some_queries_only_is_named(tmp_path):
     path = write(tmp_path / "s.jsonl", PREDICTION, "\n", without(PREDICTION, "pred_saliency_scores") | {"qid": 2})
     with pytest.raises(AnnotationError) as caught:
@@ -158,7 +236,13 @@ def test_a_bad_ground_truth_row_is_named_by_file_line_and_field(tmp_path, change
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(None, "cannot read {path}: No such file or directory"), (b"\n", "{path} has no rows"), (b"\xff\xfe", "UTF-8")],
+    [
+        (None, "cannot read {path}: No such file or directory"),
+        (b"\n", "{path} has no rows"),
+        (b"\xff\xff", "{path} is not UTF-8 text"),
+        (b"\n{oops\n", "{path}, line 2 is not valid JSON: Expecting property name enclosed in double quotes"),
+        (b"\n3\n", r"{path}, line 2 is 3, not an object with named fields"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content, problem):
     path = tmp_path / "s.jsonl"
