@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import add_one_video_options
+from lavis.common import defaults
 from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,10 +39,17 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--questions", type=Path, metavar="FILE", help="several questions, see below")
     group = parser.add_argument_group("reading")
-    group.add_argument("--num-keyframes", type=int, metavar="K", help="frames to read (default: 4, or all there are)")
-    group.add_argument("--selector", default="localizer", help=_SELECTORS)
-    group.add_argument("--frame-reader", default="joint", help="joint (all at once) or per_frame (each votes)")
-    group.add_argument("--prompt", default="multiple_choice", help="wording: multiple_choice or next_event")
+    group.add_argument(
+        "--num-keyframes",
+        type=int,
+        metavar="K",
+        help=f"frames to read (default: {defaults.NUM_KEYFRAMES}, or all there are)",
+    )
+    group.add_argument("--selector", default=defaults.SELECTOR, help=_SELECTORS)
+    group.add_argument(
+        "--frame-reader", default=defaults.FRAME_READER, help="joint (all at once) or per_frame (each votes)"
+    )
+    group.add_argument("--prompt", default=defaults.PROMPT, help="wording: multiple_choice or next_event")
     add_one_video_options(parser)
     parser.set_defaults(run=run)
     return parser

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import add_one_video_options
+from lavis.common import defaults
 
 if TYPE_CHECKING:
     from lavis.cli.watching import Watched
@@ -28,16 +29,26 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
     parser.add_argument("query", metavar="QUERY", help="what the moment shows")
     group = parser.add_argument_group("moments")
-    group.add_argument("--threshold", type=float, default=0.0, help="score from which a frame matches (default: 0)")
+    group.add_argument(
+        "--threshold",
+        type=float,
+        default=defaults.THRESHOLD,
+        help="score from which a frame matches (default: %(default)s)",
+    )
     group.add_argument(
         "--max-gap-frames",
         type=int,
+        default=defaults.MAX_GAP_FRAMES,
         metavar="N",
-        help="frames in a row that may miss the threshold within a moment (default: as published)",
+        help="frames in a row that may miss the threshold within a moment (default: %(default)s, as published)",
     )
-    group.add_argument("--min-length", type=float, default=0.0, metavar="SECONDS", help="drop shorter moments")
-    group.add_argument("--max-moments", type=int, metavar="N", help="keep only the best")
-    group.add_argument("--prompt", default="moment", help="wording (default: moment)")
+    group.add_argument(
+        "--min-length", type=float, default=defaults.MIN_LENGTH_S, metavar="SECONDS", help="drop shorter moments"
+    )
+    group.add_argument(
+        "--max-moments", type=int, default=defaults.MAX_MOMENTS, metavar="N", help="keep only the best (default: all)"
+    )
+    group.add_argument("--prompt", default=defaults.MOMENT_PROMPT, help="wording (default: %(default)s)")
     add_one_video_options(parser)
     parser.set_defaults(run=run)
     return parser
@@ -51,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
     """
     import lavis.processors.prompts  # noqa: F401  # declares the prompts
     from lavis.cli.watching import check_watching, watch_video
-    from lavis.common.moments import PAPER_MAX_GAP_FRAMES
     from lavis.common.registry import registry
     from lavis.common.types import Question
     from lavis.models.pipeline import check_question
@@ -63,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     found = watched.video.find(
         args.query,
         threshold=args.threshold,
-        max_gap_frames=PAPER_MAX_GAP_FRAMES if args.max_gap_frames is None else args.max_gap_frames,
+        max_gap_frames=args.max_gap_frames,
         min_length_s=args.min_length,
         max_moments=args.max_moments,
         prompt=args.prompt,

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavis.common import defaults
+
 if TYPE_CHECKING:
     from lavis.common.types import Span
     from lavis.models.frame_cache import FrameCache
@@ -21,9 +23,19 @@ def add_one_video_options(parser: argparse.ArgumentParser) -> None:
 def _add_watch_options(parser: argparse.ArgumentParser) -> None:
     """Add which part of the video is watched, and how."""
     group = parser.add_argument_group("video")
-    group.add_argument("--num-frames", type=int, default=32, metavar="T", help="frames to watch (default: 32)")
+    group.add_argument(
+        "--num-frames",
+        type=int,
+        default=defaults.NUM_FRAMES,
+        metavar="T",
+        help="frames to watch (default: %(default)s, or all there are)",
+    )
     group.add_argument("--clip", type=float, nargs=2, metavar=("START", "END"), help="watch only this part, in seconds")
-    group.add_argument("--reader", default="pyav", help="video reader: pyav (default), decord or torchcodec")
+    group.add_argument(
+        "--reader",
+        default=defaults.VIDEO_READER,
+        help="video reader: pyav, decord or torchcodec (default: %(default)s)",
+    )
     group.add_argument("--fps", type=float, help="frames per second, where VIDEO is a folder of frames")
 
 
@@ -31,7 +43,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add which model is loaded, where to and how."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", default="tiny", metavar="SIZE|FOLDER", help="a size of `sevila models`, or a saved model"
+        "--model", default=defaults.MODEL, metavar="SIZE|FOLDER", help="a size of `sevila models`, or a saved model"
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     group.add_argument("--dtype", help="fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
@@ -79,7 +91,13 @@ def add_cache_opt_in(parser: argparse.ArgumentParser) -> None:
 
 def _add_cache_size(group: Any) -> None:
     add_cache_place(group)
-    group.add_argument("--cache-size", type=float, default=2.0, metavar="GIB", help="most it may take (default: 2)")
+    group.add_argument(
+        "--cache-size",
+        type=float,
+        default=defaults.CACHE_GIB,
+        metavar="GIB",
+        help="most it may take (default: %(default)s)",
+    )
 
 
 def cache_of(args: argparse.Namespace) -> "FrameCache | None":

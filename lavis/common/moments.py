@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lavis.common import defaults
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.naming import did_you_mean
 from lavis.common.types import Floats, Moment
 
-PAPER_MAX_GAP_FRAMES = 6
+PAPER_MAX_GAP_FRAMES = defaults.MAX_GAP_FRAMES
 
 SPAN_SCORES: dict[str, Callable[[Floats], float]] = {
     "mean": lambda scores: float(scores.mean()),

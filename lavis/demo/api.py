@@ -11,7 +11,7 @@ from lavis.demo.callbacks import address_of, visitor_of
 from lavis.demo.jobs import Job, Jobs
 from lavis.demo.problems import DefectsLogged, FieldError
 from lavis.demo.service import Asked, Service, Sought
-from lavis.models.pipeline import DEFAULT_NUM_FRAMES, DEFAULT_NUM_KEYFRAMES
+from lavis.demo.settings import Settings
 
 _VIDEO = (
     'video: an uploaded file, {"path": ..., "meta": {"_type": "gradio.FileData"}}, as `handle_file` of gradio_client '
@@ -20,7 +20,7 @@ _VIDEO = (
 _ANSWER = (
     "Answer a question about a video from its keyframes. "
     f"{_VIDEO}question: the text. options: 2 or more texts to choose from; an empty list asks for an open answer. "
-    "num_frames: frames that are watched. num_keyframes: frames that are read. "
+    "num_frames: frames that are watched. num_keyframes: frames that are read; by default, all of a shorter video. "
     "Returns the record that `sevila answer --json` prints, with the video's name for its path."
 )
 _FIND = (
@@ -30,15 +30,15 @@ _FIND = (
 )
 
 
-def add_api(service: Service, *, jobs: Jobs) -> None:
+def add_api(service: Service, *, jobs: Jobs, settings: Settings) -> None:
     """Add both functions to the current `gr.Blocks`."""
 
     def answer(
         video: dict,
         question: str,
         options: list[str] = [],  # noqa: B006  # Gradio documents the default, and nothing changes it
-        num_frames: int = DEFAULT_NUM_FRAMES,
-        num_keyframes: int = DEFAULT_NUM_KEYFRAMES,
+        num_frames: int = settings.num_frames,
+        num_keyframes: int = settings.num_keyframes,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
         def work(job: Job) -> Record:
@@ -52,8 +52,8 @@ def add_api(service: Service, *, jobs: Jobs) -> None:
     def find(
         video: dict,
         query: str,
-        num_frames: int = DEFAULT_NUM_FRAMES,
-        max_moments: int = 5,
+        num_frames: int = settings.num_frames,
+        max_moments: int = settings.max_moments,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
         def work(job: Job) -> Record:

@@ -126,7 +126,7 @@ def _build(model: Any, *, model_name: str, files: VisitorFiles, jobs: Jobs, sett
             settings=settings,
         )
         # The functions for programs come first: Gradio gives a name once, to the page's functions too.
-        add_api(service, jobs=jobs)
+        add_api(service, jobs=jobs, settings=settings)
         wire(page, calls)
         block.unload(calls.leave)
     return block

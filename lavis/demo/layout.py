@@ -11,7 +11,6 @@ from lavis.demo.examples import Example
 from lavis.demo.problems import FIELDS
 from lavis.demo.render import caveats_html, examples_html, header_html
 from lavis.demo.settings import MEGABYTE, Settings
-from lavis.models.pipeline import DEFAULT_NUM_FRAMES, DEFAULT_NUM_KEYFRAMES
 
 CHOOSE, OPEN = "Choose from options", "In its own words"
 FIRST_OPTIONS = 3
@@ -94,7 +93,7 @@ def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Ex
                 frames = gr.Slider(
                     1,
                     settings.max_frames,
-                    value=min(DEFAULT_NUM_FRAMES, settings.max_frames),
+                    value=settings.num_frames,
                     step=1,
                     buttons=[],
                     label="Frames to watch",
@@ -136,11 +135,11 @@ def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
             keyframes = gr.Slider(
                 1,
                 settings.max_keyframes,
-                value=DEFAULT_NUM_KEYFRAMES,
+                value=settings.num_keyframes,
                 step=1,
                 buttons=[],
                 label="Keyframes to read",
-                info="The best of the watched frames.",
+                info="The best of the watched frames; fewer in a shorter video.",
                 elem_id="keyframes",
             )
             compare = gr.Checkbox(
@@ -190,7 +189,7 @@ def _find_tab(errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
         most = gr.Slider(
             1,
             settings.max_moments,
-            value=min(5, settings.max_moments),
+            value=settings.max_moments,
             step=1,
             buttons=[],
             label="Moments at most",

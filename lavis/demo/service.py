@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lavis.common import defaults
 from lavis.common.errors import QuestionError
 from lavis.common.export import answer_record, moments_record
 from lavis.common.export.pictures import best_positions
@@ -17,7 +18,6 @@ from lavis.demo.problems import FieldError, shown_beside
 from lavis.demo.session import Watched, WatchedVideos
 from lavis.demo.settings import Settings
 from lavis.demo.sources import Source, Sources
-from lavis.models.pipeline import DEFAULT_NUM_FRAMES, DEFAULT_NUM_KEYFRAMES
 from lavis.models.questions import check_question
 
 Seconds = Mapping[str, float]
@@ -29,8 +29,8 @@ class Asked:
 
     question: str
     options: tuple[str, ...] = ()
-    num_frames: int = DEFAULT_NUM_FRAMES
-    num_keyframes: int = DEFAULT_NUM_KEYFRAMES
+    num_frames: int = defaults.NUM_FRAMES
+    num_keyframes: int = defaults.NUM_KEYFRAMES
     compare: bool = False
 
 
@@ -39,8 +39,8 @@ class Sought:
     """A sentence to find moments for."""
 
     query: str
-    num_frames: int = DEFAULT_NUM_FRAMES
-    max_moments: int = 5
+    num_frames: int = defaults.NUM_FRAMES
+    max_moments: int | None = defaults.MAX_MOMENTS
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,17 @@ class Service:
         self.check(asked)
         watched, known, before = self._watched(source, asked.num_frames, job)
         job.report("reading the question")
+        count = asked.num_keyframes
+        if self._has_default_keyframes(asked):
+            count = min(count, len(watched.video.frame_idx))
         with shown_beside("keyframes"):
-            chosen = watched.video.ask(asked.question, asked.options, num_keyframes=asked.num_keyframes)
+            chosen = watched.video.ask(asked.question, asked.options, num_keyframes=count)
         seconds = _since(before, watched)
         uniform = None
         if asked.compare:
             job.report("comparing with uniform frames")
             # Its time is no part of the answer's.
-            uniform = watched.video.ask(
-                asked.question, asked.options, num_keyframes=asked.num_keyframes, selector="uniform"
-            )
+            uniform = watched.video.ask(asked.question, asked.options, num_keyframes=count, selector="uniform")
         job.report("reading the keyframes")
         with source.problems():
             return Answered(
@@ -162,7 +163,7 @@ class Service:
         watched, known, before = self._watched(source, sought.num_frames, job)
         job.report("comparing frames with the sentence")
         with shown_beside("query"):
-            moments = watched.video.find(sought.query, max_moments=sought.max_moments)
+            moments = watched.video.find(sought.query, max_moments=sought.max_moments or self._settings.max_moments)
         seconds = _since(before, watched)
         job.report("reading the best frames")
         with source.problems():
@@ -193,7 +194,7 @@ class Service:
                 _check_length(option, limits.max_option_chars)
         _check_count("frames", asked.num_frames, limits.max_frames)
         _check_count("keyframes", asked.num_keyframes, limits.max_keyframes)
-        if asked.num_keyframes > asked.num_frames:
+        if asked.num_keyframes > asked.num_frames and not self._has_default_keyframes(asked):
             raise FieldError(
                 "keyframes",
                 f"Cannot read {asked.num_keyframes} keyframes of {asked.num_frames} frames; "
@@ -204,7 +205,12 @@ class Service:
         """Refuse what cannot be found before anything is opened; raises as `check`."""
         self._check_text("query", sought.query)
         _check_count("frames", sought.num_frames, self._settings.max_frames)
-        _check_count("query", sought.max_moments, self._settings.max_moments)
+        if sought.max_moments is not None:
+            _check_count("query", sought.max_moments, self._settings.max_moments)
+
+    def _has_default_keyframes(self, asked: Asked) -> bool:
+        """Whether the number is nobody's wish, so that a shorter video is read as a whole, as everywhere else."""
+        return asked.num_keyframes == self._settings.num_keyframes
 
     def _own(self, caveats: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(caveat for caveat in caveats if caveat not in self.caveats)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 
+from lavis.common import defaults
 from lavis.common.errors import ConfigError
 
 MEGABYTE = 1000**2
@@ -49,6 +50,16 @@ class Settings:
     max_watched: int = 16
     max_sessions: int = 500
     keep_s: int = 3600
+
+    @property
+    def num_frames(self) -> int:
+        """Frames watched unless a visitor says otherwise."""
+        return min(defaults.NUM_FRAMES, self.max_frames)
+
+    @property
+    def num_keyframes(self) -> int:
+        """Frames read unless a visitor says otherwise; of a shorter video, all there are."""
+        return min(defaults.NUM_KEYFRAMES, self.max_keyframes)
 
     def __post_init__(self) -> None:
         for item in fields(self):

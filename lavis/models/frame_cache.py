@@ -20,13 +20,14 @@ import torch
 from safetensors.torch import load, save
 
 from lavis import __version__
+from lavis.common import defaults
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.files import written_whole
 from lavis.processors.video.frame_names import order_frames
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MAX_BYTES = 2 * 2**30
+DEFAULT_MAX_BYTES = defaults.CACHE_GIB * 2**30
 _ENDING = ".tokens"
 _LAYOUT = 1
 _DIGEST_BYTES = 32

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 import lavis.models  # noqa: F401  # declares the models
+from lavis.common import defaults
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.models.compiler import check_compiler
@@ -41,7 +42,7 @@ model_zoo = ModelZoo()
 
 def load_model(
     name: str = "sevila",
-    model_type: str = "tiny",
+    model_type: str = defaults.MODEL,
     *,
     is_eval: bool = True,
     device: str | torch.device | None = None,
@@ -118,7 +119,7 @@ def usable_device(name: str | torch.device) -> torch.device:
 
 def load_model_and_preprocess(
     name: str = "sevila",
-    model_type: str = "tiny",
+    model_type: str = defaults.MODEL,
     *,
     is_eval: bool = True,
     device: str | torch.device | None = None,

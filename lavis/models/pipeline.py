@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from lavis.common import defaults
 from lavis.common.errors import ConfigError, QuestionError
-from lavis.common.moments import PAPER_MAX_GAP_FRAMES, find_moments
+from lavis.common.moments import find_moments
 from lavis.common.types import (
     Answer,
     Floats,
@@ -33,9 +34,6 @@ from lavis.models.watching import FrameMemory, Progress, SeenFrames, Timings, se
 from lavis.processors.sampling import uniform_indices
 from lavis.processors.video import open_video
 
-DEFAULT_NUM_FRAMES = 32
-DEFAULT_NUM_KEYFRAMES = 4
-
 
 @dataclass
 class WatchedVideo:
@@ -54,7 +52,7 @@ class WatchedVideo:
     times_s: Floats
     tokens: Any
     model: VideoModel
-    reader_name: str = "pyav"
+    reader_name: str = defaults.VIDEO_READER
     warnings: tuple[str, ...] = ()
     timings: Timings = field(default_factory=Timings)
 
@@ -64,9 +62,9 @@ class WatchedVideo:
         options: Sequence[str] = (),
         *,
         num_keyframes: int | None = None,
-        selector: str = "localizer",
-        reader: str = "joint",
-        prompt: str = "multiple_choice",
+        selector: str = defaults.SELECTOR,
+        reader: str = defaults.FRAME_READER,
+        prompt: str = defaults.PROMPT,
     ) -> Answer:
         """Answer one question; see `ask_all`.
 
@@ -84,9 +82,9 @@ class WatchedVideo:
         questions: Sequence[Question],
         *,
         num_keyframes: int | None = None,
-        selector: str = "localizer",
-        reader: str = "joint",
-        prompt: str = "multiple_choice",
+        selector: str = defaults.SELECTOR,
+        reader: str = defaults.FRAME_READER,
+        prompt: str = defaults.PROMPT,
     ) -> list[Answer]:
         """Answer several questions about this video: choose keyframes for each, then read them.
 
@@ -126,11 +124,11 @@ class WatchedVideo:
         self,
         query: str,
         *,
-        threshold: float | None = 0.0,
-        max_gap_frames: int = PAPER_MAX_GAP_FRAMES,
-        min_length_s: float = 0.0,
-        max_moments: int | None = None,
-        prompt: str = "moment",
+        threshold: float | None = defaults.THRESHOLD,
+        max_gap_frames: int = defaults.MAX_GAP_FRAMES,
+        min_length_s: float = defaults.MIN_LENGTH_S,
+        max_moments: int | None = defaults.MAX_MOMENTS,
+        prompt: str = defaults.MOMENT_PROMPT,
     ) -> Moments:
         """Find the parts of the video that a sentence describes; parameters as in `find_moments`.
 
@@ -160,7 +158,7 @@ class WatchedVideo:
     def _keyframe_count(self, wanted: int | None) -> int:
         available = len(self.times_s)
         if wanted is None:
-            return min(DEFAULT_NUM_KEYFRAMES, available)
+            return min(defaults.NUM_KEYFRAMES, available)
         if not 1 <= wanted <= available:
             raise QuestionError(f"cannot choose {wanted} keyframes of {available} frames; ask for 1 to {available}")
         return wanted
@@ -193,9 +191,9 @@ def watch(
     model: VideoModel,
     path: str | Path,
     *,
-    num_frames: int = DEFAULT_NUM_FRAMES,
+    num_frames: int = defaults.NUM_FRAMES,
     clip: Span | None = None,
-    reader: str = "pyav",
+    reader: str = defaults.VIDEO_READER,
     fps: float | None = None,
     batch_size: int = 16,
     cache: FrameCache | None = None,

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 from playwright.sync_api import Locator, Page, expect
 
+from lavis.common.defaults import NUM_FRAMES
 from lavis.demo.examples import Example
-from lavis.models.pipeline import DEFAULT_NUM_FRAMES
 
 
 def ask_example(page: Page, example: Example, *, compare: bool = False) -> Locator:
     """Click a shipped example, whatever was on the page before, and wait for its answer and its files."""
     page.get_by_role("tab", name="Ask").click()
     page.get_by_label("Compare with uniform frames").set_checked(compare)
-    set_frames(page, DEFAULT_NUM_FRAMES)
+    set_frames(page, NUM_FRAMES)
     forget(page)
     page.locator(".example", has_text=example.questions[0].text).click()
     return answer_to(page, example.questions[0].text)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from lavis.common.defaults import NUM_KEYFRAMES
 from lavis.demo.examples import Example
-from lavis.models.pipeline import DEFAULT_NUM_KEYFRAMES
 from tests.browser.conftest import Open, Shoot
 from tests.browser.steps import answer_to, ask, ask_example, expect_player_at, forget, upload, write_options
 
@@ -22,8 +22,8 @@ def test_an_example_gives_the_right_answer_with_its_evidence(
     assert result.get_attribute("data-answer") == str(asked.answer)
     expect(result.locator(".option .text")).to_have_text(list(asked.options))
     expect(result.locator(".option[aria-current] .text")).to_have_text(asked.options[asked.answer])
-    expect(result.locator(".strip .frame")).to_have_count(DEFAULT_NUM_KEYFRAMES)
-    expect(result.locator(".timeline .pin")).to_have_count(DEFAULT_NUM_KEYFRAMES)
+    expect(result.locator(".strip .frame")).to_have_count(NUM_KEYFRAMES)
+    expect(result.locator(".timeline .pin")).to_have_count(NUM_KEYFRAMES)
     expect(result.locator(".timeline .curve")).to_have_count(1)
     expect(result.locator(".timeline .span")).to_have_count(1)
     expect(result.locator(".took")).to_contain_text("4 keyframes read of 32 frames watched")
@@ -118,7 +118,7 @@ def test_comparing_shows_uniform_frames_beside(page: Page, examples: tuple[Examp
     result = ask_example(page, examples[0], compare=True)
     expect(result.locator(".panel")).to_have_count(2)
     expect(result.locator(".panel .strip")).to_have_count(2)
-    expect(result.locator(".timeline .uniform")).to_have_count(DEFAULT_NUM_KEYFRAMES)
+    expect(result.locator(".timeline .uniform")).to_have_count(NUM_KEYFRAMES)
     answers = result.locator(".panel .answer").all_inner_texts()
     verdict = "Both give the same answer." if answers[0] == answers[1] else "The two answers differ."
     expect(result.locator(".verdict")).to_have_text(verdict)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lavis.common import defaults
 from lavis.common.registry import registry
 from lavis.processors.video.base import VideoReader, unreadable
 
@@ -13,7 +14,7 @@ registry.video_readers.declare("torchcodec", "lavis.processors.video.torchcodec:
 registry.video_readers.declare("frames", "lavis.processors.video.frames:FrameFolderSource")
 
 
-def open_video(path: str | Path, *, reader: str = "pyav", fps: float | None = None) -> VideoReader:
+def open_video(path: str | Path, *, reader: str = defaults.VIDEO_READER, fps: float | None = None) -> VideoReader:
     """Open a video file, or a folder of frames.
 
     Args:

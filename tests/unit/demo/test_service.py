@@ -10,6 +10,7 @@ from lavis.demo.problems import FieldError, JobError
 from lavis.demo.service import Asked, Service, Sought
 from lavis.demo.sources import Source
 from tests.unit.demo.conftest import CAVEAT, BrightnessModel
+from tests.videos import write_video
 
 MakeJob = Callable[..., Job]
 ASKED = Asked("How bright?", ("dark", "grey", "light"), num_frames=20, num_keyframes=3)
@@ -105,9 +106,9 @@ def test_what_is_known_of_the_model_is_not_said_again_of_each_answer(
         (Asked("Why?", num_frames=0), "frames", "0 does not go here; give 1 to 64."),
         (Asked("Why?", num_keyframes=21), "keyframes", "21 does not go here; give 1 to 20."),
         (
-            Asked("Why?", num_frames=3, num_keyframes=4),
+            Asked("Why?", num_frames=3, num_keyframes=5),
             "keyframes",
-            "Cannot read 4 keyframes of 3 frames; read at most 3, or watch more frames.",
+            "Cannot read 5 keyframes of 3 frames; read at most 3, or watch more frames.",
         ),
     ],
 )
@@ -131,14 +132,18 @@ def test_mistakes_of_a_search_are_said_beside_their_field(
     assert raised.value.field == field
 
 
-def test_more_keyframes_than_a_short_video_has_frames_is_said_beside_the_keyframes(
+def test_a_short_video_is_read_as_a_whole_unless_more_keyframes_were_wished_for(
     service: Service, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    from tests.videos import write_video
-
-    short = write_video(tmp_path / "short.mp4", num_frames=3)
-    with pytest.raises(FieldError, match=r"^cannot choose 4 keyframes of 3 frames") as raised:
-        service.answer(Source(short, "short.mp4"), Asked("Why?"), make_job())
+    short = Source(write_video(tmp_path / "short.mp4", num_frames=3), "short.mp4")
+    answered = service.answer(short, Asked("Why?", compare=True), make_job())
+    assert answered.uniform is not None
+    for shown in (answered.chosen, answered.uniform):
+        assert shown.answer.keyframes.frame_idx.tolist() == [0, 1, 2]
+    few = service.answer(short, Asked("Why?", num_frames=2), make_job())
+    assert len(few.chosen.answer.keyframes) == 2
+    with pytest.raises(FieldError, match=r"^cannot choose 5 keyframes of 3 frames") as raised:
+        service.answer(short, Asked("Why?", num_keyframes=5), make_job())
     assert raised.value.field == "keyframes"
 
 
