@@ -165,7 +165,7 @@ class Answer:
             frame is read alone); empty for an open answer.
         keyframes: the frames that were read.
         frame_choices: int64 [K], each frame's own choice where frames are read alone; else empty.
-        caveats: what a reader of this answer must know, such as untrained weights, or what of the question was not read.
+        caveats: what a reader of this answer must know, such as untrained weights or an unread part of it.
     """
 
     question: Question

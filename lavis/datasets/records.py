@@ -40,9 +40,9 @@ def is_blank(value: object) -> bool:
 
 
 def id_text(value: object) -> str | None:
-    """Return an id as text, the same for 7, "7", 7.0 and "7.0": pandas makes floats of whole numbers beside empty cells.
+    """Return an id as text, the same for 7, "7", 7.0 and "7.0".
 
-    None if it is neither text nor a whole number.
+    pandas makes floats of whole numbers that stand beside empty cells. None if it is neither text nor a whole number.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None

@@ -8,7 +8,7 @@ T frames of one video, B questions about it, K keyframes, O options.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -53,7 +53,7 @@ class Reading:
     text: str
     option_scores: Floats
     frame_choices: Integers
-    unread: Unread = Unread()
+    unread: Unread = field(default_factory=Unread)
 
 
 class Localizer(Protocol):

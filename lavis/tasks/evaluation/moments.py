@@ -65,7 +65,8 @@ def moment_metrics(
     Returns:
         "questions", "unreadable", "without_answer" (no annotated windows), "cut" and "unspelt" are counts. "moments"
         holds the figures "corrected", "corrected_readable_only" and "published" (see
-        `lavis.tasks.metrics.moment_retrieval`), the last None where a query has no prediction, which the published evaluator refuses.
+        `lavis.tasks.metrics.moment_retrieval`), the last None where a query has no prediction, which the published
+        evaluator refuses.
     """
     unreadable = sum(prediction.unreadable is not None for prediction in predictions)
     truths = query_truths(predictions, annotations)

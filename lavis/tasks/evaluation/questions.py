@@ -38,8 +38,8 @@ def question_metrics(
         resamples: of the bootstrap.
 
     Returns:
-        "questions", "unreadable", "without_answer", "cut" and "unspelt" are counts. Under these names, each None where it
-        does not apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals resample questions, and
+        "questions", "unreadable", "without_answer", "cut" and "unspelt" are counts. Under these names, each None where
+        it does not apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals resample questions, and
         videos with all their questions), "voting" (frames read alone: the vote, the mean frame, and any frame),
         "grounding".
     """

@@ -77,9 +77,7 @@ def test_bad_rows_can_be_left_out_and_are_listed(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "ending"), [("[]", "usable row"), ("", "usable row"), ("[{}]", "this one has none")]
-)
+@pytest.mark.parametrize(("content", "ending"), [("[]", "usable row"), ("", "usable row"), ("[{}]", "has none")])
 def test_a_file_without_a_usable_row_is_an_error(tmp_path: Path, content: str, ending: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(AnnotationError, match=f"a.json holds no usable row.*{ending}$|{ending}$"):

@@ -158,9 +158,7 @@ def test_the_identity_of_a_folder_of_frames_is_its_frames_places_and_bytes(tmp_p
     first = folder("first", {"1.jpg": b"a", "2.jpg": b"b"})
     assert folder("same", {"2.jpg": b"b", "1.jpg": b"a"}) == first
     assert folder("swapped", {"1.jpg": b"b", "2.jpg": b"a"}) != first
-    three, gap = (
-        {name: b"a" for name in names} for names in (("1.jpg", "2.jpg", "3.jpg"), ("1.jpg", "2.jpg", "4.jpg"))
-    )
+    three, gap = (dict.fromkeys(names, b"a") for names in (("1.jpg", "2.jpg", "3.jpg"), ("1.jpg", "2.jpg", "4.jpg")))
     assert folder("three", three) != folder("a gap", gap)
     assert folder("renamed", {"0001.jpg": b"a", "0002.jpg": b"b", "._0001.jpg": b"c", "notes.txt": b"d"}) == first
     # Sorted as text, 1, 10, 2 and 1, 10, 11 are the same.
