@@ -2,14 +2,19 @@
 
 import argparse
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import add_cache_opt_in, add_speed_options, cache_of
-from lavis.cli.train import checked_options
+from lavis.cli.train import announce, checked_options
 from lavis.common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lavis.common.distributed import World
+    from lavis.models.frame_cache import FrameCache
+    from lavis.runners.evaluation.config import EvaluationConfig
 
 _EXAMPLES = """examples:
   sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.output_dir=output/nextqa
@@ -85,35 +90,63 @@ def run(args: argparse.Namespace) -> int:
     from lavis.common.locking import sole_use
     from lavis.common.logging import start_logging
     from lavis.runners.evaluation.config import load_evaluation_config
-    from lavis.runners.evaluation.run import evaluate
-    from lavis.runners.faults import explained
-    from lavis.runners.stopping import Notice, ended_readers
-    from lavis.tasks.evaluation.report import headline, warning_of
+    from lavis.runners.stopping import ended_readers
 
     if args.cfg_path is None:
         raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
     config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
-    folder = _usable(Path(config.base.run.output_dir))
+    folder = usable(config)
     run, cache = config.base.run, cache_of(args)
     with (
         ended_readers(),
-        Notice().listening(),
-        explained(batch_size="run.batch_size_eval"),
+        listening(),
         join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
         sole_use(folder) if world.is_main else nullcontext(),
     ):
         start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
-        metrics = evaluate(config, world, cache=cache, quantize=args.quantize, compiled=args.compile)
-        if world.is_main:
-            print(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
-            print(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")
-            if warning := warning_of(metrics):
-                print(warning)
-            print(f"predictions, figures and report are in {folder}")
+        announce(config.base.remarks, world)
+        measure(config, world, cache=cache, quantize=args.quantize, compiled=args.compile)
     return 0
 
 
-def _usable(folder: Path) -> Path:
+@contextmanager
+def listening() -> Iterator[None]:
+    """Let an evaluation end in one line where it is asked to end, or memory or disk is full."""
+    from lavis.runners.faults import explained
+    from lavis.runners.stopping import Notice
+
+    with Notice().listening(), explained(batch_size="run.batch_size_eval"):
+        yield
+
+
+def measure(
+    config: "EvaluationConfig",
+    world: "World",
+    *,
+    cache: "FrameCache | None" = None,
+    quantize: str | None = None,
+    compiled: bool = False,
+) -> None:
+    """Evaluate and print the figures; arguments and errors as for `lavis.runners.evaluation.run.evaluate`."""
+    from lavis.runners.evaluation.run import evaluate
+    from lavis.tasks.evaluation.report import headline, warning_of
+
+    metrics = evaluate(config, world, cache=cache, quantize=quantize, compiled=compiled)
+    if world.is_main:
+        print(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
+        print(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")
+        if warning := warning_of(metrics):
+            print(warning)
+        print(f"predictions, figures and report are in {config.base.run.output_dir}")
+
+
+def usable(config: "EvaluationConfig") -> Path:
+    """Return the output folder, made if need be.
+
+    Raises:
+        ConfigError: it cannot be one, or belongs to a training run.
+    """
+    folder = Path(config.base.run.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

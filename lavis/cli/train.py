@@ -1,6 +1,7 @@
 """`sevila train`: train a part of the model, on one process or, under torchrun, on many."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -57,11 +58,16 @@ def run(args: argparse.Namespace) -> int:
     from lavis.common.locking import sole_use
     from lavis.common.logging import start_logging
     from lavis.runners.config import load_train_config
+    from lavis.runners.evaluation.config import MOMENTS, evaluation_of
     from lavis.runners.faults import explained
     from lavis.runners.rounds import num_rounds, stages_in_order
 
     options = checked_options(args.options)
-    recipes = [load_train_config(path, options=options) for path in args.cfg_path]
+    recipes = [load_train_config(path, options=options, further_sections=(MOMENTS,)) for path in args.cfg_path]
+    for recipe in recipes:
+        if recipe.run.evaluate:
+            evaluation_of(recipe)
+    remarks = list(dict.fromkeys(remark for recipe in recipes for remark in recipe.remarks))
     rounds = num_rounds(recipes) if args.iterations is None else args.iterations
     stages = list(stages_in_order(recipes, iterations=rounds))
     settings = recipes[0].run
@@ -72,22 +78,34 @@ def run(args: argparse.Namespace) -> int:
     ):
         if args.dry_run:
             start_logging(quiet=not world.is_main)
+            announce(remarks, world)
             # What later stages start from is not there yet.
             return _dry_run(stages[0], world)
-        for stage in stages:
+        for number, stage in enumerate(stages):
             folder = Path(stage.run.output_dir)
             with sole_use(folder) if world.is_main else nullcontext():
                 start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
-                _train(stage, world)
+                if number == 0:
+                    announce(remarks, world)
+                (_test if stage.run.evaluate else _train)(stage, world)
     return 0
 
 
+def announce(remarks: Sequence[str], world: "World") -> None:
+    """Say once what whoever starts a run should know of its settings."""
+    if world.is_main:
+        for remark in remarks:
+            logging.getLogger(__name__).warning(remark)
+
+
 def checked_options(options: Sequence[str]) -> list[str]:
-    """Return the options, each of the form key=value.
+    """Return the options, each of the form key=value; as in LAVIS, "key value" pairs are understood too.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: one is neither.
     """
+    if options and not any("=" in key or "." not in key for key in options[::2]) and len(options) % 2 == 0:
+        return [f"{key}={value}" for key, value in zip(options[::2], options[1::2], strict=True)]
     for option in options:
         if not option.partition("=")[0] or "=" not in option:
             raise ConfigError(f"--options {option!r} is not of the form key=value, such as run.init_lr=3e-5")
@@ -104,10 +122,20 @@ def _train(config: "TrainConfig", world: "World") -> None:
         print(f"weights and figures are in {config.run.output_dir}")
 
 
-def _dry_run(config: "TrainConfig", world: "World") -> int:
-    from lavis.runners.dry_run import dry_run
+def _test(config: "TrainConfig", world: "World") -> None:
+    from lavis.cli.evaluate import listening, measure, usable
+    from lavis.runners.evaluation.config import evaluation_of
 
-    report = dry_run(config, world)
+    evaluation = evaluation_of(config)
+    usable(evaluation)
+    with listening():
+        measure(evaluation, world)
+
+
+def _dry_run(config: "TrainConfig", world: "World") -> int:
+    from lavis.runners.dry_run import dry_evaluation, dry_run
+
+    report = (dry_evaluation if config.run.evaluate else dry_run)(config, world)
     if world.is_main:
         print(report)
     return 0

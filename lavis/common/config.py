@@ -1,6 +1,7 @@
 """Reading configurations: YAML files, dotted overrides, and strict conversion to dataclasses."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -43,32 +44,60 @@ def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, A
     return typing.cast("dict[str, Any]", resolved)
 
 
+def parsed_options(options: Sequence[str]) -> dict[str, Any]:
+    """Return dotted options such as "model.frame_num=4" as a mapping; interpolations are left as they are.
+
+    Raises:
+        ConfigError: an option cannot be read.
+    """
+    try:
+        content = OmegaConf.to_container(OmegaConf.from_dotlist(list(options)), resolve=False)
+    except _MALFORMED as error:
+        raise ConfigError(f"options {_cut(' '.join(' '.join(options).split()))}: {_in_one_line(error)}") from error
+    return typing.cast("dict[str, Any]", content)
+
+
 def merged(layers: Sequence[Mapping[str, Any]], *, options: Sequence[str] = ()) -> dict[str, Any]:
     """Lay mappings over each other, later ones winning key by key, and dotted options over all of them.
 
     Raises:
         ConfigError: an option cannot be applied.
     """
+    overrides = parsed_options(options)
     try:
-        config = OmegaConf.merge(*map(OmegaConf.create, map(dict, layers)), OmegaConf.from_dotlist(list(options)))
+        config = OmegaConf.merge(*map(OmegaConf.create, [*map(dict, layers), overrides]))
         return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     except _MALFORMED as error:
-        raise ConfigError(f"options {_cut(' '.join(' '.join(options).split()))}: {_in_one_line(error)}") from error
+        shown = _cut(" ".join(" ".join(options or [str(layers[-1])]).split()))
+        raise ConfigError(f"options {shown}: {_in_one_line(error)}") from error
+
+
+def section_of(settings: Mapping[str, Any], name: str, *, place: str) -> dict[str, Any]:
+    """Return a section by its keys' names; a missing one is empty.
+
+    Raises:
+        ConfigError: it is no mapping.
+    """
+    section = settings.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{place}: {name}: a mapping is needed, not {_cut(repr(section))}")
+    return {str(key): value for key, value in section.items()}
 
 
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
-    """Make a dataclass from a mapping, refusing keys it does not have and values of the wrong type.
+    """Make a dataclass from a mapping, refusing keys it does not have and values that cannot be.
 
     Args:
         place: where the mapping came from, for messages.
 
     Raises:
-        ConfigError: unknown or missing key, or a value of the wrong type.
+        ConfigError: unknown or missing key, or a value of the wrong type or beyond its field's limits
+            (`lavis.common.limits`).
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{place}: a mapping is needed, not {_cut(repr(mapping))}")
     fields = {entry.name: entry for entry in dataclasses.fields(typing.cast("Any", kind))}
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     for key in mapping:
         if key not in fields:
             raise ConfigError(f"{place}: unknown key {key!r}; {did_you_mean(str(key), fields)}")
@@ -76,31 +105,54 @@ def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
         needed = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         if needed and name not in mapping:
             raise ConfigError(f"{place}: the key {name!r} is missing")
-    return kind(**{key: _convert(value, hints[key], place=f"{place}: {key}") for key, value in mapping.items()})
+    return kind(**{key: _convert(value, hints[key], place=place, key=key) for key, value in mapping.items()})
 
 
-def _convert(value: Any, wanted: Any, *, place: str) -> Any:
+def _convert(value: Any, wanted: Any, *, place: str, key: str) -> Any:
     """Check a value against its annotation, turning mappings into dataclasses and lists into tuples."""
     if wanted is Any:
         return value
     if dataclasses.is_dataclass(wanted):
-        return from_mapping(typing.cast("type[Any]", wanted), value, place=place)
+        return from_mapping(typing.cast("type[Any]", wanted), value, place=_within(place, key))
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Annotated:
+        return _limited(_convert(value, arguments[0], place=place, key=key), arguments[1:], _within(place, key))
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        return _convert(value, next(kind for kind in arguments if kind is not type(None)), place=place)
+        return _convert(value, next(kind for kind in arguments if kind is not type(None)), place=place, key=key)
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(kinds) != len(value):
-            raise ConfigError(f"{place}: {len(kinds)} values are needed, not {len(value)}")
-        return tuple(_convert(item, kind, place=place) for item, kind in zip(value, kinds, strict=True))
-    plain = origin or wanted
-    if plain is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise ConfigError(f"{place}: {plain.__name__} is needed, not {_cut(repr(value))}")
+            raise ConfigError(f"{place}: {key}: {len(kinds)} values are needed, not {len(value)}")
+        return tuple(_convert(item, kind, place=place, key=key) for item, kind in zip(value, kinds, strict=True))
+    return _plain(value, origin or wanted, place=f"{place}: {key}")
+
+
+def _plain(value: Any, kind: type, *, place: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{place}: {_cut(repr(value))} is too large a number") from error
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{place}: {kind.__name__} is needed, not {_cut(repr(value))}")
     return value
+
+
+def _limited(value: Any, limits: Sequence[Any], name: str) -> Any:
+    """Hold a value against the limits of its field; no number may be infinite."""
+    problems = [problem for limit in limits if (problem := limit.problem(value))]
+    if not problems and isinstance(value, float) and not math.isfinite(value):
+        problems = [f" is {value}; it must be a finite number"]
+    if problems:
+        raise ConfigError(f"{name}{_cut(problems[0])}")
+    return value
+
+
+def _within(place: str, key: str) -> str:
+    """Name a setting as options do where the place is a section, such as "run", and after the place otherwise."""
+    return f"{place}.{key}" if place.replace(".", "").isidentifier() else f"{place}: {key}"
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -66,6 +66,8 @@ def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Itera
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if kind.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"run.device is {kind!r}, but torch finds no CUDA device; use run.device=cpu")
+    if (torch.device(kind).index or 0) >= max(1, torch.cuda.device_count()):
+        raise ConfigError(f"run.device is {kind!r}, but torch finds {torch.cuda.device_count()} CUDA devices")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World(device=torch.device(kind))

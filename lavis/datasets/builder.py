@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import lavis.processors.prompts
+import lavis.processors.video  # noqa: F401  # declares the video readers
 from lavis.common.errors import ConfigError
+from lavis.common.limits import Count, OneOf, Positive, Text
 from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.dataset import VideoQuestionDataset
@@ -17,8 +20,8 @@ SPLITS = ("train", "val", "test")
 class ProcessorConfig:
     """How frames are read: a name in `registry.processors`, and T."""
 
-    name: str
-    n_frms: int = 32
+    name: Annotated[str, OneOf(registry.processors.names)]
+    n_frms: Count = 32
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class ProcessorsConfig:
 class AnnotationFile:
     """Where a split's annotations are."""
 
-    storage: str
+    storage: Text
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class VideosConfig:
     """
 
     storage: Any
-    reader: str = "pyav"
-    fps: float | None = None
+    reader: Annotated[str, OneOf(registry.video_readers.names)] = "pyav"
+    fps: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class DatasetConfig:
         prompt: how its questions are worded, a name in `registry.prompts`.
     """
 
-    prompt: str
+    prompt: Annotated[str, OneOf(registry.prompts.names)]
     vis_processor: ProcessorsConfig
     build_info: BuildInfo
 
@@ -120,8 +123,6 @@ class DatasetBuilder:
         place = f"datasets.{self._name}"
         if not self.has_split(split):
             raise ConfigError(f"{place} has no split {split!r}; set {place}.build_info.annotations.{split}.storage")
-        if processor.n_frms < 1:
-            raise ConfigError(f"{place}: n_frms is {processor.n_frms}; it must be 1 or more")
         info = self._config.build_info
         rows = read_annotations(Path(getattr(info.annotations, split).storage)).rows
         kind = registry.processors.get(processor.name)

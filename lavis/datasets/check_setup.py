@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lavis.common.config import from_mapping, load_yaml, merged
+from lavis.common.config import from_mapping, load_yaml, merged, parsed_options, section_of
 from lavis.common.errors import AnnotationError, ConfigError
 from lavis.common.naming import did_you_mean
 from lavis.common.paths import configs_dir
+from lavis.common.published_settings import translated
 from lavis.common.registry import registry
 from lavis.datasets.annotations import Annotations, read_annotations
 from lavis.datasets.builder import SPLITS, DatasetConfig
@@ -28,11 +29,12 @@ def load_dataset_config(name: str, *, recipe: Path | None = None, options: Seque
     registry.builders.get(name)
     layers: list[dict[str, Any]] = [{"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml")}}]
     if recipe is not None:
-        datasets = load_yaml(recipe).get("datasets") or {}
+        content, _ = translated(load_yaml(recipe), place=str(recipe))
+        datasets = section_of(content, "datasets", place=str(recipe))
         if name not in datasets:
             raise ConfigError(f"{recipe} has no datasets.{name}; {did_you_mean(name, datasets)}")
         layers.append({"datasets": {name: datasets[name]}})
-    resolved = merged(layers, options=options)
+    resolved = merged([*layers, translated(parsed_options(options), place="--options")[0]])
     for section in resolved:
         if section != "datasets":
             raise ConfigError(f"--options: only datasets.{name}. can be set here, not {section!r}")

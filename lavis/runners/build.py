@@ -20,6 +20,7 @@ from lavis.models.language.checkpointing import check_checkpointing, checkpoint_
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoints import CheckpointStore
+from lavis.runners.checks import out_of_reach, task_of
 from lavis.runners.config import RunConfig, TrainConfig
 from lavis.runners.ema import MovingAverage
 from lavis.runners.frozen import build_frozen
@@ -27,16 +28,16 @@ from lavis.runners.keeper import BestKeeper
 from lavis.runners.manifest import RunShape
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import OnePass, Parallel, parallelise
-from lavis.runners.plan import build_plan
+from lavis.runners.plan import Plan, build_plan
 from lavis.runners.progress import Progress
 from lavis.runners.provenance import check_output, record
 from lavis.runners.resuming import build_saver, find_checkpoint
 from lavis.runners.runner import Runner
 from lavis.runners.schedules import build_schedule
 from lavis.runners.update import Updater
-from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, Validator
+from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, Validator, figures_of
 from lavis.runners.weights import lay_over, weight_paths
-from lavis.tasks.build import build_objective, require_objective, resolve_task
+from lavis.tasks.build import build_objective, require_objective
 from lavis.tasks.objectives.base import Objective
 from lavis.tasks.objectives.verdicts import Verdicts
 from lavis.tasks.published import PublishedTask, trained_by_published_code
@@ -78,18 +79,6 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.float()
     return Parts(model, task, objective, frozen.verdicts, build_builder(config, model))
-
-
-def task_of(config: TrainConfig) -> PublishedTask:
-    """Return what `model.task` and its neighbours mean."""
-    model = config.model
-    return resolve_task(
-        model.task,
-        arch=model.arch,
-        selector=model.selector,
-        reader=model.reader,
-        training_selector=model.training_selector,
-    )
 
 
 def load_for(config: TrainConfig, world: World) -> SeViLA:
@@ -196,7 +185,7 @@ def build_keeper(
         folder=Path(run.output_dir),
         progress=progress,
         world=world,
-        best_metric=run.best_metric or default_metric(parts.task),
+        best_metric=run.best_metric or figures_of(parts.task)[0],
         valid_splits=run.valid_splits,
         test_splits=run.test_splits,
         average=average,
@@ -237,6 +226,8 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
             folder holds an earlier run.
     """
     run, folder = config.run, Path(config.run.output_dir)
+    if run.evaluate:
+        raise ConfigError("run.evaluate is true, so nothing is trained; evaluate, or set it to false")
     check_output(folder, resume=run.resume)
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
@@ -248,7 +239,7 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
     average = MovingAverage(parts.model.trainable_parameters(), decay=run.ema_decay) if run.ema_decay else None
     if world.is_main:
         record(config, folder, world)
-    plan = build_plan(run, parts.task)
+    plan = plan_of(run, parts.task, batches, world)
     progress = Progress(folder if world.is_main else None, total=plan.iterations(len(batches)), log_freq=run.log_freq)
     runner: Runner = registry.runners.get(run.runner)(
         parts.model,
@@ -276,9 +267,12 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
     return runner
 
 
-def default_metric(task: PublishedTask) -> str:
-    """Return the figure that decides which weights are best, where the configuration leaves it open."""
-    return "frame_ap" if task.objective == "localizer_pretraining" else "accuracy"
+def plan_of(run: RunConfig, task: PublishedTask, batches: EpochBatches, world: World) -> Plan:
+    """Say how long the run is, and warn of settings that count further."""
+    if world.is_main:
+        for warning in out_of_reach(run, per_epoch=len(batches)):
+            logger.warning(warning)
+    return build_plan(run, task)
 
 
 def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[str, ...]) -> QuestionDataset:

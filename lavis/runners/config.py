@@ -1,20 +1,44 @@
 """What a run is configured by: `configs/default.yaml`, a recipe over it, and dotted options over both."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import lavis.datasets  # noqa: F401  # declares the dataset builders
-from lavis.common.config import from_mapping, load_yaml, merged
+import lavis.datasets
+import lavis.models  # noqa: F401  # declares selectors and readers
+from lavis.common.config import from_mapping, load_yaml, merged, parsed_options, section_of
 from lavis.common.errors import ConfigError
+from lavis.common.limits import (
+    MAX_WAIT_S,
+    Count,
+    Decay,
+    Limit,
+    NotNegative,
+    NotNegativeInt,
+    OneOf,
+    Positive,
+    Share,
+    Text,
+    between,
+    one_of,
+)
 from lavis.common.naming import did_you_mean
 from lavis.common.paths import configs_dir
+from lavis.common.published_settings import translated
 from lavis.common.registry import registry
-from lavis.datasets.builder import DatasetConfig
-from lavis.datasets.mixture import checked_mix
+from lavis.datasets.builder import SPLITS, DatasetConfig
+from lavis.runners.checks import check_settings
 
 SECTIONS = ("model", "datasets", "run")
+
+
+def _is_device(name: str) -> bool:
+    return re.fullmatch(r"cpu|cuda(:\d{1,2})?", name) is not None
+
+
+Split = Annotated[str, one_of(*SPLITS)]
 
 
 @dataclass(frozen=True)
@@ -22,14 +46,14 @@ class ModelConfig:
     """The `model` section; every key is explained in `configs/default.yaml`."""
 
     arch: str
-    model_type: str
+    model_type: Text
     finetuned: Any
     task: str
-    frame_num: int
-    selector: str | None
-    reader: str | None
+    frame_num: Count
+    selector: Annotated[str, OneOf(registry.selectors.names)] | None
+    reader: Annotated[str, OneOf(registry.frame_readers.names)] | None
     training_selector: str | None
-    dtype: str
+    dtype: Annotated[str, one_of("fp32", "bf16", "fp16")]
     checkpointing: str
 
 
@@ -37,51 +61,51 @@ class ModelConfig:
 class RunConfig:
     """The `run` section; every key is explained in `configs/default.yaml`."""
 
-    runner: str
-    task: str
-    output_dir: str
+    runner: Annotated[str, OneOf(registry.runners.names)]
+    task: Annotated[str, one_of("videoqa", "moment_retrieval")]
+    output_dir: Text
     recipe: str | None
-    device: str | None
-    seed: int
-    resume: str
+    device: Annotated[str, Limit("cpu, cuda or cuda:N, or null for CUDA where there is one", _is_device)] | None
+    seed: Annotated[int, between(0, 2**63 - 1)]
+    resume: Annotated[str, one_of("never", "auto")]
     evaluate: bool
-    iterations: int
-    max_epoch: int
-    max_iters: int | None
-    batch_size_train: int
-    batch_size_eval: int
-    accum_grad_iters: int
-    num_workers: int
-    init_lr: float
-    min_lr: float
-    warmup_lr: float
-    warmup_steps: int
-    lr_sched: str
-    lr_decay_rate: float
-    weight_decay: float
-    beta2: float
-    clip_grad_norm: float | None
+    iterations: Count
+    max_epoch: Count
+    max_iters: Count | None
+    batch_size_train: Count
+    batch_size_eval: Count
+    accum_grad_iters: Count
+    num_workers: NotNegativeInt
+    init_lr: NotNegative
+    min_lr: NotNegative
+    warmup_lr: NotNegative | None
+    warmup_steps: NotNegativeInt
+    lr_sched: Annotated[str, one_of("linear_warmup_cosine_lr", "linear_warmup_step_lr")]
+    lr_decay_rate: Annotated[float, Limit("above 0 and at most 1", lambda rate: 0 < rate <= 1)]
+    weight_decay: NotNegative
+    beta2: Decay
+    clip_grad_norm: Annotated[float, Limit("above 0, or null for no clipping", lambda norm: norm > 0)] | None
     amp: bool
-    amp_dtype: str
-    ema_decay: float | None
-    frozen_verdicts: str
-    frame_cache: str | None
-    frame_cache_gib: float
-    distributed: str
-    distributed_timeout_s: float
-    data_timeout_s: float
+    amp_dtype: Annotated[str, one_of("bf16", "fp16")]
+    ema_decay: Annotated[float, Limit("from 0 to below 1, or null for no average", lambda decay: 0 <= decay < 1)] | None
+    frozen_verdicts: Annotated[str, one_of("fresh", "remembered")]
+    frame_cache: Text | None
+    frame_cache_gib: Positive
+    distributed: Annotated[str, one_of("ddp", "fsdp")]
+    distributed_timeout_s: Annotated[float, Limit("above 0 and at most 1e7", lambda wait: 0 < wait <= MAX_WAIT_S)]
+    data_timeout_s: Annotated[float, between(0, MAX_WAIT_S)]
     published_quirks: bool
     mix: Any
-    train_splits: tuple[str, ...]
-    valid_splits: tuple[str, ...]
-    test_splits: tuple[str, ...]
-    valid_freq: int
+    train_splits: tuple[Split, ...]
+    valid_splits: tuple[Split, ...]
+    test_splits: tuple[Split, ...]
+    valid_freq: Count
     validate_first: bool | None
     best_metric: str | None
-    save_freq: int | None
-    keep_last: int
-    log_freq: int
-    max_unreadable: float
+    save_freq: Count | None
+    keep_last: Count
+    log_freq: Count
+    max_unreadable: Share
 
 
 @dataclass(frozen=True)
@@ -92,6 +116,8 @@ class TrainConfig:
         dataset_name: which benchmark, a name in `registry.builders`; of several, the first.
         datasets: all of them, by name.
         resolved: all sections as plain data, to be kept with the results.
+        remarks: what whoever starts the run should know of its settings: published ones that were translated, and
+            those that cannot do what they say.
     """
 
     model: ModelConfig
@@ -100,6 +126,7 @@ class TrainConfig:
     dataset: DatasetConfig
     datasets: Mapping[str, DatasetConfig]
     resolved: Mapping[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 def load_train_config(
@@ -108,25 +135,21 @@ def load_train_config(
     """Read a recipe over the defaults of the package.
 
     Args:
-        path: a YAML file with the sections model, datasets and run.
+        path: a YAML file with the sections model, datasets and run, in our words or those of the published repository.
         options: dotted options such as "run.init_lr=1e-5", which win over everything.
         further_sections: sections that may be there too, with their defaults; they are left unread in `resolved`.
 
     Raises:
         ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
     """
-    recipe = load_yaml(path)
+    recipe, recipe_remarks = translated(load_yaml(path), place=str(path))
+    overrides, option_remarks = translated(parsed_options(options), place="--options")
     known = (*SECTIONS, *further_sections)
-    for section in recipe:
-        if section not in known:
-            raise ConfigError(f"{path}: unknown section {section!r}; {did_you_mean(str(section), known)}")
-    names = _dataset_names(path, recipe, options)
+    recipe, overrides = _sections(recipe, known, str(path)), _sections(overrides, known, "--options")
+    names = _dataset_names(path, recipe, overrides)
     base = {"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml") for name in names}}
     defaults = load_yaml(configs_dir() / "default.yaml")
-    resolved = merged([{name: defaults[name] for name in known if name in defaults}, base, recipe], options=options)
-    for section in resolved:
-        if section not in known:
-            raise ConfigError(f"--options: unknown section {section!r}; {did_you_mean(str(section), known)}")
+    resolved = merged([{name: defaults[name] for name in known if name in defaults}, base, recipe, overrides])
     datasets = {
         name: from_mapping(DatasetConfig, resolved["datasets"][name], place=f"datasets.{name}") for name in names
     }
@@ -138,74 +161,25 @@ def load_train_config(
         datasets=datasets,
         resolved=resolved,
     )
-    _check(config.run)
-    checked_mix(config.run.mix, names)
-    _check_mixable(datasets)
-    return config
+    warnings = check_settings(config)
+    return replace(config, remarks=(*recipe_remarks, *option_remarks, *warnings))
 
 
-def _dataset_names(path: str | Path, recipe: Mapping[str, Any], options: Sequence[str]) -> list[str]:
+def _sections(settings: Mapping[str, Any], known: Sequence[str], place: str) -> dict[str, Any]:
+    for section in settings:
+        if section not in known:
+            raise ConfigError(f"{place}: unknown section {section!r}; {did_you_mean(str(section), known)}")
+    return {section: section_of(settings, section, place=place) for section in settings}
+
+
+def _dataset_names(path: str | Path, recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
     """Return the datasets of a recipe; options change them, and add none."""
-    asked = merged([recipe], options=options).get("datasets") or {}
-    if not isinstance(asked, Mapping) or not asked:
+    in_recipe, asked = list(recipe.get("datasets", ())), list(overrides.get("datasets", ()))
+    if not in_recipe and not asked:
         raise ConfigError(f"{path}: datasets must name one or more of: {', '.join(registry.builders.names())}")
-    in_recipe = [str(name) for name in recipe.get("datasets") or asked]
-    for name in map(str, asked):
+    names = in_recipe or asked
+    for name in (*in_recipe, *asked):
         registry.builders.get(name)
-        if name not in in_recipe:
-            raise ConfigError(f"--options: datasets.{name} is not in {path}; {did_you_mean(name, in_recipe)}")
-    return in_recipe
-
-
-def _check_mixable(datasets: Mapping[str, DatasetConfig]) -> None:
-    """Refuse datasets that cannot share a batch."""
-    shared: dict[str, list[Any]] = {
-        "prompt": [config.prompt for config in datasets.values()],
-        "vis_processor.train.n_frms": [config.vis_processor.train.n_frms for config in datasets.values()],
-        "vis_processor.eval.n_frms": [config.vis_processor.eval.n_frms for config in datasets.values()],
-    }
-    for key, values in shared.items():
-        if len(set(values)) > 1:
-            differing = ", ".join(
-                f"datasets.{name}.{key}={value}" for name, value in zip(datasets, values, strict=True)
-            )
-            raise ConfigError(f"datasets that are mixed must have the same {key}, not {differing}")
-
-
-_CHOICES = {
-    "lr_sched": ("linear_warmup_cosine_lr", "linear_warmup_step_lr"),
-    "distributed": ("ddp", "fsdp"),
-    "resume": ("never", "auto"),
-    "amp_dtype": ("bf16", "fp16"),
-    "frozen_verdicts": ("fresh", "remembered"),
-}
-_AT_LEAST_ONE = (
-    *("max_epoch", "batch_size_train", "batch_size_eval", "accum_grad_iters", "valid_freq", "keep_last", "log_freq"),
-    *("max_iters", "save_freq", "iterations"),
-)
-_NOT_NEGATIVE = (
-    *("num_workers", "warmup_steps", "init_lr", "min_lr", "warmup_lr", "weight_decay", "max_unreadable"),
-    "data_timeout_s",
-)
-
-
-def _check(run: RunConfig) -> None:
-    for key, allowed in _CHOICES.items():
-        value = getattr(run, key)
-        if value not in allowed:
-            raise ConfigError(f"run.{key}: unknown {value!r}; {did_you_mean(value, allowed)}")
-    for key in _AT_LEAST_ONE:
-        value = getattr(run, key)
-        if value is not None and value < 1:
-            raise ConfigError(f"run.{key} is {value}; it must be 1 or more")
-    for key in _NOT_NEGATIVE:
-        if not getattr(run, key) >= 0:
-            raise ConfigError(f"run.{key} is {getattr(run, key)}; it must be 0 or more")
-    if not run.distributed_timeout_s > 0:
-        raise ConfigError(f"run.distributed_timeout_s is {run.distributed_timeout_s}; it must be above 0")
-    if run.clip_grad_norm is not None and not run.clip_grad_norm > 0:
-        raise ConfigError(f"run.clip_grad_norm is {run.clip_grad_norm}; it must be above 0, or null for no clipping")
-    if not run.frame_cache_gib > 0:
-        raise ConfigError(f"run.frame_cache_gib is {run.frame_cache_gib}; it must be above 0")
-    if run.ema_decay is not None and not 0 <= run.ema_decay < 1:
-        raise ConfigError(f"run.ema_decay is {run.ema_decay}; it must be from 0 to below 1, or null for no average")
+        if name not in names:
+            raise ConfigError(f"--options: datasets.{name} is not in {path}; {did_you_mean(name, names)}")
+    return names

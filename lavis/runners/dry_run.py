@@ -16,11 +16,14 @@ from lavis.runners.build import (
     build_updater,
     build_validator,
     join_training_splits,
+    plan_of,
     set_training,
     set_training_as_published,
 )
 from lavis.runners.config import TrainConfig
-from lavis.runners.plan import build_plan, in_pieces
+from lavis.runners.evaluation.config import evaluation_of
+from lavis.runners.evaluation.run import build_parts as build_evaluation_parts
+from lavis.runners.plan import in_pieces
 from lavis.runners.progress import as_duration, memory_mib
 from lavis.runners.schedules import build_schedule
 
@@ -52,7 +55,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
     report = updater.update(ready, rate=rate)
     step_s = time.perf_counter() - started
 
-    iterations = build_plan(run, parts.task).iterations(len(batches))
+    iterations = plan_of(run, parts.task, batches, world).iterations(len(batches))
     # Workers decode while the step computes; without them each step waits.
     per_step_s = max(step_s, read_s / run.num_workers) if run.num_workers else step_s + read_s
     figures = "".join(f", {name} {value:.4g}" for name, value in report.figures.items())
@@ -65,6 +68,23 @@ def dry_run(config: TrainConfig, world: World) -> str:
         f"{as_duration(per_step_s * iterations / len(first))}",
         f"memory: {memory_mib():.0f} MiB",
         *(f"unreadable: {reason}" for reason in unreadable),
+    ]
+    return "\n".join(lines)
+
+
+def dry_evaluation(config: TrainConfig, world: World) -> str:
+    """Build what `run.evaluate` tests and return the report; nothing is written.
+
+    Raises:
+        UserError: whatever would stop the evaluation at its start.
+    """
+    evaluation = evaluation_of(config)
+    parts = build_evaluation_parts(evaluation, world)
+    lines = [
+        *_parts(parts.model.named_children()),
+        f"questions: {len(parts.dataset)} of the split {evaluation.split!r}, processes: {world.size}",
+        "run.evaluate is true: the real run only tests, and trains nothing",
+        f"memory: {memory_mib():.0f} MiB",
     ]
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from lavis.common.errors import UserError
 from lavis.common.naming import did_you_mean
 from lavis.common.paths import configs_dir
 from lavis.models.sevila.config import size_names
-from lavis.runners.build import task_of
+from lavis.runners.checks import task_of
 from lavis.runners.evaluation.config import EvaluationConfig, load_evaluation_config
 from lavis.runners.evaluation.run import METRICS
 from lavis.runners.evaluation.store import FACTS

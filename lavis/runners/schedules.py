@@ -73,11 +73,14 @@ class PublishedCosineSchedule:
     """The published "linear_warmup_cosine_lr": the cosine moves once an epoch and never reaches `min_lr`.
 
     Warm-up happens within the first epoch only: if it is longer than that, the rate jumps.
+
+    Attributes:
+        warmup_start_lr: the rate of the very first step; below 0, as by default, it is `init_lr`.
     """
 
     init_lr: float
     min_lr: float
-    warmup_start_lr: float = 0.0
+    warmup_start_lr: float = -1.0
     warmup_steps: int = 0
     max_epoch: int
 
@@ -90,11 +93,11 @@ class PublishedCosineSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedStepSchedule:
-    """The published "linear_warmup_step_lr"."""
+    """The published "linear_warmup_step_lr"; warm-up as in `PublishedCosineSchedule`."""
 
     init_lr: float
     min_lr: float
-    warmup_start_lr: float = 0.0
+    warmup_start_lr: float = -1.0
     warmup_steps: int = 0
     decay_rate: float = 1.0
 
@@ -110,7 +113,7 @@ def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
     rates: dict[str, Any] = {
         "init_lr": run.init_lr,
         "min_lr": run.min_lr,
-        "warmup_start_lr": run.warmup_lr,
+        "warmup_start_lr": run.init_lr if run.warmup_lr is None else run.warmup_lr,
         "warmup_steps": run.warmup_steps,
     }
     if run.lr_sched == "linear_warmup_step_lr":
@@ -123,6 +126,5 @@ def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
 
 
 def _published_warmup(init_lr: float, start_lr: float, warmup_steps: int, step: int) -> float:
-    if warmup_steps == 0:
-        return init_lr
-    return min(init_lr, start_lr + (init_lr - start_lr) * step / warmup_steps)
+    start_lr = start_lr if start_lr >= 0 else init_lr
+    return min(init_lr, start_lr + (init_lr - start_lr) * step / max(warmup_steps, 1))

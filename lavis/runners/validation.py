@@ -21,6 +21,15 @@ from lavis.models.sevila.model import SeViLA
 from lavis.tasks.build import count_keyframes
 from lavis.tasks.published import PublishedTask
 
+ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
+
+
+def figures_of(task: PublishedTask) -> tuple[str, ...]:
+    """Return the figures that validation of a task measures, of which the first decides unless told otherwise."""
+    if task.objective == "localizer_pretraining":
+        return FRAME_AP, FRAME_ACCURACY
+    return (ACCURACY,)
+
 
 class Validator(Protocol):
     """Measures a model on a split; called by every process, returns the same to each."""
@@ -133,7 +142,7 @@ class AccuracyValidator:
         correct, asked, unreadable = map(int, self._reader.world.sum([correct, asked, unreadable]))
         if not asked:
             raise UserError(f"split {split!r} has no question with an answer to validate on")
-        return {"accuracy": 100 * correct / asked, "questions": asked, "unreadable": unreadable}
+        return {ACCURACY: 100 * correct / asked, "questions": asked, "unreadable": unreadable}
 
     def _answer(
         self, model: SeViLA, selector: FrameSelector, pixels: torch.Tensor, times_s: Floats, question: Question
@@ -183,8 +192,8 @@ class MomentValidator:
         if not frames:
             raise UserError(f"split {split!r} has no query with annotated windows to validate on")
         return {
-            "frame_ap": 100 * precision / max(1.0, ranked + unreadable),
-            "frame_accuracy": 100 * right / frames,
+            FRAME_AP: 100 * precision / max(1.0, ranked + unreadable),
+            FRAME_ACCURACY: 100 * right / frames,
             "questions": queries,
             "unreadable": unreadable,
         }

@@ -8,6 +8,7 @@ import torch
 
 from lavis.common.errors import CheckpointError, ConfigError
 from lavis.models.checkpoints.names import to_ours
+from lavis.models.checkpoints.published import FILES
 from lavis.models.checkpoints.safe import read_weights
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.parallel import like, whole
@@ -53,6 +54,8 @@ def lay_over(model: SeViLA, path: Path) -> list[str]:
         CheckpointError: nothing there, damaged, or weights that the model has no place for.
     """
     file = path
+    if path.name in FILES and not path.exists():
+        raise CheckpointError(f"no weights at {path}; download them with: sevila checkpoint fetch {path.name}")
     if path.is_dir():
         found = [path / name for name in _WEIGHT_FILES if (path / name).is_file()]
         if not found:

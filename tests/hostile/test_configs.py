@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from lavis.common.config import from_mapping, load_yaml, merged
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
+from lavis.datasets.check_setup import load_dataset_config
 from lavis.runners.config import RunConfig, load_train_config
+from lavis.runners.evaluation.config import load_evaluation_config
 
 LETTERS = "abcdefg"
 MALFORMED = {
@@ -82,6 +84,31 @@ def test_a_malformed_option_is_named(option: str) -> None:
     assert one_line(raised.value).startswith("options a")
 
 
+SECTIONS = ("5", "[1]", "[[1]]", "true", ".nan", "text", "{1: 2}", "{[1]: 2}", "null", "[]", "{}")
+
+
+@pytest.mark.parametrize("value", SECTIONS)
+@pytest.mark.parametrize("section", ["model", "datasets", "run", "moments"])
+def test_a_section_that_is_none_is_refused_in_one_line(section: str, value: str, tmp_path: Path) -> None:
+    sections = {
+        "model": "{}",
+        "datasets": "{nextqa: {}}",
+        "run": "{test_splits: [val]}",
+        "moments": "{}",
+        section: value,
+    }
+    file = tmp_path / "recipe.yaml"
+    file.write_text("".join(f"{name}: {content}\n" for name, content in sections.items()))
+    for read in (
+        lambda: load_evaluation_config(file),
+        lambda: load_train_config(file, further_sections=("moments",)),
+        lambda: load_dataset_config("nextqa", recipe=file),
+    ):
+        assert outcome(read).startswith(
+            ("read", f"{file}", f"{section}: unknown key", "unknown dataset", "run.test_spl")
+        )
+
+
 TEXT = st.text(max_size=30)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -111,7 +138,7 @@ RUN = load_yaml(configs_dir() / "default.yaml")["run"]
 @given(st.sampled_from(sorted(RUN)), VALUES)
 def test_any_value_fits_its_setting_or_is_refused_by_its_name(key: str, value: object) -> None:
     found = outcome(lambda: from_mapping(RunConfig, {**RUN, key: value}, place="run"))
-    assert found.startswith(("read", f"run: {key}: "))
+    assert found.startswith(("read", f"run: {key}: ", f"run.{key}: ", f"run.{key} is "))
 
 
 @pytest.mark.parametrize("key", sorted(RUN))

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lavis.common.config import from_mapping, load_yaml
+from lavis.common.config import from_mapping, load_yaml, section_of
 from lavis.common.errors import ConfigError
-from lavis.common.moments import SPAN_SCORES
-from lavis.common.naming import did_you_mean
 from lavis.runners.config import TrainConfig, load_train_config
 from lavis.tasks.evaluation.spans import SpanRule
+
+MOMENTS = "moments"
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,20 @@ def load_evaluation_config(path: str | Path, *, options: Sequence[str] = ()) -> 
     Raises:
         ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
     """
-    says_resume = "resume" in (load_yaml(path).get("run") or {})
+    says_resume = "resume" in section_of(load_yaml(path), "run", place=str(path))
     defaults = [] if says_resume else ["run.resume=auto"]
-    base = load_train_config(path, options=[*defaults, *options], further_sections=("moments",))
+    return evaluation_of(load_train_config(path, options=[*defaults, *options], further_sections=(MOMENTS,)))
+
+
+def evaluation_of(base: TrainConfig) -> EvaluationConfig:
+    """Return the evaluation that a configuration describes, read with the further section `MOMENTS`.
+
+    Raises:
+        ConfigError: it is not about one split of one dataset, or its `moments` section cannot be.
+    """
     if len(base.datasets) != 1:
-        raise ConfigError(f"{path} names the datasets {', '.join(base.datasets)}; evaluate them one at a time")
-    spans = from_mapping(SpanRule, base.resolved["moments"] or {}, place="moments")
-    _check(spans)
+        raise ConfigError(f"datasets names {', '.join(base.datasets)}; evaluate them one at a time")
+    spans = from_mapping(SpanRule, base.resolved[MOMENTS] or {}, place=MOMENTS)
     if len(base.run.test_splits) != 1:
         raise ConfigError(f"run.test_splits names {len(base.run.test_splits)} splits; name one, such as [val]")
     return EvaluationConfig(base, spans, base.run.test_splits[0])
-
-
-def _check(spans: SpanRule) -> None:
-    if spans.max_gap_frames < 0:
-        raise ConfigError(f"moments.max_gap_frames is {spans.max_gap_frames}; it must be 0 or more")
-    if not spans.min_length_s >= 0:
-        raise ConfigError(f"moments.min_length_s is {spans.min_length_s}; it must be 0 or more")
-    if spans.span_score not in SPAN_SCORES:
-        known = did_you_mean(spans.span_score, SPAN_SCORES)
-        raise ConfigError(f"unknown moments.span_score {spans.span_score!r}; {known}")

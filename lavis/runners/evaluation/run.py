@@ -17,7 +17,8 @@ from lavis.models.loading import speed_up
 from lavis.models.quantize import check_quantization
 from lavis.models.sevila.model import SeViLA
 from lavis.models.watching import FrameMemory
-from lavis.runners.build import build_builder, load_for, record, task_of
+from lavis.runners.build import build_builder, load_for, record
+from lavis.runners.checks import task_of
 from lavis.runners.evaluation.config import EvaluationConfig
 from lavis.runners.evaluation.evaluator import ClipGroup, Evaluator, digest_of, group_by_clip
 from lavis.runners.evaluation.fingerprint import Fingerprint, annotation_file, fingerprint_of

@@ -1,8 +1,10 @@
 """How the scores of frames become spans of time, as a configuration says it."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from lavis.common.moments import PAPER_MAX_GAP_FRAMES
+from lavis.common.limits import Finite, NotNegative, NotNegativeInt, one_of
+from lavis.common.moments import PAPER_MAX_GAP_FRAMES, SPAN_SCORES
 from lavis.datasets.annotation_row import Annotation
 from lavis.tasks.evaluation.predictions import Prediction
 
@@ -19,10 +21,10 @@ class SpanRule:
         span_score: a moment's score from those of its frames: "mean" or "max".
     """
 
-    threshold: float | None = 0.0
-    max_gap_frames: int = PAPER_MAX_GAP_FRAMES
-    min_length_s: float = 0.0
-    span_score: str = "mean"
+    threshold: Finite | None = 0.0
+    max_gap_frames: NotNegativeInt = PAPER_MAX_GAP_FRAMES
+    min_length_s: NotNegative = 0.0
+    span_score: Annotated[str, one_of(*SPAN_SCORES)] = "mean"
 
 
 def duration_of(row: Annotation, prediction: Prediction) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lavis.common.paths import configs_dir
-from lavis.runners.build import task_of
+from lavis.runners.checks import task_of
 from lavis.runners.config import load_train_config
 from lavis.runners.evaluation.config import load_evaluation_config
 

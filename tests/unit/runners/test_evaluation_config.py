@@ -7,7 +7,7 @@ import pytest
 from lavis.common.config import load_yaml
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
-from lavis.runners.build import task_of
+from lavis.runners.checks import task_of
 from lavis.runners.config import load_train_config
 from lavis.runners.evaluation.config import load_evaluation_config
 from lavis.tasks.evaluation.spans import SpanRule
@@ -120,9 +120,13 @@ def test_evaluation_goes_on_unless_it_is_told_otherwise(recipe: Path, tmp_path: 
         ("moment.threshold=1", "unknown section 'moment'; did you mean 'moments'?"),
         ("moments.max_gap_frames=-1", "moments.max_gap_frames is -1; it must be 0 or more"),
         ("moments.min_length_s=.nan", "moments.min_length_s is nan; it must be 0 or more"),
-        ("moments.span_score=men", "unknown moments.span_score 'men'; did you mean 'mean'?"),
+        ("moments.span_score=men", "moments.span_score: unknown 'men'; did you mean 'mean'?"),
         ("run.test_splits=[val,test]", "run.test_splits names 2 splits; name one, such as [val]"),
         ("run.test_splits=[]", "run.test_splits names 0 splits; name one, such as [val]"),
+        ("run.test_splits=[dev]", "run.test_splits: unknown 'dev'; known: test, train, val"),
+        ("moments.threshold=.inf", "moments.threshold is inf; it must be a finite number"),
+        ("run.best_metric=acuracy", "run.best_metric: 'acuracy' is not measured; did you mean 'accuracy'?"),
+        ("run.warmup_steps=-1", "run.warmup_steps is -1; it must be 0 or more"),
         ("run.batch_size_eval=0", "run.batch_size_eval is 0; it must be 1 or more"),
     ],
 )
@@ -135,5 +139,5 @@ def test_a_mistake_is_named_with_the_way_out(recipe: Path, option: str, message:
 
 def test_datasets_are_evaluated_one_at_a_time(recipe: Path) -> None:
     recipe.write_text("datasets: {nextqa: {}, star: {}}\nrun: {test_splits: [val]}\n")
-    with pytest.raises(ConfigError, match="names the datasets nextqa, star; evaluate them one at a time"):
+    with pytest.raises(ConfigError, match="datasets names nextqa, star; evaluate them one at a time"):
         load_evaluation_config(recipe)

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from lavis.runners.schedules import CosineSchedule, PublishedCosineSchedule, PublishedStepSchedule, StepSchedule
+from lavis.common.paths import configs_dir
+from lavis.runners.config import load_train_config
+from lavis.runners.schedules import (
+    CosineSchedule,
+    PublishedCosineSchedule,
+    PublishedStepSchedule,
+    StepSchedule,
+    build_schedule,
+)
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "lr_schedules.json").read_text())
 PUBLISHED = {"linear_warmup_cosine_lr": PublishedCosineSchedule, "linear_warmup_step_lr": PublishedStepSchedule}
@@ -45,3 +53,29 @@ def test_a_run_that_ends_early_reaches_the_lowest_rate_too(max_iters: int, last:
 def test_step_schedule_decays_by_the_epoch_down_to_the_lowest_rate() -> None:
     schedule = StepSchedule(init_lr=1.0, min_lr=0.2, warmup_steps=2, decay_rate=0.5, steps_per_epoch=3)
     assert rates(schedule, epochs=4, steps=3) == [0.0, 0.5, 1.0, *[0.5] * 3, *[0.25] * 3, *[0.2] * 3]
+
+
+@pytest.mark.parametrize("kind", [PublishedCosineSchedule, PublishedStepSchedule])
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        ({"warmup_steps": 4}, [3e-5] * 6),
+        ({"warmup_steps": 4, "warmup_start_lr": -1}, [3e-5] * 6),
+        ({"warmup_steps": 2, "warmup_start_lr": 1e-5}, [1e-5, 2e-5, 3e-5, 3e-5]),
+        ({"warmup_start_lr": 1e-8}, [1e-8, 3e-5, 3e-5]),
+    ],
+)
+def test_published_warm_up_begins_where_it_says_or_at_full_rate(kind: type, given: dict, first: list[float]) -> None:
+    """As LAVIS' `LinearWarmup*LRScheduler`: below 0 is no start of its own, and no steps still take one."""
+    more = {"max_epoch": 3} if kind is PublishedCosineSchedule else {}
+    schedule = kind(init_lr=3e-5, min_lr=0.0, **more, **given)
+    assert [schedule.rate(epoch=0, step=step) for step in range(len(first))] == pytest.approx(first, rel=1e-12)
+
+
+@pytest.mark.parametrize("quirks", [False, True])
+@pytest.mark.parametrize("name", ["linear_warmup_cosine_lr", "linear_warmup_step_lr"])
+def test_a_run_without_a_warm_up_start_begins_at_its_full_rate(name: str, quirks: bool) -> None:
+    options = ["run.warmup_lr=null", "run.warmup_steps=5", f"run.lr_sched={name}", f"run.published_quirks={quirks}"]
+    run = load_train_config(configs_dir() / "sevila" / "refine" / "nextqa.yaml", options=options).run
+    schedule = build_schedule(run, steps_per_epoch=10)
+    assert [schedule.rate(epoch=0, step=step) for step in range(6)] == pytest.approx([run.init_lr] * 6)
