@@ -163,7 +163,7 @@ def test_nextgqa_is_measured_by_where_answers_were_found(
         (["--cfg-path", "none.yaml"], "no configuration file at none.yaml"),
         (["--cfg-path", "RECIPE", "--options", "frame_num"], "'frame_num' is not of the form key=value"),
         (["--cfg-path", "RECIPE", "--options", "model.frame_nun=1"], "did you mean 'frame_num'?"),
-        (["--cfg-path", "RECIPE", "--options", "run.test_splits=[dev]"], "has no split 'dev'"),
+        (["--cfg-path", "RECIPE", "--options", "run.test_splits=[dev]"], "run.test_splits: unknown 'dev'"),
         (["--cfg-path", "RECIPE", "--options", "run.output_dir=/dev/null/x"], "run.output_dir /dev/null/x cannot be"),
         (["comparee", "a", "b"], "unknown 'comparee'; did you mean 'compare'?"),
         (["compare", "a", "b"], "a holds no predictions.jsonl; evaluate to the end first"),
