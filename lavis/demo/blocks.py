@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from lavis.demo.api import add_api
 from lavis.demo.callbacks import Callbacks, file_address
+from lavis.demo.connections import bound_connections
 from lavis.demo.examples import read_examples
 from lavis.demo.files import VisitorFiles
 from lavis.demo.guard import Guard
@@ -17,6 +18,7 @@ from lavis.demo.layout import build_page
 from lavis.demo.service import Service
 from lavis.demo.settings import MEGABYTE, Settings
 from lavis.demo.sources import Sources
+from lavis.demo.uploads import Uploads
 from lavis.demo.wiring import wire
 
 _HERE = Path(__file__).parent
@@ -53,9 +55,10 @@ _COLOURS = {
     "button_secondary_border_color": ("#d6d2ca", "#3c3e47"),
     "button_secondary_text_color": ("#1d1c1a", "#ecebe8"),
 }
+# An open page has up to eight connections, and most visitors of an address are not asking at the moment.
+_CONNECTIONS_PER_JOB = 32
 # For what is no job: checks of uploads, changes of the fields, files to take away.
 _SPARE_THREADS = 24
-_SLACK = 100_000  # what a multipart request adds to its file
 
 
 def launch(
@@ -71,7 +74,6 @@ def launch(
 ) -> tuple[gr.Blocks, str]:
     """Start the server in threads of its own; returns the app and its address."""
     block = _build(model, model_name=model_name, files=files, jobs=jobs, settings=settings)
-    guard = _guard(files, settings)
     # A job that waits keeps its thread. Whoever finds the line full is told so by it, in a spare one.
     threads = settings.max_waiting + 1 + _SPARE_THREADS
     block.queue(max_size=threads, default_concurrency_limit=None)
@@ -85,7 +87,7 @@ def launch(
         # Gradio keeps a copy of the page's configuration for each; each plain call of a function counts as one.
         state_session_capacity=settings.max_sessions,
         max_file_size=settings.max_upload_mb * MEGABYTE,
-        app_kwargs={"middleware": [guard]},
+        app_kwargs={"middleware": [Middleware(Guard, files=files, upload=Uploads(files, settings))]},
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
@@ -98,15 +100,8 @@ def launch(
         prevent_thread_lock=True,
         max_threads=threads,
     )
+    bound_connections(block.server, per_address=_CONNECTIONS_PER_JOB * settings.max_jobs_per_address)
     return block, url
-
-
-def _guard(files: VisitorFiles, settings: Settings) -> Middleware:
-    return Middleware(
-        Guard,
-        is_full=lambda: files.size() > settings.max_stored_mb * MEGABYTE,
-        max_upload_bytes=settings.max_upload_mb * MEGABYTE + _SLACK,
-    )
 
 
 def _build(model: Any, *, model_name: str, files: VisitorFiles, jobs: Jobs, settings: Settings) -> gr.Blocks:

@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from lavis.common.errors import VideoError
 
@@ -17,29 +18,32 @@ _KEPT = "kept"
 
 
 class VisitorFiles:
-    """Files of visitors, each in a folder with a name that nobody can guess.
+    """Files of visitors, each in a folder with a name that nobody can guess (128 random bits).
 
-    Gradio serves what lies in here to whoever knows the path, which is only who uploaded or asked for it.
+    What lies in here is served to whoever knows the path, which is only who uploaded or asked for it.
 
     Args:
-        folder: where Gradio puts uploads.
+        folder: Gradio's folder for files too; it is made.
         keep_s: older files are removed by `sweep`.
     """
 
     def __init__(self, folder: Path, *, keep_s: float) -> None:
         self.folder = folder.resolve()
         self._keep_s = keep_s
+        # Later on no folder is made above a file: once all are removed, nothing comes back.
+        for name in (_MADE, _KEPT):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def new_path(self, name: str) -> Path:
         """Return the path for a file to be made, in a folder of its own."""
         folder = self.folder / _MADE / secrets.token_hex(16)
-        folder.mkdir(parents=True)
+        folder.mkdir()
         return folder / (_UNSAFE.sub("_", name).lstrip(".") or "file")
 
     def keep_forever(self, name: str) -> Path:
         """Make a folder for what the page itself shows to everybody, which is not swept."""
         folder = self.folder / _KEPT / name
-        folder.mkdir(parents=True)
+        folder.mkdir()
         return folder
 
     def write(self, name: str, content: bytes) -> Path:
@@ -48,22 +52,47 @@ class VisitorFiles:
         path.write_bytes(content)
         return path
 
+    def take(self, name: str, content: BinaryIO) -> Path:
+        """Keep an upload, whole or not at all.
+
+        Raises:
+            OSError: the disk is full, or the folder is gone.
+        """
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir()
+        try:
+            with (folder / name).open("xb") as file:
+                shutil.copyfileobj(content, file)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return folder / name
+
     def uploaded(self, path: str) -> Path:
         """Return an uploaded file.
 
         Raises:
             VideoError: the path is not that of an upload, whatever else it may name.
         """
+        inside = self._inside(path)
+        # Uploads lie at TOKEN/name; temporary and made files do not.
+        if inside is None or len(inside.parts) != 2 or inside.parts[0] in (_MADE, _KEPT):
+            raise VideoError("This video is no longer here; upload it again.")
+        return self.folder / inside
+
+    def may_be_read(self, path: str) -> bool:
+        """Whether a path is that of an upload, a made file or a shipped clip, and nothing else."""
+        inside = self._inside(path)
+        return inside is not None and len(inside.parts) == (3 if inside.parts[0] in (_MADE, _KEPT) else 2)
+
+    def _inside(self, path: str) -> Path | None:
+        """Return where in the folder a file lies, or None where it lies elsewhere, or is none."""
         try:
             resolved = Path(path).resolve(strict=True)
             inside = resolved.relative_to(self.folder)
-            regular = stat.S_ISREG(resolved.stat().st_mode)
+            return inside if stat.S_ISREG(resolved.stat().st_mode) else None
         except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
-            raise VideoError("This video is no longer here; upload it again.") from None
-        # Uploads lie at HASH/name; temporary and made files do not.
-        if not regular or len(inside.parts) != 2 or inside.parts[0] in (_MADE, _KEPT):
-            raise VideoError("This video is no longer here; upload it again.")
-        return resolved
+            return None
 
     def size(self) -> int:
         """Return the bytes of all files."""

@@ -1,15 +1,43 @@
-"""What stands between the network and Gradio: no request leaves the machine, in either direction."""
+"""What stands between the network and Gradio: what is not needed is closed, what is sent is bounded and looked at."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lavis.demo.files import VisitorFiles
+from lavis.demo.requests import RefusedError, content_length, whole_body, with_body
+
+_API = "/gradio_api"
 _MAX_BODY = 256 * 1000
+# All that the page, `gradio_client` and curl ask for. Whatever else Gradio answers, in this version or a later one, is
+# closed: among it are routes that run ffmpeg on a visitor's file, fetch addresses, keep files and stream for ever.
+_OPEN = {
+    "GET": (
+        r"/",
+        r"/config",
+        r"/theme\.css",
+        r"/favicon\.ico",
+        r"/robots\.txt",
+        r"/(?:static|assets)/.+",
+        rf"{_API}/(?:info|startup-events|queue/data)",
+        rf"{_API}/heartbeat/[^/]+",
+        rf"{_API}/call/(?:answer|find)/[^/]+",
+        rf"{_API}/file=.+",
+    ),
+    "HEAD": (r"/", rf"{_API}/file=.+"),  # Gradio itself looks for its page like this
+    "POST": (
+        r"/login",
+        rf"{_API}/upload",
+        rf"{_API}/(?:queue/join|run/predict|cancel|reset)",
+        rf"{_API}/call/(?:answer|find)",
+    ),
+}
+_OPEN_PATHS = {method: re.compile("|".join(paths)) for method, paths in _OPEN.items()}
 # Gradio builds its templates with `Function`, and its styles while it runs.
 _POLICY = "; ".join(
     (
@@ -31,80 +59,111 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-_ADDRESSES = ("http:", "https:", "ftp:", "file:", "data:", "//")
+# "http:", "file:", "//host" and the like; one letter before the colon is a disk of Windows.
+_ADDRESS = re.compile(r"\s*(?:[a-z][a-z0-9+.-]+:|//|\\\\)", re.IGNORECASE)
+_FILE_FIELDS = ("path", "url")
+
+Respond = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Guard:
-    """ASGI middleware.
-
-    Gradio fetches addresses that a client names, as files to serve or as inputs. Here nobody may ask for that. And
-    uploads end where the disk's share for them ends.
+    """ASGI middleware: an allow-list of routes, and a look at what is sent to them.
 
     Args:
-        is_full: whether there is no room for more uploads.
-        max_upload_bytes: what a request with an upload may be at most.
+        files: what may be read by path.
+        upload: what answers uploads in Gradio's place, once the visitor is known to be let in.
     """
 
-    def __init__(self, app: ASGIApp, *, is_full: Callable[[], bool], max_upload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, files: VisitorFiles, upload: Respond) -> None:
         self._app = app
-        self._is_full = is_full
-        self._max_upload_bytes = max_upload_bytes
+        self._files = files
+        self._upload = upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        elif scope["type"] != "http":
             await self._app(scope, receive, send)
+        else:
+            try:
+                await self._respond(scope, receive, _with_headers(send))
+            except RefusedError as refused:
+                await PlainTextResponse(str(refused), status_code=refused.status)(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = _path(scope), scope["method"]
+        if not is_open(method, path):
+            raise RefusedError(404, "not found")
+        if method != "POST":
+            _check_no_body(scope)
+            _, _, named = path.partition(f"{_API}/file=")
+            if named and not self._files.may_be_read(named):
+                raise RefusedError(404, "not found")
+        elif path == f"{_API}/upload":
+            await self._check_login(scope)
+            await self._upload(scope, receive, send)
             return
-        refusal = self._refusal(scope)
-        if refusal is None and _is_json(scope):
-            body = await _body(Request(scope, receive))
-            refusal = _refused_body(body)
-            receive = _again(body or b"", receive)
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, _with_headers(send))
+        else:
+            body = await whole_body(scope, receive, most=_MAX_BODY)
+            if path != "/login":
+                body = checked_json(body, Headers(scope=scope).get("content-type", ""))
+                # Gradio gets what was looked at, and not another reading of the same bytes.
+                scope = {**scope, "headers": _json_headers(scope, len(body))}
+            receive = with_body(body, receive)
+        await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
-        path = scope["path"]
-        _, _, named = path.partition("/file=")
-        if named.lower().startswith(_ADDRESSES) or "/proxy=" in path:
-            return PlainTextResponse("not found", status_code=404)
-        if scope["method"] == "POST" and path.rstrip("/").endswith("/upload"):
-            length = Headers(scope=scope).get("content-length", "")
-            if not length.isdecimal():
-                return PlainTextResponse("a length is needed", status_code=411)
-            if int(length) > self._max_upload_bytes:
-                return PlainTextResponse("the file is too large", status_code=413)
-            if self._is_full():
-                return PlainTextResponse("there is no room for more files; try again in an hour", status_code=507)
-        return None
+    async def _check_login(self, scope: Scope) -> None:
+        """Ask Gradio whether the sender of a request may come in."""
+        status = 0
 
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
 
-def _is_json(scope: Scope) -> bool:
-    return scope["method"] == "POST" and Headers(scope=scope).get("content-type", "").startswith("application/json")
+        async def note(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+
+        path = f"{_API}/login_check"
+        headers = [(name, value) for name, value in scope["headers"] if name in (b"cookie", b"host")]
+        about = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+        await self._app({**scope, **about}, nothing, note)
+        if status != 200:
+            raise RefusedError(401, "not authenticated")
 
 
-async def _body(request: Request) -> bytes | None:
-    """Return the body, or None where it is too large."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY:
-            return None
-    return body
+def is_open(method: str, path: str) -> bool:
+    """Whether a request is let through to Gradio."""
+    return method in _OPEN_PATHS and _OPEN_PATHS[method].fullmatch(path) is not None
 
 
-def _refused_body(body: bytes | None) -> PlainTextResponse | None:
-    if body is None:
-        return PlainTextResponse("the request is too large", status_code=413)
+def checked_json(body: bytes, content_type: str) -> bytes:
+    """Return a JSON body in one plain form, whatever way it was written.
+
+    Raises:
+        RefusedError: it is no JSON or not declared as such, or it names an address as a file.
+    """
     try:
-        content = json.loads(body or b"null")
+        content = json.loads(body)
     except (ValueError, RecursionError):
-        return PlainTextResponse("not valid JSON", status_code=400)
+        raise RefusedError(400, "not valid JSON") from None
     if _names_an_address(content):
-        return PlainTextResponse("files are uploaded, not fetched from addresses", status_code=400)
-    return None
+        raise RefusedError(400, "files are uploaded, not fetched from addresses")
+    # Browsers let every site send any other type to this one.
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise RefusedError(415, "send this as application/json")
+    return json.dumps(content).encode()
+
+
+def _path(scope: Scope) -> str:
+    """Return the path without the prefix that the page may be served under."""
+    path, prefix = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
+
+
+def _check_no_body(scope: Scope) -> None:
+    if content_length(scope) or "transfer-encoding" in Headers(scope=scope):
+        raise RefusedError(413, "no content goes here")
 
 
 def _names_an_address(content: Any) -> bool:
@@ -113,8 +172,8 @@ def _names_an_address(content: Any) -> bool:
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
-            path = part.get("path")
-            if isinstance(path, str) and path.strip().lower().startswith(_ADDRESSES):
+            named = (part.get(field) for field in _FILE_FIELDS)
+            if any(isinstance(name, str) and _ADDRESS.match(name) for name in named):
                 return True
             waiting += part.values()
         elif isinstance(part, list):
@@ -122,18 +181,10 @@ def _names_an_address(content: Any) -> bool:
     return False
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body that was read already, then goes on."""
-    sent = False
-
-    async def receive_again() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive_again
+def _json_headers(scope: Scope, length: int) -> list[tuple[bytes, bytes]]:
+    replaced = (b"content-type", b"content-length", b"transfer-encoding", b"content-encoding")
+    kept = [(name, value) for name, value in scope["headers"] if name.lower() not in replaced]
+    return [*kept, (b"content-type", b"application/json"), (b"content-length", str(length).encode())]
 
 
 def _with_headers(send: Send) -> Send:

@@ -43,7 +43,9 @@ async function take(file) {
   busy(true);
   try {
     const stored = await upload(file);
-    props.value = { path: stored.path, url: stored.url, name: file.name, facts: "" };
+    // Relative, as the shipped clips' are: the server takes no address from a page, its own neither.
+    const url = `gradio_api/file=${stored.path.split("/").map(encodeURIComponent).join("/")}`;
+    props.value = { path: stored.path, url, name: file.name, facts: "" };
     show();
     trigger("taken");
   } catch {

@@ -1,12 +1,14 @@
 """The page served as a person serves it, asked by programs."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 import lavis
+from lavis.demo.files import VisitorFiles
 from lavis.demo.serve import Served, serving
 from lavis.demo.settings import Settings
 
@@ -28,3 +30,8 @@ def served(model: Any) -> Iterator[Served]:
 def http(served: Served) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=served.url, timeout=120) as client:
         yield client
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> VisitorFiles:
+    return VisitorFiles(tmp_path / "served", keep_s=3600)
