@@ -1,19 +1,23 @@
 """Building the page and serving it."""
 
 import os
-import tempfile
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from lavis.common.errors import ConfigError, MissingExtraError
+from lavis.common.errors import ConfigError, MissingExtraError, TerminatedError
+from lavis.demo.folder import visitors_folder
 from lavis.demo.settings import Settings
 
 AUTH_VARIABLE = "SEVILA_DEMO_AUTH"
 _SWEEP_EVERY_S = 300
 _MAX_PORT = 65535
+# Ctrl+C, what schedulers and `docker stop` send, and what a terminal that is closed sends; Windows has no SIGHUP.
+_ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -37,6 +41,9 @@ def serving(
 ) -> Iterator[Served]:
     """Serve the page as long as the block runs; afterwards nothing of the visitors' files is left.
 
+    In the main thread that holds for SIGINT, SIGTERM and SIGHUP too, which end the block by an exception. What a killed
+    process left is removed when the next page is served.
+
     Args:
         model: a loaded model (`lavis.load_model`).
         port: None takes any free one.
@@ -45,18 +52,19 @@ def serving(
     Raises:
         MissingExtraError: Gradio is not installed.
         ConfigError: the port is taken, or there is no such port.
+        TerminatedError: SIGTERM or SIGHUP came; the visitors' files are gone.
     """
     settings = settings or Settings()
     _check_port(port)
-    with tempfile.TemporaryDirectory(prefix="sevila_demo_", ignore_cleanup_errors=True) as folder:
-        _prepare_environment(folder)
+    with _ended_by_signals(), visitors_folder() as folder:
+        _prepare_environment(str(folder))
         _check_gradio()
         # Imported late: Gradio takes seconds, and reads its environment when it is imported.
         from lavis.demo.blocks import launch
         from lavis.demo.files import Sweeper, VisitorFiles
         from lavis.demo.jobs import Jobs
 
-        files = VisitorFiles(Path(folder), keep_s=settings.keep_s)
+        files = VisitorFiles(folder, keep_s=settings.keep_s)
         sweeper = Sweeper(files, every_s=_SWEEP_EVERY_S)
         jobs = Jobs(
             max_waiting=settings.max_waiting,
@@ -96,6 +104,32 @@ def auth_from_environment() -> tuple[str, str] | None:
 def is_open(host: str, auth: tuple[str, str] | None) -> bool:
     """Whether anybody in the network can use a page that is served like this."""
     return host not in _LOOPBACK and auth is None
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let signals end the block by an exception, so that what it has to clear away is cleared away."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+        yield
+        return
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for ending in earlier:  # clearing away is not interrupted
+            signal.signal(ending, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise TerminatedError(f"asked to end ({signal.Signals(number).name}); visitors' files are removed")
+
+    # What is ignored, as under nohup, or handled by the caller stays so.
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    earlier = {number: handler for number in _ENDINGS if (handler := signal.getsignal(number)) in usual}
+    try:
+        for number in earlier:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _check_port(port: int | None) -> None:
