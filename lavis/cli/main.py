@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+import lavis.common.launcher  # noqa: F401  # notes who started this process
 from lavis import __version__
 from lavis.cli.parser import CommandParser
 from lavis.common.errors import (

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from lavis.common.errors import ConfigError
+from lavis.common.launcher import end_with_torchrun
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class World:
 def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Iterator[World]:
     """Join the processes that torchrun started, if it did, and leave them together at the end.
 
+    Where torchrun ends without ending them, as when it is killed, they end as after SIGTERM.
+
     After an exception they are not left, as that would wait for what the others have not answered: the connections
     close when the process ends, which is what tells the others.
 
@@ -75,6 +78,7 @@ def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Itera
     if kind.startswith("cuda"):
         kind = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(kind)
+    end_with_torchrun()
     backend = "nccl" if kind.startswith("cuda") else "gloo"
     _meet(backend, timeout=datetime.timedelta(seconds=timeout_s))
     world = World(rank=dist.get_rank(), size=size, device=torch.device(kind))
