@@ -5,18 +5,21 @@
 FROM python:3.12-slim
 
 ARG VARIANT=cpu
-ARG TORCH="torch>=2.6,<2.14"
 
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
+WORKDIR /app
+# The versions that CI was run with.
+COPY constraints/python-3.12.txt constraints/
+
 # PyPI's torch brings CUDA; the CPU build is on an index of its own. First, because it changes least.
+ENV PIP_CONSTRAINT=/app/constraints/python-3.12.txt
 RUN case "$VARIANT" in \
-        cpu) pip install --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple "$TORCH" ;; \
-        cuda) pip install "$TORCH" ;; \
+        cpu) pip install --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple torch ;; \
+        cuda) pip install torch ;; \
         *) echo "unknown VARIANT $VARIANT; give cpu or cuda" >&2; exit 1 ;; \
     esac
 
-WORKDIR /app
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE CHANGELOG.md CONTRIBUTING.md requirements.txt ./
 COPY benchmarks/paper_tables.yaml benchmarks/
 COPY configs configs

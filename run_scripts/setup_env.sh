@@ -2,10 +2,15 @@
 # Sourced by a POSIX sh that has set ROOT to the top of the checkout.
 # PYTHON names the interpreter that .venv is made with; remove .venv to change it.
 # A torch that is already in .venv is left alone as long as its version fits.
-# CONSTRAINTS names a file of versions to install (pip's -c), as CI does; without it the newest that fit are installed.
+# VERSIONS, which test.sh sets, is one of
+#   locked  those in constraints/python-X.Y.txt, which CI was run with; where there are none, the newest
+#   newest  the newest that pyproject.toml allows
+#   lowest  the lowest that pyproject.toml allows
+# CONSTRAINTS names another file of versions to install (pip's -c).
 
+VERSIONS=locked
 VENV="$ROOT/.venv"
-TORCH='torch>=2.6,<2.14' # the same range as in pyproject.toml
+TORCH=$(sed -n 's/^ *"\(torch>=[0-9.]*\)",$/\1/p' "$ROOT/pyproject.toml")
 TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 say() {
@@ -17,9 +22,9 @@ fail() {
     exit 1
 }
 
-# Prints the interpreter to build .venv with: $PYTHON, or the first one on PATH that will do.
+# Prints the interpreter to build the environment with: $PYTHON, or the first one on PATH that will do.
 find_python() {
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python python3.13 python3.12 python3.11 python3.10; do
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python python3.14 python3.13 python3.12 python3.11 python3.10; do
         if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             printf '%s\n' "$candidate"
             return
@@ -34,21 +39,67 @@ make_venv() {
         return
     fi
     python=$(find_python) || exit 1
-    say "making .venv with $("$python" --version) ($(command -v "$python"))"
+    say "making ${VENV##*/} with $("$python" --version) ($(command -v "$python"))"
     "$python" -m venv --clear "$VENV" || fail "could not make $VENV"
+}
+
+# Prints the file of versions for the environment's Python, if there is one.
+lock() {
+    file="$ROOT/constraints/python-$(sed -n 's/^version *= *\([0-9]*\.[0-9]*\).*/\1/p' "$VENV/pyvenv.cfg" 2>/dev/null).txt"
+    [ ! -f "$file" ] || printf '%s\n' "$file"
+}
+
+# Prints the versions to install, as constraints of pip.
+versions() {
+    if [ -n "${CONSTRAINTS:-}" ]; then
+        cat "$CONSTRAINTS"
+    elif [ "$VERSIONS" = lowest ]; then
+        grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' "$ROOT/pyproject.toml" | tr -d '"' | sed 's/>=/==/' | sort -u
+    elif [ "$VERSIONS" = locked ] && [ -n "$(lock)" ]; then
+        cat "$(lock)"
+    fi
+}
+
+# Writes them for pip, and says which they are.
+write_versions() {
+    if [ -n "${CONSTRAINTS:-}" ]; then
+        [ -f "$CONSTRAINTS" ] || fail "there is no file CONSTRAINTS=$CONSTRAINTS"
+        say "installing the versions in $CONSTRAINTS"
+    elif [ "$VERSIONS" = lowest ]; then
+        say "installing the lowest versions that pyproject.toml allows"
+    elif [ "$VERSIONS" = newest ]; then
+        say "installing the newest versions that pyproject.toml allows"
+    elif [ -n "$(lock)" ]; then
+        say "installing the versions that CI runs with (constraints/$(basename "$(lock)"))"
+    else
+        say "no versions are written down for $("$VENV/bin/python" --version): installing the newest of each"
+    fi
+    versions >"$VENV/versions.txt"
 }
 
 pip_install() {
     # On a terminal pip shows its progress; in a log only what goes wrong.
     if [ -t 1 ]; then quiet=-q; else quiet=-qq; fi
-    "$VENV/bin/python" -m pip install "$quiet" --disable-pip-version-check ${CONSTRAINTS:+-c "$CONSTRAINTS"} "$@"
+    if [ "$VERSIONS" = newest ]; then set -- --upgrade --upgrade-strategy eager "$@"; fi
+    "$VENV/bin/python" -m pip install "$quiet" --disable-pip-version-check -c "$VENV/versions.txt" "$@"
+}
+
+# Prints the version of torch in the environment, if it fits.
+fitting_torch() {
+    "$VENV/bin/python" - "$TORCH" 2>/dev/null <<'PYTHON'
+import importlib.metadata
+import sys
+
+from pip._vendor.packaging.requirements import Requirement
+
+version = importlib.metadata.version("torch")
+if Requirement(sys.argv[1]).specifier.contains(version, prereleases=True):
+    print(version)
+PYTHON
 }
 
 # PyPI's torch for Linux brings gigabytes of CUDA, which a machine without a GPU cannot use.
 install_torch() {
-    if "$VENV/bin/python" -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null; then
-        return
-    fi
     if nvidia-smi -L >/dev/null 2>&1; then
         say "an NVIDIA GPU is here: installing $TORCH with CUDA"
     elif [ "$(uname -s)" != Linux ]; then
@@ -64,26 +115,44 @@ install_torch() {
     pip_install "$TORCH" || fail "could not install torch"
 }
 
-# What the installed packages depend on. The path counts because a moved .venv does not work.
+# From here on the torch that is there is the one to install.
+keep_torch() {
+    torch=$(fitting_torch) || fail "torch was installed, but does not fit $TORCH"
+    {
+        grep -v '^torch==' "$VENV/versions.txt" || true
+        printf 'torch==%s\n' "$torch"
+        # From 0.14 on, PyPI's torchcodec for Linux is linked to CUDA's libraries, which come with a CUDA torch.
+        case "$torch" in *+cpu) echo 'torchcodec<0.14' ;; esac
+    } >"$VENV/versions.new"
+    mv "$VENV/versions.new" "$VENV/versions.txt"
+}
+
+# What the installed packages depend on. The path counts because a moved environment does not work.
 fingerprint() {
-    (cd "$ROOT" && printf '%s\n' "$ROOT" && cat pyproject.toml setup.py run_scripts/setup_env.sh ${CONSTRAINTS:+"$CONSTRAINTS"}) | cksum
+    {
+        printf '%s\n' "$ROOT"
+        (cd "$ROOT" && cat pyproject.toml setup.py run_scripts/setup_env.sh)
+        versions
+        [ "$VERSIONS" != newest ] || date +%F
+    } | cksum
 }
 
 # setup_env [EXTRAS]: install the package from this checkout, with extras such as "dev" or "demo,timm".
 setup_env() {
     extras=${1:-}
     stamp="$VENV/.installed-${extras:-core}"
-    now=$(fingerprint)
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$now" ] && "$VENV/bin/python" -c 'import lavis' 2>/dev/null; then
-        say ".venv is up to date"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] && "$VENV/bin/python" -c 'import lavis' 2>/dev/null; then
+        say "${VENV##*/} is up to date"
         return
     fi
     make_venv
-    install_torch
-    say "installing sevila${extras:+[$extras]} from this checkout into .venv (minutes the first time)"
+    write_versions
+    if [ "$VERSIONS" = newest ] || [ -z "$(fitting_torch)" ]; then install_torch; fi
+    keep_torch
+    say "installing sevila${extras:+[$extras]} from this checkout into ${VENV##*/} (minutes the first time)"
     pip_install -e "$ROOT${extras:+[$extras]}" || fail "could not install the package"
     # With whatever extras, the core is there too.
-    printf '%s\n' "$now" | tee "$stamp" >"$VENV/.installed-core"
+    fingerprint | tee "$stamp" >"$VENV/.installed-core"
     say "done"
 }
 
@@ -92,12 +161,15 @@ setup_env() {
 setup_timm() {
     TIMM_SITE="$VENV/timm"
     stamp="$TIMM_SITE/.installed"
-    now=$(cksum <"$ROOT/constraints/timm.txt")
+    now=$(cat "$VENV/.installed-dev")
     if [ "$(cat "$stamp" 2>/dev/null)" = "$now" ]; then
         return
     fi
-    say "installing timm and torchvision into .venv/timm"
+    # Up to torch 2.13 each release of torchvision is made for one release of torch.
+    minor=$(fitting_torch | cut -d. -f2)
+    if [ "$minor" -lt 14 ]; then torchvision="torchvision==0.$((minor + 15)).*"; else torchvision='torchvision>=0.29.1'; fi
+    say "installing timm and $torchvision into ${VENV##*/}/timm"
     rm -rf "$TIMM_SITE"
-    pip_install --no-deps --target "$TIMM_SITE" -r "$ROOT/constraints/timm.txt" || fail "could not install timm"
+    pip_install --no-deps --target "$TIMM_SITE" timm "$torchvision" || fail "could not install timm"
     printf '%s\n' "$now" >"$stamp"
 }

@@ -5,6 +5,7 @@ Linear layers are quantised; embeddings, norms, and visual prompters, which are 
 
 import importlib
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -78,9 +79,14 @@ def _four_bits(torchao: Any, weight: torch.Tensor) -> Any:
         return torchao.Int4WeightOnlyConfig(
             group_size=_GROUP, int4_packing_format="tile_packed_to_4d", set_inductor_config=False
         )
-    # torchao counts its layout for CPUs among the prototypes.
-    prototype = _torchao("prototype.quantization.int4.inference_workflow")
-    return prototype.PrototypeInt4WeightOnlyConfig(group_size=_GROUP, set_inductor_config=False)
+    # torchao counts its layout for CPUs among the prototypes, which may go in any release.
+    try:
+        prototype = importlib.import_module("torchao.prototype.quantization.int4.inference_workflow")
+        return prototype.PrototypeInt4WeightOnlyConfig(group_size=_GROUP, set_inductor_config=False)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"torchao {version('torchao')} has no int4 weights for CPUs; quantize to int8, or install torchao 0.18"
+        ) from error
 
 
 def _torchao(module: str) -> Any:

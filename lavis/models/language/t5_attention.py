@@ -33,11 +33,12 @@ class FoldedCrossAttention(T5Attention):
         mask: torch.Tensor | None = None,
         key_value_states: torch.Tensor | None = None,
         position_bias: torch.Tensor | None = None,
+        *rest: Any,
         **options: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Attend from [N, S, E] to `key_value_states` [N, L, E]; arguments and results as in `T5Attention`."""
         if key_value_states is None or not self._pays(hidden_states.shape[1], key_value_states.shape[1]):
-            return super().forward(hidden_states, mask, key_value_states, position_bias, **options)
+            return super().forward(hidden_states, mask, key_value_states, position_bias, *rest, **options)
         heads = (self.n_heads, self.key_value_proj_dim, self.d_model)
         rows, positions, _ = hidden_states.shape
         query = self.q(hidden_states).unflatten(-1, heads[:2])

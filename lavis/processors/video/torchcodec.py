@@ -1,11 +1,12 @@
 """TorchCodec, PyTorch's video decoder (optional extra "torchcodec"; needs the system's FFmpeg)."""
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from av.video.frame import VideoFrame
 
-from lavis.common.errors import MissingExtraError
+from lavis.common.errors import MissingExtraError, UserError
 from lavis.common.types import Integers, VideoInfo
 from lavis.processors.video.base import Picture, unreadable
 from lavis.processors.video.picture import PictureMaker
@@ -13,8 +14,14 @@ from lavis.processors.video.pyav import PyAVSource
 
 try:
     from torchcodec.decoders import VideoDecoder
-except (ImportError, RuntimeError) as error:  # RuntimeError: the package is there, FFmpeg's libraries are not
-    raise MissingExtraError("torchcodec (with FFmpeg's shared libraries)", "torchcodec") from error
+except ModuleNotFoundError as error:
+    raise MissingExtraError("torchcodec", "torchcodec") from error
+except (ImportError, OSError, RuntimeError) as error:
+    raise UserError(
+        f"torchcodec {version('torchcodec')} cannot be loaded beside torch {version('torch')}: it needs FFmpeg's "
+        "shared libraries, and where torch is a CPU build a torchcodec before 0.14, or one from "
+        "https://download.pytorch.org/whl/cpu; install these, or use the reader pyav"
+    ) from error
 
 _FRAMES_AT_ONCE = 8
 

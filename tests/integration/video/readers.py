@@ -4,13 +4,13 @@ import importlib
 
 import pytest
 
-from lavis.common.errors import MissingExtraError
+from lavis.common.errors import UserError
 
 
 def _missing(module: str) -> bool:
     try:
         importlib.import_module(f"lavis.processors.video.{module}")
-    except MissingExtraError:
+    except UserError:
         return True
     return False
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lavis.common.errors import ConfigError, MissingExtraError, VideoError
+from lavis.common.errors import ConfigError, MissingExtraError, UserError, VideoError
 from lavis.common.registry import registry
 from lavis.processors.sampling import uniform_indices
 from lavis.processors.video import open_video
@@ -138,6 +138,22 @@ def test_a_missing_package_names_the_extra_that_installs_it(monkeypatch, package
     monkeypatch.delitem(sys.modules, f"lavis.processors.video.{package}", raising=False)
     with pytest.raises(MissingExtraError, match=rf"pip install 'sevila\[{extra}\]'"):
         importlib.import_module(f"lavis.processors.video.{package}")
+
+
+def test_a_torchcodec_that_does_not_go_with_this_machine_is_no_missing_package(monkeypatch, tmp_path):
+    (tmp_path / "torchcodec").mkdir()
+    (tmp_path / "torchcodec" / "__init__.py").write_text("raise OSError('libnvrtc.so.13: cannot open shared object')")
+    (tmp_path / "torchcodec-9.dist-info").mkdir()
+    (tmp_path / "torchcodec-9.dist-info" / "METADATA").write_text("Name: torchcodec\nVersion: 9\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in [name for name in sys.modules if name.partition(".")[0] == "torchcodec"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, "lavis.processors.video.torchcodec", raising=False)
+    with pytest.raises(
+        UserError, match=r"^torchcodec 9 cannot be loaded beside torch 2\..* or use the reader pyav$"
+    ) as one:
+        importlib.import_module("lavis.processors.video.torchcodec")
+    assert not isinstance(one.value, MissingExtraError)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,12 @@ def test_four_bits_need_bf16() -> None:
         quantize_parts([layers()], "int4")
 
 
+def test_a_torchao_without_its_prototype_of_four_bits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.prototype.quantization.int4.inference_workflow", None)
+    with pytest.raises(ConfigError, match=r"^torchao \S+ has no int4 weights for CPUs; quantize to int8, or install"):
+        quantize_parts([layers().to(torch.bfloat16)], "int4")
+
+
 def test_four_bits_need_a_device_that_multiplies_them() -> None:
     with pytest.raises(ConfigError, match="int4 weights do not run on the device 'meta'; use cpu or cuda"):
         quantize_parts([layers().to("meta")], "int4")
