@@ -2,7 +2,7 @@
 
 import importlib.util
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -130,6 +130,29 @@ def set_edit(path: Path, *, skipped_frames: int, shown_frames: int, fps: int = 2
     path.write_bytes(content)
 
 
+def empty_avi_chunks(path: Path, numbers: Collection[int]) -> Path:
+    """Drop frames of an AVI without sound as capturing tools do: their chunks stay, and are empty."""
+    content = path.read_bytes()
+    start = content.index(b"movi")
+    end = start + struct.unpack_from("<I", content, start - 4)[0]
+    flags_at = content.index(b"idx1", end) + 12
+    chunks, entries = b"movi", b""
+    position, number = start + 4, 0
+    while position < end:
+        name, size = struct.unpack_from("<4sI", content, position)
+        if name == b"00dc":
+            kept = b"" if number in numbers else content[position + 8 : position + 8 + size]
+            flags = struct.unpack_from("<I", content, flags_at + 16 * number)[0] if kept else 0
+            entries += struct.pack("<4sIII", name, flags, len(chunks), len(kept))
+            chunks += struct.pack("<4sI", name, len(kept)) + kept + bytes(len(kept) % 2)
+            number += 1
+        position += 8 + size + size % 2
+    head = content[: start - 8]
+    tail = b"LIST" + struct.pack("<I", len(chunks)) + chunks + b"idx1" + struct.pack("<I", len(entries)) + entries
+    path.write_bytes(head[:4] + struct.pack("<I", len(head) + len(tail) - 8) + head[8:] + tail)
+    return path
+
+
 def cut(path: Path, *, keep: float) -> None:
     """Keep only the first part of a file."""
     content = path.read_bytes()
@@ -154,5 +177,5 @@ def _stored(number: int, matrix: Sequence[int], *, width: int, height: int) -> n
 
 
 def _time_base(fps: float, times_s: Sequence[float]) -> Fraction:
-    regular = all(abs(time_s * fps - index) < 1e-6 for index, time_s in enumerate(times_s))
+    regular = all(abs(time_s * fps - round(time_s * fps)) < 1e-6 for time_s in times_s)
     return 1 / Fraction(fps).limit_denominator(1001) if regular else Fraction(1, _TICKS_PER_S)

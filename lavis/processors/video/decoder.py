@@ -1,7 +1,7 @@
 """Decoding chosen frames of a file: seek where it saves work, else go on from where the decoder is."""
 
 from collections.abc import Callable, Iterator
-from itertools import chain, dropwhile, islice
+from itertools import chain, islice
 
 import av
 from av.container import InputContainer
@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from lavis.common.types import Integers
 from lavis.processors.video.index import FrameIndex, is_costly_to_seek
 from lavis.processors.video.limits import RunBudget, check_picture
+from lavis.processors.video.packets import NO_TIME, PacketReader
 
 # A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
 _SEEK_COST_FRAMES = 8
@@ -42,7 +43,7 @@ class FrameDecoder:
         # Which iteration moved the decoder last. A token, since holding the run would tie a knot that keeps
         # the file's buffers and threads alive until the garbage collector comes by.
         self._moved_by: object = None
-        self._seekable = not index.counted and not is_costly_to_seek(container)
+        self._seekable = not index.in_file_order and not is_costly_to_seek(container)
         self._budget = RunBudget()  # of the frame asked for
 
     def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
@@ -124,12 +125,16 @@ class FrameDecoder:
             self._seekable = False
             self._container.close()
             self._container, self._stream = self._reopen()
-            packets = self._read_on()
-            if self._index.counted:
-                packets = islice(packets, key_pts, None)
-            else:
-                packets = dropwhile(lambda packet: not packet.is_keyframe or packet.pts != key_pts, packets)
+            packets = islice(self._numbered(), int(self._index.key_ordinals[key]), None)
         return packets
+
+    def _numbered(self) -> Iterator[Packet]:
+        """Yield all packets of the file, with the timestamps that the index gives them."""
+        for number, packet in enumerate(self._read_on()):
+            if self._index.packet_pts is not None and number < len(self._index.packet_pts):
+                pts = int(self._index.packet_pts[number])
+                packet.pts = None if pts == NO_TIME else pts
+            yield packet
 
     def _read_on(self) -> Iterator[Packet]:
         """Yield the packets from where the file is."""
@@ -184,11 +189,4 @@ class _Run:
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    try:
-        for packet in container.demux(stream):
-            # PyAV marks the end with an empty packet. A half packet is left out, as it is in the index:
-            # the decoder's error would take good frames with it.
-            if packet.size and not packet.is_corrupt:
-                yield packet
-    except av.FFmpegError:  # a damaged end, of which the index says so
-        return
+    return iter(PacketReader(container, stream))

@@ -7,7 +7,7 @@ import numpy as np
 
 from lavis.common.errors import MissingExtraError
 from lavis.common.types import Integers, VideoInfo
-from lavis.processors.video.base import Picture, PictureSource, unreadable
+from lavis.processors.video.base import Picture, unreadable
 from lavis.processors.video.pyav import PyAVSource
 
 try:
@@ -38,6 +38,8 @@ class DecordSource:
             raise self._unsuited(f"does not read {probe.format_name} files reliably")
         if probe.index.open_groups:
             raise self._unsuited("gives wrong frames of open groups of pictures")
+        if probe.index.in_file_order:
+            raise self._unsuited("needs timestamps that follow one another")
         # Decord turns by whole right angles, and mirrors nothing.
         turned = int(probe.upright.angle)
         self._left_to_turn = probe.upright.after(turned if turned in (90, 180, 270) else 0)
@@ -65,7 +67,7 @@ class DecordSource:
     def close(self) -> None:
         """Nothing is held open between calls."""
 
-    def _starts_as(self, other: PictureSource) -> bool:
+    def _starts_as(self, other: PyAVSource) -> bool:
         start = np.zeros(1, dtype=np.int64)
         (_, one), (_, another) = (next(source.pictures(start, size=_SIZE_TO_COMPARE)) for source in (self, other))
         return np.array_equal(one, another)

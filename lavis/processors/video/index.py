@@ -1,22 +1,26 @@
 """Where every frame of a file is, found by reading its packets without decoding them."""
 
 import re
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from lavis.common.types import Floats, Integers
+from lavis.processors.video.packets import NO_TIME, Packets, scan, timeline
 
 _PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that of the frames
 _UNKNOWN_RATE = 25.0
-_UNTIMED_FORMATS = ("avi",)  # holds decoding times only, which FFmpeg passes off as presentation times
 _TOLERATED_CUT_S = 0.5
 _MAX_HIDDEN = 20_000  # a tenth of a second for each seek
-_MAX_PACKETS = 600_000  # over 5 hours; a crafted file can hold one in every byte
+_CHUNK_HEADER_BYTES = 8  # of RIFF, which an AVI is
+_MAX_RIFF_CHUNKS = 100  # an AVI has one for each gigabyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +32,32 @@ class FrameIndex:
         key_pts: int64 [keyframes], timestamps of the frames decoding can start at, increasing;
             one that an edit list hides is among them.
         key_dts: int64 [keyframes], where to seek for each of them.
+        key_ordinals: int64 [keyframes], which packets they are, counted from the start of the file.
         times_s: float64 [num_frames], seconds from the first frame shown.
         fps: average frames per second.
         duration_s: from the first frame's start to the last frame's end.
         open_groups: some frames are shown before the keyframe they are stored behind.
-        counted: the file has no presentation timestamps; `pts` and `key_pts` count its packets instead.
+        counted: the packets have no presentation timestamps; `pts` and `key_pts` count them instead.
+        packet_pts: int64 [packets] in the order of the file, where their own timestamps do not tell them apart.
         warnings: what is missing.
     """
 
     pts: Integers
     key_pts: Integers
     key_dts: Integers
+    key_ordinals: Integers
     times_s: Floats
     fps: float
     duration_s: float
     open_groups: bool = False
     counted: bool = False
+    packet_pts: Integers | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def in_file_order(self) -> bool:
+        """The frames can be found only by counting packets from the start of the file, not by their timestamps."""
+        return self.counted or self.packet_pts is not None
 
     def keyframe_before(self, pts: int) -> int:
         """Return which keyframe decoding must start at to get the frame at `pts`."""
@@ -59,49 +72,56 @@ class FrameIndex:
         return index if index < len(self.pts) and self.pts[index] == pts else None
 
 
-@dataclass(slots=True)
-class _Packets:
-    total: int = 0
-    shown: list[int] = field(default_factory=list)
-    keys: list[tuple[int, int]] = field(default_factory=list)
-    key_ordinals: list[int] = field(default_factory=list)
-    open_groups: bool = False
-    last_duration: int = 0
-    untimed: bool = False
-    too_many: bool = False
-    damaged: bool = False
-
-
 def build_index(container: InputContainer, stream: VideoStream) -> FrameIndex | None:
     """Read all packets of a video stream.
 
     Returns:
         The index, or None if the stream holds no frame that can be decoded.
     """
-    packets = _scan(container, stream)
-    if packets.untimed or container.format.name in _UNTIMED_FORMATS:
+    packets = scan(container, stream)
+    if not any(packets.key):
+        return None
+    is_avi = container.format.name == "avi"
+    reordered = bool(stream.codec_context.has_b_frames)
+    if is_avi and not reordered:
+        packets.pts = list(packets.dts)
+    if (is_avi and reordered) or packets.pts.count(None) == len(packets):
         return _counted_index(packets, container, stream)
-    keys = np.array(sorted(packets.keys), dtype=np.int64).reshape(-1, 2)
-    listed = np.unique(np.array(packets.shown, dtype=np.int64))
-    pts = listed[listed >= keys[0, 0]] if len(keys) else listed[:0]
+    line = timeline(packets, container, stream)
+    if line.useless:
+        said = "its timestamps tell no order of its frames, whose times are counted from the frame rate"
+        return replace(index := _counted_index(packets, container, stream), warnings=(said, *index.warnings))
+    key_ordinals = np.flatnonzero(np.array(packets.key) & (line.pts != NO_TIME))
+    key_ordinals = key_ordinals[np.argsort(line.pts[key_ordinals], kind="stable")]
+    if not len(key_ordinals):
+        return None
+    key_pts = line.pts[key_ordinals]
+    listed = np.sort(line.pts[(line.pts != NO_TIME) & ~np.array(packets.hidden)])
+    pts = listed[listed >= key_pts[0]]
     if not len(pts):
         return None
-    warnings = (
-        [] if len(pts) == len(listed) else [f"frames at the start that cannot be decoded: {len(listed) - len(pts)}"]
-    )
+    lost = len(listed) - len(pts)
+    warnings = [*([f"frames at the start that cannot be decoded: {lost}"] if lost else []), *line.warnings]
     tick_s = float(stream.time_base or 1)
     times_s = (pts.astype(np.float64) - float(pts[0])) * tick_s
-    fps, last_s = _rate(times_s, stream, declared_last_s=packets.last_duration * tick_s)
+    last = int(np.argmax(line.pts == pts[-1]))
+    last_s = packets.duration[last] * tick_s
+    if is_avi:
+        last_s = (_avi_end(packets, container, stream) - int(pts[-1])) * tick_s
+    fps, last_s = _rate(times_s, stream, declared_last_s=last_s)
     end_s = float(pts[-1]) * tick_s + last_s
     warnings += _missing_end(packets, container, stream, readable=len(pts), end_s=end_s)
+    key_dts = [packets.dts[ordinal] for ordinal in key_ordinals.tolist()]
     return FrameIndex(
         pts=pts,
-        key_pts=keys[:, 0],
-        key_dts=keys[:, 1],
+        key_pts=key_pts,
+        key_dts=np.array([pts if dts is None else dts for pts, dts in zip(key_pts, key_dts, strict=True)], np.int64),
+        key_ordinals=key_ordinals,
         times_s=times_s,
         fps=fps,
         duration_s=float(times_s[-1]) + last_s,
-        open_groups=packets.open_groups,
+        open_groups=_has_open_groups(line.pts, np.array(packets.key)),
+        packet_pts=line.pts if line.changed or is_avi else None,
         warnings=tuple(warnings),
     )
 
@@ -116,52 +136,60 @@ def is_costly_to_seek(container: InputContainer) -> bool:
     return any(next(islice(some, _MAX_HIDDEN, None), None) is not None for some in hidden)
 
 
-def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
-    packets = _Packets()
-    last_pts = None
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0:  # PyAV's mark of the end
-                continue
-            if packet.is_corrupt:
-                packets.damaged = True
-                continue
-            if packets.total == _MAX_PACKETS:
-                packets.too_many = True
-                break
-            packets.total += 1
-            pts = packet.pts
-            if packet.is_keyframe:
-                packets.key_ordinals.append(packets.total - 1)
-            if pts is None:
-                packets.untimed = True
-                continue
-            if packet.is_keyframe:
-                packets.keys.append((pts, pts if packet.dts is None else packet.dts))
-            elif packets.keys and pts < packets.keys[-1][0]:
-                packets.open_groups = True
-            if packet.is_discard:
-                continue
-            packets.shown.append(pts)
-            if last_pts is None or pts > last_pts:
-                last_pts, packets.last_duration = pts, packet.duration or 0
-    except av.FFmpegError:
-        packets.damaged = True
-    return packets
+def _has_open_groups(pts: Integers, key: npt.NDArray[np.bool_]) -> bool:
+    """Say whether a frame is shown before the keyframe that it is stored behind."""
+    latest_key = np.maximum.accumulate(np.where(key, pts, NO_TIME))
+    return bool(np.any(~key & (pts != NO_TIME) & (pts < latest_key)))
 
 
-def _counted_index(packets: _Packets, container: InputContainer, stream: VideoStream) -> FrameIndex | None:
-    if not packets.key_ordinals:
-        return None
-    ordinals = np.arange(packets.key_ordinals[0], packets.total, dtype=np.int64)
+def _counted_index(packets: Packets, container: InputContainer, stream: VideoStream) -> FrameIndex:
+    """Index a stream whose frames have no times of their own, or only in the order in which they are decoded."""
+    first = packets.key.index(True)
+    reordered = bool(stream.codec_context.has_b_frames)
+    ordinals = np.arange(first, len(packets), dtype=np.int64)
     # With B-frames, what is shown before a keyframe may be stored behind it: only the start can be counted from.
-    usable = packets.key_ordinals[:1] if stream.codec_context.has_b_frames else packets.key_ordinals
-    keys = np.array(usable, dtype=np.int64)
+    keys = np.flatnonzero(packets.key)[: 1 if reordered else None]
     fps = float(stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE)
-    duration_s = len(ordinals) / fps
+    times_s, duration_s = np.arange(len(ordinals)) / fps, len(ordinals) / fps
+    dts = packets.dts[first:]
+    if container.format.name == "avi" and None not in dts:
+        tick_s = float(stream.time_base or 1)
+        places = _shown_places(np.array(dts, dtype=np.int64), delay=stream.codec_context.reorder_depth)
+        times_s = (places - places[0]) * tick_s
+        duration_s = (_avi_end(packets, container, stream) - int(dts[0] or 0)) * tick_s
+        fps, _ = _rate(times_s, stream, declared_last_s=duration_s - float(times_s[-1]))
     warnings = _missing_end(packets, container, stream, readable=len(ordinals), end_s=duration_s)
-    times_s = np.arange(len(ordinals)) / fps
-    return FrameIndex(ordinals, keys, keys, times_s, fps, duration_s, counted=True, warnings=tuple(warnings))
+    return FrameIndex(ordinals, keys, keys, keys, times_s, fps, duration_s, counted=True, warnings=tuple(warnings))
+
+
+def _shown_places(dts: Integers, *, delay: int) -> Integers:
+    """Return when the frames of an AVI are shown, in the order in which they are: when the decoder gives them out.
+
+    That is with the packet that stands so many packets behind, since its packets have the times of decoding.
+    """
+    behind_the_end = dts[-1] + 1 + np.arange(delay)
+    return np.concatenate([dts, behind_the_end])[delay:]
+
+
+def _avi_end(packets: Packets, container: InputContainer, stream: VideoStream) -> int:
+    """Return where an AVI's last frame ends: frames dropped at the end are counted in its header only."""
+    end = max((dts for dts in packets.dts if dts is not None), default=len(packets) - 1) + 1
+    # Each of them is an empty chunk.
+    has_room = (stream.frames - end) * _CHUNK_HEADER_BYTES <= container.size - packets.end_position
+    return max(end, stream.frames) if has_room and _is_whole(container) else end
+
+
+def _is_whole(container: InputContainer) -> bool:
+    """Say whether an AVI has all the bytes that its outermost chunks state."""
+    position, size = 0, container.size
+    with suppress(OSError), Path(container.name.removeprefix("file:")).open("rb") as file:
+        for _ in range(_MAX_RIFF_CHUNKS):
+            file.seek(position)
+            header = file.read(_CHUNK_HEADER_BYTES)
+            if header[:4] != b"RIFF" or len(header) < _CHUNK_HEADER_BYTES:
+                break
+            position += _CHUNK_HEADER_BYTES + int.from_bytes(header[4:], "little")
+    return position <= size
 
 
 def _rate(times_s: Floats, stream: VideoStream, *, declared_last_s: float) -> tuple[float, float]:
@@ -177,21 +205,25 @@ def _rate(times_s: Floats, stream: VideoStream, *, declared_last_s: float) -> tu
 
 
 def _missing_end(
-    packets: _Packets, container: InputContainer, stream: VideoStream, *, readable: int, end_s: float
+    packets: Packets, container: InputContainer, stream: VideoStream, *, readable: int, end_s: float
 ) -> list[str]:
     """Compare what was read with what the file's header promised."""
     if packets.too_many:
         return [f"the video is too long: only its first {readable} frames are read"]
     # MP4's index counts edits in; the other formats that know their number of frames know no edits.
     promised = len(stream.index_entries) if "mp4" in container.format.name else stream.frames
-    missing = promised - packets.total
+    found = len(packets)
+    if container.format.name == "avi":
+        found = _avi_end(packets, container, stream)
+    missing = promised - found
     if missing > 0:
         promise = f"{'' if stream.frames else 'at least '}{readable + missing} frames"  # fragments state their own
         return [f"the file is cut: {readable} of {promise} can be read"]
     promised_s = _promised_s(container, stream)
-    if promised_s - end_s > _TOLERATED_CUT_S:
+    if promised_s and promised_s - end_s > _TOLERATED_CUT_S:
         return [f"the file is cut: {end_s:.1f} of {promised_s:.1f} s can be read"]
-    return ["the file is damaged: not all of its frames can be read"] if packets.damaged else []
+    damage = [f"the file is damaged: frames that may look wrong: {packets.num_corrupt}"] if packets.num_corrupt else []
+    return [*damage, *(["the file is damaged: not all of its frames can be read"] if packets.incomplete else [])]
 
 
 def _promised_s(container: InputContainer, stream: VideoStream) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorTrc
 from av.video.stream import VideoStream
 
 from lavis.common.types import Integers, VideoInfo
@@ -24,6 +25,8 @@ from lavis.processors.video.picture import PictureMaker, orientation
 # Playlists, scripts and subtitles are formats too for FFmpeg, and may name other files and addresses.
 _FORMATS = "matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"
 _MP4_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2"  # of files whose boxes were checked, and of no others
+_HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
+_OPAQUE = 255
 _MAX_STREAMS = "200"  # each is given a decoder
 # A title need not be UTF-8. PyAV 19 always takes it as it comes, and no longer knows the option.
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
@@ -51,6 +54,7 @@ class PyAVSource:
         self.frame_times_s = index.times_s
         first = self._first_frame()
         self.upright = orientation(first)
+        self._unshown = _unshown(stream, first)
         quarter = self.upright.rotation % 180
         width, height = (first.height, first.width) if quarter else (first.width, first.height)
         self.info = VideoInfo(
@@ -69,7 +73,7 @@ class PyAVSource:
         """What is missing or damaged, as far as it is known."""
         count = len(self._undecodable)
         damage = [f"frames that cannot be decoded, so that those nearest to them are used: {count}"] if count else []
-        return [*self.index.warnings, *self.upright.warnings, *damage]
+        return [*self.index.warnings, *self.upright.warnings, *self._unshown, *damage]
 
     def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
         """Yield pictures; see `PictureSource`."""
@@ -104,6 +108,19 @@ class PyAVSource:
             return frame
         self.close()
         raise unreadable(self._path, "none of its frames can be decoded")
+
+
+def _unshown(stream: VideoStream, first: VideoFrame) -> list[str]:
+    """Say what of the pictures RGB of 8 bits does not show."""
+    has_alpha = any(component.is_alpha for component in first.format.components)
+    transparent = has_alpha and first.reformat(format="rgba").to_ndarray()[..., 3].min() < _OPAQUE
+    told = {
+        "its colours are of high dynamic range, and are read without adapting them": stream.codec_context.color_trc
+        in _HIGH_DYNAMIC_RANGE,
+        "its pictures are transparent in places, and are read as if they were not": transparent
+        or stream.metadata.get("alpha_mode") == "1",
+    }
+    return [what for what, is_so in told.items() if is_so]
 
 
 def _open(path: Path) -> tuple[InputContainer, VideoStream]:

@@ -44,6 +44,8 @@ class TorchCodecSource:
         self.warnings: list[str] = probe.warnings
         if probe.index.open_groups:
             raise self._unsuited("fails on open groups of pictures")
+        if probe.index.packet_pts is not None and probe.format_name != "avi":
+            raise self._unsuited("needs timestamps that follow one another")
         try:
             self._decoder = VideoDecoder(
                 str(path), stream_index=probe.stream_index, dimension_order="NHWC", num_ffmpeg_threads=0

@@ -11,9 +11,9 @@ import pytest
 
 from lavis.common.errors import VideoError
 from lavis.processors.video import decoder as decoder_module
-from lavis.processors.video import index as index_module
 from lavis.processors.video import limits as limits_module
 from lavis.processors.video import open_video
+from lavis.processors.video import packets as packets_module
 from tests.integration.video.readers import FILE_READERS, needs_decord, needs_torchcodec
 from tests.videos import cut, set_edit, shown_numbers, write_sound, write_video
 
@@ -163,7 +163,7 @@ def test_frames_after_a_destroyed_group_are_those_before_it(tmp_path):
 
 def test_a_video_of_too_many_frames_is_read_up_to_the_limit(tmp_path, monkeypatch):
     path = write_video(tmp_path / "long.mp4", num_frames=40)
-    monkeypatch.setattr(index_module, "_MAX_PACKETS", 24)
+    monkeypatch.setattr(packets_module, "_MAX_PACKETS", 24)
     with open_video(path) as video:
         assert video.info.num_frames == 24
         assert video.warnings == ("the video is too long: only its first 24 frames are read",)

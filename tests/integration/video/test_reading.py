@@ -239,6 +239,36 @@ def test_torchcodec_gives_the_same_pictures_unscaled_and_nearly_the_same_scaled(
     assert np.abs(scaled[0].frames.astype(float) - scaled[1].frames).mean() < 1
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixels", "options", "warnings"),
+    [
+        ("mov", "qtrle", "argb", {}, ("its pictures are transparent in places, and are read as if they were not",)),
+        ("mov", "qtrle", "rgb24", {}, ()),
+        (
+            "mp4",
+            "libx265",
+            "yuv420p10le",
+            {"x265-params": "log-level=0:transfer=smpte2084:colorprim=bt2020:colormatrix=bt2020nc"},
+            ("its colours are of high dynamic range, and are read without adapting them",),
+        ),
+        ("mp4", "libx264", "yuv420p10le", {}, ()),
+    ],
+    ids=["transparent", "opaque", "high dynamic range", "ten bits"],
+)
+def test_what_eight_bits_of_rgb_do_not_show_is_said(tmp_path, suffix, codec, pixels, options, warnings):
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        for number in range(3):
+            picture = np.concatenate([numbered_picture(number, width=96, height=64), np.full((64, 96, 1), 100)], axis=2)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgba")))
+        container.mux(stream.encode())
+    with open_video(path) as video:
+        assert shown_numbers(video.read(range(3), size=64).frames) == [0, 1, 2]
+        assert video.warnings == warnings
+
+
 @pytest.fixture
 def frame_folder(tmp_path):
     folder = tmp_path / "frames"

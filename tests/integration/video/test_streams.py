@@ -65,8 +65,8 @@ def test_the_stream_flagged_as_default_is_read_and_no_cover_or_preview(
     try:
         video = open_video(path, reader=reader)
     except VideoError as error:  # decord's older FFmpeg may choose another one, and cannot be told which
-        assert reader == "decord"
-        assert "use the reader pyav" in str(error)
+        if reader != "decord" or "use the reader pyav" not in str(error):
+            raise
         return
     with video:
         assert (video.info.num_frames, video.info.width, video.info.height, video.info.fps) == (50, 96, 64, 25)
