@@ -13,8 +13,8 @@ from lavis.parity.directory import Case
 from lavis.parity.inference import check_tokens, watch_case
 from lavis.parity.training import published_task, training_batch, training_objective
 
-# Relative to the loss itself.
-_LOSS_TOLERANCE = 0.02
+# Relative to the loss itself: between two processors alone, bf16 can move it by more than a hundredth.
+_LOSS_TOLERANCE = 0.05
 
 
 @torch.inference_mode()
@@ -55,4 +55,4 @@ def check_bf16_training(model: SeViLA, case: Case, checks: Checks) -> None:
     loss = float(training_objective(case)(model, training_batch(case))["loss"].detach())
     for what in ("loss", "loss_train_mode_dropout0"):
         golden = case[what]
-        checks.within(what, loss, golden, allowed=_LOSS_TOLERANCE * abs(golden), note="bf16")
+        checks.close(what, loss, golden, extra=_LOSS_TOLERANCE * abs(golden), note="bf16")

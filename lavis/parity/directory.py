@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from lavis.common.errors import CheckpointError
 from lavis.models.checkpoints.names import to_ours
 from lavis.models.language.tokenizer import load_tokenizer
+from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.build import build_sevila
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig
 from lavis.models.sevila.loading import load_weights
 from lavis.models.sevila.model import SeViLA
+from lavis.parity.checks import FLOAT32, FLOAT64, Precision
 
 _T5_SIZES = (
     "d_model",
@@ -69,7 +71,14 @@ class GoldenDirectory:
     @cached_property
     def videos(self) -> dict[str, torch.Tensor]:
         """Preprocessed pixels [B, T, 3, H, W] by name."""
-        return {name: video.float() for name, video in self._read_tensors("videos.safetensors").items()}
+        videos = self._read_tensors("videos.safetensors")
+        return {name: video.to(at_least_fp32(video.dtype)) for name, video in videos.items()}
+
+    @cached_property
+    def precision(self) -> Precision:
+        """What figures that no case declares the precision of, those of loops, were measured in."""
+        is_float64 = any(case.get("t5_dtype") == "fp64" for case in self.cases)
+        return FLOAT64 if is_float64 else FLOAT32
 
     def read_json(self, name: str) -> Any:
         """Read one of the directory's JSON files."""
@@ -88,13 +97,23 @@ class GoldenDirectory:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{file}: {' '.join(str(error).split())}") from error
 
-    def build(self, *, dtype: torch.dtype = torch.float32, attn_implementation: str = "sdpa") -> SeViLA:
-        """Build the model of these sizes with these weights; `dtype` is the language model's."""
-        tokenizer = load_tokenizer(self.path / "tokenizer")
-        model = build_sevila(self._model_config(), tokenizer=tokenizer, attn_implementation=attn_implementation)
+    def build(self, *, dtype: torch.dtype = torch.float64, disturbance: float = 0.0) -> SeViLA:
+        """Build the model of these sizes with these weights.
+
+        Args:
+            dtype: of the whole model; half precision is the language model's alone, as published.
+            disturbance: of each weight, relative to it: a standard deviation.
+        """
+        model = build_sevila(self._model_config(), tokenizer=load_tokenizer(self.path / "tokenizer"))
         weights = {name: tensor.clone() for name, tensor in to_ours(self.weights).items()}
         load_weights(model, weights, place=str(self.path / "state_dict.safetensors"))
+        model.to(at_least_fp32(dtype))
         model.language.to(dtype)
+        if disturbance:
+            generator = torch.Generator().manual_seed(0)
+            for weight in model.parameters():
+                noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+                weight.data *= 1 + disturbance * noise
         return model.eval()
 
     def _model_config(self) -> SeViLAConfig:

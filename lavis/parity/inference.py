@@ -14,7 +14,7 @@ from lavis.models.prompter import PrompterStages
 from lavis.models.selectors import top_positions
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
-from lavis.parity.checks import Checks
+from lavis.parity.checks import Checks, margin
 from lavis.parity.directory import Case
 from lavis.tasks.published import PRETRAINING, PublishedTask, translate
 
@@ -128,9 +128,8 @@ def _choose(model: SeViLA, case: Case, checks: Checks, watched: Watched, task: P
     wanted = _num_keyframes(case, task)
     scores = _check_verdicts(model, case, checks, watched)
     positions = top_positions(scores.double().numpy(), wanted)
-    ranked = scores.double().sort(dim=1, descending=True).values
     if wanted < frames:
-        checks.close("topk_margin", (ranked[:, wanted - 1] - ranked[:, wanted]).min(), case["topk_margin"])
+        checks.close("topk_margin", margin(scores, wanted), case["topk_margin"], scale=scores)
     if "argmax_frame_idx" in case:
         checks.equal("argmax_frame_idx", positions.tolist(), case["argmax_frame_idx"])
     return positions
@@ -152,10 +151,11 @@ def _check_verdicts(model: SeViLA, case: Case, checks: Checks, watched: Watched)
         checks.close(f"loc_{what}_logits", ours, case[f"loc_{what}_logits"])
         _close(checks, f"loc.{what}_logits", ours, case.tensor(f"loc.{what}_logits"))
     if "yes_no_margin" in case:
-        checks.close("yes_no_margin", (logits.yes - logits.no).abs().min(), case["yes_no_margin"])
+        between = (logits.yes - logits.no).abs().min()
+        checks.close("yes_no_margin", between, case["yes_no_margin"], scale=logits.yes)
         checks.close("out.yes_score", logits.yes.flatten(), case["out"].get("yes_score", []))
         checks.equal("out.pred_ans", (logits.yes > logits.no).int().flatten(), case["out"]["pred_ans"])
-    return logits.yes.float()
+    return logits.yes
 
 
 def _check_answers(
@@ -179,8 +179,7 @@ def _check_answers(
     logits = steps.first_logits[:, letters] if all_ended else answer.logits
     checks.close("answer_logits", logits, case["answer_logits"])
     _close(checks, "qa.answer_logits", logits, case.tensor("qa.answer_logits"))
-    ranked = logits.double().sort(dim=1, descending=True).values
-    checks.close("answer_margin", (ranked[:, 0] - ranked[:, 1]).min(), case["answer_margin"])
+    checks.close("answer_margin", margin(logits), case["answer_margin"], scale=logits)
     _check_output(case, checks, positions, logits.argmax(1), task)
 
 
@@ -236,9 +235,9 @@ def _check_decoding(model: SeViLA, case: Case, checks: Checks, role: str, inputs
     chosen = sequences[:, 1:]
     ended = (chosen == tokenizer.eos_token_id).cumsum(1)
     after_end = (ended - (chosen == tokenizer.eos_token_id).long()) > 0
-    logits = model.language.teacher_forced(inputs, chosen).float()
+    logits = model.language.teacher_forced(inputs, chosen)
     behind = logits.amax(-1) - logits.gather(-1, chosen[..., None]).squeeze(-1)
-    checks.close(f"{role}.sequences: greedy", behind[~after_end], torch.zeros(int((~after_end).sum())))
+    checks.close(f"{role}.sequences: greedy", behind[~after_end], torch.zeros(int((~after_end).sum())), scale=logits)
     beyond = chosen[after_end]
     checks.equal(f"{role}.sequences: padding", beyond, torch.full_like(beyond, tokenizer.pad_token_id))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from lavis.models.checkpoints.names import our_name, published_name
 from lavis.models.sevila.model import SeViLA
-from lavis.parity.checks import Checks
+from lavis.parity.checks import Checks, Stage
 from lavis.parity.directory import Case, GoldenDirectory
 from lavis.parity.training import require_published_gradients, training_batch, training_objective
 from lavis.runners.optim import build_adamw
@@ -15,10 +15,8 @@ from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_publish
 _SCHEDULES = {"linear_warmup_cosine_lr": PublishedCosineSchedule}
 
 
-def check_loop(directory: GoldenDirectory, name: str, loop: dict[str, Any], checks: Checks) -> None:
+def check_loop(directory: GoldenDirectory, name: str, loop: dict[str, Any], model: SeViLA, checks: Checks) -> None:
     """Train as the published runner does: undivided losses, leftover gradients carried into the next epoch."""
-    # AdamW turns rounding into steps of full size; the published arithmetic of attention avoids that.
-    model = directory.build(attn_implementation="eager")
     task = PRETRAINING if loop["kind"] == "fmr" else translate(loop["task"])
     require_published_gradients(model, task)
     names = {id(parameter): published_name(name) or "" for name, parameter in model.named_parameters()}
@@ -32,9 +30,13 @@ def check_loop(directory: GoldenDirectory, name: str, loop: dict[str, Any], chec
         checks.equal("parameter group", sorted(names[id(p)] for p in ours["params"]), sorted(golden["names"]))
         settings_of = [ours["weight_decay"], *ours["betas"], ours["eps"]]
         checks.equal("group settings", settings_of, [golden["weight_decay"], *golden["betas"], golden["eps"]])
-    losses, rates = [], []
+    path_length = 0.0
+    figures = list(zip(loop["losses"], loop["lrs"], strict=True))
+    checks.equal("iterations", loop["epochs"] * loop["iters_per_epoch"], len(figures))
     for epoch in range(loop["epochs"]):
         for step in range(loop["iters_per_epoch"]):
+            number = epoch * loop["iters_per_epoch"] + step
+            golden_loss, golden_rate = figures[number]
             rate = schedule.rate(epoch=epoch, step=step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -42,15 +44,15 @@ def check_loop(directory: GoldenDirectory, name: str, loop: dict[str, Any], chec
             case = Case({**loop, "name": name, "answer_num": 5, "video": batch["video"], "inputs": batch}, directory)
             loss = training_objective(case)(model, training_batch(case))["loss"]
             loss.backward()
-            losses.append(float(loss.detach()))
-            rates.append(rate)
+            checks.close(f"loss {number}", loss, golden_loss, stage=Stage("loss", number))
+            checks.close(f"learning rate {number}", rate, golden_rate, scale=settings["init_lr"])
             if (step + 1) % loop["accum_grad_iters"] == 0:
                 optimizer.step()
                 optimizer.zero_grad()
-        _check_parameters(model, loop[f"params_after_epoch{epoch}"], checks, epoch=epoch, path_length=sum(rates))
-    checks.close("losses", losses, loop["losses"])
-    checks.close("learning rates", rates, loop["lrs"])
-    _check_final(directory, name, model, checks)
+                path_length += rate
+        reach = 0.0 if directory.precision.is_exact else 2 * path_length
+        _check_parameters(model, loop[f"params_after_epoch{epoch}"], checks, epoch=epoch, reach=reach)
+    _check_final(directory, name, model, checks, epochs=loop["epochs"])
     kept = checkpoint_names(task, directory.weights)
     checks.equal("checkpoint keys", sorted(kept), sorted(loop["checkpoint_model_keys"]))
     checks.equal("optimizer", type(optimizer).__name__, loop["optimizer"])
@@ -86,29 +88,27 @@ def _held(task: PublishedTask, names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.startswith(("Qformer_loc.", "query_tokens_loc", "t5_proj_loc."))]
 
 
-def _check_parameters(model: SeViLA, golden: dict[str, Any], checks: Checks, *, epoch: int, path_length: float) -> None:
+def _check_parameters(model: SeViLA, golden: dict[str, Any], checks: Checks, *, epoch: int, reach: float) -> None:
     """Compare norm and sum of every parameter.
 
-    Keys' biases do not change attention at all, so their gradients are rounding noise that AdamW
-    scales to full steps: they are only held to how far they can have gone, `path_length`.
+    Keys' biases do not change attention at all. In fp32 their gradients are rounding, of which AdamW makes steps of
+    full size: each entry may be off by `reach`.
     """
     parameters = {published_name(name): parameter for name, parameter in model.named_parameters()}
     for name, figures in golden.items():
-        value = parameters[name].detach().double()
-        quantity = f"{name} after epoch {epoch}"
-        if name.endswith(".key.bias"):
-            count, note = value.numel(), "its gradient is rounding noise"
-            reach = 2 * path_length * count**0.5
-            checks.within(quantity, float(value.norm()), figures["norm"], allowed=reach, note=note)
-            reach *= count**0.5
-            checks.within(f"sum of {quantity}", float(value.sum()), figures["sum"], allowed=reach, note=note)
-        else:
-            checks.relative(quantity, [float(value.norm()), float(value.sum())], [figures["norm"], figures["sum"]])
+        value, scale = parameters[name].detach(), [figures["norm"], figures["sum"]]
+        quantity, stage = f"{name} after epoch {epoch}", Stage("parameters", epoch)
+        off, note = (reach, "its gradient is rounding") if reach and name.endswith(".key.bias") else (0.0, "")
+        found = {"norm": (value.norm(), value.numel() ** 0.5), "sum": (value.sum(), value.numel())}
+        for what, (ours, entries) in found.items():
+            extra = off * entries
+            checks.close(f"{what} of {quantity}", ours, figures[what], scale=scale, stage=stage, extra=extra, note=note)
 
 
-def _check_final(directory: GoldenDirectory, name: str, model: SeViLA, checks: Checks) -> None:
+def _check_final(directory: GoldenDirectory, name: str, model: SeViLA, checks: Checks, *, epochs: int) -> None:
     prefix = f"{name}/final."
     parameters = {published_name(name): parameter for name, parameter in model.named_parameters()}
     for key, golden in directory.tensors.items():
         if key.startswith(prefix):
-            checks.close(f"final {key.removeprefix(prefix)}", parameters[key.removeprefix(prefix)].detach(), golden)
+            ours, stage = parameters[key.removeprefix(prefix)].detach(), Stage("final parameters", epochs)
+            checks.close(f"final {key.removeprefix(prefix)}", ours, golden, stage=stage)

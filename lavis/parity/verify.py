@@ -9,21 +9,29 @@ import torch
 
 from lavis.common.errors import CheckpointError, UserError
 from lavis.models.language.tokenizer import single_token_id
+from lavis.models.sevila.model import SeViLA
 from lavis.models.vision.blip2 import interpolate_position_embedding
 from lavis.parity.bf16 import check_bf16_inference, check_bf16_training
-from lavis.parity.checks import Check, Checks
+from lavis.parity.checks import BF16_VISION_TOLERANCE, DISTURBANCE, FLOAT32, FLOAT64, Check, Checks, Precision
 from lavis.parity.directory import Case, GoldenDirectory
 from lavis.parity.inference import answers_at_all, check_inference
 from lavis.parity.loop import check_loop, check_task
 from lavis.parity.training import check_training, published_task
 from lavis.processors.prompts import OPTION_LETTERS
 
+_PRECISIONS = {"fp64": FLOAT64, "fp32": FLOAT32}
+
 
 @dataclass(frozen=True)
 class Report:
-    """All comparisons of a directory."""
+    """All comparisons of a directory.
+
+    Attributes:
+        precision: what the directory's figures allow.
+    """
 
     checks: list[Check]
+    precision: Precision
 
     @property
     def passed(self) -> bool:
@@ -44,7 +52,7 @@ class Report:
 
 
 def verify_directory(path: str | Path, *, progress: Callable[[str], None] | None = None) -> Report:
-    """Build the model of a directory, run every case, and compare every figure it holds.
+    """Build the model of a directory, run every case in float64, and compare every figure it holds.
 
     Args:
         progress: called with the name of each case before it runs.
@@ -58,7 +66,7 @@ def verify_directory(path: str | Path, *, progress: Callable[[str], None] | None
         if progress:
             progress(name)
         checks += run().results
-    return Report(checks)
+    return Report(checks, directory.precision)
 
 
 def _work(directory: GoldenDirectory) -> Iterator[tuple[str, Callable[[], Checks]]]:
@@ -74,40 +82,61 @@ def _work(directory: GoldenDirectory) -> Iterator[tuple[str, Callable[[], Checks
         loops = directory.read_json("train_loop.json")
         names |= set(loops)
         for name, loop in loops.items():
-            yield (
-                name,
-                lambda name=name, loop=loop: _guarded(  # type: ignore[misc]
-                    Checks(name), lambda checks: check_loop(directory, name, loop, checks)
-                ),
-            )
+            yield name, lambda name=name, loop=loop: _check_loop(directory, name, loop)  # type: ignore[misc]
     yield "tensors", lambda: _check_all_tensors_known(directory, names)
 
 
 def _check_case(directory: GoldenDirectory, content: dict[str, Any]) -> Checks:
     case = Case(content, directory)
-    checks = Checks(case["name"])
-    run = _check_published_failure if "error" in case else _run_case
-    return _guarded(checks, lambda checks: run(directory, case, checks))
-
-
-def _run_case(directory: GoldenDirectory, case: Case, checks: Checks) -> None:
-    trains = case["method"] == "forward+backward"
-    if case["t5_dtype"] == "bf16":
+    if "error" in case:
+        return _guarded(Checks(case["name"]), lambda checks: _check_published_failure(directory, case, checks))
+    kind, trains = case.get("t5_dtype"), case.get("method") == "forward+backward"
+    if kind == "bf16":
         check = check_bf16_training if trains else check_bf16_inference
-        check(directory.build(dtype=torch.bfloat16), case, checks)
-        return
-    if case["t5_dtype"] != "fp32":
-        raise CheckpointError(f"unknown t5_dtype {case['t5_dtype']!r}; known: fp32, bf16")
-    if trains:
-        # Gradients add up rounding; the published arithmetic of attention keeps it well below the tolerance.
-        check_training(directory.build(attn_implementation="eager"), case, checks)
-    else:
-        check_inference(directory.build(), case, checks)
-    if "tensors" in case:
-        # A remark that no tensors are stored for this case.
-        checks.equal("tensors", case["tensors"], "not stored (only the JSON values)")
-    for name in case.unused():
-        checks.fail(name, "no comparison covers this figure")
+        model = directory.build(dtype=torch.bfloat16)
+        return _guarded(
+            Checks(case["name"], tolerance=BF16_VISION_TOLERANCE), lambda checks: check(model, case, checks)
+        )
+    if kind not in _PRECISIONS:
+        checks = Checks(case["name"])
+        checks.fail("t5_dtype", f"{kind!r} is unknown; known: {', '.join(_PRECISIONS)}, bf16")
+        return checks
+
+    def run(model: SeViLA, checks: Checks) -> None:
+        (check_training if trains else check_inference)(model, case, checks)
+        if "tensors" in case:
+            # A remark that no tensors are stored for this case.
+            checks.equal("tensors", case["tensors"], "not stored (only the JSON values)")
+        for name in case.unused():
+            checks.fail(name, "no comparison covers this figure")
+
+    return _compared(directory, case["name"], _PRECISIONS[kind], _PRECISIONS[kind].case, run)
+
+
+def _check_loop(directory: GoldenDirectory, name: str, loop: dict[str, Any]) -> Checks:
+    precision = directory.precision
+    return _compared(
+        directory,
+        name,
+        precision,
+        precision.loop,
+        lambda model, checks: check_loop(directory, name, loop, model, checks),
+    )
+
+
+def _compared(
+    directory: GoldenDirectory,
+    name: str,
+    precision: Precision,
+    tolerance: float,
+    run: Callable[[SeViLA, Checks], None],
+) -> Checks:
+    """Run comparisons in float64; before, where figures are rounded, find out how far a disturbance carries them."""
+    disturbed = Checks(name)
+    if not precision.is_exact:
+        _guarded(disturbed, lambda checks: run(directory.build(disturbance=DISTURBANCE), checks))
+    checks = Checks(name, tolerance=tolerance, disturbed=disturbed.numbers)
+    return _guarded(checks, lambda checks: run(directory.build(), checks))
 
 
 def _check_published_failure(directory: GoldenDirectory, case: Case, checks: Checks) -> None:
@@ -149,12 +178,13 @@ def _check_config(directory: GoldenDirectory) -> Checks:
 
 
 def _check_position_embeddings(directory: GoldenDirectory) -> Checks:
-    checks = Checks("pos_embed")
+    checks = Checks("pos_embed", tolerance=directory.precision.case)
     names = [name for name in directory.tensors if name.startswith("pos_embed/") and name.endswith("/in")]
     for name in names:
         wanted = directory.tensors[name.removesuffix("in") + "out"]
         grid = int((wanted.shape[1] - 1) ** 0.5)
-        checks.close(name.removesuffix("/in"), interpolate_position_embedding(directory.tensors[name], grid), wanted)
+        ours = interpolate_position_embedding(directory.tensors[name].double(), grid)
+        checks.close(name.removesuffix("/in"), ours, wanted)
     return checks
 
 

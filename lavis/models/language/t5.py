@@ -27,6 +27,7 @@ from lavis.common.errors import CheckpointError, ConfigError, QuestionError
 from lavis.common.naming import did_you_mean
 from lavis.common.types import Unread
 from lavis.models.language.t5_attention import fold_cross_attention
+from lavis.models.language.t5_norm import keep_precision_of_norms
 from lavis.models.language.tokenizer import single_token_id, text_tokenizer
 from lavis.processors.prompts import OPTION_LETTERS
 
@@ -137,6 +138,7 @@ class T5LanguageModel(nn.Module):
         model.decoder.set_input_embeddings(model.shared)
         if type(model) is T5ForConditionalGeneration:
             fold_cross_attention(model)
+            keep_precision_of_norms(model)
         self.model = model
         self.tokenizer = tokenizer
         self.max_text_length = max_text_length

@@ -10,6 +10,8 @@ from torch import nn
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from lavis.models.precision import at_least_fp32
+
 
 def fold_cross_attention(model: T5ForConditionalGeneration) -> None:
     """Let the decoder's cross-attention fold its projections; parameters and results stay what they are."""
@@ -46,7 +48,7 @@ class FoldedCrossAttention(T5Attention):
         scores = (folded @ key_value_states.transpose(1, 2)).view(rows, positions, self.n_heads, -1)
         if mask is not None:
             scores = _masked(scores, mask.transpose(1, 2))
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+        weights = scores.softmax(dim=-1, dtype=at_least_fp32(scores.dtype)).to(scores.dtype)
         mixed = (weights.flatten(1, 2) @ key_value_states).view(rows, positions, self.n_heads, -1)
         values = torch.einsum("nshe,hde->nshd", mixed, self.v.weight.view(heads))
         return self.o(values.flatten(2)), position_bias, None

@@ -18,6 +18,7 @@ from lavis.common.registry import registry
 from lavis.common.types import FrameBatch
 from lavis.models.language.t5 import IGNORED, T5LanguageModel
 from lavis.models.pipeline import WatchedVideo, watch
+from lavis.models.precision import at_least_fp32
 from lavis.models.prompter import VisualPrompter
 from lavis.models.roles import Answerer, Localizer
 from lavis.models.sevila.config import SeViLAConfig
@@ -197,7 +198,9 @@ class SeViLA(nn.Module):
         inputs = reader.inputs(self.language, tokens, text)
         labels = self.language.labels(targets)
         logits = self.language.teacher_forced(inputs, labels)
-        loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        loss = cross_entropy(
+            logits.to(at_least_fp32(logits.dtype)).flatten(0, 1), labels.flatten(), ignore_index=IGNORED
+        )
         return TextLoss(loss, logits, labels)
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
 from lavis.common.errors import ConfigError
+from lavis.models.precision import at_least_fp32
 
 
 class Blip2VisionTower(nn.Module):
@@ -72,6 +73,6 @@ def interpolate_position_embedding(table: torch.Tensor, grid: int) -> torch.Tens
     old = int((table.shape[1] - 1) ** 0.5)
     if old == grid:
         return table
-    patches = table[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2).float()
+    patches = table[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2).to(at_least_fp32(table.dtype))
     resized = nn.functional.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
     return torch.cat([table[:, :1], resized.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], dim=1)

@@ -65,7 +65,7 @@ class FreshVerdicts:
     def of(self, batch: TrainingBatch, ask: Ask) -> Found:
         """Ask about all frames."""
         every = torch.ones(batch.pixels.shape[:2], dtype=torch.bool)
-        return Found(ask(every).float().cpu().view(every.shape))
+        return Found(ask(every).cpu().double().view(every.shape))
 
     def share(self, world: World) -> None:
         """Do nothing: nothing is kept."""
@@ -106,7 +106,7 @@ class RememberedVerdicts:
         values = np.stack([_looked_up(self._known.get(key), row) for key, row in zip(keys, frame_idx, strict=True)])
         unknown = np.isnan(values)
         if unknown.any():
-            values[unknown] = ask(torch.from_numpy(unknown)).float().cpu().numpy()
+            values[unknown] = ask(torch.from_numpy(unknown)).cpu().double().numpy()
             for key, row, found, is_new in zip(keys, frame_idx, values, unknown, strict=True):
                 _add(self._new, [(key, _Frames(row[is_new], found[is_new]))])
         return Found(torch.from_numpy(values), {"reused": torch.tensor(1 - unknown.mean())})
@@ -137,10 +137,10 @@ class RememberedVerdicts:
 
 
 class _Frames(NamedTuple):
-    """Verdicts on frames of one video: int64 [N] indices into it, ascending, and float32 [N] values."""
+    """Verdicts on frames of one video: int64 [N] indices into it, ascending, and float64 [N] values."""
 
     frame_idx: Integers
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float64]
 
 
 def question_key(question: Question) -> str:
@@ -148,12 +148,12 @@ def question_key(question: Question) -> str:
     return hashlib.sha256(repr(question).encode(errors="surrogatepass")).hexdigest()
 
 
-def _looked_up(known: _Frames | None, frame_idx: Integers) -> npt.NDArray[np.float32]:
+def _looked_up(known: _Frames | None, frame_idx: Integers) -> npt.NDArray[np.float64]:
     """Return the verdicts on frames, NaN where there is none."""
     if known is None or not len(known.frame_idx):
-        return np.full(len(frame_idx), np.nan, dtype=np.float32)
+        return np.full(len(frame_idx), np.nan)
     place = np.searchsorted(known.frame_idx, frame_idx).clip(max=len(known.frame_idx) - 1)
-    return np.where(known.frame_idx[place] == frame_idx, known.values[place], np.float32(np.nan))
+    return np.where(known.frame_idx[place] == frame_idx, known.values[place], np.nan)
 
 
 def _add(to: dict[str, _Frames], found: Iterable[tuple[str, _Frames]]) -> None:
@@ -169,7 +169,7 @@ def _packed(frames: Mapping[str, _Frames]) -> dict[str, Any]:
     parts = list(frames.values())
     counts = torch.tensor([len(part.frame_idx) for part in parts], dtype=torch.int64)
     frame_idx = np.concatenate([np.empty(0, np.int64), *(part.frame_idx for part in parts)])
-    values = np.concatenate([np.empty(0, np.float32), *(part.values for part in parts)])
+    values = np.concatenate([np.empty(0, np.float64), *(part.values for part in parts)])
     tensors = {"counts": counts, "frame_idx": torch.from_numpy(frame_idx), "values": torch.from_numpy(values)}
     return {"questions": list(frames), **tensors}
 
