@@ -28,7 +28,7 @@ def sevila(tmp_path: Path) -> Sevila:
         command = [sys.executable, "-m", "lavis", *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=120
+            command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=600
         )
 
     return run

@@ -214,5 +214,5 @@ def test_the_script_starts_the_processes_it_is_asked_for(data: Path, model_folde
     script = ROOT / "run_scripts" / "sevila" / "inference" / "nextqa_infer.sh"
     environment = {**os.environ, "PYTHON": sys.executable, "NUM_PROCESSES": "1", "OMP_NUM_THREADS": "1"}
     changed = settings(data, model=model_folder, output=tmp_path / "run")
-    subprocess.run(["sh", str(script), *changed], check=True, cwd=tmp_path, env=environment, timeout=240)
+    subprocess.run(["sh", str(script), *changed], check=True, cwd=tmp_path, env=environment, timeout=1200)
     assert read_metrics(tmp_path / "run")["questions"] == NUM_QUESTIONS

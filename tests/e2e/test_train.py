@@ -41,7 +41,7 @@ def test_the_scripts_run_the_stages_one_after_another_on_two_processes(
         if earlier:
             settings.append(f"model.finetuned=[{','.join(earlier)}]")
         command = ["sh", str(ROOT / "run_scripts" / "sevila" / script), *settings]
-        subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=240)
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=1200)
         rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
         assert [row["iteration"] for row in rows if row["kind"] == "train"] == [1, 2]
         assert json.loads((output / "run.json").read_text())["processes"] == 2

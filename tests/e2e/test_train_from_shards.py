@@ -39,7 +39,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(settings: list[str]) -> None:
     command = [*torchrun(2), str(ROOT / "train.py"), "--cfg-path", str(recipe("finetune")), "--options"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, *settings], check=True, env=environment, timeout=600)
+    subprocess.run([*command, *settings], check=True, env=environment, timeout=1800)
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:

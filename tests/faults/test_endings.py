@@ -48,7 +48,7 @@ def test_one_of_several_processes_ends_when_it_has_said_why(error: str, code: in
         env={**os.environ, "WORLD_SIZE": "2"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stdout) == (code, "so far\n")
@@ -63,7 +63,7 @@ def test_one_of_several_processes_ends_when_it_is_done() -> None:
         env={**os.environ, "WORLD_SIZE": "2"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "so far\n", "")
@@ -99,7 +99,7 @@ def test_processes_part_when_nothing_is_under_way_any_more(tmp_path: Path) -> No
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stdout.split()) == (0, ["ended", "ended"])
@@ -114,7 +114,7 @@ def test_one_of_several_processes_ends_with_its_code_where_nobody_listens() -> N
         env={**os.environ, "WORLD_SIZE": "2"},
         stdout=subprocess.DEVNULL,
         stderr=write_end,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     os.close(write_end)
@@ -128,7 +128,7 @@ def test_a_process_that_is_never_met_is_waited_for_as_long_as_is_set(
     for rank in (0, 1):
         output, harmed = tmp_path / str(rank), harm("meet", 1, rank=rank)
         places = {"data": data, "model": model_folder}
-        starts.append(start("finetune", output, processes=2, harm=harmed, distributed_timeout_s=3.0, **places))
+        starts.append(start("finetune", output, processes=2, harm=harmed, distributed_timeout_s=8.0, **places))
     assert play(starts, tmp_path) == [[-9, 1], [1, -9]]
     for rank in (0, 1):
         (line,) = said(tmp_path / str(rank))

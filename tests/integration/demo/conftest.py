@@ -28,7 +28,7 @@ def served(model: Any) -> Iterator[Served]:
 
 @pytest.fixture
 def http(served: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=120) as client:
+    with httpx.Client(base_url=served.url, timeout=600) as client:
         yield client
 
 

@@ -168,14 +168,14 @@ def ada(gated: Served, gated_model: GatedModel) -> Iterator[httpx.Client]:
     gated_model.started.clear()
     gated_model.gate.clear()
     gated_model.defect = None
-    with httpx.Client(base_url=gated.url, timeout=120) as client:
+    with httpx.Client(base_url=gated.url, timeout=600) as client:
         assert client.post("login", data={"username": "ada", "password": "secret"}).status_code == 200
         yield client
     gated_model.gate.set()
 
 
 def test_without_the_password_nothing_is_served(gated: Served) -> None:
-    with httpx.Client(base_url=gated.url, timeout=60) as stranger:
+    with httpx.Client(base_url=gated.url, timeout=300) as stranger:
         assert stranger.post("login", data={"username": "ada", "password": "guess"}).status_code == 400
         assert stranger.post("gradio_api/call/answer", json={"data": [CLIP, "Why?"]}).status_code == 401
         assert upload(stranger, b"x").status_code == 401

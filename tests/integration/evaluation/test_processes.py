@@ -87,7 +87,7 @@ def test_the_number_of_processes_changes_nothing(
     options = settings(data, model=model_folder, output=tmp_path / "run", num_workers=workers)
     command = [*torchrun(processes), str(ROOT / "evaluate.py"), "--cfg-path", str(recipe("nextqa"))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, "--options", *options], check=True, cwd=tmp_path, env=environment, timeout=300)
+    subprocess.run([*command, "--options", *options], check=True, cwd=tmp_path, env=environment, timeout=1200)
     assert_same_results(alone, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == processes
     pairs = zip(

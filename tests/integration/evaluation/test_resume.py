@@ -48,7 +48,7 @@ def kill_half_way(options: list[str], *, partial: Path, num_lines: int) -> None:
     command = [sys.executable, str(ROOT / "evaluate.py"), "--cfg-path", str(recipe("nextqa")), "--options", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while process.poll() is None and time.monotonic() < deadline:
             if partial.exists() and partial.read_bytes().count(b"\n") >= num_lines:
                 break

@@ -27,6 +27,7 @@ def test_warm_up_runs_once_and_is_not_counted() -> None:
     assert len(found["a"].wall_s) == len(found["a"].cpu_s) == 2
 
 
+@pytest.mark.slow
 def test_sleeping_takes_time_on_the_clock_but_none_of_the_processor() -> None:
     found = by_turns({"sleep": lambda: time.sleep(0.1)}, repeats=1, device=CPU, warmup={})["sleep"]
     assert found.median_s >= 0.1

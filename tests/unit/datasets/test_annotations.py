@@ -1,11 +1,11 @@
 import json
-import time
 from pathlib import Path
 
 import pytest
 
 from lavis.common.errors import AnnotationError
 from lavis.datasets.annotations import read_annotations, write_annotations
+from tests.timing import cpu_seconds_at_most
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "data" / "raw" / "notebook_outputs.json").read_text())
 
@@ -84,11 +84,15 @@ def test_a_file_without_a_usable_row_is_an_error(tmp_path: Path, content: str, e
         read_annotations(tmp_path / "a.json", skip_bad=True)
 
 
-def test_fifty_thousand_questions_are_read_in_seconds(tmp_path: Path) -> None:
+def test_fifty_thousand_questions_are_read(tmp_path: Path) -> None:
     write_annotations(tmp_path / "a.json", rows(50_000))
-    started = time.process_time()
     assert len(read_annotations(tmp_path / "a.json")) == 50_000
-    assert time.process_time() - started < 10
+
+
+@pytest.mark.slow
+def test_fifty_thousand_questions_are_read_in_seconds(tmp_path: Path) -> None:
+    with cpu_seconds_at_most(10):
+        test_fifty_thousand_questions_are_read(tmp_path)
 
 
 def test_the_documented_example_is_readable(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from lavis.datasets.annotation_row import Annotation
 from lavis.tasks.evaluation.moments import fit_spans, moment_metrics, moment_predictions, query_id
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.spans import SpanRule, duration_of
+from tests.timing import cpu_seconds_at_most
 
 TIMES_S = tuple(1.0 + 2 * step for step in range(10))
 WINDOWS = (Span(4.0, 8.0),)
@@ -129,7 +129,7 @@ def test_a_video_shorter_than_a_clip_has_one_saliency_score() -> None:
     assert np.shape(row.saliency) == (1,)
 
 
-def test_a_whole_validation_split_is_measured_in_seconds() -> None:
+def test_a_whole_validation_split_is_measured() -> None:
     times_s = tuple(1.0 + 2 * step for step in range(75))
     curves = np.random.default_rng(0).normal(size=(1550, 75))
     pairs = [
@@ -139,6 +139,10 @@ def test_a_whole_validation_split_is_measured_in_seconds() -> None:
         )
         for n, curve in enumerate(curves)
     ]
-    started = time.process_time()
     assert measured(*pairs)["questions"] == 1550
-    assert time.process_time() - started < 20
+
+
+@pytest.mark.slow
+def test_a_whole_validation_split_is_measured_in_seconds() -> None:
+    with cpu_seconds_at_most(20):
+        test_a_whole_validation_split_is_measured()

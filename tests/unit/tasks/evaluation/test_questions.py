@@ -1,4 +1,3 @@
-import time
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ from lavis.datasets.annotation_row import Annotation
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics
 from lavis.tasks.evaluation.spans import SpanRule
+from tests.timing import cpu_seconds_at_most
 
 
 def pair(
@@ -124,7 +124,7 @@ def test_keyframes_that_no_selector_scored_are_grounded_by_themselves() -> None:
     assert found["grounding"]["keyframes"]["IoU@0.5"] == 100
 
 
-def test_five_thousand_questions_are_measured_in_seconds() -> None:
+def test_five_thousand_questions_are_measured() -> None:
     kinds = ("TN", "TC", "TP", "CW", "CH", "DC", "DL", "DO")
     scores = tuple(float(number % 7) for number in range(32))
     pairs = [
@@ -140,8 +140,12 @@ def test_five_thousand_questions_are_measured_in_seconds() -> None:
         for number in range(5000)
     ]
     predictions, rows = zip(*pairs, strict=True)
-    started = time.process_time()
     rows_again = [Prediction.from_row(prediction.as_row(), place="here") for prediction in predictions]
     found = question_metrics(rows_again, rows, spans=SpanRule(), groups=TYPE_GROUPS["nextqa"])
-    assert time.process_time() - started < 10
     assert found["accuracy"]["overall"]["questions"] == 5000
+
+
+@pytest.mark.slow
+def test_five_thousand_questions_are_measured_in_seconds() -> None:
+    with cpu_seconds_at_most(10):
+        test_five_thousand_questions_are_measured()
