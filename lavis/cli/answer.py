@@ -131,7 +131,7 @@ def _show(answers: "Sequence[Answer]", watched: "Watched", *, folder: Path | Non
 
     console = show.make_console()
     video = watched.video
-    show.show_video(console, video.info, num_watched=len(video.frame_idx), model=watched.model_name)
+    show.show_video(console, video, model=watched.model_name)
     show.show_caveats(console, list(dict.fromkeys(caveat for answer in answers for caveat in answer.caveats)))
     for answer in answers:
         show.show_answer(console, answer)

@@ -107,7 +107,7 @@ def _show(found: "Moments", watched: "Watched", *, folder: Path | None, saved: l
 
     console = show.make_console()
     video = watched.video
-    show.show_video(console, video.info, num_watched=len(video.frame_idx), model=watched.model_name)
+    show.show_video(console, video, model=watched.model_name)
     show.show_caveats(console, found.caveats)
     show.show_moments(console, found)
     show.show_timings(console, watched.timings_s)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -10,7 +10,10 @@ from rich.text import Text
 
 from lavis.common.export.pictures import option_shares
 from lavis.common.export.records import LETTERS
-from lavis.common.types import Answer, Moments, VideoInfo
+from lavis.common.types import Answer, Moments
+
+if TYPE_CHECKING:
+    from lavis.models.pipeline import WatchedVideo
 
 _BAR_WIDTH = 30
 _LEAST_WIDTH = 100
@@ -22,11 +25,13 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_LEAST_WIDTH)
 
 
-def show_video(console: Console, video: VideoInfo, *, num_watched: int, model: str) -> None:
+def show_video(console: Console, video: "WatchedVideo", *, model: str) -> None:
     """Print what was watched by whom."""
-    size = f"{video.width}x{video.height}"
-    facts = f"{video.duration_s:.2f} s, {video.num_frames} frames at {video.fps:.4g} fps, {size}"
-    line = Text.assemble((video.path, "bold"), f": {facts}; {num_watched} frames watched by {model}")
+    info, part = video.info, f" from {video.clip}" if video.clip else ""
+    size = f"{info.width}x{info.height}"
+    facts = f"{info.duration_s:.2f} s, {_counted(info.num_frames, 'frame')} at {info.fps:.4g} fps, {size}"
+    seen = f"{_counted(len(video.frame_idx), 'frame')}{part} watched by {model}"
+    line = Text.assemble((info.path, "bold"), f": {facts}; {seen}")
     _print(console, line)
 
 
@@ -61,7 +66,10 @@ def show_answer(console: Console, answer: Answer) -> None:
     if scored < total:
         _print(
             console,
-            Text(f"{scored} of {total} frames scored: {1 - scored / total:.0%} of the calls saved", style="dim"),
+            Text(
+                f"{scored} of {_counted(total, 'frame')} scored: {1 - scored / total:.0%} of the calls saved",
+                style="dim",
+            ),
         )
 
 
@@ -109,6 +117,10 @@ def _numbered(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
     for number, row in enumerate(rows, start=1):
         table.add_row(str(number), *row)
     return table
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _print(console: Console, text: Any) -> None:

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 
 from lavis.cli.options import cache_of, clip_of
 from lavis.common.export import check_folder
-from lavis.models.pipeline import Progress, WatchedVideo
-from lavis.processors.sampling import uniform_indices
+from lavis.models.pipeline import Progress, WatchedVideo, frames_to_watch
 from lavis.processors.video import open_video
 
 
@@ -37,8 +36,7 @@ def check_watching(args: argparse.Namespace) -> None:
         check_folder(args.save, force=args.force)
     cache_of(args)
     with open_video(args.video, reader=args.reader, fps=args.fps) as video:
-        info = video.info
-    uniform_indices(args.num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip_of(args))
+        frames_to_watch(video, num_frames=args.num_frames, clip=clip_of(args))
 
 
 def watch_video(args: argparse.Namespace) -> Watched:

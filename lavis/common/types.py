@@ -23,6 +23,9 @@ class Span:
     start_s: float
     end_s: float
 
+    def __str__(self) -> str:
+        return f"{self.start_s:g} to {self.end_s:g} s"
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -166,6 +169,7 @@ class Answer:
         keyframes: the frames that were read.
         frame_choices: int64 [K], each frame's own choice where frames are read alone; else empty.
         caveats: what a reader of this answer must know, such as untrained weights or an unread part of it.
+        clip: the part of the video that was watched; None is all of it.
     """
 
     question: Question
@@ -175,6 +179,7 @@ class Answer:
     keyframes: Keyframes
     frame_choices: Integers = field(default_factory=lambda: np.empty(0, np.int64))
     caveats: tuple[str, ...] = ()
+    clip: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,7 @@ class Moments:
     Attributes:
         times_s: float64 [T], times of the sampled frames.
         scores: float64 [T], the Localizer's margin of each frame ("yes" minus "no"): above 0 it matches.
+        clip: the part of the video that was watched; None is all of it.
     """
 
     query: str
@@ -200,3 +206,4 @@ class Moments:
     times_s: Floats
     scores: Floats
     caveats: tuple[str, ...] = field(default=())
+    clip: Span | None = None

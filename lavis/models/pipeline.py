@@ -20,6 +20,7 @@ from lavis.common.types import (
     FrameBatch,
     Integers,
     Keyframes,
+    Moment,
     Moments,
     Question,
     Span,
@@ -31,8 +32,10 @@ from lavis.models.questions import check_question
 from lavis.models.roles import Reading, VideoModel
 from lavis.models.selectors import Selection, build_selector
 from lavis.models.watching import FrameMemory, Progress, SeenFrames, Timings, see_frames
-from lavis.processors.sampling import uniform_indices
-from lavis.processors.video import open_video
+from lavis.processors.sampling import watched_indices
+from lavis.processors.video import VideoReader, open_video
+
+_ROUNDED_S = 0.01  # as durations are shown
 
 
 @dataclass
@@ -43,7 +46,9 @@ class WatchedVideo:
         path: the source, from which keyframe pictures can be read again.
         frame_idx: int64 [T], indices of the sampled frames in the source.
         times_s: float64 [T], their presentation times.
-        warnings: what was wrong with the file, such as that it is cut.
+        fps: frames per second that a folder of frames was read at.
+        clip: the part of the video that was watched; None is all of it.
+        warnings: what was wrong with the file, such as that it is cut, or with the clip.
     """
 
     path: Path
@@ -53,6 +58,8 @@ class WatchedVideo:
     tokens: Any
     model: VideoModel
     reader_name: str = defaults.VIDEO_READER
+    fps: float | None = None
+    clip: Span | None = None
     warnings: tuple[str, ...] = ()
     timings: Timings = field(default_factory=Timings)
 
@@ -130,7 +137,7 @@ class WatchedVideo:
         max_moments: int | None = defaults.MAX_MOMENTS,
         prompt: str = defaults.MOMENT_PROMPT,
     ) -> Moments:
-        """Find the parts of the video that a sentence describes; parameters as in `find_moments`.
+        """Find the parts of the video, or of the clip, that a sentence describes; parameters as in `find_moments`.
 
         A frame matches where the Localizer says "yes" rather than "no" (`threshold` 0).
         """
@@ -139,20 +146,22 @@ class WatchedVideo:
         with self.timings.measure("localize_s"):
             found = self.model.as_localizer(prompt=prompt).score(self.tokens, [question])
         margins = found.margins[0]
+        part = self.clip or Span(0.0, max(self.info.duration_s, float(self.times_s[-1])))
         moments = find_moments(
-            self.times_s,
+            self.times_s - part.start_s,
             margins,
-            duration_s=max(self.info.duration_s, float(self.times_s[-1])),
+            duration_s=part.end_s - part.start_s or 1 / self.info.fps,
             threshold=threshold,
             max_gap_frames=max_gap_frames,
             min_length_s=min_length_s,
             max_moments=max_moments,
         )
-        return Moments(query, moments, self.times_s, margins, self._caveats(found.unread[0]))
+        placed = tuple(Moment(one.start_s + part.start_s, one.end_s + part.start_s, one.score) for one in moments)
+        return Moments(query, placed, self.times_s, margins, self._caveats(found.unread[0]), self.clip)
 
     def frames(self, frame_idx: Integers, *, size: int | None = None) -> FrameBatch:
         """Read frames of the source again, to show them; `size` as in `VideoReader.read`."""
-        with open_video(self.path, reader=self.reader_name, fps=self.info.fps) as video:
+        with open_video(self.path, reader=self.reader_name, fps=self.fps) as video:
             return video.read(frame_idx, size=size)
 
     def _keyframe_count(self, wanted: int | None) -> int:
@@ -181,6 +190,7 @@ class WatchedVideo:
             keyframes=keyframes,
             frame_choices=reading.frame_choices,
             caveats=self._caveats(selection.unread[row] | reading.unread),
+            clip=self.clip,
         )
 
     def _caveats(self, unread: Unread) -> tuple[str, ...]:
@@ -208,7 +218,8 @@ def watch(
 
     Args:
         num_frames: T (published: 32); a video with fewer frames gives all it has.
-        clip: only this part of the video.
+        clip: only this part of the video: the frames that are on the screen during it. It may reach beyond the video,
+            which a warning then says.
         reader: a name in `registry.video_readers`.
         fps: frames per second of a folder of frames.
         batch_size: frames per chunk.
@@ -217,14 +228,14 @@ def watch(
         timings: where time is noted; None starts from zero, on the clock.
 
     Raises:
-        VideoError: the video cannot be read.
+        VideoError: the video cannot be read, or the clip lies outside of it.
         ConfigError: less than one frame, or per chunk.
     """
     if batch_size < 1:
         raise ConfigError(f"cannot watch {batch_size} frames per chunk; give a batch_size of at least 1")
     timings = timings or Timings()
     with open_video(path, reader=reader, fps=fps) as video:
-        frame_idx = uniform_indices(num_frames, video_frames=video.info.num_frames, fps=video.info.fps, clip=clip)
+        frame_idx, part = frames_to_watch(video, num_frames=num_frames, clip=clip)
         look = partial(see_frames, model, video, frame_idx, batch_size=batch_size, timings=timings, progress=progress)
         if cache is None:
             seen = look()
@@ -241,9 +252,28 @@ def watch(
         tokens=seen.tokens,
         model=model,
         reader_name=reader,
-        warnings=seen.warnings,
+        fps=fps,
+        clip=part,
+        warnings=(*seen.warnings, *_shortened(clip, part)),
         timings=timings,
     )
+
+
+def frames_to_watch(video: VideoReader, *, num_frames: int, clip: Span | None) -> tuple[Integers, Span | None]:
+    """Return which frames of an open video are watched, and what is there of the clip; see `watched_indices`."""
+    times_s = video.times_s(np.arange(video.info.num_frames))
+    return watched_indices(
+        num_frames, times_s=times_s, duration_s=max(video.info.duration_s, float(times_s[-1])), clip=clip
+    )
+
+
+def _shortened(asked: Span | None, watched: Span | None) -> tuple[str, ...]:
+    """Say so where a clip reaches beyond the video, other than by rounding."""
+    if asked is None or watched is None:
+        return ()
+    if max(watched.start_s - asked.start_s, asked.end_s - watched.end_s) < _ROUNDED_S:
+        return ()
+    return (f"the clip from {asked} reaches beyond the video and was shortened to {watched}",)
 
 
 def _recall_or_look(

@@ -4,6 +4,8 @@ A video, or a clip of it, is cut into as many segments as frames are wanted; `un
 the middle of each, `random_indices` a random frame of each. Both equal the sampling the published
 results were made with (`load_video` of the SeViLA code): a time becomes a frame by `int(time * fps)`,
 and segments shorter than a frame name the same frame more than once.
+
+`watched_indices` is for people's questions: it goes by the frames' own times, and names each frame once.
 """
 
 import math
@@ -13,7 +15,9 @@ from itertools import pairwise
 import numpy as np
 
 from lavis.common.errors import ConfigError, VideoError
-from lavis.common.types import Integers, Span
+from lavis.common.types import Floats, Integers, Span
+
+_ROUNDING_S = 1e-6  # of times computed from ticks
 
 
 def uniform_indices(num_frames: int, *, video_frames: int, fps: float, clip: Span | None = None) -> Integers:
@@ -50,6 +54,36 @@ def random_indices(
     return np.array([rng.choice(range(start, end)) if end > start else start for start, end in pairwise(bounds)])
 
 
+def watched_indices(
+    num_frames: int, *, times_s: Floats, duration_s: float, clip: Span | None
+) -> tuple[Integers, Span | None]:
+    """Return frames spread evenly over a video, or over what is on the screen during a clip; none is named twice.
+
+    Args:
+        num_frames: how many frames are wanted; there may be fewer.
+        times_s: when each frame of the video is shown, increasing.
+        duration_s: when the last one ends.
+        clip: the part of the video to watch; None is the whole video, sampled as by `uniform_indices`.
+
+    Returns:
+        Increasing indices, and the clip as far as it lies within the video.
+
+    Raises:
+        VideoError: the clip ends before it starts, has a time that is not a number, or lies outside the video.
+        ConfigError: `num_frames` is less than one.
+    """
+    if clip is None:
+        return uniform_indices(num_frames, video_frames=len(times_s), fps=1), None
+    _check_times(clip)
+    if clip.start_s >= duration_s or (clip.start_s < 0 and clip.end_s <= 0):
+        raise _outside(clip, duration_s)
+    within = Span(max(clip.start_s, 0.0), min(clip.end_s, duration_s))
+    # The frame on the screen at the start was shown at or before it.
+    first = max(int(np.searchsorted(times_s, within.start_s + _ROUNDING_S, side="right")) - 1, 0)
+    end = int(np.searchsorted(times_s, within.end_s - _ROUNDING_S, side="left"))
+    return first + uniform_indices(num_frames, video_frames=max(end - first, 1), fps=1), within
+
+
 def _segment_bounds(num_frames: int, *, video_frames: int, fps: float, clip: Span | None) -> Integers:
     if num_frames < 1:
         raise ConfigError(f"cannot sample {num_frames} frames; ask for at least 1")
@@ -60,15 +94,22 @@ def _segment_bounds(num_frames: int, *, video_frames: int, fps: float, clip: Spa
 
 
 def _clip_frames(clip: Span, *, video_frames: int, fps: float) -> tuple[int, int]:
-    span = f"the clip from {clip.start_s:g} to {clip.end_s:g} s"
-    if math.isnan(clip.start_s) or math.isnan(clip.end_s):
-        raise VideoError(f"{span} has a time that is not a number")
-    if clip.end_s < clip.start_s:
-        raise VideoError(f"{span} ends before it starts")
+    _check_times(clip)
     # Bounded before they become integers, for times that are infinite.
     start = int(min(max(clip.start_s * fps, -1.0), video_frames + 1.0))
     end = int(min(max(clip.end_s * fps, -1.0), video_frames + 1.0))
     # A start at the very end is the last frame: annotated times are rounded, often up.
     if start > video_frames or end < 0:
-        raise VideoError(f"{span} lies outside the video, which lasts {video_frames / fps:.2f} s")
+        raise _outside(clip, video_frames / fps)
     return min(max(start, 0), video_frames - 1), min(end, video_frames)
+
+
+def _check_times(clip: Span) -> None:
+    if math.isnan(clip.start_s) or math.isnan(clip.end_s):
+        raise VideoError(f"the clip from {clip} has a time that is not a number")
+    if clip.end_s < clip.start_s:
+        raise VideoError(f"the clip from {clip} ends before it starts")
+
+
+def _outside(clip: Span, duration_s: float) -> VideoError:
+    return VideoError(f"the clip from {clip} lies outside the video, which lasts {duration_s:.2f} s")

@@ -14,7 +14,7 @@ from lavis.common.export.blocks import Bar, Bars, Curve, Heading, Mark, Notes, T
 from lavis.common.export.canvas import Block, stack
 from lavis.common.export.records import LETTERS
 from lavis.common.moments import frame_edges
-from lavis.common.types import Answer, Floats, Keyframes, Moment, Moments, VideoInfo
+from lavis.common.types import Answer, Floats, Keyframes, Moment, Moments, Span, VideoInfo
 
 _JPEG_QUALITY = 92
 _THUMBNAIL_SIDE = 640
@@ -60,14 +60,14 @@ def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequ
     label = _score_label(keyframes)
     if len(frames) > _MOST_THUMBNAILS:
         label += f"; below, the first {_MOST_THUMBNAILS} of {len(frames)} keyframes"
-    parts: list[Block] = [Heading(answer.question.text, subtitle=_subtitle(video, model))]
+    parts: list[Block] = [Heading(answer.question.text, subtitle=_subtitle(answer, video, model))]
     if answer.caveats:
         parts.append(Notes(answer.caveats))
     parts.append(Bars(bars) if bars else Heading(answer.text or "(no answer)", subtitle="open answer"))
     parts.append(
         Curve(
             _points(keyframes.all_times_s, keyframes.all_scores),
-            range_s=_time_range(keyframes.all_times_s, video),
+            range_s=_time_range(keyframes.all_times_s, video, answer.clip),
             marks=[Mark(number, time_s) for number, time_s in enumerate(times, start=1)],
             label=label,
         )
@@ -86,13 +86,13 @@ def moments_picture(
         frames: the best frame of each of the first moments (see `best_positions`), uint8 [H, W, 3].
     """
     times = [float(moments.times_s[position]) for position in best_positions(moments)][: len(frames)]
-    parts: list[Block] = [Heading(moments.query, subtitle=_subtitle(video, model))]
+    parts: list[Block] = [Heading(moments.query, subtitle=_subtitle(moments, video, model))]
     if moments.caveats:
         parts.append(Notes(moments.caveats))
     parts.append(
         Curve(
             _points(moments.times_s, moments.scores),
-            range_s=_time_range(moments.times_s, video),
+            range_s=_time_range(moments.times_s, video, moments.clip),
             marks=[Mark(number, time_s) for number, time_s in enumerate(times, start=1)],
             spans=[(found.start_s, found.end_s) for found in moments.moments],
             label="how well each frame matches" if moments.moments else "how well each frame matches: no moment found",
@@ -114,12 +114,15 @@ def best_positions(moments: Moments) -> list[int]:
 
 def _best_position(found: Moment, times_s: Floats, scores: Floats) -> int:
     inside = np.flatnonzero((times_s >= found.start_s) & (times_s <= found.end_s))
+    if not len(inside):  # a clip shorter than its frame, which was shown before and stayed
+        return int(np.abs(times_s - found.start_s).argmin())
     return int(inside[scores[inside].argmax()])
 
 
-def _subtitle(video: VideoInfo, model: str) -> str:
+def _subtitle(result: Answer | Moments, video: VideoInfo, model: str) -> str:
     length = f"{video.duration_s:.1f} s" if video.duration_s < 60 else time_label(video.duration_s)
-    return f"{Path(video.path).name} | {length} | {model}"
+    part = f"{result.clip} watched | " if result.clip else ""
+    return f"{Path(video.path).name} | {length} | {part}{model}"
 
 
 def _caption(time_s: float, score: float) -> str:
@@ -141,7 +144,9 @@ def _points(times_s: Floats, scores: Floats) -> list[tuple[float, float]]:
     return [(float(time_s), float(score)) for time_s, score in pairs if math.isfinite(score)]
 
 
-def _time_range(times_s: Floats, video: VideoInfo) -> tuple[float, float]:
+def _time_range(times_s: Floats, video: VideoInfo, clip: Span | None) -> tuple[float, float]:
+    if clip is not None:
+        return clip.start_s, clip.end_s
     edges = frame_edges(times_s, duration_s=max(video.duration_s, float(times_s[-1])))
     return float(edges[0]), float(edges[-1])
 

@@ -10,7 +10,8 @@
 | `frame_choices` | answer | the option index each keyframe chose alone; empty where keyframes are read together |
 | `query`, `moments` | moments | the sentence; `start_s`, `end_s`, `score` of each moment, best first |
 | `frame_scores` | both | `time_s`, `score` of each watched frame (null: not scored); empty where none is scored |
-| `caveats` | both | what a reader must know, such as untrained weights |
+| `caveats` | both | what a reader must know, such as untrained weights, or that the clip reached beyond the video |
+| `clip` | both | `start_s`, `end_s` of the part of the video that was watched; null for all of it |
 | `video` | both | `path`, `duration_s`, `fps`, `num_frames` |
 | `model` | both | the model's name |
 | `timings_s` | both | seconds per part, of all questions that were asked together |
@@ -50,7 +51,7 @@ def answer_record(answer: Answer, *, video: VideoInfo, model: str, timings_s: Ma
         ],
         "frame_choices": [int(choice) for choice in answer.frame_choices],
         "frame_scores": _curve(keyframes.all_times_s, keyframes.all_scores),
-        **_origin(answer.caveats, video=video, model=model, timings_s=timings_s),
+        **_origin(answer, video=video, model=model, timings_s=timings_s),
     }
 
 
@@ -63,7 +64,7 @@ def moments_record(moments: Moments, *, video: VideoInfo, model: str, timings_s:
             for found in moments.moments
         ],
         "frame_scores": _curve(moments.times_s, moments.scores),
-        **_origin(moments.caveats, video=video, model=model, timings_s=timings_s),
+        **_origin(moments, video=video, model=model, timings_s=timings_s),
     }
 
 
@@ -72,9 +73,11 @@ def to_json(record: Record | list[Record]) -> str:
     return json.dumps(record, indent=2, allow_nan=False)
 
 
-def _origin(caveats: tuple[str, ...], *, video: VideoInfo, model: str, timings_s: Mapping[str, float]) -> Record:
+def _origin(result: Answer | Moments, *, video: VideoInfo, model: str, timings_s: Mapping[str, float]) -> Record:
+    clip = result.clip
     return {
-        "caveats": list(caveats),
+        "caveats": list(result.caveats),
+        "clip": {"start_s": _number(clip.start_s), "end_s": _number(clip.end_s)} if clip else None,
         "video": {
             "path": video.path,
             "duration_s": _number(video.duration_s),

@@ -4,13 +4,14 @@ import math
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.types import Span
-from lavis.processors.sampling import random_indices, uniform_indices
+from lavis.processors.sampling import random_indices, uniform_indices, watched_indices
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frame_indices.json").read_text())
 
@@ -132,3 +133,81 @@ def test_any_clip_gives_frames_of_the_video_in_order_or_a_user_error(num_frames,
             assert indices == sorted(indices)
             assert indices[0] >= 0
             assert indices[-1] < video_frames
+
+
+QUARTERS = np.arange(140) / 4  # 35 s at 4 frames a second
+
+
+def watched(num_frames, clip, *, times_s=QUARTERS, duration_s=35.0):
+    indices, part = watched_indices(num_frames, times_s=times_s, duration_s=duration_s, clip=span(clip))
+    return indices.tolist(), part and (part.start_s, part.end_s)
+
+
+@pytest.mark.parametrize(
+    ("clip", "frames", "part"),
+    [
+        ((34, 35), [136, 137, 138, 139], (34, 35)),
+        ((34, 99), [136, 137, 138, 139], (34, 35)),
+        ((-2, 0.5), [0, 1], (0, 0.5)),
+        ((1.1, 1.6), [4, 5, 6], (1.1, 1.6)),
+        ((1.3, 1.4), [5], (1.3, 1.4)),
+        ((2, 2), [8], (2, 2)),
+        ((0, 0), [0], (0, 0)),
+        ((34.9, math.inf), [139], (34.9, 35)),
+    ],
+)
+def test_a_short_clip_gives_each_frame_on_the_screen_once(clip, frames, part):
+    assert watched(32, clip) == (frames, part)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+def test_a_clip_of_more_frames_than_wanted_gives_the_middles_of_its_segments(num_frames):
+    expected = {1: [138], 2: [137, 139], 3: [136, 137, 139]}[num_frames]
+    assert watched(num_frames, (34, 35))[0] == expected
+    assert watched(32, (0, 35))[0] == uniform_indices(32, video_frames=140, fps=4, clip=Span(0, 35)).tolist()
+
+
+def test_a_whole_video_is_sampled_as_published():
+    assert watched(32, None) == (uniform_indices(32, video_frames=140, fps=4).tolist(), None)
+    assert watched(999, None) == (list(range(140)), None)
+
+
+def test_a_clip_goes_by_the_times_of_frames_and_not_by_their_number():
+    times_s = np.array([0.0, 0.5, 1.0, 9.0, 9.5])  # nothing between 1 and 9 s
+    for clip, frames in {(0.5, 1): [1], (4, 6): [2], (8, 9.25): [2, 3], (9, 10): [3, 4]}.items():
+        assert watched(8, clip, times_s=times_s, duration_s=10.0)[0] == frames
+
+
+def test_ticks_that_are_not_exact_in_seconds_add_no_frame_at_either_end():
+    assert watched(32, (1.7, 2.3), times_s=np.arange(100) / 10 + 1e-9, duration_s=10.0)[0] == list(range(17, 23))
+    assert watched(32, (1.7, 2.3), times_s=np.arange(100) / 10 - 1e-9, duration_s=10.0)[0] == list(range(17, 23))
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        ((35, 40), "the clip from 35 to 40 s lies outside the video, which lasts 35.00 s"),
+        ((-3, 0), "the clip from -3 to 0 s lies outside the video, which lasts 35.00 s"),
+        ((12.5, 5), "the clip from 12.5 to 5 s ends before it starts"),
+        ((math.nan, 5), "the clip from nan to 5 s has a time that is not a number"),
+    ],
+)
+def test_a_clip_that_shows_nothing_is_refused(clip, message):
+    with pytest.raises(VideoError) as raised:
+        watched(4, clip)
+    assert str(raised.value) == message
+
+
+@given(
+    num_frames=st.integers(1, 80),
+    steps=st.lists(st.floats(0.001, 5), min_size=1, max_size=200),
+    clip=st.builds(Span, st.floats(-5, 900), st.floats(-5, 900)),
+)
+def test_any_clip_gives_distinct_frames_in_order_or_a_user_error(num_frames, steps, clip):
+    times_s = np.cumsum(steps) - steps[0]
+    with contextlib.suppress(UserError):
+        indices, part = watched_indices(num_frames, times_s=times_s, duration_s=times_s[-1] + 1, clip=clip)
+        assert 1 <= len(indices) <= num_frames
+        assert (np.diff(indices) > 0).all()
+        assert 0 <= part.start_s <= part.end_s <= times_s[-1] + 1
+        assert times_s[indices[-1]] <= max(part.end_s, times_s[0])

@@ -10,6 +10,7 @@ from tests.unit.common.export.results import VIDEO, make_answer, make_moments
 
 ORIGIN = {
     "caveats": ["untrained"],
+    "clip": None,
     "video": {"path": "clips/a.mp4", "duration_s": 4.0, "fps": 25.0, "num_frames": 100},
     "model": "sevila_tiny",
     "timings_s": {"decode": 0.5},
