@@ -35,7 +35,8 @@ FLOAT64 = Precision(case=1e-10, loop=1e-8, is_exact=True)
 FLOAT32 = Precision(case=1e-5, loop=1e-5, is_exact=False)
 # Figures measured in fp32 are as far from exact ones as rounding carries them. How far that is depends on sizes and
 # weights, and after some optimizer steps it is orders of magnitude more. So it is measured: weights are disturbed by
-# twice fp32's rounding, in float64 and always in the same way, and this many times what that changes is allowed.
+# twice fp32's rounding (and gradients before optimizer steps), in float64 and always in the same way, and this many
+# times what that changes is allowed.
 DISTURBANCE = 2.0**-22
 _DISTURBANCES_ALLOWED = 8
 # bf16 keeps 8 bits, and random weights amplify its rounding: such figures are indicative. What is
@@ -68,7 +69,7 @@ class Check:
 
 
 class Stage(NamedTuple):
-    """Figures that rounding carries equally far: those of one kind, up to a number of steps."""
+    """Figures that rounding carries equally far: those of one kind, up to a number of optimizer steps or epochs."""
 
     kind: str = ""
     steps: int = 0

@@ -9,7 +9,6 @@ import torch
 
 from lavis.common.errors import CheckpointError, UserError
 from lavis.models.language.tokenizer import single_token_id
-from lavis.models.sevila.model import SeViLA
 from lavis.models.vision.blip2 import interpolate_position_embedding
 from lavis.parity.bf16 import check_bf16_inference, check_bf16_training
 from lavis.parity.checks import BF16_VISION_TOLERANCE, DISTURBANCE, FLOAT32, FLOAT64, Check, Checks, Precision
@@ -102,41 +101,31 @@ def _check_case(directory: GoldenDirectory, content: dict[str, Any]) -> Checks:
         checks.fail("t5_dtype", f"{kind!r} is unknown; known: {', '.join(_PRECISIONS)}, bf16")
         return checks
 
-    def run(model: SeViLA, checks: Checks) -> None:
-        (check_training if trains else check_inference)(model, case, checks)
+    def run(checks: Checks, disturbance: float) -> None:
+        check = check_training if trains else check_inference
+        check(directory.build(disturbance=disturbance), case, checks)
         if "tensors" in case:
             # A remark that no tensors are stored for this case.
             checks.equal("tensors", case["tensors"], "not stored (only the JSON values)")
         for name in case.unused():
             checks.fail(name, "no comparison covers this figure")
 
-    return _compared(directory, case["name"], _PRECISIONS[kind], _PRECISIONS[kind].case, run)
+    return _compared(case["name"], _PRECISIONS[kind], _PRECISIONS[kind].case, run)
 
 
 def _check_loop(directory: GoldenDirectory, name: str, loop: dict[str, Any]) -> Checks:
-    precision = directory.precision
-    return _compared(
-        directory,
-        name,
-        precision,
-        precision.loop,
-        lambda model, checks: check_loop(directory, name, loop, model, checks),
-    )
+    def run(checks: Checks, disturbance: float) -> None:
+        check_loop(directory, name, loop, checks, disturbance=disturbance)
+
+    return _compared(name, directory.precision, directory.precision.loop, run)
 
 
-def _compared(
-    directory: GoldenDirectory,
-    name: str,
-    precision: Precision,
-    tolerance: float,
-    run: Callable[[SeViLA, Checks], None],
-) -> Checks:
-    """Run comparisons in float64; before, where figures are rounded, find out how far a disturbance carries them."""
+def _compared(name: str, precision: Precision, tolerance: float, run: Callable[[Checks, float], None]) -> Checks:
+    """Run comparisons; before, where figures are rounded, find out how far a disturbance carries them."""
     disturbed = Checks(name)
     if not precision.is_exact:
-        _guarded(disturbed, lambda checks: run(directory.build(disturbance=DISTURBANCE), checks))
-    checks = Checks(name, tolerance=tolerance, disturbed=disturbed.numbers)
-    return _guarded(checks, lambda checks: run(directory.build(), checks))
+        _guarded(disturbed, lambda checks: run(checks, DISTURBANCE))
+    return _guarded(Checks(name, tolerance=tolerance, disturbed=disturbed.numbers), lambda checks: run(checks, 0.0))
 
 
 def _check_published_failure(directory: GoldenDirectory, case: Case, checks: Checks) -> None:
