@@ -1,25 +1,25 @@
-"""Your own videos and questions: `train`, `val` and `test`, each `.json`, `.jsonl` or `.csv`; `questions.*` is val.
+"""Your own videos and questions: `train`, `val` and `test`, or `questions` for val alone, as tables or JSON.
 
-The fields are the schema's, with less to write: `options` may be a list instead of a0, a1, ...; `answer` may be an
-index, a letter, or the option's text; `qid` and `type` may be left out. Videos are looked for in `--videos`, in the
-folder `videos` beside the questions, or beside the questions themselves, with or without their ending.
+The fields are the schema's, with less to write, under the names that people give them (`lavis.datasets.own_rows`).
+Videos are looked for in `--videos`, in the folder `videos` beside the questions, or beside the questions themselves,
+with or without their ending.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import AnnotationError
-from lavis.datasets.records import Record, shown
+from lavis.datasets.own_rows import OwnRow, answer_index, own_row, parsed_cell, readable_rows, require_columns, ways_of
+from lavis.datasets.records import Record, id_text, shown
 from lavis.processors.video.frame_names import PICTURE_ENDINGS
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, option_fields
 
-_PASSED_ON = ("question", "query", "start", "end", "duration", "relevant_clip_ids", "saliency_scores", "source")
-_WINDOWS = ("relevant_windows", "windows")
-_NO_VIDEOS = {".json", ".jsonl", ".csv", ".txt", ".md", ".yaml", ".srt", ".vtt"}
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_PASSED_ON = ("question", "query", "start", "end", "duration", "source")
+_LISTS = ("relevant_windows", "windows", "relevant_clip_ids", "saliency_scores")
+_ENDINGS = ("json", "jsonl", "csv", "tsv", "parquet")
+_NO_VIDEOS = {*(f".{ending}" for ending in _ENDINGS), ".txt", ".md", ".yaml", ".srt", ".vtt"}
 _TYPE = "CUSTOM"
 
 
@@ -27,21 +27,43 @@ def converter(raw: RawSplit) -> RowConverter:
     """Return the converter of a split."""
     folder = videos_folder(raw.folder, raw.videos)
     videos = find_videos(folder)
+    ways = _answer_ways(raw)
 
     def convert(record: Record, index: int) -> Row:
-        filled = {name: value for name, value in record.fields.items() if value is not None and value != ""}
-        record = Record(filled, record.path, record.number, record.unit)
+        row = own_row(record)
+        record = row.record
         kind = record.text("type") if record.has("type") else _TYPE
+        searches = record.has("query")
         return {
             "video": _video(record, folder, videos),
-            "qid": record.name("qid") if record.has("qid") else f"{kind}_{raw.name}_{index}",
+            "qid": record.id("qid") if record.has("qid") else f"{kind}_{raw.name}_{index}",
             "type": kind,
             **{field: record.value(field) for field in _PASSED_ON if record.has(field)},
-            **{field: _windows(record, field) for field in _WINDOWS if record.has(field)},
-            **({} if record.has("query") else _choice_fields(record)),
+            **{field: _list(record, field) for field in _LISTS if record.has(field)},
+            **({} if searches else option_fields(row.options) | _answer(row, ways, raw)),
         }
 
     return convert
+
+
+def _answer_ways(raw: RawSplit) -> frozenset[str]:
+    """Read the split once to see which columns it has, and how its answers are written."""
+    every: list[OwnRow] = []
+    for file in raw.files:
+        rows = readable_rows(file)
+        require_columns(file, rows, "video")
+        require_columns(file, rows, "question", "query")
+        require_columns(file, rows, "options", "query")
+        every += rows
+    return ways_of(every)
+
+
+def _answer(row: OwnRow, ways: frozenset[str], raw: RawSplit) -> Row:
+    answer = answer_index(row, ways)
+    if answer is None:
+        raw.notes["no answer given: the question can be asked but not measured"] += 1
+        return {}
+    return {"answer": answer}
 
 
 def videos_folder(raw: Path, videos: Path | None) -> Path:
@@ -78,6 +100,9 @@ def find_videos(folder: Path) -> Mapping[str, list[str]]:
 def _video(record: Record, folder: Path, videos: Mapping[str, list[str]]) -> str:
     given = Path(record.name("video"))
     name = (given.relative_to(folder) if given.is_relative_to(folder) else given).as_posix()
+    # As Windows separates folders, and as pandas writes a number beside empty cells.
+    forms = (name, name.replace("\\", "/"), id_text(name) or name)
+    name = next((form for form in forms if form in videos), name)
     meant = videos.get(name, [])
     if not meant:
         raise record.error("video", f"there is no video {shown(name)} in {folder}; add it or leave its questions out")
@@ -87,51 +112,22 @@ def _video(record: Record, folder: Path, videos: Mapping[str, list[str]]) -> str
     return without_ending if videos.get(without_ending) == meant else name
 
 
-def _windows(record: Record, field: str) -> Any:
+def _list(record: Record, field: str) -> Any:
     value = record.value(field)
     if not isinstance(value, str):
         return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise record.error(field, f"{shown(value)} is not a list such as [[2, 6], [20, 40]]") from None
-
-
-def _choice_fields(record: Record) -> Row:
-    options = record.fields.get("options")
-    if options is None:
-        options = []
-        while record.has(f"a{len(options)}"):
-            options.append(record.value(f"a{len(options)}"))
-    if not isinstance(options, list):
-        raise record.error("options", f"{shown(options)} is not a list of texts")
-    texts = [str(option) if isinstance(option, (int, float)) else option for option in options]
-    answer = {"answer": _answer(record, texts)} if record.has("answer") else {}
-    return {**option_fields(texts), **answer}
-
-
-def _answer(record: Record, options: list[Any]) -> int:
-    value = record.value("answer")
-    if not isinstance(value, str):
-        return record.whole("answer")
-    value = value.strip()
-    meant = {index for index, option in enumerate(options) if option == value}
-    if value.isdecimal() and int(value[:4]) < len(options):
-        meant.add(int(value))
-    if value.upper() in _LETTERS[: len(options)] and len(value) == 1:
-        meant.add(_LETTERS.index(value.upper()))
-    if len(meant) != 1:
-        problem = "is none of the options" if not meant else "may mean several options"
-        raise record.error("answer", f"{shown(value)} {problem}; give an index from 0, a letter from A, or its text")
-    return meant.pop()
+    parsed = parsed_cell(value)
+    if parsed is None:
+        raise record.error(field, f"{shown(value)} is not a list such as [[2, 6], [20, 40]]")
+    return parsed
 
 
 DATASET = RawDataset(
     "custom",
     {
-        "train": ("train.json", "train.jsonl", "train.csv"),
-        "val": ("val.json", "val.jsonl", "val.csv", "questions.json", "questions.jsonl", "questions.csv"),
-        "test": ("test.json", "test.jsonl", "test.csv"),
+        "train": tuple(f"train.{ending}" for ending in _ENDINGS),
+        "val": tuple(f"{name}.{ending}" for name in ("val", "questions") for ending in _ENDINGS),
+        "test": tuple(f"test.{ending}" for ending in _ENDINGS),
     },
     converter,
 )

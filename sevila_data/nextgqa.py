@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lavis.common.errors import AnnotationError
+from lavis.datasets.own_rows import OwnRow, answer_index, own_row, readable_rows, schema_named, ways_of
 from lavis.datasets.records import Record, read_object
-from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_fields, answer_of_text, option_fields
-from sevila_data.nextqa import NUM_OPTIONS, question_fields, sentences, video_paths
+from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_of_text, option_fields
+from sevila_data.nextqa import question_fields, sentences, video_paths
 
 
 def converter(raw: RawSplit) -> RowConverter:
@@ -20,8 +21,12 @@ def converter(raw: RawSplit) -> RowConverter:
     paths = video_paths(raw.folder)
     grounding = {} if raw.name == "train" else _grounding(raw)
 
+    ways = ways_of(row for file in raw.files for row in readable_rows(file))
+
     def convert(record: Record, _index: int) -> Row:
-        row = {**question_fields(record, paths), **option_fields(sentences(record)), **_answer(record, raw.notes)}
+        answer = _answer(own_row(record), ways, raw.notes)
+        record = schema_named(record)
+        row = {**question_fields(record, paths), **option_fields(sentences(record)), **answer}
         return row if raw.name == "train" else {**row, **_window_fields(record, grounding, raw.notes)}
 
     return convert
@@ -34,16 +39,15 @@ def _grounding(raw: RawSplit) -> Mapping[str, Any]:
     return read_object(path)
 
 
-def _answer(record: Record, notes: Counter[str]) -> Row:
-    if record.name("answer").isdecimal():
-        return answer_fields(record, "answer")
-    options = [record.text(f"a{index}") for index in range(NUM_OPTIONS)]
-    return {"answer": answer_of_text(record, "answer", options, notes)}
+def _answer(row: OwnRow, ways: frozenset[str], notes: Counter[str]) -> Row:
+    if row.options.count(row.record.fields.get("answer")) > 1:
+        return {"answer": answer_of_text(row.record, "answer", row.options, notes)}
+    answer = answer_index(row, ways)
+    return {} if answer is None else {"answer": answer}
 
 
 def _window_fields(record: Record, grounding: Mapping[str, Any], notes: Counter[str]) -> Row:
-    column = "video_id" if record.has("video_id") else "video"
-    video, qid = record.name(column), record.name("qid")
+    video, qid = record.id("video"), record.id("qid")
     try:
         duration = float(grounding[video]["duration"])
         windows = [(float(start), float(end)) for start, end in grounding[video]["location"][qid]]

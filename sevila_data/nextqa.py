@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lavis.common.errors import AnnotationError
+from lavis.datasets.own_rows import schema_named
 from lavis.datasets.records import Record, read_object
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_fields, option_fields
 
@@ -21,6 +22,7 @@ def converter(raw: RawSplit) -> RowConverter:
     paths = None if flat else video_paths(raw.folder)
 
     def convert(record: Record, _index: int) -> Row:
+        record = schema_named(record)
         options = sentences(record)
         return {**question_fields(record, paths), **option_fields(options), **answer_fields(record, "answer")}
 
@@ -40,15 +42,17 @@ def video_paths(folder: Path) -> Mapping[str, str]:
 
 
 def question_fields(record: Record, paths: Mapping[str, str] | None) -> Row:
-    """Return video, id and question of a row; ids are `<type>_<video>_<number>`, as the metrics group them."""
-    column = "video" if record.has("video") else "video_id"
-    video = record.name(column)
+    """Return video, id and question of a row under the schema's names.
+
+    Ids are `<type>_<video>_<number>`, as the metrics group them.
+    """
+    video = record.id("video")
     if paths is not None and video not in paths:
-        raise record.error(column, f"{video!r} is not in {VIDEO_MAP}; is the map of the same release?")
+        raise record.error("video", f"{video!r} is not in {VIDEO_MAP}; is the map of the same release?")
     question = record.text("question")
     return {
         "video": video if paths is None else paths[video],
-        "qid": f"{record.text('type')}_{video}_{record.name('qid')}",
+        "qid": f"{record.text('type')}_{video}_{record.id('qid')}",
         "question": question if question.endswith("?") else f"{question}?",
     }
 

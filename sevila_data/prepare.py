@@ -64,7 +64,10 @@ def prepare(
         raise UserError(f"{', '.join(existing)} would be overwritten; pass --force, or another folder as --out")
     prepared = []
     for split, files in found.items():
-        raw_split = RawSplit(raw, split, files, videos, Counter())
+        matching = {file for pattern in dataset.files[split] for file in raw.glob(pattern)}
+        unread = sorted(file.name for file in matching.difference(files))
+        notes = Counter({f"{files[0].name} is read for this split, and not {name}": 1 for name in unread})
+        raw_split = RawSplit(raw, split, files, videos, notes)
         prepared.append(_convert(dataset, raw_split, paths[split], skip_bad=skip_bad))
     _make_ids_unique(prepared)
     for split_done in prepared:

@@ -18,8 +18,8 @@ _EXAMPLES = """examples:
   sevila answer clip.mp4 "What does the man do?" --option "He cycles" --option "He swims"
   sevila answer clip.mp4 --questions questions.jsonl --save answers
 
-A questions file is a JSON list or JSONL of {"question": ..., "options": [...], "id": ...};
-id is optional, and without options the answer is open.
+A questions file is a JSON list or JSONL of {"question": ..., "options": [...], "id": ...}, or a table (.csv, .tsv,
+.parquet) with columns such as question, a0, a1, ...; id is optional, and without options the answer is open.
 """
 
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 TABLE_ENDINGS = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t", "|")
 # How pandas names a column without a name when it reads one.
-_NAMELESS = re.compile(r"(Unnamed: \d+)?")
+_NAMELESS = re.compile(r"(Unnamed: [\d.]+)?")
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 
 Row = tuple[int, list[str]]

@@ -114,7 +114,7 @@ def test_bad_video_is_named(
         (["What?", *OPTIONS, "--clip", "nan", "1"], "the clip from nan to 1 s has a time that is not a number"),
         (["What?", *OPTIONS, "--clip", "1"], "--clip: expected 2 arguments"),
         (["What?", "--questions", "questions.json"], "leave out QUESTION and --option"),
-        (["--questions", "questions.json"], "cannot read the questions in questions.json"),
+        (["--questions", "questions.json"], "cannot read questions.json"),
     ],
 )
 def test_bad_request_is_named(

@@ -81,7 +81,7 @@ def test_missing_custom_videos_are_all_named(tmp_path: Path) -> None:
         ("a,Who?,Ann,Bob,C", "field 'answer': 'C' is none of the options; give an index from 0, a letter from A, or"),
         (
             "a,How many?,1,2,1",
-            "field 'answer': '1' may mean several options; give an index from 0, a letter from A, or",
+            "field 'answer': '1' may mean several options: '1' by its text or '2' by its number from 0; no o",
         ),
         ("a,Who?,Ann,,0", "field 'num_option': 1 options; give 2 to 26"),
     ],
