@@ -269,7 +269,9 @@ def ways_of(rows: Iterable[OwnRow]) -> frozenset[str]:
     Raises:
         AnnotationError: numbers seem to count from 1: one is the number of options, and none is 0.
     """
-    ways, numbers, beyond = set(), set(), None
+    ways: set[str] = set()
+    numbers: set[int | None] = set()
+    beyond: Record | None = None
     for row in rows:
         found = readings(row)
         if len(found) == 1:
@@ -279,10 +281,12 @@ def ways_of(rows: Iterable[OwnRow]) -> frozenset[str]:
         if not found and number == len(row.options) > 0:
             beyond = row.record
     if beyond is not None and 0 not in numbers:
-        problem = (
-            f"{shown(beyond.value('answer'))} is the number of options, and no answer is 0: do answers count from 1?"
+        value = shown(beyond.value("answer"))
+        raise beyond.error(
+            "answer",
+            f"{value} is the number of options, and no answer is 0: do answers count from 1? "
+            "subtract 1, as they count from 0, or write letters from A",
         )
-        raise beyond.error("answer", f"{problem} subtract 1, as they count from 0, or write letters from A")
     return frozenset(ways)
 
 
