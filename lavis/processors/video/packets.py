@@ -54,7 +54,7 @@ class Packets:
 
 @dataclass(slots=True)
 class PacketReader:
-    """Reads the packets of a stream that hold data, up to the end or to where the file is broken.
+    """Reads the packets of a stream that hold data, up to the end, a limit, or where the file is broken.
 
     A half packet at the end is left out: the decoder's error would take good frames with it. Elsewhere FFmpeg calls
     packets corrupt that may well be whole, as at the joint of two transport streams; they are tried, as players do.
@@ -62,18 +62,23 @@ class PacketReader:
     Attributes:
         cut_off: the last packet was left out.
         broken: the file cannot be read to its end.
+        too_many: the limit came first; packets without data count too.
     """
 
     container: InputContainer
     stream: VideoStream
     cut_off: bool = False
     broken: bool = False
+    too_many: bool = False
 
     def __iter__(self) -> Iterator[Packet]:
         held: Packet | None = None
         try:
-            for packet in self.container.demux(self.stream):
-                if packet.size == 0:  # PyAV's mark of the end
+            for number, packet in enumerate(self.container.demux(self.stream)):
+                if number == _MAX_PACKETS:
+                    self.too_many = True
+                    break
+                if packet.size == 0:  # which is also PyAV's mark of the end
                     continue
                 if held is not None:
                     yield held
@@ -89,9 +94,6 @@ def scan(container: InputContainer, stream: VideoStream) -> Packets:
     """Read all packets of a stream, without decoding them."""
     packets, reader = Packets(), PacketReader(container, stream)
     for packet in reader:
-        if len(packets) == _MAX_PACKETS:
-            packets.too_many = True
-            break
         packets.pts.append(packet.pts)
         packets.dts.append(packet.dts)
         packets.key.append(packet.is_keyframe)
@@ -99,7 +101,7 @@ def scan(container: InputContainer, stream: VideoStream) -> Packets:
         packets.duration.append(packet.duration or 0)
         packets.end_position = (packet.pos or 0) + packet.size
         packets.num_corrupt += packet.is_corrupt
-    packets.incomplete = reader.cut_off or reader.broken
+    packets.too_many, packets.incomplete = reader.too_many, reader.cut_off or reader.broken
     return packets
 
 
