@@ -18,7 +18,7 @@ def converter(raw: RawSplit) -> RowConverter:
             answer["answer"] = answer_of_text(record, "answer", options, raw.notes)
         return {
             "video": record.name("video_id"),
-            "qid": record.text("question_id"),
+            "qid": record.id("question_id"),
             "question": record.text("question"),
             **option_fields(options),
             **answer,

@@ -51,7 +51,7 @@ def parse_row(record: Record) -> Annotation:
         AnnotationError: the row does not fit; the message names file, line, field, value and way out.
     """
     _check_names(record, frozenset(record.fields))
-    qid = record.name("qid")
+    qid = record.id("qid")
     duration_s = record.seconds("duration") if record.has("duration") else None
     clip, untimed = _clip(record, duration_s)
     options = () if record.has("query") else _options(record)

@@ -146,7 +146,8 @@ def test_malformed_questions_are_named_by_file_row_and_field(
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"question": "What?"}\n{"question": "Why?", "options": "ab"}\n')
     message = refused("answer", clip, "--questions", questions, "--save", tmp_path / "found")
-    assert message == f"error: {questions}: row 2: options: tuple is needed, not 'ab'\n"
+    problem = "'ab' is not a list of texts such as [\"red\", \"blue\"]"
+    assert message == f"error: {questions}, line 2, field 'options': {problem}\n"
 
 
 def test_folder_without_a_model_is_named(tmp_path: Path, refused: Callable[..., str], clip: Path) -> None:

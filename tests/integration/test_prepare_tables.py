@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from lavis.cli.main import main
 
@@ -78,6 +80,26 @@ def test_the_same_questions_are_read_from_every_file(kind: str, videos: Path) ->
 def test_numbers_are_names_and_ids_however_they_are_written(name: str, content: str, videos: Path) -> None:
     rows = prepared(videos.parent, name, content)
     assert [(row["video"], row["qid"]) for row in rows] == [("7", "7"), ("7", "8")]
+
+
+def test_numbers_of_parquet_that_became_floats_beside_empty_cells_are_numbers(videos: Path) -> None:
+    (videos.parent / "raw").mkdir()
+    rows = [{"video": 7.0, "question": f"{at}?", "a0": "x", "a1": "y", "qid": at, "answer": at} for at in (1.0, None)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), videos.parent / "raw" / "val.parquet")
+    made = prepared(videos.parent, "notes.md", "")
+    assert [(row["video"], row["qid"], row.get("answer")) for row in made] == [
+        ("7", "1", 1),
+        ("7", "CUSTOM_val_1", None),
+    ]
+
+
+def test_star_ids_may_be_numbers(tmp_path: Path) -> None:
+    choices = [{"choice_id": at, "choice": text} for at, text in ((0.0, "a box."), ("1", "a bed."))]
+    row = {"video_id": "001YG", "question": "What?", "choices": choices, "answer": "a bed.", "start": 1, "end": 2}
+    (tmp_path / "STAR_val.json").write_text(json.dumps([{**row, "question_id": 7.0}, {**row, "question_id": "7"}]))
+    assert main(["prepare", "star", "--raw", str(tmp_path), "--out", str(tmp_path / "out"), "--skip-bad"]) == 0
+    (made,) = json.loads((tmp_path / "out" / "star" / "val.json").read_text())
+    assert (made["qid"], made["a1"], made["answer"]) == ("7", "a bed.", 1)
 
 
 def test_the_same_id_written_in_two_ways_is_one_that_repeats(videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
