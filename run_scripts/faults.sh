@@ -8,5 +8,5 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 setup_env dev
 cd "$ROOT"
 exec "$VENV/bin/python" -m pytest -m 'not timm' --durations=20 \
-    tests/faults tests/hostile tests/integration/demo tests/unit/demo tests/unit/common/test_locking.py \
-    tests/unit/datasets tests/unit/models/checkpoints "$@"
+    tests/faults tests/hostile tests/fuzz tests/integration/demo tests/unit/demo tests/e2e/test_demo_ending.py \
+    tests/unit/common/test_locking.py tests/unit/datasets tests/unit/models/checkpoints "$@"
