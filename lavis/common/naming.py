@@ -17,7 +17,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def listed(names: Iterable[object], *, most: int = 30) -> str:
-    """Quote names for an error message, those beyond `most` as a number."""
-    quoted = [repr(name) for name in names if name != ""]
+    """Quote the beginning of names for an error message, and give those beyond `most` as a number."""
+    quoted = [f"{name!r:.80}" for name in names if name != ""]
     more = [f"{len(quoted) - most} more"] if len(quoted) > most else []
     return ", ".join(quoted[:most] + more) or "none"

@@ -80,7 +80,7 @@ def _without_row_names(rows: list[Row], width: int) -> list[Row]:
 def _check_header(path: Path, columns: Sequence[str]) -> None:
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise AnnotationError(f"{path} has two columns {twice[0]!r}; its columns are {listed(columns)}")
+        raise AnnotationError(f"{path} has two columns {twice[0]!r:.80}; its columns are {listed(columns)}")
 
 
 def _tell_nameless(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:

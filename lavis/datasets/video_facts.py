@@ -136,7 +136,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             line = json.loads(text)
-        except ValueError:  # the last line of a killed process, or the empty one at the end
+        except (ValueError, RecursionError):  # the last line of a killed process, or the empty one at the end
             continue
         if isinstance(line, dict) and ("settings" in line or line.keys() & {"facts", "content"}):
             yield line

@@ -70,7 +70,7 @@ def verified(folder: Path) -> Manifest:
         manifest = Manifest(**{**content, "shape": RunShape(**content["shape"])})
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not complete: it has no {MANIFEST}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is damaged") from error
     for name, expected in manifest.files.items():
         try:
@@ -106,6 +106,6 @@ def read_json(file: Path) -> dict[str, Any] | None:
     """Return the object that a JSON file holds, or None if there is none or it is damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

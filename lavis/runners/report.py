@@ -129,7 +129,7 @@ def _finished(folder: Path) -> Iterator[Run]:
             continue
         try:
             metrics = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{file} cannot be read ({error}); evaluate again, or move it away") from error
         if isinstance(metrics, dict) and all(key in metrics for key in _RUN_KEYS):
             yield Run(file.parent, metrics, file.stat().st_mtime)

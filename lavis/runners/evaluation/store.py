@@ -148,7 +148,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{folder} holds no evaluation: {FACTS} is missing or damaged") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("fingerprint"), dict):
         raise UserError(f"{folder / FACTS} is damaged: it holds no fingerprint")

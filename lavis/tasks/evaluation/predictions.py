@@ -75,7 +75,7 @@ class Prediction:
         odd = sorted((row.keys() ^ names) - (_ADDED - row.keys()))
         if odd:
             raise UserError(
-                f"{place} is not a prediction of this version ({odd[0]!r}); evaluate again in another folder"
+                f"{place} is not a prediction of this version ({odd[0]!r:.80}); evaluate again in another folder"
             )
         values = {name: value for name, value in row.items() if name != _CHECKSUM}
         try:
