@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -88,6 +89,8 @@ class Guard:
         else:
             try:
                 await self._respond(scope, receive, _with_headers(send))
+            except ClientDisconnect:  # nobody is left to answer
+                pass
             except RefusedError as refused:
                 await PlainTextResponse(str(refused), status_code=refused.status)(scope, receive, send)
 

@@ -13,7 +13,7 @@ from anyio import to_thread
 from gradio_client.utils import strip_invalid_filename_characters
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -42,17 +42,15 @@ class Uploads:
 
         Raises:
             RefusedError: too large, too slow, too many at once, no room, or nothing in it.
+            ClientDisconnect: the sender has gone.
         """
         address = scope["client"][0] if scope.get("client") else ""
-        try:
-            with self._room(content_length(scope), address):
-                form = await _form(Request(scope, in_time(receive)))
-                try:
-                    paths = [str(await self._keep(file)) for file in self._sent(form)]
-                finally:
-                    await form.close()
-        except ClientDisconnect:
-            return
+        with self._room(content_length(scope), address):
+            form = await _form(Request(scope, in_time(receive)))
+            try:
+                paths = [str(await self._keep(file)) for file in self._sent(form)]
+            finally:
+                await form.close()
         await JSONResponse(paths)(scope, receive, send)
 
     @contextmanager

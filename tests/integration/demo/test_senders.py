@@ -124,6 +124,17 @@ def test_an_upload_that_never_ends_is_ended_and_leaves_nothing(dial: Dial, serve
     until(lambda: open_files() <= files + 1)
 
 
+@pytest.mark.parametrize("path", ["/gradio_api/call/answer", "/gradio_api/upload", "/login"])
+def test_who_leaves_in_the_middle_is_no_defect(dial: Dial, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    files = open_files()
+    head = f"POST {path} HTTP/1.1\r\nHost: page\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 99"
+    connection = dial(head.encode() + b"\r\n\r\n{")
+    time.sleep(0.2)
+    connection.close()
+    until(lambda: open_files() <= files)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_an_upload_that_is_broken_off_leaves_nothing(dial: Dial, http: httpx.Client, served: Served) -> None:
     before, files = visitors_files(served), open_files()
     for _ in range(12):  # more than may be under way
