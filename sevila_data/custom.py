@@ -98,7 +98,7 @@ def find_videos(folder: Path) -> Mapping[str, list[str]]:
 
 
 def _video(record: Record, folder: Path, videos: Mapping[str, list[str]]) -> str:
-    given = Path(record.name("video"))
+    given = Path(record.name("video").strip())
     name = (given.relative_to(folder) if given.is_relative_to(folder) else given).as_posix()
     # As Windows separates folders, and as pandas writes a number beside empty cells.
     forms = (name, name.replace("\\", "/"), id_text(name) or name)

@@ -135,6 +135,8 @@ def measure(
     if world.is_main:
         print(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
         print(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")
+        if metrics["unspelt"]:
+            print(f"{metrics['unspelt']} questions hold text that the model cannot spell, named in predictions.jsonl")
         if warning := warning_of(metrics):
             print(warning)
         print(f"predictions, figures and report are in {config.base.run.output_dir}")

@@ -103,10 +103,12 @@ def raise_bad_rows(bad: list[str]) -> None:
     """
     if not bad:
         return
-    more = len(bad) - _NAMED_BAD_ROWS
+    # What is wrong with all rows of a file, such as a column, is told once.
+    named = list(dict.fromkeys(bad))[:_NAMED_BAD_ROWS]
+    more = len(bad) - len(named)
     counted = [f"and {more} more bad rows"] if more > 0 else []
     way_out = "or leave bad rows out with --skip-bad of sevila prepare"
-    raise AnnotationError("; ".join([*bad[:_NAMED_BAD_ROWS], *counted, way_out]))
+    raise AnnotationError("; ".join([*named, *counted, way_out]))
 
 
 def write_annotations(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

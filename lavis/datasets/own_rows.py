@@ -29,7 +29,7 @@ _OTHER_NAMES = {
     "start": ("start", "starts", "startsec", "starttime"),
     "end": ("end", "ends", "endsec", "endtime"),
     "duration": ("duration", "durations", "durationsec"),
-    "options": ("options", "choices", "candidates", "answers"),
+    "options": ("options", "choices", "candidates"),
 }
 _OPTION_NAME = re.compile(r"(option|opt|choice|candidate|answer|ending|a|)(\d{1,2}|[a-z])")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"

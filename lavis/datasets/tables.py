@@ -16,6 +16,8 @@ TABLE_ENDINGS = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t", "|")
 # How pandas names a column without a name when it reads one.
 _NAMELESS = re.compile(r"(Unnamed: [\d.]+)?")
+# A last line of our own: a quotation that is never closed takes it in, and all rows since its start.
+_END = "\x1e\x1e"
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 
 Row = tuple[int, list[str]]
@@ -29,7 +31,8 @@ def table_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
     no row has a column for it (R). Blank rows are skipped, also those of delimiters only.
 
     Raises:
-        AnnotationError: two columns have one name, a row has more cells than the header, or it is not CSV.
+        AnnotationError: two columns have one name, a row has more cells than the header, a quotation is not closed, or
+            it is not CSV.
     """
     told = _DELIMITER_LINE.match(text)
     if told:
@@ -60,11 +63,17 @@ def _header(path: Path, text: str, delimiter: str) -> list[str]:
 
 
 def _rows(path: Path, text: str, delimiter: str, *, spaced: bool) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced)
+    reader = csv.reader(io.StringIO(f"{text}\n{_END}", newline=""), delimiter=delimiter, skipinitialspace=spaced)
+    start = 1
     try:
         for cells in reader:
+            if cells and cells[-1].endswith(_END):
+                if cells != [_END]:
+                    raise AnnotationError(f"{path}, line {start} or later opens a quotation that never ends; close it")
+                return
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, cells
+            start = reader.line_num + 1
     except csv.Error as error:
         raise AnnotationError(f"{path}, line {reader.line_num} is not valid CSV: {error}") from error
 

@@ -125,6 +125,10 @@ def test_questions_without_answer_are_counted(videos: Path, capsys: pytest.Captu
             "video,question,first,second\ngarden,Who?,x,y\n",
             "val.csv has no column for options or query: it has 'video', 'question', 'first', 'second'; looked for ",
         ),
+        (
+            "video,question,a0,a1,anwser\n" + "garden,Who?,x,y,0\n" * 5,
+            "val.csv has a column 'anwser' of no known meaning; rename it 'answer' if it is that, or leave it out",
+        ),
         ("video,question,a0,a1,answer\ngarden,How many?,1,2,1\n", "'1' may mean several options: '1' by its text or "),
         ("video,question,a0,a1,answer\ngarden,Who?,x,y,2\n", "'2' is the number of options, and no answer is 0: do "),
     ],

@@ -72,7 +72,9 @@ def test_the_page_s_functions_say_so(model: Any) -> None:
     assert (answered["caveats"][-1], found["caveats"][-1]) == (TOLD, TOLD_OF_QUERY)
 
 
-def test_an_evaluation_counts_such_questions_and_names_their_text(folder: Path, tmp_path: Path) -> None:
+def test_an_evaluation_counts_such_questions_and_names_their_text(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_questions(tmp_path / "data")
     rows = json.loads((data / "val.json").read_text())
     rows[0]["question"], rows[1]["a1"] = "什么", "箱 箱"
@@ -80,6 +82,7 @@ def test_an_evaluation_counts_such_questions_and_names_their_text(folder: Path, 
     output = tmp_path / "run"
     chosen = settings(data, model=folder, output=output)
     assert main(["evaluate", "--cfg-path", str(recipe("nextqa")), "--options", *chosen]) == 0
+    assert "\n2 questions hold text that the model cannot spell, named in" in capsys.readouterr().out
     lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     unspelt = {line["id"]: line["unspelt"] for line in lines if line["unspelt"]}
     readable = [row for row in rows[:2] if row["video"] != "gone"]

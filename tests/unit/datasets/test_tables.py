@@ -78,6 +78,8 @@ def test_a_column_without_a_name_that_holds_text_is_left_out_with_a_warning(
         ("a,b\n1,2,3\n", ", line 2 has more cells than the header; put text with commas in quotes"),
         ("a,b\n5,2,3\n6,2,3\n", ", line 2 has more cells than the header; put text with commas in quotes"),
         ("a,b\n1,2\n3,4,x\n", ", line 3 has more cells than the header; put text with commas in quotes"),
+        ('a,b\n1,"x\n2,y\n3,z\n', ", line 2 or later opens a quotation that never ends; close it"),
+        ('a,b\n1,x\n2,y"\n3,"', ", line 4 or later opens a quotation that never ends; close it"),
         ("a,b\n1," + "x" * 200_000, ", line 2 is not valid CSV: field larger than field limit (131072)"),
     ],
 )
