@@ -31,6 +31,10 @@ class CheckpointError(UserError):
     """Weights that are missing, damaged, or do not fit the model they are loaded into."""
 
 
+class NotFiniteError(UserError):
+    """Scores that are no numbers, from weights or settings that hold none, or a precision that is too small."""
+
+
 class AnnotationError(UserError):
     """A row of an annotation file that does not fit the schema."""
 

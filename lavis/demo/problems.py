@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from lavis.common.errors import UserError
+from lavis.common.errors import NotFiniteError, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ class JobError(UserError):
 
 @contextmanager
 def shown_beside(field: str) -> Iterator[None]:
-    """Give mistakes inside the block a field, unless they have one or are the job's."""
+    """Give mistakes inside the block a field, unless they have one, or are the job's or the model's."""
     try:
         yield
-    except (FieldError, JobError):
+    except (FieldError, JobError, NotFiniteError):
         raise
     except UserError as error:
         raise FieldError(field, str(error)) from error

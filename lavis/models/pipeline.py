@@ -104,6 +104,7 @@ class WatchedVideo:
         Raises:
             QuestionError: an empty question, unusable options, or more keyframes than there are frames.
             ConfigError: an unknown selector, reader or prompt.
+            NotFiniteError: scores are no numbers, by which nothing can be chosen.
         """
         for question in questions:
             check_question(question)
@@ -140,6 +141,11 @@ class WatchedVideo:
         """Find the parts of the video, or of the clip, that a sentence describes; parameters as in `find_moments`.
 
         A frame matches where the Localizer says "yes" rather than "no" (`threshold` 0).
+
+        Raises:
+            QuestionError: an empty query.
+            ConfigError: a parameter that cannot be.
+            NotFiniteError: scores are no numbers, by which nothing can be found.
         """
         question = Question(text=query)
         check_question(question)

@@ -62,7 +62,11 @@ class Localizer(Protocol):
     def score(
         self, tokens: Any, questions: Sequence[Question], *, where: npt.NDArray[np.bool_] | None = None
     ) -> FrameScores:
-        """Score all T frames for each of B questions, or only those where `where` [B, T] is true; the rest are NaN."""
+        """Score all T frames for each of B questions, or only those where `where` [B, T] is true; the rest are NaN.
+
+        Raises:
+            NotFiniteError: a score is no number; the message names where that began.
+        """
         ...
 
 
@@ -70,7 +74,11 @@ class Answerer(Protocol):
     """Answers several questions about one video, each from its own frames."""
 
     def answer(self, tokens: Any, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
-        """Read frames at `positions` [B, K] (in time order) and answer each of B questions."""
+        """Read frames at `positions` [B, K] (in time order) and answer each of B questions.
+
+        Raises:
+            NotFiniteError: a score is no number; the message names where that began.
+        """
         ...
 
 

@@ -184,7 +184,8 @@ class SeViLA(nn.Module):
         """Let the Answerer write a free answer to each of B prompts on tokens [B, K, Q, E]."""
         text = self.language.tokenize(prompts, end_of_text=True)
         inputs = reader.inputs(self.language, tokens, text)
-        return OpenAnswers(self.language.generate(inputs, max_new_tokens=max_new_tokens), text.unread)
+        texts, finite = self.language.generate(inputs, max_new_tokens=max_new_tokens)
+        return OpenAnswers(texts, finite, text.unread)
 
     def text_loss(
         self, tokens: torch.Tensor, prompts: Sequence[str], targets: Sequence[str], *, reader: FrameReader

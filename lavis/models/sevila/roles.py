@@ -12,6 +12,7 @@ import torch
 from lavis.common.errors import QuestionError
 from lavis.common.types import Integers, Question
 from lavis.models.roles import FrameScores, Reading
+from lavis.models.sevila.finite import check_finite
 from lavis.models.sevila.readers import FrameReader, majority_vote
 from lavis.models.sevila.tokens import FrameTokens
 from lavis.processors.prompts import Prompt
@@ -46,6 +47,9 @@ class SeViLALocalizer:
         chosen = None if where is None else torch.from_numpy(where).to(frames.device)
         logits = self._model.score_frames(frames, prompts, batch_size=batch_size, where=chosen)
         yes, no = logits.yes.double().cpu().numpy(), logits.no.double().cpu().numpy()
+        for row, question in enumerate(questions):
+            asked = slice(None) if where is None else where[row]
+            check_finite(np.isfinite(yes[row] - no[row])[asked], question, model=self._model, tokens=tokens)
         return FrameScores(scores=yes, margins=yes - no, unread=logits.unread)
 
 
@@ -73,10 +77,14 @@ class SeViLAAnswerer:
         for start in range(0, len(questions), at_once):
             some = questions[start : start + at_once]
             read = self._choose if some[0].options else self._write
-            readings += read(tokens.answerer[chosen[start : start + at_once]], some)
+            frames = tokens.answerer[chosen[start : start + at_once]]
+            for question, (reading, finite) in zip(some, read(frames, some), strict=True):
+                check_finite(finite, question, model=self._model, tokens=tokens)
+                readings.append(reading)
         return readings
 
-    def _choose(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[Reading]:
+    def _choose(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
+        """Return what was read for each question, and whether the scores are finite."""
         prompts = [self._prompt.answerer(question) for question in questions]
         most = max(len(question.options) for question in questions)
         chosen = self._model.answer(frames, prompts, num_options=most, reader=self._reader)
@@ -86,13 +94,18 @@ class SeViLAAnswerer:
             logits = row[:, : len(question.options)]
             index = majority_vote(logits.tolist())
             choices = logits.argmax(1) if self._reader.reads_alone else np.empty(0, np.int64)
-            readings.append(Reading(index, question.options[index], logits.mean(0), choices, unread))
+            reading = Reading(index, question.options[index], logits.mean(0), choices, unread)
+            readings.append((reading, np.isfinite(logits)))
         return readings
 
-    def _write(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[Reading]:
+    def _write(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
+        """Return as `_choose` does."""
         if self._reader.rows_per_question(frames.shape[1]) != 1:
             raise QuestionError("an open answer needs frames read together; use the reader 'joint' or give options")
         prompts = [self._prompt.answerer(question) for question in questions]
         answer = self._model.answer_openly(frames, prompts, reader=self._reader)
         nothing = np.empty(0), np.empty(0, np.int64)
-        return [Reading(None, text, *nothing, unread) for text, unread in zip(answer.texts, answer.unread, strict=True)]
+        return [
+            (Reading(None, text, *nothing, unread), finite)
+            for text, finite, unread in zip(answer.texts, answer.finite, answer.unread, strict=True)
+        ]

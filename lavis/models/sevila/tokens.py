@@ -109,9 +109,10 @@ class OptionLogits:
 
 @dataclass(frozen=True)
 class OpenAnswers:
-    """Generated texts, one per prompt, and what of each prompt the model did not read."""
+    """Generated texts, one per prompt, whether all its logits were finite, and what of it the model did not read."""
 
     texts: list[str]
+    finite: list[bool]
     unread: tuple[Unread, ...]
 
 
