@@ -1,7 +1,6 @@
 """Files to a model folder, parts over a model folder, and a model folder to the published names."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from lavis.models.checkpoints.safe import stream_weights
 from lavis.models.checkpoints.sizes import Shapes, detect_size, expected_shapes
 from lavis.models.checkpoints.sources import Source, open_source
 from lavis.models.sevila.build import tokenizer_source
-from lavis.models.sevila.config import SeViLAConfig, WeightsConfig, read_saved, read_size, size_names
+from lavis.models.sevila.config import SeViLAConfig, WeightsConfig, read_config_file, read_saved, read_size, size_names
 
 PARTS = ("vision", "localizer", "answerer", "language")
 LANGUAGE_DTYPES = ("bf16", "keep")
@@ -131,10 +130,7 @@ def read_config(size: str) -> SeViLAConfig:
         return read_size(size)
     file = Path(size)
     if file.suffix == ".json" and file.is_file():
-        try:
-            return from_mapping(SeViLAConfig, json.loads(file.read_text(encoding="utf-8")), place=size)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{file} is not valid JSON: {error}") from error
+        return read_config_file(file)
     if file.is_file():
         return from_mapping(SeViLAConfig, load_yaml(file), place=size)
     raise ConfigError(f"no size or configuration file {size!r}; {did_you_mean(size, size_names())}")

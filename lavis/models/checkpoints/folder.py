@@ -92,9 +92,10 @@ def stored_groups(file: Path) -> frozenset[str]:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(length)) if length < _MAX_HEADER_BYTES else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return frozenset()
-    return frozenset(group_of(name) for name in header if name != "__metadata__")
+    names = header if isinstance(header, dict) else ()
+    return frozenset(group_of(name) for name in names if name != "__metadata__")
 
 
 def _refuse_to_lose_parts(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lavis.common.errors import CheckpointError
 from lavis.common.files import write_text
+from lavis.common.json_file import read_json
 
 MANIFEST_FILE = "manifest.json"
 _BLOCK = 1 << 22
@@ -65,12 +66,12 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         files = {
             name: FileDigest(int(entry["bytes"]), str(entry["sha256"])) for name, entry in content["files"].items()
         }
         return Manifest(files, {str(part): str(origin) for part, origin in content["origins"].items()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
 
 

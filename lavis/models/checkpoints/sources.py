@@ -1,6 +1,5 @@
 """Opening a weight file or folder of any known kind, and looking at it under our names."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lavis.common.errors import CheckpointError
+from lavis.common.json_file import read_json
 from lavis.models.checkpoints.names import VISION_BLOCK, translate
 from lavis.models.checkpoints.safe import read_weights
 from lavis.models.checkpoints.schemes import Scheme, describe_kind, detect_scheme, group_of
@@ -109,7 +109,7 @@ def index_entries(index: Path) -> list[str]:
         CheckpointError: it is damaged, or names files elsewhere.
     """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is no index of weight files: {error}") from error
     for name in names:

@@ -30,7 +30,7 @@ from lavis.common.naming import did_you_mean
 from lavis.common.types import Unread
 from lavis.models.language.t5_attention import fold_cross_attention
 from lavis.models.language.t5_norm import keep_precision_of_norms
-from lavis.models.language.tokenizer import single_token_id, text_tokenizer
+from lavis.models.language.tokenizer import rust_errors, single_token_id, text_tokenizer
 from lavis.processors.prompts import OPTION_LETTERS
 
 logger = logging.getLogger(__name__)
@@ -191,7 +191,8 @@ class T5LanguageModel(nn.Module):
         Texts are read as they are: what looks like a special token is no such token.
         """
         limit = self.max_text_length
-        read = self._text_tokenizer.encode_batch(list(texts), add_special_tokens=end_of_text)
+        with rust_errors("the tokenizer is damaged"):
+            read = self._text_tokenizer.encode_batch(list(texts), add_special_tokens=end_of_text)
         unread = tuple(
             Unread(len(row.ids) > limit, self._unspelt(text, row)) for text, row in zip(texts, read, strict=True)
         )

@@ -2,13 +2,22 @@
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import PreTokenizer, Sequence, Split
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import cached_file
 
 from lavis.common.errors import CheckpointError
+from lavis.common.json_file import read_json
+from lavis.models.language.tokenizer_steps import check_tokenizer
+
+TOKENIZER_FILE = "tokenizer.json"
+# mT5's, the largest known, has 16 million.
+_MAX_BYTES = 64_000_000
 
 # T5's sentinels and the bytes of other vocabularies, which not every tokenizer marks as special.
 _OTHER_SPECIAL_NAMES = (r"extra_id_\d+>", "0x[0-9A-F]{2}>")
@@ -18,21 +27,46 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder with `tokenizer.json`, or by its name on the hub.
 
     transformers 5 rebuilds T5 tokenizers from their vocabulary and drops a trailing "▁" token that
-    the published prompts rely on ("Frame: "), so a local `tokenizer.json` is used as it stands.
+    the published prompts rely on ("Frame: "), so `tokenizer.json` is used as it stands. No other file is read: those
+    could name code to be run.
 
     Raises:
-        CheckpointError: there is no tokenizer at `source`.
+        CheckpointError: there is no tokenizer at `source`, or it is damaged or does what no T5 tokenizer needs.
     """
-    file = Path(source) / "tokenizer.json"
-    if file.is_file():
-        return PreTrainedTokenizerFast(
-            tokenizer_file=str(file), pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="right"
-        )
     try:
-        return AutoTokenizer.from_pretrained(str(source))
+        # A path is never taken for a name on the hub.
+        file = source / TOKENIZER_FILE if isinstance(source, Path) else cached_file(source, TOKENIZER_FILE)
+        steps = read_json(str(file), max_bytes=_MAX_BYTES)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"no tokenizer at {source}: {reason}; give a folder with tokenizer.json") from error
+    check_tokenizer(steps, place=str(file))
+    with rust_errors(f"{file} is damaged"):
+        backend = Tokenizer.from_file(str(file))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="right"
+    )
+
+
+@contextmanager
+def rust_errors(problem: str) -> Iterator[None]:
+    """Turn what the tokenizers library raises into one line.
+
+    Its errors are plain `Exception`s, and where it panics, of a class that derives from `BaseException` alone.
+
+    Args:
+        problem: begins the line.
+
+    Raises:
+        CheckpointError: the library raised something.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error).strip().splitlines() or ["it says no more"])[0]
+        raise CheckpointError(f"{problem}: {reason[:300]}") from error
 
 
 def text_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
@@ -63,7 +97,8 @@ def single_token_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     Raises:
         CheckpointError: the word is split or unknown, so its score could not be read from one decoder step.
     """
-    ids = tokenizer(text, add_special_tokens=False).input_ids
+    with rust_errors("the tokenizer is damaged"):
+        ids = tokenizer(text, add_special_tokens=False).input_ids
     if len(ids) != 1:
         raise CheckpointError(
             f"{text!r} is {len(ids)} tokens for this tokenizer, not one; use other options or weights"

@@ -1,14 +1,30 @@
 """Building a SeViLA model from its configuration, with or without weights."""
 
+from dataclasses import fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase, T5ForConditionalGeneration
+from transformers import (
+    MT5Config,
+    MT5ForConditionalGeneration,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5ForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
+)
+from transformers.utils import cached_file
 
 import lavis.models.vision  # noqa: F401  # declares the vision towers
-from lavis.common.errors import ConfigError, UserError
+from lavis.common.config import from_mapping
+from lavis.common.errors import CheckpointError, ConfigError, UserError
+from lavis.common.json_file import read_json
+from lavis.common.naming import did_you_mean
 from lavis.common.paths import checkpoints_dir
 from lavis.common.registry import registry
 from lavis.models.language.t5 import T5LanguageModel, t5_config
@@ -16,6 +32,20 @@ from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.prompter import VisualPrompter
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.sizes import Blip2VisionSizes, HubLanguageSizes, LanguageSizes, PrompterSizes, TimmVisionArgs
+
+# What transformers raises for files of a model that are damaged, or carry code.
+_DAMAGED = (
+    *(OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError),  # RecursionError is one of these
+    *(UnpicklingError, SafetensorError),
+)
+_VISION_ARGS: dict[str, type] = {"blip2_vit_g": Blip2VisionSizes, "timm": TimmVisionArgs}
+# transformers' models that are built like T5.
+_LANGUAGE_MODELS: dict[str, tuple[type[PretrainedConfig], type[Any]]] = {
+    "t5": (T5Config, T5ForConditionalGeneration),
+    "mt5": (MT5Config, MT5ForConditionalGeneration),
+    "umt5": (UMT5Config, UMT5ForConditionalGeneration),
+}
 
 
 def build_sevila(
@@ -35,6 +65,8 @@ def build_sevila(
         ConfigError: an unknown vision tower or language model, or sizes a part does not take.
         CheckpointError: no tokenizer, or one that does not fit.
     """
+    # What a part is built of is checked first: a configuration may come from a stranger.
+    check_parts(config)
     language = _build_language(config.language, tokenizer, attn_implementation)
     vision = _build_vision(config.vision, attn_implementation)
     width = int(vision.width)
@@ -44,6 +76,21 @@ def build_sevila(
         return _construct(VisualPrompter, {**sizes, **config.prompter}, place=f"{config.name}: prompter")
 
     return SeViLA(vision=vision, localizer=prompter(), answerer=prompter(), language=language, config=config)
+
+
+def check_parts(config: SeViLAConfig) -> None:
+    """Refuse arguments of parts that are not on the allow-lists of `lavis.models.sevila.sizes`.
+
+    Towers that others have registered check their own.
+
+    Raises:
+        ConfigError: an unknown name, or a value of the wrong type or out of bounds.
+    """
+    kind = _VISION_ARGS.get(config.vision.name.partition(":")[0])
+    if kind is not None:
+        from_mapping(kind, config.vision.args, place=f"{config.name}: vision: args")
+    from_mapping(PrompterSizes, config.prompter, place=f"{config.name}: prompter")
+    from_mapping(LanguageSizes, config.language.sizes, place=f"{config.name}: language: sizes")
 
 
 def build_untrained(config: SeViLAConfig) -> SeViLA:
@@ -94,13 +141,30 @@ def _build_language(
 
 
 def _load_language(source: str) -> Any:
+    """Load a model of transformers without running, or asking to run, anything of its folder.
+
+    Of its configuration only the sizes of T5 are read: others could name code, such as the kernel of its attention.
+    """
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(source)
+        content = read_json(str(cached_file(source, "config.json")))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no language model at {source}: {str(error).splitlines()[0]}") from error
-    if not all(hasattr(model, part) for part in ("shared", "encoder", "decoder")):
-        raise ConfigError(f"{source} is a {type(model).__name__}; the language model must be built like T5")
-    return model
+        raise ConfigError(f"no language model at {source}: {_first_line(error)}") from error
+    name = content.get("model_type") if isinstance(content, dict) else None
+    if name not in _LANGUAGE_MODELS:
+        known = did_you_mean(str(name), _LANGUAGE_MODELS)
+        raise ConfigError(f"no language model at {source}: {name!r} is not built like T5; {known}")
+    config_kind, kind = _LANGUAGE_MODELS[name]
+    sizes = {field.name: content[field.name] for field in fields(HubLanguageSizes) if field.name in content}
+    from_mapping(HubLanguageSizes, sizes, place=f"{source}: config.json")
+    try:
+        return kind.from_pretrained(source, config=config_kind(**sizes), trust_remote_code=False)
+    except _DAMAGED as error:
+        raise CheckpointError(f"the language model at {source} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def _construct(part: type[nn.Module], arguments: dict[str, Any], *, place: str) -> Any:

@@ -8,20 +8,26 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lavis.common.config import from_mapping, load_yaml
 from lavis.common.errors import CheckpointError
+from lavis.common.json_file import read_json
+from lavis.common.limits import Finite, Positive, between, one_of
 from lavis.common.paths import configs_dir
+from lavis.models.sevila.sizes import Line, Pixels
 from lavis.processors.transforms import CLIP_MEAN, CLIP_STD
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A vision tower: `name` in the registry ("timm:MODEL" for timm), the rest are its arguments."""
+    """A vision tower: `name` in the registry ("timm:MODEL" for timm), the rest are its arguments.
 
-    name: str = "blip2_vit_g"
-    image_size: int = 224
+    What `args` may hold is in `lavis.models.sevila.sizes`, as for `prompter` and `language.sizes`.
+    """
+
+    name: Line = "blip2_vit_g"
+    image_size: Pixels = 224
     args: dict[str, Any] = field(default_factory=dict)
 
 
@@ -38,9 +44,9 @@ class LanguageConfig:
     """
 
     sizes: dict[str, Any] = field(default_factory=dict)
-    pretrained: str | None = None
-    tokenizer: str | None = None
-    max_text_length: int = 77
+    pretrained: Line | None = None
+    tokenizer: Line | None = None
+    max_text_length: Annotated[int, between(1, 65_536)] = 77
 
 
 @dataclass(frozen=True)
@@ -53,22 +59,22 @@ class WeightsConfig:
         seed: seed of random weights.
     """
 
-    status: str = "trained"
-    note: str = ""
-    seed: int = 0
+    status: Annotated[str, one_of("trained", "untrained")] = "trained"
+    note: Line = ""
+    seed: Annotated[int, between(0, 2**63 - 1)] = 0
 
 
 @dataclass(frozen=True)
 class SeViLAConfig:
     """The whole model."""
 
-    name: str
+    name: Line
     vision: VisionConfig = field(default_factory=VisionConfig)
     prompter: dict[str, Any] = field(default_factory=dict)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
-    image_mean: tuple[float, float, float] = CLIP_MEAN
-    image_std: tuple[float, float, float] = CLIP_STD
+    image_mean: tuple[Finite, Finite, Finite] = CLIP_MEAN
+    image_std: tuple[Positive, Positive, Positive] = CLIP_STD
 
     def as_json(self) -> str:
         """Return the text of a saved model's `config.json`."""
@@ -89,13 +95,27 @@ def read_saved(folder: Path) -> SeViLAConfig:
     """Read the configuration of a saved model.
 
     Raises:
-        CheckpointError: the folder holds no `config.json`, or it is not valid JSON.
+        CheckpointError: the folder holds no `config.json`, or one that is damaged.
+        ConfigError: it says what no model can be.
     """
-    file = folder / "config.json"
     try:
-        mapping = json.loads(file.read_text(encoding="utf-8"))
+        return read_config_file(folder / "config.json")
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not a saved model: it holds no config.json") from error
-    except json.JSONDecodeError as error:
+
+
+def read_config_file(file: Path) -> SeViLAConfig:
+    """Read a configuration that was written as JSON.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is damaged.
+        ConfigError: it says what no model can be.
+    """
+    try:
+        mapping = read_json(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
     return from_mapping(SeViLAConfig, mapping, place=str(file))
