@@ -35,6 +35,9 @@ _OPTION_NAME = re.compile(r"(option|opt|choice|candidate|answer|ending|a|)(\d{1,
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LETTER = re.compile(r"(?:option|choice)?\s*[(\[]?\s*([a-z])\s*[)\]]?[.:]?", re.IGNORECASE)
 _LETTER_AND_TEXT = re.compile(r"(?:option\s+)?[(\[]?([a-z])[)\].:]+\s*(\S.*)", re.IGNORECASE | re.DOTALL)
+_QUOTED = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
+_ARRAY = re.compile(rf"\[\s*((?:{_QUOTED.pattern})(?:\s+(?:{_QUOTED.pattern}))+)\s*\]")
+_LONGEST_CELL = 100_000
 _NO_ANSWER = {"nan", "na", "n/a", "null", "none"}
 
 BY_TEXT, BY_LETTER, BY_COLUMN = "its text", "its letter", "its column"
@@ -206,13 +209,19 @@ def _option_list(row: Record) -> Sequence[Any]:
 
 
 def parsed_cell(text: str) -> Any:
-    """Read a list in a cell, as JSON or as Python (and so pandas) writes it; None if it is neither."""
+    """Read a list in a cell, as JSON, Python or NumPy (and so pandas) writes it; None if it is none of these."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(text.strip()) if len(text) < 100_000 else None
+        if len(text) > _LONGEST_CELL:
+            return None
+        # NumPy writes no commas, and Python would join the texts.
+        array = _ARRAY.fullmatch(text.strip())
+        if array:
+            return [ast.literal_eval(match[0]) for match in _QUOTED.finditer(array[1])]
+        return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
 

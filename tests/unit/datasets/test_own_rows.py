@@ -60,6 +60,7 @@ def test_errors_name_the_file_s_own_column() -> None:
     [
         ({"options": '["red", "blue"]'}, ("red", "blue")),
         ({"options": "['red', 'it\\'s']"}, ("red", "it's")),
+        ({"options": "['red' \"it's\"\n 'a, b']"}, ("red", "it's", "a, b")),
         ({"choices": ["red", 2, 1.5]}, ("red", "2", "1.5")),
         ({"options": {"A": "red", "B": "blue"}}, ("red", "blue")),
         ({"options": {"1": "red", "2": "blue"}}, ("red", "blue")),
