@@ -1,8 +1,13 @@
 """Which questions can be asked."""
 
+import unicodedata
+
 from lavis.common.errors import QuestionError
 from lavis.common.types import Question
 from lavis.processors.prompts import OPTION_LETTERS
+
+# Control and formatting characters, and spaces of any kind.
+_UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
 def check_question(question: Question) -> None:
@@ -27,9 +32,10 @@ def _check_text(text: str, *, name: str, way_out: str) -> None:
     # Annotations promise text, but questions come from notebooks and files.
     if not isinstance(text, str):
         raise QuestionError(f"{name} is {text!r}, not text; put it in quotes")
-    if not text.strip():
-        raise QuestionError(f"{name} is empty; {way_out}")
     try:
         text.encode()
     except UnicodeEncodeError:
         raise QuestionError(f"{name} is {text!r}, which holds broken characters; mend its encoding") from None
+    # Tokenizers drop control characters and the like, so nothing would be asked.
+    if all(unicodedata.category(character) in _UNSEEN for character in text):
+        raise QuestionError(f"{name} is empty; {way_out}")
