@@ -90,11 +90,13 @@ def run(args: argparse.Namespace) -> int:
     from lavis.common.locking import sole_use
     from lavis.common.logging import start_logging
     from lavis.runners.evaluation.config import load_evaluation_config
+    from lavis.runners.inputs import check_inputs
     from lavis.runners.stopping import ended_readers
 
     if args.cfg_path is None:
         raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
     config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
+    check_inputs(config.base, splits=[config.split])
     folder = usable(config)
     run, cache = config.base.run, cache_of(args)
     with (

@@ -57,16 +57,23 @@ def run(args: argparse.Namespace) -> int:
     from lavis.common.distributed import join_world
     from lavis.common.locking import sole_use
     from lavis.common.logging import start_logging
+    from lavis.runners.build import used_splits
+    from lavis.runners.checks import task_of
     from lavis.runners.config import load_train_config
     from lavis.runners.evaluation.config import MOMENTS, evaluation_of
     from lavis.runners.faults import explained
+    from lavis.runners.inputs import check_inputs
     from lavis.runners.rounds import num_rounds, stages_in_order
+    from lavis.tasks.build import require_objective
 
     options = checked_options(args.options)
     recipes = [load_train_config(path, options=options, further_sections=(MOMENTS,)) for path in args.cfg_path]
     for recipe in recipes:
         if recipe.run.evaluate:
-            evaluation_of(recipe)
+            check_inputs(recipe, splits=[evaluation_of(recipe).split])
+        else:
+            require_objective(task_of(recipe))
+            check_inputs(recipe, splits=used_splits(recipe.run))
     remarks = list(dict.fromkeys(remark for recipe in recipes for remark in recipe.remarks))
     rounds = num_rounds(recipes) if args.iterations is None else args.iterations
     stages = list(stages_in_order(recipes, iterations=rounds))

@@ -23,14 +23,16 @@ from lavis.runners.checkpoints import CheckpointStore
 from lavis.runners.checks import out_of_reach, task_of
 from lavis.runners.config import RunConfig, TrainConfig
 from lavis.runners.ema import MovingAverage
+from lavis.runners.faults import shared_failure
 from lavis.runners.frozen import build_frozen
+from lavis.runners.inputs import Inputs, inputs_of
 from lavis.runners.keeper import BestKeeper
 from lavis.runners.manifest import RunShape
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import OnePass, Parallel, parallelise
 from lavis.runners.plan import Plan, build_plan
 from lavis.runners.progress import Progress
-from lavis.runners.provenance import check_output, record
+from lavis.runners.provenance import CHECKPOINTS, check_output, check_unchanged, record
 from lavis.runners.resuming import build_saver, find_checkpoint
 from lavis.runners.runner import Runner
 from lavis.runners.schedules import build_schedule
@@ -231,15 +233,21 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
     check_output(folder, resume=run.resume)
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
-    store = CheckpointStore(folder / "checkpoints", keep_last=run.keep_last)
+    store = CheckpointStore(folder / CHECKPOINTS, keep_last=run.keep_last)
     found = find_checkpoint(store, run, num_samples=len(dataset), world=world)
+    inputs: Inputs | None = None
+    with shared_failure(world):
+        if world.is_main:
+            inputs = inputs_of(config, parts.model, splits=used_splits(run))
+            if found is not None:
+                check_unchanged(config, folder, inputs)
     kept = found.manifest.shape.samples_per_step if found else None
     batches = build_batches(run, num_samples=len(dataset), world=world, samples_per_step=kept)
     parallel = build_parallel(run, parts, world=world)
     average = MovingAverage(parts.model.trainable_parameters(), decay=run.ema_decay) if run.ema_decay else None
-    if world.is_main:
-        record(config, folder, world)
     plan = plan_of(run, parts.task, batches, world)
+    if world.is_main:
+        record(config, folder, world, inputs=inputs)
     progress = Progress(folder if world.is_main else None, total=plan.iterations(len(batches)), log_freq=run.log_freq)
     runner: Runner = registry.runners.get(run.runner)(
         parts.model,
@@ -265,6 +273,11 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
     if found is not None:
         runner.resume(found)
     return runner
+
+
+def used_splits(run: RunConfig) -> set[str]:
+    """Return the splits that a run reads."""
+    return {*run.train_splits, *run.valid_splits, *run.test_splits}
 
 
 def plan_of(run: RunConfig, task: PublishedTask, batches: EpochBatches, world: World) -> Plan:

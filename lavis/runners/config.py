@@ -68,6 +68,7 @@ class RunConfig:
     device: Annotated[str, Limit("cpu, cuda or cuda:N, or null for CUDA where there is one", _is_device)] | None
     seed: Annotated[int, between(0, 2**63 - 1)]
     resume: Annotated[str, one_of("never", "auto")]
+    resume_changed: bool
     evaluate: bool
     iterations: Count
     max_epoch: Count

@@ -58,16 +58,8 @@ def load_sevila(source: str | Path = "tiny", *, dtype: str = "fp32", device: str
     Raises:
         CheckpointError: nothing there, damaged, or weights that do not fit.
     """
-    folder = find_model(source)
-    if folder is not None:
-        model = _load_folder(folder)
-    else:
-        config = read_size(str(source))
-        if config.weights.status != "untrained":
-            raise CheckpointError(
-                f"no weights for {source} in {checkpoint_store()}; get them with: sevila checkpoint fetch {source}"
-            )
-        model = build_untrained(config)
+    folder = require_weights(source)
+    model = build_untrained(read_size(str(source))) if folder is None else _load_folder(folder)
     set_precision(model, dtype)
     return model.to(device)
 
@@ -174,6 +166,20 @@ def find_model(source: str | Path) -> Path | None:
         if (folder / WEIGHTS_FILE).is_file():
             return folder
     return None
+
+
+def require_weights(source: str | Path) -> Path | None:
+    """Return the folder of a saved model, or None for a size that is configured as untrained.
+
+    Raises:
+        CheckpointError: neither; the message says how to get the weights.
+    """
+    folder = find_model(source)
+    if folder is None and read_size(str(source)).weights.status != "untrained":
+        raise CheckpointError(
+            f"no weights for {source} in {checkpoint_store()}; get them with: sevila checkpoint fetch {source}"
+        )
+    return folder
 
 
 def _load_folder(folder: Path) -> SeViLA:

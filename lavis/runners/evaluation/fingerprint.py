@@ -30,8 +30,16 @@ WITHOUT_EFFECT = frozenset(
         # What is asked for under another name: the weights, and what the task comes to, are part of it themselves.
         *("model.arch", "model.model_type", "model.finetuned", "model.task", "model.selector", "model.reader"),
         # Where results go, and how fast they come.
-        *("run.output_dir", "run.recipe", "run.resume", "run.batch_size_eval", "run.num_workers", "run.runner"),
-        *("run.data_timeout_s", "run.distributed_timeout_s", "run.device", "run.task", "run.test_splits"),
+        *("run.output_dir", "run.recipe", "run.resume", "run.resume_changed", "run.batch_size_eval"),
+        *(
+            "run.num_workers",
+            "run.runner",
+            "run.data_timeout_s",
+            "run.distributed_timeout_s",
+            "run.device",
+            "run.task",
+            "run.test_splits",
+        ),
         # Training.
         *("model.training_selector", "model.checkpointing", "run.evaluate", "run.iterations", "run.max_epoch"),
         *("run.max_iters", "run.batch_size_train", "run.accum_grad_iters", "run.init_lr", "run.min_lr"),
