@@ -37,7 +37,7 @@ from lavis.runners.resuming import build_saver, find_checkpoint
 from lavis.runners.runner import Runner
 from lavis.runners.schedules import build_schedule
 from lavis.runners.update import Updater
-from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, Validator, figures_of
+from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, figures_of
 from lavis.runners.weights import lay_over, weight_paths
 from lavis.tasks.build import build_objective, require_objective
 from lavis.tasks.objectives.base import Objective
@@ -131,8 +131,10 @@ def set_training_as_published(model: SeViLA) -> None:
         part.train()
 
 
-def build_validator(config: TrainConfig, parts: Parts, *, splits: Iterable[str], world: World) -> Validator:
-    """Build what measures the model on the given splits."""
+def build_validator(
+    config: TrainConfig, parts: Parts, *, splits: Iterable[str], world: World, at_most: int | None = None
+) -> AccuracyValidator | MomentValidator:
+    """Build what measures the model on the given splits, or on so many questions of each process."""
     datasets: dict[str, QuestionDataset] = {split: parts.builder.build_evaluation(split) for split in splits}
     size, frames = parts.model.image_size, config.dataset.vis_processor.eval.n_frms
     # Where the model is split over the processes, all of them must compute equally often.
@@ -143,6 +145,7 @@ def build_validator(config: TrainConfig, parts: Parts, *, splits: Iterable[str],
         batch_size=config.run.batch_size_eval,
         num_workers=config.run.num_workers,
         timeout_s=config.run.data_timeout_s,
+        at_most=at_most,
         stand_in=torch.zeros(frames, 3, size, size) if in_step else None,
     )
     if parts.task.objective == "localizer_pretraining":

@@ -3,13 +3,17 @@
 import itertools
 import time
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
+import torch
 from torch import nn
 
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.datasets.loader import build_loader
 from lavis.runners.build import (
+    Parts,
     build_batches,
     build_parallel,
     build_parts,
@@ -20,9 +24,11 @@ from lavis.runners.build import (
     set_training,
     set_training_as_published,
 )
-from lavis.runners.config import TrainConfig
+from lavis.runners.config import RunConfig, TrainConfig
 from lavis.runners.evaluation.config import evaluation_of
+from lavis.runners.evaluation.run import build_evaluator
 from lavis.runners.evaluation.run import build_parts as build_evaluation_parts
+from lavis.runners.parallel import Parallel
 from lavis.runners.plan import in_pieces
 from lavis.runners.progress import as_duration, memory_mib
 from lavis.runners.schedules import build_schedule
@@ -37,9 +43,9 @@ def dry_run(config: TrainConfig, world: World) -> str:
     run = config.run
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
-    build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world)
     batches = build_batches(run, num_samples=len(dataset), world=world)
-    updater = build_updater(run, parts, build_parallel(run, parts, world=world), average=None, world=world)
+    parallel = build_parallel(run, parts, world=world)
+    updater = build_updater(run, parts, parallel, average=None, world=world)
     (set_training_as_published if run.published_quirks else set_training)(parts.model)
 
     started = time.perf_counter()
@@ -55,21 +61,62 @@ def dry_run(config: TrainConfig, world: World) -> str:
     report = updater.update(ready, rate=rate)
     step_s = time.perf_counter() - started
 
-    iterations = plan_of(run, parts.task, batches, world).iterations(len(batches))
+    plan = plan_of(run, parts.task, batches, world)
+    iterations = plan.iterations(len(batches))
+    measuring, measuring_s = _measuring(
+        config, parts, parallel, validations=plan.validations(len(batches)), world=world
+    )
     # Workers decode while the step computes; without them each step waits.
-    per_step_s = max(step_s, read_s / run.num_workers) if run.num_workers else step_s + read_s
+    training_s = _with_readers(read_s, step_s, run) * iterations / len(first)
     figures = "".join(f", {name} {value:.4g}" for name, value in report.figures.items())
     lines = [
         *_parts(parts.model.named_children()),
         f"samples: {len(dataset)}, batches per epoch: {len(batches)}, iterations: {iterations}, "
         f"processes: {world.size}",
         f"first step: {report.samples} samples{figures}",
-        f"time: reading {read_s:.2f} s, step {step_s:.2f} s; expected for training alone: "
-        f"{as_duration(per_step_s * iterations / len(first))}",
+        f"time: reading {read_s:.2f} s, step {step_s:.2f} s; expected for training alone: {as_duration(training_s)}",
+        *measuring,
+        f"expected in all: {as_duration(training_s + measuring_s)}",
         f"memory: {memory_mib():.0f} MiB",
         *(f"unreadable: {reason}" for reason in unreadable),
     ]
     return "\n".join(lines)
+
+
+def _with_readers(read_s: float, compute_s: float, run: RunConfig) -> float:
+    """Return how long a piece of work takes: workers read while it computes; without them it waits."""
+    return max(compute_s, read_s / run.num_workers) if run.num_workers else compute_s + read_s
+
+
+def _measuring(
+    config: TrainConfig, parts: Parts, parallel: Parallel, *, validations: int, world: World
+) -> tuple[list[str], float]:
+    """Measure the first questions of each split; return a line for each, and the seconds that all of them take."""
+    run = config.run
+    times = dict.fromkeys(run.valid_splits, validations)
+    for split in run.test_splits:
+        times[split] = times.get(split, 0) + 1
+    here = replace(config, run=replace(run, num_workers=0))
+    validator = build_validator(here, parts, splits=times, world=world, at_most=run.batch_size_eval)
+    parts.model.eval()
+    lines, whole_s = [], 0.0
+    for split, often in times.items():
+        started = time.perf_counter()
+        count = sum(1 for _ in validator.reader.readings(split))
+        read_s = time.perf_counter() - started
+        started = time.perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            parallel.evaluate(partial(validator, split=split))
+        compute_s = max(0.0, time.perf_counter() - started - read_s)
+        each_s = _with_readers(read_s, compute_s, run) / max(1, count)
+        total = validator.reader.count(split)
+        split_s = often * each_s * -(-total // world.size)
+        whole_s += split_s
+        lines.append(
+            f"measuring {split}: {total} questions, {often} times, {each_s:.2f} s a question; "
+            f"expected: {as_duration(split_s)}"
+        )
+    return lines, whole_s
 
 
 def dry_evaluation(config: TrainConfig, world: World) -> str:
@@ -80,10 +127,17 @@ def dry_evaluation(config: TrainConfig, world: World) -> str:
     """
     evaluation = evaluation_of(config)
     parts = build_evaluation_parts(evaluation, world)
+    few = parts.groups[: world.size]
+    here = replace(evaluation, base=replace(config, run=replace(config.run, num_workers=0)))
+    started = time.perf_counter()
+    for _ in build_evaluator(here, parts, world, cache=None).predictions(few):
+        pass
+    each_s = time.perf_counter() - started
     lines = [
         *_parts(parts.model.named_children()),
         f"questions: {len(parts.dataset)} of the split {evaluation.split!r}, processes: {world.size}",
         "run.evaluate is true: the real run only tests, and trains nothing",
+        f"time: first clip {each_s:.2f} s; expected in all: {as_duration(each_s * len(parts.groups) / len(few))}",
         f"memory: {memory_mib():.0f} MiB",
     ]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from lavis.common.errors import AnnotationError, CheckpointError, ConfigError, VideoError
+from lavis.common.errors import AnnotationError, ConfigError, VideoError
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.shards_unpacking import holds_shards, video_storage
 from lavis.datasets.videos import VideoFolders
@@ -15,7 +15,7 @@ from lavis.models.sevila.loading import require_weights
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.config import TrainConfig
 from lavis.runners.evaluation.fingerprint import file_digest
-from lavis.runners.weights import weight_paths
+from lavis.runners.weights import check_there, weight_paths
 
 Inputs = dict[str, Any]
 
@@ -35,11 +35,7 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
     """
     require_weights(config.model.model_type)
     for path in weight_paths(config.model.finetuned):
-        if not path.exists():
-            raise CheckpointError(
-                f"no weights at {path}; set model.finetuned to weights that are there: the best of an earlier run, "
-                "or those that `sevila checkpoint fetch` brings"
-            )
+        check_there(path)
     for name, split, file in _annotation_files(config, splits):
         place = f"datasets.{name}.build_info.annotations.{split}.storage"
         if not file.is_file():

@@ -39,6 +39,11 @@ class Plan:
         whole = self.max_epoch * per_epoch
         return whole if self.max_iters is None else min(whole, self.max_iters)
 
+    def validations(self, per_epoch: int) -> int:
+        """Return how often the whole run validates."""
+        epochs = -(-self.iterations(per_epoch) // per_epoch)
+        return -(-epochs // self.valid_freq) + self.validate_first
+
 
 @dataclass
 class Position:

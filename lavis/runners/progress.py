@@ -17,6 +17,7 @@ from lavis.common.logging import JsonLines
 
 logger = logging.getLogger(__name__)
 
+SECONDS_BETWEEN_LOGS = 10.0
 _LOG = "log.jsonl"
 _MIB = 2**20
 
@@ -125,6 +126,31 @@ class Progress:
         )
         self._logged = iteration
         self._begin()
+
+
+class Pace:
+    """Says now and then how far a reading of questions is, how fast, and how much time is left.
+
+    Args:
+        what: is read, such as a split.
+        total: questions of this process.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._done, self._total = what, 0, total
+        self._started = self._said = time.perf_counter()
+
+    def step(self, count: int = 1) -> None:
+        """Count questions that are done."""
+        self._done += count
+        now = time.perf_counter()
+        if now - self._said >= SECONDS_BETWEEN_LOGS and self._done < self._total:
+            self._said = now
+            rate = self._done / max(now - self._started, 1e-9)
+            left = as_duration((self._total - self._done) / rate)
+            logger.info(
+                "%s: %d of %d questions, %.1f a second, %s left", self._what, self._done, self._total, rate, left
+            )
 
 
 def memory_mib() -> float:

@@ -18,6 +18,7 @@ from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey
 from lavis.datasets.loader import build_loader
 from lavis.models.selectors import FrameSelector, build_selector
 from lavis.models.sevila.model import SeViLA
+from lavis.runners.progress import Pace
 from lavis.tasks.build import count_keyframes
 from lavis.tasks.published import PublishedTask
 
@@ -62,6 +63,7 @@ class SplitReader:
 
     Args:
         datasets: the evaluation datasets, by split.
+        at_most: questions of each process; None is all.
         stand_in: [T, 3, H, W], where all processes must compute equally often: then each gets equally many
             questions, and this in place of what cannot be read.
     """
@@ -74,9 +76,10 @@ class SplitReader:
         batch_size: int = 8,
         num_workers: int = 0,
         timeout_s: float = 0,
+        at_most: int | None = None,
         stand_in: torch.Tensor | None = None,
     ) -> None:
-        self._datasets = datasets
+        self._datasets, self._at_most = datasets, at_most
         self.world = world
         self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
         self._stand_in = stand_in
@@ -86,20 +89,26 @@ class SplitReader:
         """Whether every question must be computed, counted or not."""
         return self._stand_in is not None
 
+    def count(self, split: str) -> int:
+        """Return the number of questions of a split."""
+        return len(self._datasets[split])
+
     def readings(self, split: str) -> Iterator[Reading]:
         """Yield the questions of this process."""
         dataset = self._datasets[split]
         keys = [SampleKey(0, index) for index in range(self.world.rank, len(dataset), self.world.size)]
+        keys = keys[: self._at_most]
         batches = [keys[start : start + self._batch_size] for start in range(0, len(keys), self._batch_size)]
         own = len(keys)
-        if self.in_step and own * self.world.size < len(dataset):
+        if self.in_step and self._at_most is None and own * self.world.size < len(dataset):
             batches.append([SampleKey(0, 0)])
         loader = build_loader(dataset, batches, num_workers=self._num_workers, timeout_s=self._timeout_s)
-        done = 0
+        done, pace = 0, Pace(split, own)
         for batch in loader:
             for reading in self._readings(batch):
                 yield replace(reading, is_counted=done < own)
                 done += 1
+                pace.step()
 
     def _readings(self, batch: ClipBatch) -> Iterator[Reading]:
         for pixels, times_s, question in zip(batch.pixels, batch.times_s, batch.questions, strict=True):
@@ -118,7 +127,7 @@ class AccuracyValidator:
     """
 
     def __init__(self, reader: SplitReader, *, task: PublishedTask, prompt: str, frame_num: int) -> None:
-        self._reader = reader
+        self.reader = reader
         self._task, self._prompt, self._frame_num = task, prompt, frame_num
 
     @torch.inference_mode()
@@ -130,16 +139,16 @@ class AccuracyValidator:
         """
         selector = build_selector(self._task.selector, lambda: model.as_localizer(prompt=self._prompt))
         correct = asked = unreadable = 0
-        for reading in self._reader.readings(split):
+        for reading in self.reader.readings(split):
             question, choice = reading.question, None
             is_counted = reading.is_counted and question.answer is not None
-            if reading.pixels is not None and (is_counted or self._reader.in_step):
+            if reading.pixels is not None and (is_counted or self.reader.in_step):
                 choice = self._answer(model, selector, reading.pixels, reading.times_s, question)
             if is_counted:
                 asked += 1
                 unreadable += not reading.is_readable
                 correct += reading.is_readable and choice == question.answer
-        correct, asked, unreadable = map(int, self._reader.world.sum([correct, asked, unreadable]))
+        correct, asked, unreadable = map(int, self.reader.world.sum([correct, asked, unreadable]))
         if not asked:
             raise UserError(f"split {split!r} has no question with an answer to validate on")
         return {ACCURACY: 100 * correct / asked, "questions": asked, "unreadable": unreadable}
@@ -162,7 +171,7 @@ class MomentValidator:
     """
 
     def __init__(self, reader: SplitReader, *, prompt: str) -> None:
-        self._reader, self._prompt = reader, prompt
+        self.reader, self._prompt = reader, prompt
 
     @torch.inference_mode()
     def __call__(self, model: SeViLA, split: str) -> dict[str, float]:
@@ -173,10 +182,10 @@ class MomentValidator:
         """
         localizer = model.as_localizer(prompt=self._prompt)
         precision = ranked = right = frames = queries = unreadable = 0.0
-        for reading in self._reader.readings(split):
+        for reading in self.reader.readings(split):
             scores, relevant = None, _inside(reading.times_s, reading.question)
             has_windows = reading.question.windows is not None
-            if reading.pixels is not None and (has_windows or self._reader.in_step):
+            if reading.pixels is not None and (has_windows or self.reader.in_step):
                 scores = localizer.score(model.encode(reading.pixels), [reading.question])
             if not reading.is_counted:
                 continue
@@ -187,7 +196,7 @@ class MomentValidator:
                 frames, queries = frames + len(relevant), queries + 1
                 if relevant.any():
                     precision, ranked = precision + average_precision(scores.scores[0], relevant), ranked + 1
-        added = self._reader.world.sum([precision, ranked, right, frames, queries, unreadable])
+        added = self.reader.world.sum([precision, ranked, right, frames, queries, unreadable])
         precision, ranked, right, frames, queries, unreadable = added
         if not frames:
             raise UserError(f"split {split!r} has no query with annotated windows to validate on")

@@ -43,6 +43,20 @@ def weight_paths(finetuned: Any) -> list[Path]:
     return [Path(path) for path in paths]
 
 
+def check_there(path: Path) -> None:
+    """Make sure that there is something at a path of `model.finetuned`.
+
+    Raises:
+        CheckpointError: there is nothing.
+    """
+    if path.exists():
+        return
+    way_out = "set model.finetuned to weights that are there, such as the folder `best` of an earlier run"
+    if path.name in FILES:
+        way_out = f"download them with: sevila checkpoint fetch {path.name}"
+    raise CheckpointError(f"no weights at {path}; {way_out}")
+
+
 @torch.no_grad()
 def lay_over(model: SeViLA, path: Path) -> list[str]:
     """Put the weights of a file over those of a model, and return the names of the parts it had.
@@ -54,8 +68,7 @@ def lay_over(model: SeViLA, path: Path) -> list[str]:
         CheckpointError: nothing there, damaged, or weights that the model has no place for.
     """
     file = path
-    if path.name in FILES and not path.exists():
-        raise CheckpointError(f"no weights at {path}; download them with: sevila checkpoint fetch {path.name}")
+    check_there(path)
     if path.is_dir():
         found = [path / name for name in _WEIGHT_FILES if (path / name).is_file()]
         if not found:

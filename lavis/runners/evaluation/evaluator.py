@@ -17,13 +17,13 @@ from lavis.models.frame_cache import video_digest
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.evaluation.remembered import RememberedClips
 from lavis.runners.evaluation.scoring import Scorer, WatchedClip
+from lavis.runners.progress import Pace
 from lavis.tasks.evaluation.predictions import Prediction
 
 logger = logging.getLogger(__name__)
 
 # Frames per call of the vision tower: bounds the memory, whatever the number of frames.
 _FRAMES_AT_ONCE = 32
-_SECONDS_BETWEEN_LOGS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Evaluator:
     def predictions(self, groups: Sequence[ClipGroup]) -> Iterator[list[Prediction]]:
         """Yield the predictions of each group in this process's share of `groups`."""
         mine = groups[self._world.rank :: self._world.size]
-        pace = _Pace(sum(len(group.ids) for group in mine))
+        pace = Pace("evaluation", sum(len(group.ids) for group in mine))
         for group, clip in self._clips(mine):
             questions = [self._dataset.annotations[index].question for index in group.indices]
             found = _unread(questions, clip) if isinstance(clip, Unreadable) else self._ask(questions, clip, group)
@@ -151,22 +151,6 @@ class _Pixels:
     pixels: torch.Tensor
     frame_idx: Integers
     times_s: Floats
-
-
-class _Pace:
-    """Says now and then how far this process is."""
-
-    def __init__(self, total: int) -> None:
-        self._done, self._total = 0, total
-        self._started = self._said = time.perf_counter()
-
-    def step(self, count: int) -> None:
-        self._done += count
-        now = time.perf_counter()
-        if now - self._said > _SECONDS_BETWEEN_LOGS:
-            self._said = now
-            rate = self._done / (now - self._started)
-            logger.info("%d of %d questions, %.1f a second", self._done, self._total, rate)
 
 
 def _unread(questions: Sequence[Question], clip: Unreadable) -> list[Prediction]:

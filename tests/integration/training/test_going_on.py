@@ -235,6 +235,10 @@ def test_what_is_missing_is_said_before_anything_is_written(
     ("option", "message"),
     [
         ("model.finetuned={tmp}/pretrain/best", "no weights at {tmp}/pretrain/best; set model.finetuned to weights"),
+        (
+            "model.finetuned={tmp}/sevila_pretrained.pth",
+            "{tmp}/sevila_pretrained.pth; download them with: sevila checkpoint fetch sevila_pretrained.pth",
+        ),
         ("model.model_type=flant5xl", "get them with: sevila checkpoint fetch flant5xl"),
         ("datasets.nextqa.build_info.annotations.train.storage={tmp}/bad.json", "bad.json"),
     ],

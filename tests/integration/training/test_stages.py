@@ -1,8 +1,11 @@
 """Every stage on one process: what it changes, keeps, writes and survives."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +17,10 @@ from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_parts, build_runner, set_training_as_published
 from lavis.runners.config import TrainConfig, load_train_config
-from lavis.runners.dry_run import dry_run
+from lavis.runners.dry_run import dry_evaluation, dry_run
 from lavis.runners.runner import Runner
+from lavis.runners.update import Updater
+from lavis.runners.validation import AccuracyValidator
 from lavis.runners.weights import lay_over
 from tests.integration.training.tiny_run import STAGES, TRAINED, options, recipe
 
@@ -193,7 +198,67 @@ def test_dry_run_reports_what_trains_and_writes_nothing(
     assert table[TRAINED[stage]][0] == table[TRAINED[stage]][1]
     assert report[5] == "samples: 7, batches per epoch: 4, iterations: 8, processes: 1"
     assert report[6].startswith("first step: 2 samples, loss ")
+    # Two epochs, each validated; refining starts with a validation. Tests are measured once.
+    often = 3 if stage == "refine" else 2
+    splits = {"val": often + 1} if "test_splits: [val]" in recipe(stage).read_text() else {"val": often, "test": 1}
+    found = [
+        re.fullmatch(r"measuring (\w+): (\d) questions, (\d) times, \d+\.\d\d s a question; .*", row) for row in report
+    ]
+    assert {row[1]: int(row[3]) for row in found if row} == splits
+    assert [int(row[2]) for row in found if row] == [{"val": 5, "test": 4}[split] for split in splits]
+    assert re.fullmatch(r"expected in all: \d+:\d\d", report[8 + len(splits)])
     assert not (tmp_path / "run").exists()
+
+
+def test_the_estimate_is_what_the_parts_of_a_run_take(
+    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that only computing moves: by 100 s for a step, and 3 s for a question that is answered."""
+    now = [0.0]
+
+    def slow(whole: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:
+            now[0] += seconds
+            return whole(*arguments, **named)
+
+        return run
+
+    monkeypatch.setattr("lavis.runners.dry_run.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(Updater, "update", slow(Updater.update, 100))
+    monkeypatch.setattr(AccuracyValidator, "_answer", slow(AccuracyValidator._answer, 3))
+    config = config_of("finetune", data, model_folder, tmp_path, valid_splits="[val]", test_splits="[test]")
+    report = dry_run(config, World()).splitlines()
+    assert "time: reading 0.00 s, step 100.00 s; expected for training alone: 13:20" in report
+    assert "measuring val: 5 questions, 2 times, 3.00 s a question; expected: 0:30" in report
+    assert "measuring test: 4 questions, 1 times, 3.00 s a question; expected: 0:12" in report
+    assert "expected in all: 14:02" in report
+
+
+def test_a_dry_evaluation_estimates_from_its_first_clip(data: Path, model_folder: Path, tmp_path: Path) -> None:
+    small = options("finetune", data=data, model=model_folder, output=tmp_path / "run", evaluate="true")
+    config = load_train_config(recipe("finetune"), options=small, further_sections=("moments",))
+    report = dry_evaluation(config, World()).splitlines()
+    assert "questions: 5 of the split 'val', processes: 1" in report
+    assert any(re.fullmatch(r"time: first clip \d+\.\d\d s; expected in all: \d+:\d\d", line) for line in report)
+    assert not (tmp_path / "run").exists()
+
+
+def test_validations_and_tests_say_how_far_they_are_and_how_much_time_is_left(
+    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lavis.runners.progress.SECONDS_BETWEEN_LOGS", 0.0)
+    config = config_of(
+        "finetune", data, model_folder, tmp_path, max_iters=1, valid_splits="[val]", test_splits="[test]"
+    )
+    with caplog.at_level("INFO", "lavis"):
+        build_runner(config, World()).run()
+    said = [
+        re.sub(r"[\d.]+ a second, \d+:\d\d", "R a second, T", line) for line in caplog.messages if "questions," in line
+    ]
+    assert said == [
+        *(f"val: {done} of 5 questions, R a second, T left" for done in range(1, 5)),
+        *(f"test: {done} of 4 questions, R a second, T left" for done in range(1, 4)),
+    ]
 
 
 def test_half_precision_and_moving_average_train(data: Path, model_folder: Path, tmp_path: Path) -> None:

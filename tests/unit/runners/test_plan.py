@@ -1,9 +1,10 @@
+import pytest
 import torch
 
 from lavis.common.types import Question
 from lavis.datasets.dataset import ClipBatch
 from lavis.datasets.sampler import EpochBatches
-from lavis.runners.plan import in_pieces
+from lavis.runners.plan import Plan, in_pieces
 
 
 def test_a_large_batch_is_computed_in_pieces() -> None:
@@ -25,3 +26,17 @@ def test_steps_stay_the_same_on_another_number_of_processes() -> None:
 
     assert [len(step) for step in steps(1)] == [4, 4, 2]
     assert steps(1) == steps(2) == steps(3)
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        (Plan(max_epoch=3), 3),
+        (Plan(max_epoch=3, valid_freq=2), 2),
+        (Plan(max_epoch=4, valid_freq=2, validate_first=True), 3),
+        (Plan(max_epoch=9, max_iters=11), 2),
+        (Plan(max_epoch=9, max_iters=10), 1),
+    ],
+)
+def test_validations_are_counted(plan: Plan, expected: int) -> None:
+    assert plan.validations(10) == expected

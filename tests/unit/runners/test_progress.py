@@ -7,7 +7,7 @@ import pytest
 from lavis.common.errors import ConfigError
 from lavis.common.logging import read_json_lines
 from lavis.runners.curves import draw_curves
-from lavis.runners.progress import Progress, as_duration
+from lavis.runners.progress import Pace, Progress, as_duration
 
 
 def test_steps_are_averaged_between_log_lines(tmp_path: Path) -> None:
@@ -94,3 +94,20 @@ def test_a_named_project_without_its_package_is_a_mistake(tmp_path: Path, monkey
     monkeypatch.setenv("WANDB_PROJECT", "sevila")
     with pytest.raises(ConfigError, match=r"WANDB_PROJECT is set, but wandb is not installed"):
         Progress(tmp_path, total=1)
+
+
+def test_the_time_left_is_that_of_the_pace_so_far(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("lavis.runners.progress.time.perf_counter", lambda: now[0])
+    pace = Pace("val", 1000)
+    with caplog.at_level("INFO", "lavis"):
+        for _ in range(30):
+            now[0] += 1.0
+            pace.step(4)
+    assert caplog.messages == [
+        "val: 40 of 1000 questions, 4.0 a second, 4:00 left",
+        "val: 80 of 1000 questions, 4.0 a second, 3:50 left",
+        "val: 120 of 1000 questions, 4.0 a second, 3:40 left",
+    ]
