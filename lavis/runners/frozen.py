@@ -12,6 +12,7 @@ from lavis.models.frame_cache import FrameCache
 from lavis.models.sevila.identity import make_digest, weights_digest
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.config import RunConfig, TrainConfig
+from lavis.runners.inputs import video_samples
 from lavis.tasks.build import Frozen
 from lavis.tasks.objectives.frozen_tokens import CachedTokens, LocalizerTokens, WatchedTokens
 from lavis.tasks.objectives.verdicts import FreshVerdicts, RememberedVerdicts, Verdicts
@@ -35,10 +36,13 @@ def _verdicts(config: TrainConfig, model: SeViLA, world: World) -> Verdicts:
     facts = {
         "weights": weights_digest(model),
         "model": make_digest(model),
+        # The first process's facts count.
+        "videos": video_samples(config, splits=config.run.train_splits) if world.is_main else {},
         "precision": _precision(config.run),
         "datasets": {
-            name: [dataset.prompt, asdict(dataset.vis_processor.train), asdict(dataset.build_info.videos)]
+            name: [dataset.prompt, asdict(dataset.vis_processor.train), info.reader, info.fps]
             for name, dataset in config.datasets.items()
+            for info in [dataset.build_info.videos]
         },
     }
     return RememberedVerdicts(origin=_origin(facts, world))

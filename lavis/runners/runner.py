@@ -127,7 +127,7 @@ class Runner:
         if self._world.sum([sum(not local(value).isfinite().all() for value in weights)])[0]:
             raise DivergedError(
                 f"the weights are not finite after iteration {self.iteration}; "
-                "go on from the last checkpoint with a lower run.init_lr"
+                "go on from the last checkpoint with a lower run.init_lr and run.resume_changed=true"
             )
         self._saver.save(state, step=self.iteration, shape=self._shape)
         self._saved_at = self.iteration

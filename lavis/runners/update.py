@@ -112,7 +112,8 @@ class Updater:
         """
         if not torch.isfinite(torch.tensor(report.figures["loss"])):
             raise DivergedError(
-                f"the loss is {report.figures['loss']}; continue from the last checkpoint with a lower run.init_lr"
+                f"the loss is {report.figures['loss']}; continue from the last checkpoint with a lower run.init_lr "
+                "and run.resume_changed=true"
             )
         for group in self._optimizer.param_groups:
             group["lr"] = rate

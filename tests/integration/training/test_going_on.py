@@ -31,9 +31,8 @@ class Stop(Exception):  # noqa: N818  # no error: the run is as if it had been k
     pass
 
 
-@pytest.fixture
-def stopped(data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that ended after its first checkpoint."""
+def stop(*places: Path, data: Path, monkeypatch: pytest.MonkeyPatch, **run: Any) -> None:
+    """Start a run, and end it after its first checkpoint."""
 
     def save_and_stop(self: WholeSaver, *arguments: Any, **named: Any) -> None:
         save(self, *arguments, **named)
@@ -43,7 +42,12 @@ def stopped(data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(WholeSaver, "save", save_and_stop)
         with pytest.raises(Stop):
-            train(model_folder, tmp_path / "run", data=data)
+            train(*places, data=data, **run)
+
+
+@pytest.fixture
+def stopped(data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    stop(model_folder, tmp_path / "run", data=data, monkeypatch=monkeypatch)
     return tmp_path / "run"
 
 
@@ -149,6 +153,21 @@ def test_a_changed_video_is_noticed_when_training_goes_on(
     allowed = ("run.resume_changed=true", "run.max_unreadable=1")
     assert train(model_folder, stopped, data=changed, changes=allowed) == 0
     assert "begun with other videos (nextqa/v1)" in capsys.readouterr().err
+
+
+def test_verdicts_on_videos_that_have_changed_are_not_taken_up(
+    data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, output = Path(shutil.copytree(data, tmp_path / "data")), tmp_path / "run"
+    settings: dict[str, Any] = {"stage": "refine", "frozen_verdicts": "remembered"}
+    stop(model_folder, output, data=data, monkeypatch=monkeypatch, **settings)
+    assert train(model_folder, output, data=changed, **settings) == 0
+    assert "verdicts are of other" not in capsys.readouterr().err
+    shutil.rmtree(output)
+    stop(model_folder, output, data=data, monkeypatch=monkeypatch, **settings)
+    _replaced(changed / "nextqa" / "videos" / "v1.mp4", tmp_path)
+    assert train(model_folder, output, data=changed, changes=("run.resume_changed=true",), **settings) == 0
+    assert "the checkpoint's verdicts are of other weights or settings" in capsys.readouterr().err
 
 
 def test_other_annotations_and_other_weights_are_noticed_when_training_goes_on(
