@@ -32,6 +32,7 @@ _OTHER_NAMES = {
     "options": ("options", "choices", "candidates"),
 }
 _OPTION_NAME = re.compile(r"(option|opt|choice|candidate|answer|ending|a|)(\d{1,2}|[a-z])")
+_SURE_NAMES = ("option", "opt", "choice", "a")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LETTER = re.compile(r"(?:option|choice)?\s*[(\[]?\s*([a-z])\s*[)\]]?[.:]?", re.IGNORECASE)
 _LETTER_AND_TEXT = re.compile(r"(?:option\s+)?[(\[]?([a-z])[)\].:]+\s*(\S.*)", re.IGNORECASE | re.DOTALL)
@@ -168,7 +169,12 @@ def _option_columns(plain: Mapping[str, str], path: Path) -> tuple[tuple[str, ..
         if match:
             place = int(match[2]) if match[2].isdigit() else _LETTERS.index(match[2])
             families.setdefault((match[1], match[2].isdigit()), {})[place] = column
-    complete = {kind: family for kind, family in families.items() if len(family) > 1 and min(family) <= kind[1]}
+    # A lone column "B" or "answer 1" may be anything; a lone "option 1" is an option without others.
+    complete = {
+        kind: family
+        for kind, family in families.items()
+        if min(family) <= kind[1] and (len(family) > 1 or kind[0] in _SURE_NAMES)
+    }
     if not complete:
         return (), False
     if len(complete) > 1:
@@ -181,11 +187,14 @@ def _option_columns(plain: Mapping[str, str], path: Path) -> tuple[tuple[str, ..
 
 
 def _options(row: Record, record: Record, columns: Columns) -> tuple[Any, ...]:
-    if row.has("options"):
-        return tuple(_as_text(option) for option in _option_list(row))
     cells = [record.fields[column] for column in columns.options]
     while cells and is_blank(cells[-1]):
         cells.pop()
+    if row.has("options"):
+        listed_options = tuple(_as_text(option) for option in _option_list(row))
+        if cells and tuple(map(_as_text, cells)) != listed_options:
+            raise row.error("options", f"differs from the columns {listed(columns.options)}; keep one of them")
+        return listed_options
     for column, cell in zip(columns.options, cells, strict=False):
         if is_blank(cell):
             raise record.error(column, "is blank, and options after it are not; give its text or move them up")

@@ -67,6 +67,9 @@ def test_errors_name_the_file_s_own_column() -> None:
         ({"a0": "red", "a1": "blue", "a2": "", "a3": None}, ("red", "blue")),
         ({"a0": "red", "a1": "blue", "a2": float("nan")}, ("red", "blue")),
         ({"Option A": "red", "Option C": "green", "option b": "blue"}, ("red", "blue", "green")),
+        ({"options": ["red", "blue"], "a0": "red", "a1": "blue"}, ("red", "blue")),
+        ({"a0": "alone"}, ("alone",)),
+        ({"B": "no option", "ending0": "nor this"}, ()),
         ({"question": "open"}, ()),
     ],
 )
@@ -80,6 +83,10 @@ def test_options_are_columns_or_a_list(fields: dict, options: tuple) -> None:
         ({"a0": "x", "a1": "", "a2": "z"}, ", line 2, field 'a1': is blank, and options after it are not; give its te"),
         ({"a0": "x", "a2": "z"}, " leaves an option out between its columns 'a0', 'a2'"),
         ({"a0": "x", "a1": "y", "A": "x", "B": "y"}, " gives options twice: from 'a0' and from 'A' on; keep one of"),
+        (
+            {"options": ["x", "y"], "a0": "x", "a1": "z"},
+            ", line 2, field 'options': differs from the columns 'a0', 'a1'",
+        ),
         ({"options": "red|blue"}, ", line 2, field 'options': 'red|blue' is not a list of texts such as"),
         ({"options": {"A": "red", "no": 3}}, ", line 2, field 'options': {'A': 'red', 'no': 3} is not a list of te"),
         ({"anwser": "A"}, " has a column 'anwser' of no known meaning; rename it 'answer' if it is that, or leave it"),
