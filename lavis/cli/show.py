@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lavis.common.export.pictures import option_shares
 from lavis.common.export.records import LETTERS
+from lavis.common.naming import counted
 from lavis.common.types import Answer, Moments
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def show_video(console: Console, video: "WatchedVideo", *, model: str) -> None:
     """Print what was watched by whom."""
     info, part = video.info, f" from {video.clip}" if video.clip else ""
     size = f"{info.width}x{info.height}"
-    facts = f"{info.duration_s:.2f} s, {_counted(info.num_frames, 'frame')} at {info.fps:.4g} fps, {size}"
-    seen = f"{_counted(len(video.frame_idx), 'frame')}{part} watched by {model}"
+    facts = f"{info.duration_s:.2f} s, {counted(info.num_frames, 'frame')} at {info.fps:.4g} fps, {size}"
+    seen = f"{counted(len(video.frame_idx), 'frame')}{part} watched by {model}"
     line = Text.assemble((info.path, "bold"), f": {facts}; {seen}")
     _print(console, line)
 
@@ -67,7 +68,7 @@ def show_answer(console: Console, answer: Answer) -> None:
         _print(
             console,
             Text(
-                f"{scored} of {_counted(total, 'frame')} scored: {1 - scored / total:.0%} of the calls saved",
+                f"{scored} of {counted(total, 'frame')} scored: {1 - scored / total:.0%} of the calls saved",
                 style="dim",
             ),
         )
@@ -117,10 +118,6 @@ def _numbered(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
     for number, row in enumerate(rows, start=1):
         table.add_row(str(number), *row)
     return table
-
-
-def _counted(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _print(console: Console, text: Any) -> None:

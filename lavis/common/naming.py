@@ -16,6 +16,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {nearest[0]!r}? {listing}" if nearest else listing
 
 
+def counted(number: int, name: str) -> str:
+    """Return "1 frame" or "2 frames"."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
 def listed(names: Iterable[object], *, most: int = 30) -> str:
     """Quote the beginning of names for an error message, and give those beyond `most` as a number."""
     quoted = [f"{name!r:.80}" for name in names if name != ""]

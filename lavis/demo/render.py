@@ -7,6 +7,7 @@ from html import escape
 from lavis.common.export.axes import time_label
 from lavis.common.export.pictures import best_positions, option_shares
 from lavis.common.export.records import LETTERS
+from lavis.common.naming import counted
 from lavis.common.types import Answer, Floats, Moment, VideoInfo
 from lavis.demo.examples import Example, data_address
 from lavis.demo.service import Answered, Found, Seconds, Shown
@@ -67,7 +68,7 @@ def error_html(message: str) -> str:
 def facts_text(info: VideoInfo) -> str:
     """Return what a video is, in one line."""
     return (
-        f"{_clock(info.duration_s)} · {info.num_frames} frames at {info.fps:.4g} per second"
+        f"{_clock(info.duration_s)} · {counted(info.num_frames, 'frame')} at {info.fps:.4g} per second"
         f" · {info.width} × {info.height}"
     )
 
@@ -105,7 +106,7 @@ def found_html(found: Found) -> str:
         threshold=0.0,
     )
     count = len(moments.moments)
-    headline = "No moment found" if not count else f"{count} moment{'s' if count > 1 else ''} found"
+    headline = "No moment found" if not count else f"{counted(count, 'moment')} found"
     rows = "".join(
         _moment_row(number, moment, picture)
         for number, (moment, picture) in enumerate(zip(moments.moments, found.pictures, strict=True), start=1)
@@ -114,7 +115,7 @@ def found_html(found: Found) -> str:
     if not count:
         best = int(moments.scores.argmax())
         nearest = f'<p class="hint">The nearest frame, at {_clock(moments.times_s[best])}, does not reach the line.</p>'
-    read = f"{len(moments.times_s)} frames compared with the sentence"
+    read = f"{counted(len(moments.times_s), 'frame')} compared with the sentence"
     return (
         f'<article class="result found" data-moments="{count}"><p class="asked">{escape(moments.query)}</p>'
         f'{caveats_html(found.caveats)}<p class="answer">{headline}</p>{nearest}{timeline.html()}'
@@ -199,7 +200,7 @@ def _answer_timeline(answered: Answered) -> str:
 
 def _parts(answered: Answered) -> str:
     keyframes = answered.chosen.answer.keyframes
-    read = f"{len(keyframes)} keyframes read of {len(keyframes.all_times_s)} frames watched"
+    read = f"{counted(len(keyframes), 'keyframe')} read of {counted(len(keyframes.all_times_s), 'frame')} watched"
     return _took(answered.seconds, known=answered.known, read=read)
 
 

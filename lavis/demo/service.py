@@ -12,6 +12,7 @@ from lavis.common.errors import QuestionError
 from lavis.common.export import answer_record, moments_record
 from lavis.common.export.pictures import best_positions
 from lavis.common.export.records import Record
+from lavis.common.naming import counted
 from lavis.common.types import Answer, Integers, Moments, Question, VideoInfo
 from lavis.demo.jobs import Job
 from lavis.demo.problems import FieldError, shown_beside
@@ -197,7 +198,7 @@ class Service:
         if asked.num_keyframes > asked.num_frames and not self._has_default_keyframes(asked):
             raise FieldError(
                 "keyframes",
-                f"Cannot read {asked.num_keyframes} keyframes of {asked.num_frames} frames; "
+                f"Cannot read {asked.num_keyframes} keyframes of {counted(asked.num_frames, 'frame')}; "
                 f"read at most {asked.num_frames}, or watch more frames.",
             )
 

@@ -14,6 +14,7 @@ import numpy as np
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.moments import find_moments
+from lavis.common.naming import counted
 from lavis.common.types import (
     Answer,
     Floats,
@@ -175,7 +176,10 @@ class WatchedVideo:
         if wanted is None:
             return min(defaults.NUM_KEYFRAMES, available)
         if not 1 <= wanted <= available:
-            raise QuestionError(f"cannot choose {wanted} keyframes of {available} frames; ask for 1 to {available}")
+            allowed = "1" if available == 1 else f"1 to {available}"
+            raise QuestionError(
+                f"cannot choose {counted(wanted, 'keyframe')} of {counted(available, 'frame')}; ask for {allowed}"
+            )
         return wanted
 
     def _answer(self, question: Question, reading: Reading, selection: Selection, row: int) -> Answer:

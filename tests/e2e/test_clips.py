@@ -59,6 +59,9 @@ def test_a_clip_within_one_frame_is_that_frame(
     assert [frame["time_s"] for frame in record["frame_scores"]] == [10.0]
     (found,) = record["moments"]
     assert (found["start_s"], found["end_s"]) == pytest.approx(moment)
+    assert main(["find", str(VIDEO), "A heart", "--clip", *map(str, clip), "--device", "cpu"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith(f"; 1 frame from {clip[0]} to {clip[1]} s watched by sevila_tiny")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lavis.cli import answer, find
 from lavis.cli.main import main
 from lavis.common import defaults
 from lavis.demo.layout import build_page
+from lavis.demo.serve import serving
 from lavis.demo.service import Asked, Sought
 from lavis.demo.settings import Settings
 from lavis.models.frame_cache import FrameCache
@@ -36,8 +38,10 @@ def of_command(command: Any, *arguments: str) -> argparse.Namespace:
 
 
 @pytest.fixture(scope="module")
-def client(served: Any) -> Client:
-    return Client(served.url, verbose=False)
+def client(model: Any) -> Iterator[Client]:
+    """A server of its own: Gradio has one folder of uploads in a process, that of the server which started last."""
+    with serving(model, model_name="tiny", port=None, settings=Settings()) as served:
+        yield Client(served.url, verbose=False)
 
 
 def test_what_is_watched_is_the_same(client: Client) -> None:
