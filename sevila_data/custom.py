@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import AnnotationError
-from lavis.datasets.own_rows import OwnRow, answer_index, own_row, parsed_cell, readable_rows, require_columns, ways_of
+from lavis.datasets.own_rows import (
+    FROM_1,
+    OwnRow,
+    answer_index,
+    own_row,
+    parsed_cell,
+    readable_rows,
+    readings,
+    require_columns,
+    ways_of,
+)
 from lavis.datasets.records import Record, id_text, shown
 from lavis.processors.video.frame_names import PICTURE_ENDINGS
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, option_fields
@@ -63,6 +73,8 @@ def _answer(row: OwnRow, ways: frozenset[str], raw: RawSplit) -> Row:
     if answer is None:
         raw.notes["no answer given: the question can be asked but not measured"] += 1
         return {}
+    if FROM_1 in readings(row) and FROM_1 in ways:
+        raw.notes["the answer is a number that counts from 1, as the columns of options do"] += 1
     return {"answer": answer}
 
 

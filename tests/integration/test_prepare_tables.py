@@ -114,6 +114,17 @@ def test_questions_without_answer_are_counted(videos: Path, capsys: pytest.Captu
     assert "1 x no answer given: the question can be asked but not measured" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("answers", "told"), [((1, 2), 2), ((0, 1), 0)])
+def test_numbers_that_count_from_1_are_told_of(
+    answers: tuple[int, int], told: int, videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = "".join(f"garden,{at}?,x,y,{answer}\n" for at, answer in enumerate(answers))
+    rows = prepared(videos.parent, "val.csv", f"video,question,choice1,choice2,answer\n{lines}")
+    assert [row["answer"] for row in rows] == [0, 1]
+    note = f"{told} x the answer is a number that counts from 1, as the columns of options do"
+    assert (note in capsys.readouterr().out) == bool(told)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
