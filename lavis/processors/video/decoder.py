@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from lavis.common.types import Integers
 from lavis.processors.video.index import FrameIndex, is_costly_to_seek
 from lavis.processors.video.limits import RunBudget, check_picture
+from lavis.processors.video.media import Media
 from lavis.processors.video.packets import NO_TIME, PacketReader
 
 # A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
@@ -23,27 +24,25 @@ class FrameDecoder:
     """Decodes frames by index.
 
     Args:
-        container: the open file, taken over.
-        stream: its video.
+        media: the open file, taken over.
         index: where its frames are.
         reopen: opens the file again, for files that cannot be sought in.
     """
 
     def __init__(
         self,
-        container: InputContainer,
-        stream: VideoStream,
+        media: Media,
         index: FrameIndex,
         *,
-        reopen: Callable[[], tuple[InputContainer, VideoStream]],
+        reopen: Callable[[], Media],
     ) -> None:
-        self._container, self._stream = container, stream
+        self._media = media
         self._index = index
         self._reopen = reopen
         # Which iteration moved the decoder last. A token, since holding the run would tie a knot that keeps
         # the file's buffers and threads alive until the garbage collector comes by.
         self._moved_by: object = None
-        self._seekable = not index.in_file_order and not is_costly_to_seek(container)
+        self._seekable = not index.in_file_order and not is_costly_to_seek(media.container)
         self._budget = RunBudget()  # of the frame asked for
 
     def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
@@ -76,7 +75,7 @@ class FrameDecoder:
 
     def close(self) -> None:
         """Release the file."""
-        self._container.close()
+        self._media.close()
 
     def _seek_pays(self, run: "_Run", target: int) -> bool:
         key_pts = int(self._index.key_pts[self._index.keyframe_before(target)])
@@ -99,7 +98,7 @@ class FrameDecoder:
     def _decode_from(self, key: int, wanted: frozenset[int]) -> Iterator[VideoFrame]:
         ordinal, failures = int(self._index.key_pts[key]), 0
         for packet in chain(self._packets_from(key), [None]):  # None: the decoder gives what it still holds
-            codec = self._stream.codec_context
+            codec = self._media.stream.codec_context
             if packet is not None and not self._index.counted:
                 # Frames that no other frame refers to are not decoded unless they are wanted.
                 codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
@@ -123,8 +122,9 @@ class FrameDecoder:
         packets = self._seek(key_pts, key_dts) if self._seekable else None
         if packets is None:
             self._seekable = False
-            self._container.close()
-            self._container, self._stream = self._reopen()
+            self._media.close()
+            self._media = self._reopen()
+            self._media.file.end_metering()
             packets = islice(self._numbered(), int(self._index.key_ordinals[key]), None)
         return packets
 
@@ -138,7 +138,7 @@ class FrameDecoder:
 
     def _read_on(self) -> Iterator[Packet]:
         """Yield the packets from where the file is."""
-        for packet in _packets(self._container, self._stream):
+        for packet in _packets(self._media.container, self._media.stream):
             self._budget.read_packet()
             yield packet
 
@@ -147,7 +147,7 @@ class FrameDecoder:
         # MPEG streams seek by decoding time; MP4 and Matroska by presentation time, else they stop a group too early.
         for time in (key_pts, key_dts):
             try:
-                self._container.seek(time, stream=self._stream)
+                self._media.container.seek(time, stream=self._media.stream)
             except av.FFmpegError:
                 continue
             packets = self._read_on()

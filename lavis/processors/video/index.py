@@ -182,7 +182,7 @@ def _avi_end(packets: Packets, container: InputContainer, stream: VideoStream) -
 def _is_whole(container: InputContainer) -> bool:
     """Say whether an AVI has all the bytes that its outermost chunks state."""
     position, size = 0, container.size
-    with suppress(OSError), Path(container.name.removeprefix("file:")).open("rb") as file:
+    with suppress(OSError), Path(container.name).open("rb") as file:
         for _ in range(_MAX_RIFF_CHUNKS):
             file.seek(position)
             header = file.read(_CHUNK_HEADER_BYTES)
