@@ -20,7 +20,8 @@ _KEPT = "kept"
 class VisitorFiles:
     """Files of visitors, each in a folder with a name that nobody can guess (128 random bits).
 
-    What lies in here is served to whoever knows the path, which is only who uploaded or asked for it.
+    What lies in here is served to whoever knows the path, which is only who uploaded or asked for it; an upload with an
+    owner, to nobody else.
 
     Args:
         folder: Gradio's folder for files too; it is made.
@@ -30,6 +31,7 @@ class VisitorFiles:
     def __init__(self, folder: Path, *, keep_s: float) -> None:
         self.folder = folder.resolve()
         self._keep_s = keep_s
+        self._owners: dict[str, str] = {}
         # Later on no folder is made above a file: once all are removed, nothing comes back.
         for name in (_MADE, _KEPT):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -52,8 +54,11 @@ class VisitorFiles:
         path.write_bytes(content)
         return path
 
-    def take(self, name: str, content: BinaryIO) -> Path:
+    def take(self, name: str, content: BinaryIO, *, owner: str | None = None) -> Path:
         """Keep an upload, whole or not at all.
+
+        Args:
+            owner: who alone may name it afterwards; None is whoever knows the path.
 
         Raises:
             OSError: the disk is full, or the folder is gone.
@@ -66,6 +71,8 @@ class VisitorFiles:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        if owner is not None:
+            self._owners[folder.name] = owner
         return folder / name
 
     def uploaded(self, path: str) -> Path:
@@ -79,6 +86,11 @@ class VisitorFiles:
         if inside is None or len(inside.parts) != 2 or inside.parts[0] in (_MADE, _KEPT):
             raise VideoError("This video is no longer here; upload it again.")
         return self.folder / inside
+
+    def is_anothers(self, path: str, visitor: str | None) -> bool:
+        """Whether a path is that of an upload with another owner."""
+        inside = self._inside(path)
+        return inside is not None and self._owners.get(inside.parts[0], visitor) != visitor
 
     def may_be_read(self, path: str) -> bool:
         """Whether a path is that of an upload, a made file or a shipped clip, and nothing else."""
@@ -107,6 +119,7 @@ class VisitorFiles:
         for folder in [*self.folder.glob("*"), *(self.folder / _MADE).glob("*")]:
             if folder.is_dir() and folder.name not in (_MADE, _KEPT) and not any(folder.iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
+                self._owners.pop(folder.name, None)
 
     def _entries(self) -> list[tuple[Path, os.stat_result]]:
         found = []

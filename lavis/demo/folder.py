@@ -33,7 +33,7 @@ def visitors_folder() -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Only now it gets the name that others look for: they never see it without a lock.
             folder = folder.rename(folder.with_name(folder.name[1:]))
-        visitors = folder / "files"
+        visitors = folder.resolve() / "files"  # Gradio takes a path through a link for one from elsewhere
         visitors.mkdir()
         yield visitors
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lavis.demo.files import VisitorFiles
-from lavis.demo.requests import RefusedError, content_length, whole_body, with_body
+from lavis.demo.requests import COOKIE, RefusedError, content_length, visitor_of, whole_body, with_body
 
 _API = "/gradio_api"
 _MAX_BODY = 256 * 1000
@@ -88,7 +89,7 @@ class Guard:
             await self._app(scope, receive, send)
         else:
             try:
-                await self._respond(scope, receive, _with_headers(send))
+                await self._respond(scope, receive, _with_headers(send, scope))
             except ClientDisconnect:  # nobody is left to answer
                 pass
             except RefusedError as refused:
@@ -101,7 +102,7 @@ class Guard:
         if method != "POST":
             _check_no_body(scope)
             _, _, named = path.partition(f"{_API}/file=")
-            if named and not self._files.may_be_read(named):
+            if named and (not self._files.may_be_read(named) or self._files.is_anothers(named, visitor_of(scope))):
                 raise RefusedError(404, "not found")
         elif path == f"{_API}/upload":
             await self._check_login(scope)
@@ -110,7 +111,9 @@ class Guard:
         else:
             body = await whole_body(scope, receive, most=_MAX_BODY)
             if path != "/login":
-                body = checked_json(body, Headers(scope=scope).get("content-type", ""))
+                body, files = checked_json(body, Headers(scope=scope).get("content-type", ""))
+                if any(self._files.is_anothers(file, visitor_of(scope)) for file in files):
+                    raise RefusedError(404, "this file is not yours, or no longer here; upload it again")
                 # Gradio gets what was looked at, and not another reading of the same bytes.
                 scope = {**scope, "headers": _json_headers(scope, len(body))}
             receive = with_body(body, receive)
@@ -140,8 +143,8 @@ def is_open(method: str, path: str) -> bool:
     return method in _OPEN_PATHS and _OPEN_PATHS[method].fullmatch(path) is not None
 
 
-def checked_json(body: bytes, content_type: str) -> bytes:
-    """Return a JSON body in one plain form, whatever way it was written.
+def checked_json(body: bytes, content_type: str) -> tuple[bytes, list[str]]:
+    """Return a JSON body in one plain form, whatever way it was written, and the files that it names.
 
     Raises:
         RefusedError: it is no JSON or not declared as such, or it names an address as a file.
@@ -150,12 +153,13 @@ def checked_json(body: bytes, content_type: str) -> bytes:
         content = json.loads(body)
     except (ValueError, RecursionError):
         raise RefusedError(400, "not valid JSON") from None
-    if _names_an_address(content):
+    files = _named_files(content)
+    if any(_ADDRESS.match(file) for file in files):
         raise RefusedError(400, "files are uploaded, not fetched from addresses")
     # Browsers let every site send any other type to this one.
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "send this as application/json")
-    return json.dumps(content).encode()
+    return json.dumps(content).encode(), files
 
 
 def _path(scope: Scope) -> str:
@@ -169,19 +173,17 @@ def _check_no_body(scope: Scope) -> None:
         raise RefusedError(413, "no content goes here")
 
 
-def _names_an_address(content: Any) -> bool:
-    """Whether there is a file in it that Gradio would fetch."""
-    waiting = [content]
+def _named_files(content: Any) -> list[str]:
+    """Return the paths and addresses of all files in it that Gradio would take or fetch."""
+    found, waiting = [], [content]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
-            named = (part.get(field) for field in _FILE_FIELDS)
-            if any(isinstance(name, str) and _ADDRESS.match(name) for name in named):
-                return True
+            found += [name for field in _FILE_FIELDS if isinstance(name := part.get(field), str)]
             waiting += part.values()
         elif isinstance(part, list):
             waiting += part
-    return False
+    return found
 
 
 def _json_headers(scope: Scope, length: int) -> list[tuple[bytes, bytes]]:
@@ -190,12 +192,16 @@ def _json_headers(scope: Scope, length: int) -> list[tuple[bytes, bytes]]:
     return [*kept, (b"content-type", b"application/json"), (b"content-length", str(length).encode())]
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, scope: Scope) -> Send:
+    is_new = _path(scope) == "/" and visitor_of(scope) is None
+
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
+            if is_new:
+                headers.append("set-cookie", f"{COOKIE}={secrets.token_hex(16)}; Path=/; HttpOnly; SameSite=Lax")
         await send(message)
 
     return send_with_headers

@@ -7,6 +7,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
+# Browsers send it back, so that nobody else can name what was uploaded from a page. Programs need not.
+COOKIE = "sevila_visitor"
 # Who sends is cut off once it is slower than this on average, after some seconds for a start.
 PATIENCE_S = 30
 LEAST_BYTES_PER_S = 50_000
@@ -18,6 +20,11 @@ class RefusedError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+def visitor_of(scope: Scope) -> str | None:
+    """Return by what the sender's browser is known, or None for programs."""
+    return Request(scope).cookies.get(COOKIE)
 
 
 def content_length(scope: Scope) -> int | None:

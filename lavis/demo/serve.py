@@ -56,8 +56,7 @@ def serving(
     """
     settings = settings or Settings()
     _check_port(port)
-    with _ended_by_signals(), visitors_folder() as folder:
-        _prepare_environment(str(folder))
+    with _ended_by_signals(), visitors_folder() as folder, _environment(str(folder)):
         _check_gradio()
         # Imported late: Gradio takes seconds, and reads its environment when it is imported.
         from lavis.demo.blocks import launch
@@ -144,7 +143,17 @@ def _check_gradio() -> None:
         raise MissingExtraError("gradio", "demo") from error
 
 
-def _prepare_environment(folder: str) -> None:
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+@contextmanager
+def _environment(folder: str) -> Iterator[None]:
+    """Tell Gradio where visitors' files lie, which it looks up at each of them, and to report nothing."""
+    wanted = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    earlier = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

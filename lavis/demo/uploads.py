@@ -7,6 +7,7 @@ sent it; and it leaves behind what an upload that is broken off has brought.
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
@@ -18,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from lavis.demo.files import VisitorFiles
-from lavis.demo.requests import RefusedError, content_length, in_time
+from lavis.demo.requests import RefusedError, content_length, in_time, visitor_of
 from lavis.demo.settings import MEGABYTE, Settings
 
 _SLACK = 100_000  # what a multipart request adds to its file
@@ -48,7 +49,7 @@ class Uploads:
         with self._room(content_length(scope), address):
             form = await _form(Request(scope, in_time(receive)))
             try:
-                paths = [str(await self._keep(file)) for file in self._sent(form)]
+                paths = [str(await self._keep(file, visitor_of(scope))) for file in self._sent(form)]
             finally:
                 await form.close()
         await JSONResponse(paths)(scope, receive, send)
@@ -81,10 +82,10 @@ class Uploads:
             raise RefusedError(413, "the file is too large")
         return sent
 
-    async def _keep(self, file: UploadFile) -> Path:
+    async def _keep(self, file: UploadFile, owner: str | None) -> Path:
         name = strip_invalid_filename_characters(Path(file.filename or "").name).lstrip(".") or "file"
         try:
-            return await to_thread.run_sync(self._files.take, name, file.file)
+            return await to_thread.run_sync(partial(self._files.take, name, file.file, owner=owner))
         except OSError:  # the disk is full, or the page is being closed
             raise RefusedError(507, "there is no room for more files; try again in an hour") from None
 

@@ -146,7 +146,7 @@ def test_malformed_questions_are_named_by_file_row_and_field(
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"question": "What?"}\n{"question": "Why?", "options": "ab"}\n')
     message = refused("answer", clip, "--questions", questions, "--save", tmp_path / "found")
-    problem = "'ab' is not a list of texts such as [\"red\", \"blue\"]"
+    problem = '\'ab\' is not a list of texts such as ["red", "blue"]'
     assert message == f"error: {questions}, line 2, field 'options': {problem}\n"
 
 

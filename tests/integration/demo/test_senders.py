@@ -196,6 +196,37 @@ def test_nobody_can_tell_what_others_have_uploaded(http: httpx.Client, served: S
     assert len(Path(first).parent.name) == 32
 
 
+def test_what_a_browser_has_uploaded_is_nobody_else_s(http: httpx.Client, served: Served) -> None:
+    """The other one knows the path, whatever way he learned it."""
+    clip = read_examples()[0].clip
+    with httpx.Client(base_url=served.url) as page, httpx.Client(base_url=served.url) as other:
+        for visitor in (page, other):
+            assert "HttpOnly; SameSite=Lax" in visitor.get("").headers["set-cookie"]
+        assert "set-cookie" not in page.get("").headers
+        (path,) = page.post("gradio_api/upload", files={"files": (clip.name, clip.read_bytes())}).json()
+        video = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        asked = {"data": [video, "Why?", [], 8, 2], "session_hash": "s", "fn_index": 0}
+        assert page.get(f"gradio_api/file={path}").content == clip.read_bytes()
+        called = page.post("gradio_api/call/answer", json=asked)
+        assert "event: complete" in page.get(f"gradio_api/call/answer/{called.json()['event_id']}").text
+        for visitor in (other, http):
+            for spelling in (path, f"{Path(path).parent}/../{Path(path).parent.name}/{clip.name}"):
+                assert visitor.get(f"gradio_api/file={spelling}").status_code == 404
+                named = {**asked, "data": [{"path": spelling}, "Why?", [], 8, 2]}
+                for route in ("call/answer", "queue/join", "run/predict"):
+                    assert visitor.post(f"gradio_api/{route}", json=named).status_code == 404
+
+
+def test_asking_about_an_upload_makes_no_copy_of_it(http: httpx.Client, served: Served) -> None:
+    clip = read_examples()[0].clip
+    before = visitors_files(served)
+    (path,) = http.post("gradio_api/upload", files={"files": (clip.name, clip.read_bytes())}).json()
+    video = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    called = http.post("gradio_api/call/answer", json={"data": [video, "Why?", [], 8, 2]}).json()
+    assert "event: complete" in http.get(f"gradio_api/call/answer/{called['event_id']}").text
+    assert set(visitors_files(served)) - set(before) == {Path(path)}
+
+
 @pytest.mark.parametrize(
     ("name", "kept"),
     [

@@ -1,5 +1,6 @@
 """Only uploads are opened by path, and nothing is kept for longer than promised."""
 
+import io
 import os
 import time
 from pathlib import Path
@@ -79,3 +80,23 @@ def test_the_size_counts_what_visitors_brought_and_made(files: VisitorFiles) -> 
     files.write("answer.json", b"123")
     put(files.keep_forever("clips") / "clip.mp4", b"1234567")
     assert files.size() == 8
+
+
+def test_an_upload_may_have_an_owner_until_it_is_swept(files: VisitorFiles) -> None:
+    owned, free = (files.take("clip.mp4", io.BytesIO(b"x"), owner=owner) for owner in ("ada", None))
+    assert [files.is_anothers(str(owned), visitor) for visitor in ("ada", "bob", None)] == [False, True, True]
+    assert [files.is_anothers(str(free), visitor) for visitor in ("ada", None)] == [False, False]
+    put(owned, age_s=3700)
+    files.sweep()
+    assert files._owners == {}
+    assert not files.is_anothers(str(owned), "bob")
+
+
+def test_an_upload_that_cannot_be_kept_leaves_nothing(files: VisitorFiles) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        files.take("clip.mp4", Broken())
+    assert sorted(path.name for path in files.folder.iterdir()) == ["kept", "made"]

@@ -66,3 +66,11 @@ def test_folders_of_others_stay(temporary: Path, name: str) -> None:
     with visitors_folder():
         pass
     assert (temporary / name / "precious").exists()
+
+
+def test_it_is_named_without_links(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (temporary / "real").mkdir()
+    (temporary / "link").symlink_to(temporary / "real")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "link"))
+    with visitors_folder() as folder:
+        assert folder == folder.resolve()
