@@ -8,6 +8,7 @@ from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
+from tests.precision import in_float64
 from tests.unit.models.tiny import CONFIG
 from tests.videos import write_video
 
@@ -21,6 +22,12 @@ def tokenizer() -> PreTrainedTokenizerBase:
 def tiny_model() -> SeViLA:
     """Shared by all tests: none may change it."""
     return build_untrained(CONFIG)
+
+
+@pytest.fixture(scope="session")
+def exact_model(tiny_model: SeViLA) -> SeViLA:
+    """The same model in float64, which all ways of computing it are compared with."""
+    return in_float64(tiny_model)
 
 
 @pytest.fixture

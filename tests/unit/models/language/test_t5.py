@@ -6,7 +6,9 @@ import torch
 from lavis.common.errors import CheckpointError, ConfigError, QuestionError
 from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel, t5_config
 from lavis.models.sevila.build import build_untrained
+from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader
+from tests.precision import assert_near_float64
 from tests.unit.models.tiny import CONFIG, random_tokens, recorded, with_language
 
 TEXTS = ["Question: what is shown?", "yes", "What colour is the box? Option A: red Option B: green"]
@@ -132,13 +134,15 @@ def test_two_steps_run_the_decoder_on_one_token_each(language: T5LanguageModel, 
 
 @torch.no_grad()
 def test_second_step_equals_decoding_the_whole_sequence_at_once(
-    language: T5LanguageModel, inputs: LanguageInput
+    language: T5LanguageModel, exact_model: SeViLA, inputs: LanguageInput
 ) -> None:
-    steps = language.two_steps(inputs)
-    labels = torch.stack([steps.first_token, torch.zeros(3, dtype=torch.int64)], dim=1)
-    whole = language.teacher_forced(inputs, labels)
-    torch.testing.assert_close(steps.first_logits, whole[:, 0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(steps.second_logits, whole[:, 1], rtol=0, atol=1e-5)
+    exact = exact_model.language
+    labels = torch.stack([exact.two_steps(inputs).first_token, torch.zeros(3, dtype=torch.int64)], dim=1)
+    whole = exact.teacher_forced(inputs, labels)
+    for model in (language, exact):
+        steps = model.two_steps(inputs)
+        assert_near_float64(steps.first_logits, whole[:, 0])
+        assert_near_float64(steps.second_logits, whole[:, 1])
 
 
 @torch.no_grad()
@@ -152,16 +156,17 @@ def test_free_decoding_starts_with_the_same_two_steps(language: T5LanguageModel,
 
 
 @torch.no_grad()
-def test_scores_do_not_depend_on_what_else_is_in_the_batch(language: T5LanguageModel) -> None:
+def test_scores_do_not_depend_on_what_else_is_in_the_batch(language: T5LanguageModel, exact_model: SeViLA) -> None:
     frames = random_tokens(3, 2)
 
-    def scores(rows: list[int]) -> torch.Tensor:
+    def scores(language: T5LanguageModel, rows: list[int]) -> torch.Tensor:
         text = language.tokenize([TEXTS[row] for row in rows], end_of_text=True)
         return language.two_steps(JointReader().inputs(language, frames[rows], text)).second_logits
 
-    together = scores([0, 1, 2])
     for row in range(3):
-        torch.testing.assert_close(together[row], scores([row])[0], rtol=0, atol=1e-5)
+        alone = scores(exact_model.language, [row])[0]
+        for model in (language, exact_model.language):
+            assert_near_float64(scores(model, [0, 1, 2])[row], alone)
 
 
 def test_labels_are_ignored_at_the_padding(language: T5LanguageModel) -> None:

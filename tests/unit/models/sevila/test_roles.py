@@ -9,6 +9,7 @@ from lavis.models.sevila.readers import JointReader, PerFrameReader
 from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
 from lavis.models.sevila.tokens import FrameTokens
 from lavis.processors.prompts import MultipleChoicePrompt
+from tests.precision import assert_near_float64
 from tests.unit.models.tiny import random_tokens, recorded
 
 CHOICES = [Question("What is shown?", ("red", "green", "blue")), Question("Is it night, or is it day?", ("yes", "no"))]
@@ -21,49 +22,51 @@ def tokens() -> FrameTokens:
 
 
 def test_localizer_gives_logits_of_yes_as_scores_and_their_lead_over_no_as_margins(
-    tiny_model: SeViLA, tokens: FrameTokens
+    tiny_model: SeViLA, exact_model: SeViLA, tokens: FrameTokens
 ) -> None:
     found = tiny_model.as_localizer(prompt="multiple_choice").score(tokens, CHOICES)
     prompts = [MultipleChoicePrompt().localizer(question) for question in CHOICES]
     with torch.no_grad():
-        logits = tiny_model.score_frames(tokens.localizer.expand(2, -1, -1, -1), prompts)
-    np.testing.assert_allclose(found.scores, logits.yes.numpy(), rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.margins, (logits.yes - logits.no).numpy(), rtol=0, atol=1e-5)
+        logits = exact_model.score_frames(tokens.localizer.expand(2, -1, -1, -1), prompts)
+    assert_near_float64(found.scores, logits.yes, dtype=torch.float32)
+    assert_near_float64(found.margins, logits.yes - logits.no, dtype=torch.float32)
     assert found.scores.dtype == np.float64
     assert found.unread == (Unread(), Unread())
 
 
-def test_localizer_scores_do_not_depend_on_the_batch_size(tiny_model: SeViLA, tokens: FrameTokens) -> None:
+def test_localizer_scores_do_not_depend_on_the_batch_size(exact_model: SeViLA, tokens: FrameTokens) -> None:
     small, large = (
-        SeViLALocalizer(model=tiny_model, prompt=MultipleChoicePrompt(), batch_size=size).score(tokens, CHOICES)
+        SeViLALocalizer(model=exact_model, prompt=MultipleChoicePrompt(), batch_size=size).score(tokens, CHOICES)
         for size in (1, 64)
     )
-    np.testing.assert_allclose(small.scores, large.scores, rtol=0, atol=1e-5)
+    assert_near_float64(small.scores, large.scores)
 
 
-def test_answerer_reads_each_questions_own_frames_and_options(tiny_model: SeViLA, tokens: FrameTokens) -> None:
-    readings = tiny_model.as_answerer(prompt="multiple_choice", reader="joint").answer(tokens, POSITIONS, CHOICES)
+def test_answerer_reads_each_questions_own_frames_and_options(exact_model: SeViLA, tokens: FrameTokens) -> None:
+    readings = exact_model.as_answerer(prompt="multiple_choice", reader="joint").answer(tokens, POSITIONS, CHOICES)
     for question, positions, reading in zip(CHOICES, POSITIONS, readings, strict=True):
         prompt = MultipleChoicePrompt().answerer(question)
         with torch.no_grad():
             frames = tokens.answerer[positions][None]
-            logits = tiny_model.answer(frames, [prompt], num_options=len(question.options), reader=JointReader()).logits
-        np.testing.assert_allclose(reading.option_scores, logits[0].numpy(), rtol=0, atol=1e-5)
+            logits = exact_model.answer(
+                frames, [prompt], num_options=len(question.options), reader=JointReader()
+            ).logits
+        assert_near_float64(reading.option_scores, logits[0])
         assert reading.index == reading.option_scores.argmax()
         assert reading.text == question.options[reading.index]
         assert reading.frame_choices.tolist() == []
         assert reading.unread == Unread()
 
 
-def test_frames_read_alone_vote(tiny_model: SeViLA, tokens: FrameTokens) -> None:
-    readings = tiny_model.as_answerer(prompt="multiple_choice", reader="per_frame").answer(tokens, POSITIONS, CHOICES)
+def test_frames_read_alone_vote(exact_model: SeViLA, tokens: FrameTokens) -> None:
+    readings = exact_model.as_answerer(prompt="multiple_choice", reader="per_frame").answer(tokens, POSITIONS, CHOICES)
     for question, positions, reading in zip(CHOICES, POSITIONS, readings, strict=True):
         prompt, count = MultipleChoicePrompt().answerer(question), len(question.options)
         with torch.no_grad():
             frames = tokens.answerer[positions][None]
-            logits = tiny_model.answer(frames, [prompt], num_options=count, reader=PerFrameReader()).logits.numpy()
+            logits = exact_model.answer(frames, [prompt], num_options=count, reader=PerFrameReader()).logits.numpy()
         assert reading.frame_choices.tolist() == logits.argmax(1).tolist()
-        np.testing.assert_allclose(reading.option_scores, logits.mean(0), rtol=0, atol=1e-5)
+        assert_near_float64(reading.option_scores, logits.mean(0))
         votes = np.bincount(reading.frame_choices, minlength=count)
         assert votes[reading.index] == votes.max()
 
@@ -78,18 +81,18 @@ def test_one_frame_read_alone_has_its_own_choice(tiny_model: SeViLA, tokens: Fra
 @pytest.mark.parametrize("reader", [JointReader(), PerFrameReader()])
 @pytest.mark.parametrize(("batch_size", "calls"), [(1, 5), (3, 5), (6, 3), (64, 1)])
 def test_answerer_reads_a_bounded_number_of_frames_at_once(
-    tiny_model: SeViLA, tokens: FrameTokens, reader: JointReader | PerFrameReader, batch_size: int, calls: int
+    exact_model: SeViLA, tokens: FrameTokens, reader: JointReader | PerFrameReader, batch_size: int, calls: int
 ) -> None:
     questions = [Question(f"Is it {'very ' * number}dark?", ("yes", "no", "maybe")) for number in range(5)]
     positions = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5], [0, 2, 4]])
-    whole = SeViLAAnswerer(model=tiny_model, prompt=MultipleChoicePrompt(), reader=reader, batch_size=1000)
-    parts = SeViLAAnswerer(model=tiny_model, prompt=MultipleChoicePrompt(), reader=reader, batch_size=batch_size)
+    whole = SeViLAAnswerer(model=exact_model, prompt=MultipleChoicePrompt(), reader=reader, batch_size=1000)
+    parts = SeViLAAnswerer(model=exact_model, prompt=MultipleChoicePrompt(), reader=reader, batch_size=batch_size)
     expected = whole.answer(tokens, positions, questions)
-    with recorded(tiny_model.language.model.encoder) as encoded:
+    with recorded(exact_model.language.model.encoder) as encoded:
         found = parts.answer(tokens, positions, questions)
     assert len(encoded) == calls
     for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours.option_scores, theirs.option_scores, rtol=0, atol=1e-5)
+        assert_near_float64(ours.option_scores, theirs.option_scores)
         assert ours.frame_choices.tolist() == theirs.frame_choices.tolist()
 
 
