@@ -35,6 +35,10 @@ class NotFiniteError(UserError):
     """Scores that are no numbers, from weights or settings that hold none, or a precision that is too small."""
 
 
+class BrokenModelError(NotFiniteError):
+    """Weights or settings of a model that hold no numbers, so that every question fails."""
+
+
 class AnnotationError(UserError):
     """A row of an annotation file that does not fit the schema."""
 

@@ -1,7 +1,9 @@
 """Weights or settings that hold no numbers give an error that names them at every door, and never an answer."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from lavis.common.errors import NotFiniteError
 from lavis.demo.serve import serving
 from lavis.demo.settings import Settings
 from lavis.models.sevila.model import SeViLA
-from tests.integration.evaluation.benchmarks import recipe
+from lavis.models.sevila.tokens import OptionLogits
+from tests.integration.evaluation.benchmarks import read_lines, recipe
 from tests.integration.evaluation.questions import settings, write_questions
 from tests.videos import write_video
 
@@ -139,3 +142,36 @@ def test_an_evaluation_ends_with_the_question_and_counts_no_answer(
         json.loads(row) for file in (tmp_path / "run" / "partial").glob("*") for row in file.read_text().splitlines()
     ]
     assert [row for row in kept if row.get("choice") is not None] == []
+
+
+def test_a_question_that_outgrows_the_precision_is_reported_and_the_others_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = SeViLA.answer
+
+    def outgrown(self: SeViLA, tokens: torch.Tensor, prompts: list[str], **options: Any) -> OptionLogits:
+        found = answer(self, tokens, prompts, **options)
+        lost = torch.tensor(["What is very very near" in prompt for prompt in prompts])
+        return replace(found, logits=found.logits.masked_fill(lost[:, None], torch.inf))
+
+    data = write_questions(tmp_path / "data")
+    lavis.load_model("sevila", "tiny", device="cpu").save_pretrained(tmp_path / "model")
+    rows = {}
+    for name in ("whole", "outgrown"):
+        options = settings(data, model=tmp_path / "model", output=tmp_path / name)
+        assert main(["evaluate", "--cfg-path", str(recipe("nextqa")), "--options", *options]) == 0
+        rows[name] = {row["id"]: row for row in read_lines(tmp_path / name / "predictions.jsonl")}
+        monkeypatch.setattr(SeViLA, "answer", outgrown)
+    assert {key: row["choice"] for key, row in rows["outgrown"].items() if key != "DO_2"} == {
+        key: row["choice"] for key, row in rows["whole"].items() if key != "DO_2"
+    }
+    failed = rows["outgrown"]["DO_2"]
+    assert (rows["whole"]["DO_2"]["unreadable"], failed["choice"], failed["option_scores"]) == (None, None, [])
+    reason = (
+        "question 'DO_2' has scores that are not finite; they began in the language model, computed in torch.float32"
+    )
+    assert failed["unreadable"] == f"{reason}; try another dtype"
+    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "outgrown")]
+    assert metrics[1]["questions"] == metrics[0]["questions"]
+    assert metrics[1]["unreadable"] == metrics[0]["unreadable"] + 1
+    assert reason in (tmp_path / "outgrown" / "report.md").read_text()

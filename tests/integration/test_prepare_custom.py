@@ -19,7 +19,7 @@ def run(*arguments: object) -> int:
 
 
 def custom_raw(folder: Path) -> Path:
-    for name in ("a.mp4", "day 1/b.webm", "c.mp4", "c.mkv", "frames/d/0001.jpg"):
+    for name in ("a.mp4", "day 1/b.webm", "c.mp4", "c.mkv", "frames/d/0001.jpg", "frames/w/1.webp", "._a.mp4"):
         (folder / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "videos" / name).touch()
     return folder
@@ -31,6 +31,7 @@ a.mp4,What then?,jump,run,swim,C,order,0.5,2
 day 1/b,Who?,Ann,Bob,,1,,,
 frames/d,Where?,here,there,,,,,
 c.mkv,When?,now,later,,A,,,
+frames/w,Where?,here,there,,,,,
 """
 
 
@@ -45,6 +46,7 @@ def test_custom_questions_in_csv(tmp_path: Path) -> None:
         ("CUSTOM_val_2", "day 1/b", ("Ann", "Bob"), 1, "CUSTOM", None),
         ("CUSTOM_val_3", "frames/d", ("here", "there"), None, "CUSTOM", None),
         ("CUSTOM_val_4", "c.mkv", ("now", "later"), 0, "CUSTOM", None),
+        ("CUSTOM_val_5", "frames/w", ("here", "there"), None, "CUSTOM", None),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy.typing as npt
 import torch
 
-from lavis.common.errors import NotFiniteError
+from lavis.common.errors import BrokenModelError, NotFiniteError
 from lavis.common.types import Question
 from lavis.models.sevila.tokens import FrameTokens, whole
 
@@ -24,17 +24,18 @@ def check_finite(finite: npt.ArrayLike, question: Question, *, model: SeViLA, to
         finite: whether each of them is.
 
     Raises:
+        BrokenModelError: one is not, for the model itself holds no numbers; the message names where.
         NotFiniteError: one is not; the message names where that began.
     """
-    if not torch.as_tensor(finite).all():
-        raise NotFiniteError(
-            f"question {question.id or question.text!r:.80} has scores that are not finite; "
-            f"they began in {_origin(model, tokens)}"
-        )
+    if torch.as_tensor(finite).all():
+        return
+    said = f"question {question.id or question.text!r:.80} has scores that are not finite; they began in"
+    if broken := _broken_part(model):
+        raise BrokenModelError(f"{said} {broken}")
+    raise NotFiniteError(f"{said} {_outgrown_step(model, tokens)}; try another dtype")
 
 
-def _origin(model: SeViLA, tokens: FrameTokens) -> str:
-    """Go along the computation, from what is given to what is made of it."""
+def _broken_part(model: SeViLA) -> str | None:
     config = model.config
     for name, value in (("image_mean", config.image_mean), ("image_std", config.image_std)):
         if not all(map(math.isfinite, value)) or (name == "image_std" and 0 in value):
@@ -42,7 +43,11 @@ def _origin(model: SeViLA, tokens: FrameTokens) -> str:
     for name, weight in chain(model.named_parameters(), model.named_buffers()):
         if type(weight.detach()) is torch.Tensor and not weight.isfinite().all():  # quantised ones are of other types
             return f"the weights of {name}; fetch or save them again"
+    return None
+
+
+def _outgrown_step(model: SeViLA, tokens: FrameTokens) -> str:
     for role, made in (("Localizer", tokens.localizer), ("Answerer", whole(tokens.answerer))):
         if not made.isfinite().all():
-            return f"the {role}'s tokens of the frames, computed in {made.dtype}; try another dtype"
-    return f"the language model, computed in {model.language.dtype}; try another dtype"
+            return f"the {role}'s tokens of the frames, computed in {made.dtype}"
+    return f"the language model, computed in {model.language.dtype}"

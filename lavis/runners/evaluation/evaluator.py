@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lavis.common.distributed import World
-from lavis.common.errors import VideoError
+from lavis.common.errors import BrokenModelError, NotFiniteError, VideoError
 from lavis.common.types import Floats, Integers, Question, Span
 from lavis.datasets.annotation_row import Annotation
 from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
@@ -93,7 +93,9 @@ class Evaluator:
         pace = Pace("evaluation", sum(len(group.ids) for group in mine))
         for group, clip in self._clips(mine):
             questions = [self._dataset.annotations[index].question for index in group.indices]
-            found = _unread(questions, clip) if isinstance(clip, Unreadable) else self._ask(questions, clip, group)
+            found = (
+                _unread(questions, clip.reason) if isinstance(clip, Unreadable) else self._ask(questions, clip, group)
+            )
             digest = digest_of(self._dataset, group)
             yield [replace(one, video_sha256=digest) for one in found]
             pace.step(len(questions))
@@ -131,9 +133,20 @@ class Evaluator:
     def _ask(self, questions: Sequence[Question], clip: "WatchedClip | _Pixels", group: ClipGroup) -> list[Prediction]:
         started = time.perf_counter()
         watched = clip if isinstance(clip, WatchedClip) else self._watch(clip, group)
-        found = self._scorer.score(watched, questions)
+        found = self._score(watched, questions)
         seconds = (time.perf_counter() - started) / len(questions)
         return [replace(one, seconds=seconds) for one in found]
+
+    def _score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
+        """Ask all questions together; where one has no finite scores, each alone, so that only that one fails."""
+        try:
+            return self._scorer.score(clip, questions)
+        except BrokenModelError:
+            raise
+        except NotFiniteError as error:
+            if len(questions) > 1:
+                return [found for question in questions for found in self._score(clip, [question])]
+            return _unread(questions, str(error))
 
     def _watch(self, clip: "_Pixels", group: ClipGroup) -> WatchedClip:
         num_frames = len(clip.pixels)
@@ -153,6 +166,6 @@ class _Pixels:
     times_s: Floats
 
 
-def _unread(questions: Sequence[Question], clip: Unreadable) -> list[Prediction]:
-    logger.warning("unreadable, %d questions: %s", len(questions), clip.reason)
-    return [Prediction(id=q.id, video=q.video or "", answer=q.answer, unreadable=clip.reason) for q in questions]
+def _unread(questions: Sequence[Question], reason: str) -> list[Prediction]:
+    logger.warning("unreadable, %d questions: %s", len(questions), reason)
+    return [Prediction(id=q.id, video=q.video or "", answer=q.answer, unreadable=reason) for q in questions]

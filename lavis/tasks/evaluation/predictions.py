@@ -34,7 +34,7 @@ class Prediction:
         cut: the question was too long for the model and lost its end.
         unspelt: parts of it that the model's vocabulary cannot spell.
         seconds: time spent on it; what was done once for several questions is divided among them.
-        unreadable: why the video could not be read; None if it could.
+        unreadable: why there is no answer: the video could not be read, or the scores are not finite; else None.
         video_sha256: of the video's bytes, which it was said about; None where there is no video.
     """
 
