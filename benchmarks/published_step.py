@@ -27,6 +27,7 @@ from torch.nn.functional import pad
 
 from benchmarks.published import generate_as_published
 from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel
+from lavis.models.precision import at_least_fp32
 from lavis.models.prompter import VisualPrompter
 from lavis.models.selectors import top_positions
 from lavis.models.sevila.model import SeViLA
@@ -54,7 +55,7 @@ class PublishedStep:
     ) -> None:
         unfreeze_as_published(model, resolve_task(task))
         for _, parameter in model.trainable_parameters():
-            parameter.data = parameter.data.float()
+            parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
         self._model = model
         self._loss: Loss = PublishedRefinement() if task == "self_refinement" else PublishedFinetuning(num_keyframes)
         self._optimizer = build_adamw(model.trainable_parameters(), lr=lr)

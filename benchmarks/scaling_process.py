@@ -20,6 +20,7 @@ from lavis.cli.main import reported
 from lavis.common.distributed import World, join_world
 from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
+from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import Alone, OnePass, parallelise
@@ -85,7 +86,7 @@ class Steps:
         objective = build_objective(resolve_task(work.task), prompt="multiple_choice", num_keyframes=work.num_keyframes)
         model.set_trainable(objective.trainable)
         for _, parameter in model.trainable_parameters():
-            parameter.data = parameter.data.float()
+            parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
         model.train()
         self._batch = _batch(model, work, world)
         one_pass = OnePass(model)

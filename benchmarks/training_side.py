@@ -14,6 +14,7 @@ from benchmarks.published_step import PublishedStep
 from benchmarks.subjects import as_published, model_of, questions
 from lavis.common.distributed import World
 from lavis.models.language.checkpointing import checkpoint_activations
+from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.optim import build_adamw
@@ -91,7 +92,7 @@ class OurStep:
         )
         model.set_trainable(objective.trainable)
         for _, parameter in model.trainable_parameters():
-            parameter.data = parameter.data.float()
+            parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
         model.train()
         self._updater = Updater(
             Alone(OnePass(model)),

@@ -18,6 +18,7 @@ from lavis.datasets.sampler import EpochBatches
 from lavis.models.checkpoints.names import our_name, published_name
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
 from lavis.models.loading import load_model
+from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoints import CheckpointStore
 from lavis.runners.checks import out_of_reach, task_of
@@ -79,7 +80,7 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
     if config.run.published_quirks:
         unfreeze_as_published(model, task)
     for _, parameter in model.trainable_parameters():
-        parameter.data = parameter.data.float()
+        parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
     return Parts(model, task, objective, frozen.verdicts, build_builder(config, model))
 
 
