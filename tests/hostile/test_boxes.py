@@ -103,9 +103,9 @@ def test_a_file_that_shrinks_while_it_is_opened_is_a_video_error(
 ) -> None:
     path = write_video(tmp_path / "shrinks.mp4")
     path.write_bytes(path.read_bytes() + box(b"free", bytes(3 * MB)))
-    tables: Callable[[Any], Iterator[tuple[int, int]]] = boxes_module._tables
+    tables: Callable[[Any], Iterator[tuple[bytes, int, int]]] = boxes_module._tables
 
-    def shrinking(file: Any) -> Iterator[tuple[int, int]]:
+    def shrinking(file: Any) -> Iterator[tuple[bytes, int, int]]:
         for place in tables(file):
             os.truncate(path, keep)
             yield place

@@ -35,27 +35,32 @@ def looks_like_mp4(path: Path) -> bool:
         return file.read(8)[4:] in _FIRST_BOXES
 
 
-def check_boxes(path: Path) -> None:
+def check_boxes(path: Path) -> int:
     """Refuse an MP4 or QuickTime file whose tables would take more memory or time than its frames.
 
     Tables are found by their names wherever they stand outside of the media data, not by following the boxes:
     a crafted file may nest them in a way that this module and FFmpeg would understand differently. Every byte is
     looked at once, and read rather than mapped, since a file may shrink meanwhile.
 
+    Returns:
+        How many movies stand one after the other, of which FFmpeg reads the first; 1 in an ordinary file.
+
     Raises:
         LimitError: the file declares too many samples, tracks, tables or boxes, or its tables are compressed.
         OSError: it cannot be read.
     """
-    tally = _Tally()
+    tally, num_movies = _Tally(), 0
     with path.open("rb", buffering=0) as file:
-        for start, end in _tables(file):
+        for kind, start, end in _tables(file):
+            num_movies += kind == b"moov"
             for name, fields in _found(file, start, end):
                 tally.add(name, fields)
             tally.end_track()
+    return num_movies
 
 
-def _tables(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Yield start and end of everything at the top level that is not media data."""
+def _tables(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of everything at the top level that is not media data."""
     position, boxes, total = 0, 0, file.seek(0, os.SEEK_END)
     while position + 8 <= total:
         boxes += 1
@@ -71,7 +76,7 @@ def _tables(file: BinaryIO) -> Iterator[tuple[int, int]]:
         if size < 8:
             return
         if kind != b"mdat":
-            yield position, min(position + size, total)
+            yield kind, position, min(position + size, total)
         position += size
 
 

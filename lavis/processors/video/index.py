@@ -18,6 +18,8 @@ from lavis.processors.video.packets import NO_TIME, Packets, scan, timeline
 _PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that of the frames
 _UNKNOWN_RATE = 25.0
 _TOLERATED_CUT_S = 0.5
+_MATROSKA_START = b"\x1a\x45\xdf\xa3"
+_MAX_TAIL_BYTES = 1 << 24
 _MAX_HIDDEN = 20_000  # a tenth of a second for each seek
 _CHUNK_HEADER_BYTES = 8  # of RIFF, which an AVI is
 _MAX_RIFF_CHUNKS = 100  # an AVI has one for each gigabyte
@@ -219,11 +221,21 @@ def _missing_end(
     if missing > 0:
         promise = f"{'' if stream.frames else 'at least '}{readable + missing} frames"  # fragments state their own
         return [f"the file is cut: {readable} of {promise} can be read"]
+    if "matroska" in container.format.name and _begins_again(container, behind=packets.end_position):
+        return ["the file holds another movie behind the last frame that is read"]
     promised_s = _promised_s(container, stream)
     if promised_s and promised_s - end_s > _TOLERATED_CUT_S:
         return [f"the file is cut: {end_s:.1f} of {promised_s:.1f} s can be read"]
     damage = [f"the file is damaged: frames that may look wrong: {packets.num_corrupt}"] if packets.num_corrupt else []
     return [*damage, *(["the file is damaged: not all of its frames can be read"] if packets.incomplete else [])]
+
+
+def _begins_again(container: InputContainer, *, behind: int) -> bool:
+    """Say whether another Matroska file follows: FFmpeg reads two that stand one after the other, and no more."""
+    with suppress(OSError), Path(container.name).open("rb") as file:
+        file.seek(behind)
+        return _MATROSKA_START in file.read(_MAX_TAIL_BYTES)
+    return False
 
 
 def _promised_s(container: InputContainer, stream: VideoStream) -> float:

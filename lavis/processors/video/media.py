@@ -67,6 +67,7 @@ class Media:
     container: InputContainer
     stream: VideoStream
     file: MeteredFile
+    warnings: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Release the file."""
@@ -84,8 +85,11 @@ def open_media(path: Path) -> Media:
     with ExitStack() as opened:
         try:
             file = opened.enter_context(closing(MeteredFile(path)))
+            num_movies = 1
             try:
-                options = _checked_options(path, file)
+                if is_mp4 := looks_like_mp4(path):
+                    num_movies = check_boxes(path)
+                options = _options(file, is_mp4=is_mp4)
                 container = opened.enter_context(_open_container(file, options))
             except av.FFmpegError:
                 file.check()
@@ -98,14 +102,14 @@ def open_media(path: Path) -> Media:
         except ValueError as error:  # which says why there is no video, or what is too much
             raise unreadable(path, str(error)) from error
         opened.pop_all()
-        return Media(container, stream, file)
+        said = f"it holds {num_movies} movies one after the other, of which the first is read"
+        return Media(container, stream, file, warnings=(said,) if num_movies > 1 else ())
 
 
-def _checked_options(path: Path, file: MeteredFile) -> dict[str, str]:
+def _options(file: MeteredFile, *, is_mp4: bool) -> dict[str, str]:
     """Return how FFmpeg may open a file, after checks of what opening it would cost: FFmpeg decodes some pictures."""
     limits = {"protocol_whitelist": "file", "max_streams": _MAX_STREAMS, "max_pixels": str(MAX_PIXELS)}
-    if looks_like_mp4(path):
-        check_boxes(path)
+    if is_mp4:
         return {**limits, "format_whitelist": _MP4_FORMATS}
     options = {**limits, "format_whitelist": _FORMATS}
     # Where streams are found on the way, as in MPEG-TS, FFmpeg takes no limits for them. So look without decoders.

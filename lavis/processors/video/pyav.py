@@ -50,7 +50,7 @@ class PyAVSource:
         self.frame_times_s = index.times_s
         first = self._first_frame()
         self.upright = orientation(first)
-        self._unshown = _unshown(stream, first)
+        self._said = [*media.warnings, *index.warnings, *self.upright.warnings, *_unshown(stream, first)]
         quarter = self.upright.rotation % 180
         width, height = (first.height, first.width) if quarter else (first.width, first.height)
         self.info = VideoInfo(
@@ -69,7 +69,7 @@ class PyAVSource:
         """What is missing or damaged, as far as it is known."""
         count = len(self._undecodable)
         damage = [f"frames that cannot be decoded, so that those nearest to them are used: {count}"] if count else []
-        return [*self.index.warnings, *self.upright.warnings, *self._unshown, *damage]
+        return [*self._said, *damage]
 
     def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
         """Yield pictures; see `PictureSource`."""

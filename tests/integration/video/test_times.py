@@ -123,6 +123,22 @@ def test_parts_whose_timestamps_start_again_follow_one_another(
     check(path, range(90), numbers=[*range(30)] * 3, duration=90, warnings=warnings)
 
 
+def test_an_mp4_behind_another_is_not_read_as_in_players_which_is_said(tmp_path):
+    path = write_video(tmp_path / "joined.mp4", num_frames=30)
+    path.write_bytes(path.read_bytes() * 3)
+    check(path, range(30), duration=30, warnings=("it holds 3 movies one after the other, of which the first is read",))
+
+
+@pytest.mark.parametrize(
+    ("num_parts", "warnings"),
+    [(2, (f"{JOINT}: 1",)), (3, (f"{JOINT}: 1", "the file holds another movie behind the last frame that is read"))],
+)
+def test_of_matroska_files_one_after_the_other_two_are_read_and_more_are_told_of(tmp_path, num_parts, warnings):
+    path = write_video(tmp_path / "joined.mkv", num_frames=30)
+    path.write_bytes(path.read_bytes() * num_parts)
+    check(path, range(60), numbers=[*range(30)] * 2, duration=60, warnings=warnings)
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["ahead", "back"])
 def test_parts_whose_timestamps_lie_hours_apart_follow_one_another(tmp_path, order):
     parts = [
