@@ -100,7 +100,7 @@ class SplitReader:
         keys = keys[: self._at_most]
         batches = [keys[start : start + self._batch_size] for start in range(0, len(keys), self._batch_size)]
         own = len(keys)
-        if self.in_step and self._at_most is None and own * self.world.size < len(dataset):
+        if self.in_step and own < len(range(0, len(dataset), self.world.size)[: self._at_most]):
             batches.append([SampleKey(0, 0)])
         loader = build_loader(dataset, batches, num_workers=self._num_workers, timeout_s=self._timeout_s)
         done, pace = 0, Pace(split, own)

@@ -57,6 +57,16 @@ def test_processes_in_step_compute_equally_often_and_count_every_question_once(c
     assert unreadable == {1, 4} & set(range(count))
 
 
+@pytest.mark.parametrize(("count", "at_most", "each"), [(1, 2, 1), (4, 1, 1), (4, 2, 2), (5, 3, 2)])
+def test_processes_in_step_that_read_only_a_few_questions_compute_equally_often(
+    count: int, at_most: int, each: int
+) -> None:
+    for rank in range(3):
+        still = torch.zeros(2, 3, 4, 4)
+        reader = SplitReader({"val": Numbered(count)}, world=World(rank=rank, size=3), at_most=at_most, stand_in=still)
+        assert len(list(reader.readings("val"))) == each
+
+
 def test_a_process_that_need_not_keep_step_computes_nothing_for_what_cannot_be_read() -> None:
     readings = list(SplitReader({"val": Numbered(3, unreadable=(1,))}, world=World(), batch_size=3).readings("val"))
     assert [(reading.question.text, reading.pixels is None) for reading in readings] == [
