@@ -20,6 +20,8 @@ from lavis.runners.weights import check_there, weight_paths
 Inputs = dict[str, Any]
 
 _SAMPLE_BYTES = 2**16
+# NExT-QA's questions with windows, which have a converter and files of their own.
+_PREPARED_APART = frozenset({"nextgqa"})
 
 
 def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
@@ -39,7 +41,8 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
     for name, split, file in _annotation_files(config, splits):
         place = f"datasets.{name}.build_info.annotations.{split}.storage"
         if not file.is_file():
-            made = f"make them with: sevila prepare {name} --raw DOWNLOADS"
+            prepared = file.parent.name if file.parent.name in _PREPARED_APART else name
+            made = f"make them with: sevila prepare {prepared} --raw DOWNLOADS"
             raise AnnotationError(f"no annotations at {file}; {made}, or {_where(place)}")
         read_annotations(file)
     for name, dataset in config.datasets.items():

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,24 +118,37 @@ def _read(file: Path) -> list[Prediction]:
     return [Prediction.from_row(row, place=str(file)) for row in read_json_lines(file)]
 
 
+def _lines(files: Iterable[Path]) -> Iterator[tuple[str, Any]]:
+    """Yield the rows of files with their places; None for what is no JSON, but for a last line that was cut."""
+    for file in files:
+        # A cut may lie within a character.
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                yield f"{file}, line {number}", json.loads(line)
+            except (ValueError, RecursionError):
+                if number < len(lines):
+                    yield f"{file}, line {number}", None
+
+
 def _checked(
     files: Iterable[Path], misfit: Callable[[Prediction], str | None]
 ) -> tuple[dict[str, Prediction], dict[str, str]]:
     """Return the predictions of files that fit, and what is wrong with the others, by id."""
     found: dict[str, Prediction] = {}
     wrong: dict[str, str] = {}
-    for file, row in ((path, row) for path in files for row in read_json_lines(path)):
+    for place, row in _lines(files):
         try:
-            one = Prediction.from_row(row, place=str(file))
+            one = Prediction.from_row(row if isinstance(row, dict) else {}, place=place)
             reason = misfit(one)
         except UserError as error:
-            wrong[str(row.get("id"))] = str(error)
+            wrong[place] = str(error)
             continue
         # A kill may leave a prediction in two files; then they say the same.
         if reason is None and one.id in found and replace(found[one.id], seconds=one.seconds) != one:
             reason = "it is there twice, and differs"
         if reason is not None:
-            wrong[one.id] = f"{file}: {one.id!r}: {reason}"
+            wrong[one.id] = f"{place}: {one.id!r}: {reason}"
         found[one.id] = one
     return {qid: one for qid, one in found.items() if qid not in wrong}, wrong
 

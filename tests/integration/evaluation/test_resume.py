@@ -298,6 +298,22 @@ def test_a_row_that_is_no_prediction_of_its_question_is_made_again_and_said(
     assert json.loads((finished / "metrics.json").read_text()) == json.loads((first_run / "metrics.json").read_text())
 
 
+@pytest.mark.parametrize("line", ["no JSON", '{"id": "CW_1", ', "[]", "null", '"text"', "[" * 100_000, "\0"])
+def test_a_line_that_is_no_row_is_said_and_the_question_asked_again(
+    first_run: Path, finished: Path, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    lines = (finished / "predictions.jsonl").read_text().splitlines()
+    (finished / "predictions.jsonl").write_text("\n".join([lines[0], line, *lines[2:]]))  # without an end
+    assert evaluate(settings(data, model=model_folder, output=finished)) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"1 earlier predictions do not count, and are made again; the first: {finished}/predictions.jsonl, line 2"
+        in said
+    )
+    rows, expected = (read_lines(folder / "predictions.jsonl") for folder in (finished, first_run))
+    assert without_time(rows) == without_time(expected)
+
+
 @pytest.mark.parametrize("change", [_set(choice=2), _set(choice=1), _set(choice=0), _exchange_ids])
 def test_a_row_that_was_changed_within_bounds_fails_its_checksum(
     first_run: Path, finished: Path, data: Path, model_folder: Path, change: Callable[[list[dict[str, Any]]], None]

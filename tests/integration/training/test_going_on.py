@@ -12,6 +12,7 @@ import torch
 
 from lavis.cli.main import main
 from lavis.common.config import load_yaml
+from lavis.common.paths import configs_dir
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.runner import Runner
 from lavis.runners.saving import WholeSaver
@@ -279,4 +280,19 @@ def test_weights_and_annotations_are_looked_at_before_anything_is_written(
     changed = option.format(tmp=tmp_path)
     assert main([command, "--cfg-path", str(recipe("finetune")), "--options", *small, changed]) == 2
     assert message.format(tmp=tmp_path) in last_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["nextqa", "nextgqa", "star", "how2qa", "tvqa", "vlep", "qvh"])
+def test_each_benchmark_names_the_command_that_prepares_it(
+    name: str, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEVILA_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    file = configs_dir() / "sevila" / "inference" / f"{name}.yaml"
+    small = [f"model.model_type={model_folder}", "model.finetuned=null", f"run.output_dir={tmp_path}/run"]
+    assert main(["evaluate", "--cfg-path", str(file), "--options", *small]) == 2
+    line = last_line(capsys)
+    assert f"no annotations at {tmp_path}/data/{name}/" in line
+    assert f"make them with: sevila prepare {name} --raw DOWNLOADS, or say where" in line
     assert not (tmp_path / "run").exists()
