@@ -1,5 +1,6 @@
 """What every test runs under."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,6 +12,17 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What commands remember of the tests' videos is not left in anybody's home folder, nor taken from it.
 os.environ["SEVILA_CACHE"] = tempfile.mkdtemp(prefix="sevila-test-cache-")
+
+
+@pytest.fixture(autouse=True)
+def _untold_logging() -> None:
+    """Let each test find logging as a program that has not started it: a command of another test may have."""
+    package = logging.getLogger("lavis")
+    for handler in list(package.handlers):
+        package.removeHandler(handler)
+        handler.close()
+    package.propagate = True
+    package.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -221,7 +221,7 @@ def run_moments(args: argparse.Namespace) -> int:
         print("highlights are not scored: the ground truth rates no clips")
     for name, value in figures["brief"].items():
         print(f"{name} {value:.2f}")
-    _write(args.out, {"protocol": protocol, "queries": queries, **figures})
+    _write(args.out, {"protocol": protocol, **({"queries": queries} if args.partial else {}), **figures})
     return 0
 
 
