@@ -46,6 +46,7 @@ class PyAVSource:
             raise unreadable(path, "holds no video frames")
         self._decoder = FrameDecoder(media, index, reopen=partial(open_media, path))
         self._undecodable: set[int] = set()
+        self._concealed: set[int] = set()
         self.index = index
         self.frame_times_s = index.times_s
         first = self._first_frame()
@@ -67,9 +68,11 @@ class PyAVSource:
     @property
     def warnings(self) -> list[str]:
         """What is missing or damaged, as far as it is known."""
-        count = len(self._undecodable)
-        damage = [f"frames that cannot be decoded, so that those nearest to them are used: {count}"] if count else []
-        return [*self._said, *damage]
+        told = {
+            "frames that cannot be decoded, so that those nearest to them are used": len(self._undecodable),
+            "frames of which a part was lost, so that FFmpeg filled it in": len(self._concealed),
+        }
+        return [*self._said, *(f"{what}: {count}" for what, count in told.items() if count)]
 
     def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
         """Yield pictures; see `PictureSource`."""
@@ -83,6 +86,8 @@ class PyAVSource:
                 raise unreadable(self._path, f"neither frame {asked} nor any near it can be decoded")
             if index != asked:
                 self._undecodable.add(asked)
+            if frame.is_corrupt:
+                self._concealed.add(index)
             try:
                 picture = make_picture(frame)
             except (av.FFmpegError, ValueError, MemoryError) as error:

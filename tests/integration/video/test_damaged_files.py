@@ -15,7 +15,7 @@ from lavis.processors.video import open_video
 from lavis.processors.video import packets as packets_module
 from tests.integration.video.readers import FILE_READERS, needs_decord, needs_torchcodec
 from tests.timing import cpu_seconds_at_most
-from tests.videos import cut, set_edit, shown_numbers, write_sound, write_video
+from tests.videos import cut, real_clip, set_edit, shown_numbers, write_sound, write_video
 
 
 def missing(folder):
@@ -151,6 +151,19 @@ def test_a_damaged_frame_is_replaced_by_the_one_before_under_its_own_index(tmp_p
         assert batch.times_s == pytest.approx(np.array(given) / 25)
         warning = f"frames that cannot be decoded, so that those nearest to them are used: {len(spoiled)}"
         assert video.warnings == (warning,)
+
+
+def test_frames_that_lost_a_part_are_counted(tmp_path):
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(real_clip("bikes.mp4").read_bytes())
+    start, size = packet_span(path, 5)
+    content = bytearray(path.read_bytes())
+    content[start + size // 2 : start + size] = b"\xff" * (size - size // 2)
+    path.write_bytes(content)
+    with open_video(path) as video:
+        video.read(range(20), size=64)
+        video.read(range(20), size=64)
+        assert video.warnings == ("frames of which a part was lost, so that FFmpeg filled it in: 1",)
 
 
 def test_frames_after_a_destroyed_group_are_those_before_it(tmp_path):
