@@ -17,6 +17,7 @@ from lavis.models.frame_cache import FrameCache
 from lavis.models.pipeline import WatchedVideo
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.tokens import DeferredTokens, whole
+from tests.precision import assert_near_float64, in_float64
 from tests.videos import cut, write_video
 
 QUESTIONS = [Question("What is shown?", ("a red box", "a blue ball", "a cat")), Question("Why?")]
@@ -80,7 +81,7 @@ def test_a_recalled_video_is_exactly_the_one_that_was_watched(
 def test_with_a_cache_tokens_of_all_frames_are_made_and_answer_as_those_of_chosen_frames(
     model: SeViLA, clip: Path, tmp_path: Path
 ) -> None:
-    plain = model.watch(clip, num_frames=10)
+    plain = in_float64(model).watch(clip, num_frames=10)
     answers = plain.ask_all(QUESTIONS)
     assert isinstance(plain.tokens.answerer, DeferredTokens)
     for _ in ("kept", "recalled"):
@@ -88,7 +89,7 @@ def test_with_a_cache_tokens_of_all_frames_are_made_and_answer_as_those_of_chose
         assert isinstance(cached.tokens.answerer, torch.Tensor)
         for ours, theirs in zip(cached.ask_all(QUESTIONS), answers, strict=True):
             assert ours.text == theirs.text
-            np.testing.assert_allclose(ours.option_scores, theirs.option_scores, rtol=0, atol=1e-4)
+            assert_near_float64(ours.option_scores, theirs.option_scores, dtype=torch.float32)
 
 
 def test_a_copy_under_another_name_is_the_same_video(model: SeViLA, clip: Path, seen: Seen, tmp_path: Path) -> None:

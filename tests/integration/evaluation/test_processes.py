@@ -18,6 +18,7 @@ from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
 from tests.integration.evaluation.questions import ASKED, MISSING, NUM_QUESTIONS, settings
 from tests.integration.training.tiny_run import torchrun
+from tests.precision import assert_near_float64
 
 
 @pytest.fixture(scope="module")
@@ -129,4 +130,5 @@ def test_tokens_of_chosen_frames_give_the_results_of_all_frames_tokens(
     )
     for ours, theirs in pairs:
         assert (ours["choice"], ours["keyframe_idx"]) == (theirs["choice"], theirs["keyframe_idx"])
-        np.testing.assert_allclose(ours["option_scores"], theirs["option_scores"], rtol=0, atol=1e-4)
+        # Each is so near to what float64 gives, and the two no further apart than about twice that.
+        assert_near_float64(np.array(ours["option_scores"]), np.array(theirs["option_scores"]), dtype=torch.float32)

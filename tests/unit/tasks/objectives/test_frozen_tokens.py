@@ -14,6 +14,7 @@ from lavis.processors.prompts import MultipleChoicePrompt
 from lavis.tasks.objectives.answerer import AnswererFinetuning, LocalizedTrainingFrames
 from lavis.tasks.objectives.base import FrameFeatures, TrainingBatch
 from lavis.tasks.objectives.frozen_tokens import CachedTokens, LocalizerTokens, WatchedTokens
+from tests.precision import assert_near_float64, in_float64
 from tests.unit.models.tiny import CONFIG, random_pixels, recorded
 
 FRAMES = 4
@@ -42,7 +43,7 @@ def tokens_at(source: LocalizerTokens, model: SeViLA, asked: TrainingBatch, *fra
 def test_kept_tokens_are_those_of_the_frames_asked_for(frames: tuple[int, ...], model: SeViLA, tmp_path: Path) -> None:
     cached, asked = CachedTokens(FrameCache(tmp_path), origin="x"), batch(0, 1, 2)
     made = tokens_at(cached, model, asked, *frames)
-    assert torch.allclose(made, tokens_at(WatchedTokens(), model, asked, *frames), atol=1e-6)
+    assert_near_float64(made, tokens_at(WatchedTokens(), in_float64(model), asked, *frames))
     with recorded(model.vision) as watched:
         found = tokens_at(cached, model, asked, *frames)
     assert watched == []

@@ -15,6 +15,7 @@ from lavis.tasks.objectives.answerer import AnswererFinetuning, LocalizedTrainin
 from lavis.tasks.objectives.base import FrameFeatures, Objective, TrainingBatch
 from lavis.tasks.objectives.localizer import SelfRefinement
 from lavis.tasks.objectives.verdicts import FreshVerdicts, RememberedVerdicts, Verdicts
+from tests.precision import assert_near_float64, in_float64
 from tests.unit.models.tiny import CONFIG, random_pixels, recorded
 
 PROMPT = MultipleChoicePrompt()
@@ -123,10 +124,10 @@ def test_uniform_frames_alone_are_watched(model: SeViLA) -> None:
 
 def test_each_frame_is_watched_once_and_given_in_the_order_asked(model: SeViLA) -> None:
     pixels = random_pixels(6).unflatten(0, (2, 3))
-    whole = model.features(pixels.flatten(0, 1)).detach()
+    whole = in_float64(model).features(pixels.flatten(0, 1)).detach()
     features = FrameFeatures(model, pixels)
     with recorded(model.vision) as watched:
-        assert torch.allclose(features.at(torch.tensor([4, 1])), whole[[4, 1]], atol=1e-6)
-        assert torch.allclose(features.at(torch.tensor([1, 5, 5, 4])), whole[[1, 5, 5, 4]], atol=1e-6)
-        assert torch.allclose(features.at(torch.arange(6)), whole, atol=1e-6)
+        assert_near_float64(features.at(torch.tensor([4, 1])), whole[[4, 1]])
+        assert_near_float64(features.at(torch.tensor([1, 5, 5, 4])), whole[[1, 5, 5, 4]])
+        assert_near_float64(features.at(torch.arange(6)), whole)
     assert [len(seen) for seen in watched] == [2, 1, 3]
