@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from lavis.cli.options import add_cache_place
+from lavis.cli.saying import say
 
 _MIB = 2**20
 
@@ -46,7 +47,7 @@ def run_info(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json({"folder": str(cache.folder), "videos": usage.entries, "bytes": usage.num_bytes}))
     else:
-        print(f"{cache.folder}: {usage.entries} watched videos, {usage.num_bytes / _MIB:.1f} MiB")
+        say(f"{cache.folder}: {usage.entries} watched videos, {usage.num_bytes / _MIB:.1f} MiB")
     return 0
 
 
@@ -60,5 +61,5 @@ def run_clear(args: argparse.Namespace) -> int:
 
     cache = FrameCache(args.cache_dir)
     removed = cache.clear()
-    print(f"{cache.folder}: removed {removed.entries} watched videos, {removed.num_bytes / _MIB:.1f} MiB")
+    say(f"{cache.folder}: removed {removed.entries} watched videos, {removed.num_bytes / _MIB:.1f} MiB")
     return 0

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavis.cli.saying import say
 from lavis.cli.train import checked_options
 from lavis.common.errors import EXIT_FAILURE
 
@@ -81,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
         report = check.run(args.name, splits)
     write_text(folder / "check.json", to_json(report.as_dict()) + "\n")
     write_text(folder / "check.txt", report.as_text())
-    print(report.as_text(most=_SHOWN), end="")
-    print(f"\nthe whole list is in {folder / 'check.txt'} and {folder / 'check.json'}")
+    say(report.as_text(most=_SHOWN), end="")
+    say(f"\nthe whole list is in {folder / 'check.txt'} and {folder / 'check.json'}")
     return EXIT_FAILURE if report.num_lost else 0
 
 

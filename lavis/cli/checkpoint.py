@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavis.cli.saying import say
 from lavis.common.errors import EXIT_FAILURE, ConfigError
+from lavis.common.naming import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +131,7 @@ def _fetch(args: argparse.Namespace) -> int:
         recipe = find_recipe(args.name, args.recipe)
         out = args.out or checkpoint_store() / f"sevila_{args.name}"
         if (out / "config.json").is_file() and not args.force:
-            print(f"{out} is already there; check it with: sevila checkpoint verify {out}, or fetch again with --force")
+            say(f"{out} is already there; check it with: sevila checkpoint verify {out}, or fetch again with --force")
             return 0
         made = fetch_model(
             args.name,
@@ -147,14 +149,14 @@ def _fetch(args: argparse.Namespace) -> int:
 def _list_published() -> int:
     from lavis.models.checkpoints.published import FILES, RECIPES
 
-    print("models:")
+    say("models:")
     for size, recipes in RECIPES.items():
         for name, recipe in recipes.items():
             files = ", ".join(file.name for file in (*recipe.files, *recipe.over))
-            print(f"  {size} --from {name:7} {recipe.what}: {files} -> {recipe.gigabytes} GB")
-    print("files:")
+            say(f"  {size} --from {name:7} {recipe.what}: {files} -> {recipe.gigabytes} GB")
+    say("files:")
     for name, file in FILES.items():
-        print(f"  {name:30} about {file.gigabytes} GB")
+        say(f"  {name:30} about {file.gigabytes} GB")
     return 0
 
 
@@ -177,7 +179,7 @@ def _convert(args: argparse.Namespace) -> int:
         if len(args.paths) > 1:
             raise ConfigError(f"--to published takes one model, not {len(args.paths)} paths")
         count = export_published(args.paths[0], args.out, parts=args.parts or PARTS)
-        print(f"{args.out}: {count} entries under the published names")
+        say(f"{args.out}: {count} entries under the published names")
         return 0
     from lavis.models.checkpoints.convert import convert
 
@@ -209,10 +211,10 @@ def _verify(args: argparse.Namespace) -> int:
 
     verdict = verify(args.path, size=args.size)
     for check in verdict.checks:
-        print(f"  {check}")
+        say(f"  {check}")
     for problem in verdict.problems:
-        print(f"  WRONG: {problem}")
-    print(f"{args.path} is {'not sound' if verdict.problems else 'sound'}")
+        say(f"  WRONG: {problem}")
+    say(f"{args.path} is {'not sound' if verdict.problems else 'sound'}")
     return EXIT_FAILURE if verdict.problems else 0
 
 
@@ -224,28 +226,28 @@ def _refuse_to_replace(args: argparse.Namespace) -> None:
 
 def _print_assembled(made: "Assembled", out: Path) -> None:
     for part, origin in made.origins.items():
-        print(f"  {part:18} from {origin}")
+        say(f"  {part:18} from {origin}")
     for remark in made.remarks:
-        print(f"  note: {remark}")
-    print(f"{made.config.name} -> {out}")
+        say(f"  note: {remark}")
+    say(f"{made.config.name} -> {out}")
 
 
 def _print_inspection(found: "Inspection") -> None:
-    print(f"{found.path}: {found.kind}")
-    print(f"  fits: {', '.join(found.sizes) or 'no known size'}")
-    print(f"  {found.num_tensors} tensors, {found.num_bytes / 1e6:,.1f} MB")
+    say(f"{found.path}: {found.kind}")
+    say(f"  fits: {', '.join(found.sizes) or 'no known size'}")
+    say(f"  {found.num_tensors} tensors, {found.num_bytes / 1e6:,.1f} MB")
     for part in found.parts:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part.dtypes.items())
         origin = f"  from {found.origins[part.name]}" if part.name in found.origins else ""
         size = f"{part.num_parameters:>14,} parameters  {part.num_bytes / 1e6:>10,.1f} MB"
-        print(f"  {part.name:18} {part.num_tensors:>5} tensors {size}  ({dtypes}){origin}")
+        say(f"  {part.name:18} {part.num_tensors:>5} tensors {size}  ({dtypes}){origin}")
     if found.left_out:
-        print(f"  of no use: {len(found.left_out)} entries, such as {found.left_out[0]}")
-    print(f"  missing for a whole model: {', '.join(found.missing) or 'nothing'}")
+        say(f"  of no use: {len(found.left_out)} entries, such as {found.left_out[0]}")
+    say(f"  missing for a whole model: {', '.join(found.missing) or 'nothing'}")
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+    print(visible(message), file=sys.stderr)
 
 
 @contextmanager

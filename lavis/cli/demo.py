@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from lavis.cli.options import add_model_options
+from lavis.cli.saying import say
 
 _EXAMPLES = """examples:
   sevila demo                                                    the embedded model on http://127.0.0.1:7860
@@ -72,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     with serving(
         model, model_name=name, host=args.host, port=args.port or None, auth=auth, settings=settings
     ) as served:
-        print(f"{name} answers on {served.url} (stop with Ctrl+C)", flush=True)
+        say(f"{name} answers on {served.url} (stop with Ctrl+C)", flush=True)
         if is_open(args.host, auth):
-            print(f"everybody who reaches this machine can use it; set {AUTH_VARIABLE}=user:password to ask for one")
+            say(f"everybody who reaches this machine can use it; set {AUTH_VARIABLE}=user:password to ask for one")
         threading.Event().wait()
     return 0

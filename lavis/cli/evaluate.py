@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import add_cache_opt_in, add_speed_options, cache_of
+from lavis.cli.saying import say
 from lavis.cli.train import announce, checked_options
 from lavis.common.errors import ConfigError
 
@@ -135,13 +136,13 @@ def measure(
 
     metrics = evaluate(config, world, cache=cache, quantize=quantize, compiled=compiled)
     if world.is_main:
-        print(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
-        print(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")
+        say(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
+        say(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")
         if metrics["unspelt"]:
-            print(f"{metrics['unspelt']} questions hold text that the model cannot spell, named in predictions.jsonl")
+            say(f"{metrics['unspelt']} questions hold text that the model cannot spell, named in predictions.jsonl")
         if warning := warning_of(metrics):
-            print(warning)
-        print(f"predictions, figures and report are in {config.base.run.output_dir}")
+            say(warning)
+        say(f"predictions, figures and report are in {config.base.run.output_dir}")
 
 
 def usable(config: "EvaluationConfig") -> Path:
@@ -169,9 +170,9 @@ def run_compare(args: argparse.Namespace) -> int:
     from lavis.runners.evaluation.results import compare_folders
 
     comparison = compare_folders(args.first, args.second, common_only=args.common_only)
-    print(f"right in both {comparison.both}, only in {args.first} {comparison.only_first}, "
+    say(f"right in both {comparison.both}, only in {args.first} {comparison.only_first}, "
           f"only in {args.second} {comparison.only_second}, in neither {comparison.neither}")  # fmt: skip
-    print(f"difference {comparison.difference:+.2f} points on {comparison.questions} questions, "
+    say(f"difference {comparison.difference:+.2f} points on {comparison.questions} questions, "
           f"p = {comparison.p_value:.3g} (exact McNemar)")  # fmt: skip
     _write(args.out, comparison.as_dict())
     return 0
@@ -187,9 +188,9 @@ def run_fit(args: argparse.Namespace) -> int:
 
     fitted = fit_folder(args.folder)
     threshold = "null" if fitted.threshold is None else repr(fitted.threshold)
-    print(f"# fitted on {args.folder}: mAP {fitted.mean_average_precision:.2f} % on val")
-    print(f"moments:\n  threshold: {threshold}\n  max_gap_frames: {fitted.max_gap_frames}")
-    print(f"  span_score: {fitted.span_score}")
+    say(f"# fitted on {args.folder}: mAP {fitted.mean_average_precision:.2f} % on val")
+    say(f"moments:\n  threshold: {threshold}\n  max_gap_frames: {fitted.max_gap_frames}")
+    say(f"  span_score: {fitted.span_score}")
     _write(args.out, fitted.as_dict())
     return 0
 
@@ -213,14 +214,14 @@ def run_moments(args: argparse.Namespace) -> int:
         "without_prediction": len(truths) - len(shared[1]),
         "without_ground_truth": len(predictions) - len(shared[0]),
     }
-    print(f"protocol: {protocol}")
+    say(f"protocol: {protocol}")
     meaning = "left out" if args.partial else "counted as not found; --partial leaves them out"
-    print(f"queries: {queries['scored']} scored, {queries['without_prediction']} without prediction ({meaning}), "
+    say(f"queries: {queries['scored']} scored, {queries['without_prediction']} without prediction ({meaning}), "
           f"{queries['without_ground_truth']} without ground truth (left out)")  # fmt: skip
     if predictions[0].saliency is not None and not scores_highlights(predictions, truths):
-        print("highlights are not scored: the ground truth rates no clips")
+        say("highlights are not scored: the ground truth rates no clips")
     for name, value in figures["brief"].items():
-        print(f"{name} {value:.2f}")
+        say(f"{name} {value:.2f}")
     _write(args.out, {"protocol": protocol, **({"queries": queries} if args.partial else {}), **figures})
     return 0
 

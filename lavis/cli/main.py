@@ -4,6 +4,7 @@ A subcommand is a module with `add_parser(subparsers)`, which sets `run(args) ->
 It imports what is heavy (torch, av, rich) inside `run`, so that help appears at once.
 """
 
+import errno
 import importlib
 import io
 import os
@@ -24,6 +25,7 @@ from lavis.common.errors import (
     TerminatedError,
     UserError,
 )
+from lavis.common.naming import visible
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -82,6 +84,10 @@ def reported(run: Callable[[], int]) -> int:
         return _ended(EXIT_FAILURE, f"error: {_one_line(error)}")
     except TerminatedError as error:
         return _ended(EXIT_TERMINATED, f"terminated: {_one_line(error)}")
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _ended(EXIT_USER_ERROR, f"error: {visible(str(error.filename)[:80])}...: {error.strerror}")
     except KeyboardInterrupt:
         return _ended(EXIT_INTERRUPTED, "interrupted")
 
@@ -116,7 +122,7 @@ def _has_peers() -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).splitlines())
+    return visible(" ".join(str(error).splitlines()))
 
 
 def _run(argv: Sequence[str] | None) -> int:

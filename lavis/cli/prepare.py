@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli import prepare_shards
+from lavis.cli.saying import say
 from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,18 +74,18 @@ def _print_use(prepared: "list[PreparedSplit]", *, raw: Path, videos: Path | Non
 
     places = {"videos": videos_folder(raw, videos), **{f"annotations.{split.name}": split.path for split in prepared}}
     settings = [f"datasets.custom.build_info.{key}.storage={place}" for key, place in places.items()]
-    print(f"to use them: --options {shlex.join(settings)}")
+    say(f"to use them: --options {shlex.join(settings)}")
 
 
 def _print_split(name: str, split: "PreparedSplit") -> None:
-    print(f"{name} {split.name}: {len(split.rows)} questions about {split.num_videos} videos -> {split.path}")
+    say(f"{name} {split.name}: {len(split.rows)} questions about {split.num_videos} videos -> {split.path}")
     types = ", ".join(f"{kind or 'no type'} {count}" for kind, count in sorted(split.questions_by_type.items()))
-    print(f"  types: {types}")
+    say(f"  types: {types}")
     for note, count in split.notes.items():
-        print(f"  {count} x {note}")
+        say(f"  {count} x {note}")
     if split.dropped:
-        print(f"  dropped: {len(split.dropped)} rows")
+        say(f"  dropped: {len(split.dropped)} rows")
         for problem in split.dropped[:_DROPPED_SHOWN]:
-            print(f"    {problem}")
+            say(f"    {problem}")
         if len(split.dropped) > _DROPPED_SHOWN:
-            print(f"    and {len(split.dropped) - _DROPPED_SHOWN} more")
+            say(f"    and {len(split.dropped) - _DROPPED_SHOWN} more")

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from lavis.cli.saying import say
 from lavis.cli.train import checked_options
 from lavis.common.errors import ConfigError
 
@@ -47,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
     stored = read_index(args.out)
     for split, annotations in splits.items():
         count = len({entry.file for entry in stored if entry.split == split})
-        print(f"{args.dataset} {split}: {len(annotations)} questions in {count} shards")
+        say(f"{args.dataset} {split}: {len(annotations)} questions in {count} shards")
         if problems[split]:
-            print(f"  missing videos: {len(problems[split])}, the first: {problems[split][0]}")
+            say(f"  missing videos: {len(problems[split])}, the first: {problems[split][0]}")
     place = f"datasets.{args.dataset}.build_info"
-    print(f"to use them: --options {place}.videos.storage={args.out}", end="")
-    print("".join(f" {place}.annotations.{split}.storage={args.out / split}.json" for split in splits))
+    say(f"to use them: --options {place}.videos.storage={args.out}", end="")
+    say("".join(f" {place}.annotations.{split}.storage={args.out / split}.json" for split in splits))
     return 0

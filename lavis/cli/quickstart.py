@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lavis.cli.main import main, reported
 from lavis.cli.parser import CommandParser
+from lavis.cli.saying import say
 from lavis.common.paths import checkpoints_dir
 from lavis.processors.prompts import OPTION_LETTERS
 
@@ -46,13 +47,13 @@ def _run(argv: Sequence[str] | None) -> int:
     clip = _shown(example.clip)
     asked = [text for option in example.options for text in ("--option", option)]
     command = ["answer", str(clip), example.question, *asked, "--save", str(out), "--force"]
-    print(f"$ sevila {shlex.join(command)}\n", flush=True)
+    say(f"$ sevila {shlex.join(command)}\n", flush=True)
     code = main(command)
     if code == 0:
         letter, text = OPTION_LETTERS[example.answer], example.options[example.answer]
-        print(f"\nThe clip was made with {letter} ({text}) as the right answer.")
-        print(f"Look at {out / 'scores.png'}, or ask something else; the other questions that the model was shown to")
-        print(f"answer are in {clip.parent / 'questions.json'}.")
+        say(f"\nThe clip was made with {letter} ({text}) as the right answer.")
+        say(f"Look at {out / 'scores.png'}, or ask something else; the other questions that the model was shown to")
+        say(f"answer are in {clip.parent / 'questions.json'}.")
     return code
 
 

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lavis.cli.saying import say
+
 _EXAMPLES = """examples:
   sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.recipe=zeroshot_sevila
   sevila report output
@@ -50,6 +52,6 @@ def run(args: argparse.Namespace) -> int:
     write_text(folder / f"{_NAME}.json", to_json(report.as_dict()) + "\n")
     with written_whole(folder / f"{_NAME}.png") as file:
         file.write_bytes(picture(report))
-    print(page, end="")
-    print(f"\nwritten to {folder / _NAME}.md, .json and .png")
+    say(page, end="")
+    say(f"\nwritten to {folder / _NAME}.md, .json and .png")
     return 0

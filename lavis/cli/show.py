@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lavis.common.export.pictures import option_shares
 from lavis.common.export.records import LETTERS
-from lavis.common.naming import counted
+from lavis.common.naming import counted, visible
 from lavis.common.types import Answer, Moments
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _options(answer: Answer, chosen: int) -> RenderableType:
         bar = "\u2588" * max(1, round(_BAR_WIDTH * shares[index]))
         score = f"{answer.option_scores[index]:.3f}"
         cells = [">" if index == chosen else "", LETTERS[index], text, bar, f"{shares[index]:.0%}", score]
-        table.add_row(*(Text(cell, style=style) for cell in cells))
+        table.add_row(*(Text(visible(cell), style=style) for cell in cells))
     return table
 
 
@@ -120,6 +120,7 @@ def _numbered(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
     return table
 
 
-def _print(console: Console, text: Any) -> None:
+def _print(console: Console, text: Text) -> None:
     # Not wrapped, so that paths and messages can be copied and searched for.
+    text.plain = visible(text.plain)
     console.print(text, soft_wrap=True)

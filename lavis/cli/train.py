@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavis.cli.saying import say
 from lavis.common.errors import ConfigError
 from lavis.runners.stopping import ended_readers
 
@@ -125,8 +126,8 @@ def _train(config: "TrainConfig", world: "World") -> None:
     metrics = build_runner(config, world).run()
     if world.is_main:
         for split, figures in metrics.items():
-            print(f"{split}: {'  '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
-        print(f"weights and figures are in {config.run.output_dir}")
+            say(f"{split}: {'  '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
+        say(f"weights and figures are in {config.run.output_dir}")
 
 
 def _test(config: "TrainConfig", world: "World") -> None:
@@ -144,5 +145,5 @@ def _dry_run(config: "TrainConfig", world: "World") -> int:
 
     report = (dry_evaluation if config.run.evaluate else dry_run)(config, world)
     if world.is_main:
-        print(report)
+        say(report)
     return 0

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavis.cli.saying import say
 from lavis.common.errors import EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _basis(precision: "Precision") -> str:
 
 def _print(report: "Report", *, every: bool) -> None:
     """Print one line per case, or per figure where one differs or all are wanted."""
-    print(f"{'case':<48} {'quantity':<44} {'error':>9} {'allowed':>9}  verdict")
+    say(f"{'case':<48} {'quantity':<44} {'error':>9} {'allowed':>9}  verdict")
     for case, checks in report.by_case().items():
         failed = [check for check in checks if not check.passed]
         worst = max(checks, key=lambda check: check.error / (check.allowed or 1.0))
@@ -69,10 +70,10 @@ def _print(report: "Report", *, every: bool) -> None:
             verdict = "equal" if check.passed else "DIFFERS"
             of_many = "" if every or failed else f" (worst of {len(checks)})"
             row = f"{case:<48} {check.quantity + of_many:<44} {check.error:>9.2g} {check.allowed:>9.2g}  {verdict}"
-            print(f"{row} {check.note}".rstrip())
-    print(_basis(report.precision))
+            say(f"{row} {check.note}".rstrip())
+    say(_basis(report.precision))
     counted = f"{len(report.checks)} figures in {len(report.by_case())} cases"
     if report.passed:
-        print(f"all {counted} are equal within tolerance")
+        say(f"all {counted} are equal within tolerance")
     else:
-        print(f"{len(report.failures)} of {counted} differ")
+        say(f"{len(report.failures)} of {counted} differ")

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lavis.common.naming import visible
+
 _FORMAT = "%(asctime)s %(message)s"
 
 
@@ -27,8 +29,15 @@ def start_logging(*, file: Path | None = None, quiet: bool = False) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
+        handler.setFormatter(_Visible(_FORMAT, datefmt="%H:%M:%S"))
         package.addHandler(handler)
+
+
+class _Visible(logging.Formatter):
+    """Shows names of files and the like as they are, without what a terminal takes for orders."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 class JsonLines:

@@ -1,7 +1,19 @@
-"""Saying which known name was probably meant."""
+"""Names in messages: which one was probably meant, and none that a terminal takes for orders."""
 
 import difflib
 from collections.abc import Iterable
+
+# Control characters become their pictures; those without one, or that overrule the direction of text, U+FFFD.
+_VISIBLE = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
+    0x7F: 0x2421,
+    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
+}
+
+
+def visible(text: str) -> str:
+    """Return a text of the same length that cannot move a terminal's cursor, hide or turn around what it says."""
+    return text.translate(_VISIBLE)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from lavis import __version__
@@ -89,7 +90,11 @@ class FrameCache:
             return None
         with contextlib.suppress(OSError):
             os.utime(file)  # systems are often told not to note by themselves when a file is read
-        return load(payload)
+        try:
+            return load(payload)
+        except SafetensorError:
+            logger.warning("%s is damaged; watching again", file)
+            return None
 
     def write(self, key: str, tensors: Tensors) -> None:
         """Keep tensors under a key, and let others go where there is no room."""

@@ -114,8 +114,12 @@ class VideoModel(Protocol):
         """Return the tokens of all frames as named tensors, to be kept; the inverse of `tokens_from_tensors`."""
         ...
 
-    def tokens_from_tensors(self, tensors: "Mapping[str, torch.Tensor]") -> Any:
-        """Return kept tokens, on the model's device."""
+    def tokens_from_tensors(self, tensors: "Mapping[str, torch.Tensor]", *, num_frames: int) -> Any:
+        """Return kept tokens of so many frames, on the model's device.
+
+        Raises:
+            KeyError, ValueError: these are no tokens of this model.
+        """
         ...
 
     def as_localizer(self, *, prompt: str) -> Localizer:

@@ -1,6 +1,7 @@
 """Letting a model see the frames of a video, chunk by chunk, or recalling what it saw before."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from lavis.common.types import Floats, FrameBatch, Integers
 from lavis.models.frame_cache import FrameCache, Tensors, entry_key, video_digest
 from lavis.models.roles import VideoModel
 from lavis.processors.video import VideoReader
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -95,9 +98,20 @@ class FrameMemory:
         kept = self._cache.read(key)
         if kept is None:
             return None
-        frame_idx, times_s = kept.pop("frame_idx").numpy(), kept.pop("times_s").numpy()
-        warnings = tuple(json.loads(bytes(kept.pop("warnings").tolist())))
-        return SeenFrames(self._model.tokens_from_tensors(kept), frame_idx, times_s, warnings)
+        try:
+            return self._seen(kept)
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            # Written with a right checksum, but not by `keep`.
+            logger.warning("the frame cache's entry %s holds something else (%s); watching again", key, error)
+            return None
+
+    def _seen(self, kept: Tensors) -> SeenFrames:
+        frame_idx, times_s = kept["frame_idx"].numpy(), kept["times_s"].numpy()
+        if frame_idx.ndim != 1 or frame_idx.shape != times_s.shape or not np.isfinite(times_s).all():
+            raise ValueError("frames and times do not go together")
+        warnings = tuple(map(str, json.loads(bytes(kept["warnings"].tolist()))))
+        tokens = self._model.tokens_from_tensors(kept, num_frames=len(frame_idx))
+        return SeenFrames(tokens, frame_idx, times_s, warnings)
 
     def keep(self, key: str, seen: SeenFrames) -> SeenFrames:
         """Remember what was seen, and return it as it will be recalled."""
@@ -109,7 +123,7 @@ class FrameMemory:
             "warnings": torch.tensor(list(json.dumps(seen.warnings).encode()), dtype=torch.uint8),
         }
         self._cache.write(key, kept)
-        return replace(seen, tokens=self._model.tokens_from_tensors(tokens))
+        return replace(seen, tokens=self._model.tokens_from_tensors(tokens, num_frames=len(seen.frame_idx)))
 
 
 def _measured(batches: Iterator[FrameBatch], timings: Timings) -> Iterator[FrameBatch]:

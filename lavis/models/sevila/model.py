@@ -245,8 +245,17 @@ class SeViLA(nn.Module):
         """Return the tokens of all frames as named tensors."""
         return {"localizer": tokens.localizer, "answerer": whole(tokens.answerer)}
 
-    def tokens_from_tensors(self, tensors: Mapping[str, torch.Tensor]) -> FrameTokens:
-        """Return kept tokens, on the model's device."""
+    def tokens_from_tensors(self, tensors: Mapping[str, torch.Tensor], *, num_frames: int) -> FrameTokens:
+        """Return kept tokens of so many frames, on the model's device.
+
+        Raises:
+            KeyError: those of a role are missing.
+            ValueError: they are not tokens of this model.
+        """
+        for role in ROLES:
+            kept, shape = tensors[role], (num_frames, self.answerer.num_queries, self.language.width)
+            if kept.shape != shape or not kept.is_floating_point():
+                raise ValueError(f"{role} is not {list(shape)} numbers")
         return FrameTokens(**{role: tensors[role].to(self.device) for role in ROLES})
 
     def as_localizer(self, *, prompt: str) -> Localizer:

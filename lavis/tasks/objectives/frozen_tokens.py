@@ -59,7 +59,7 @@ class CachedTokens:
         digest = hashlib.sha256(pixels.cpu().contiguous().numpy().data).hexdigest()
         key = entry_key(origin=self._origin, pixels=digest, shape=list(pixels.shape))
         kept = self._cache.read(key)
-        if kept is not None:
+        if kept is not None and kept.keys() == {_TOKENS}:
             return kept[_TOKENS].to(model.device)
         tokens = model.localizer(model.features(pixels))
         self._cache.write(key, {_TOKENS: tokens})

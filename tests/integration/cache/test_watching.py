@@ -2,7 +2,7 @@
 
 import multiprocessing
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +128,34 @@ def test_a_damaged_entry_is_watched_again_and_mended(model: SeViLA, clip: Path, 
     first = model.watch(clip, num_frames=4, cache=cache)
     (entry,) = tmp_path.iterdir()
     entry.write_bytes(entry.read_bytes()[:-5])
+    assert_identical(model.watch(clip, num_frames=4, cache=cache), first)
+    assert seen.frames == 8
+    model.watch(clip, num_frames=4, cache=cache)
+    assert seen.frames == 8
+
+
+OTHERS = {
+    "nothing": lambda kept: {},
+    "other names": lambda kept: {"value": torch.zeros(3)},
+    "a role less": lambda kept: {name: value for name, value in kept.items() if name != "answerer"},
+    "fewer frames": lambda kept: {**kept, "frame_idx": kept["frame_idx"][:2], "times_s": kept["times_s"][:2]},
+    "fewer times": lambda kept: {**kept, "times_s": kept["times_s"][:2]},
+    "tokens of another size": lambda kept: {**kept, "localizer": kept["localizer"][:, :, :3]},
+    "whole numbers": lambda kept: {**kept, "answerer": kept["answerer"].long()},
+    "warnings that are none": lambda kept: {**kept, "warnings": torch.tensor([255, 0], dtype=torch.uint8)},
+    "warnings that are numbers": lambda kept: {**kept, "warnings": torch.tensor([53], dtype=torch.uint8)},
+}
+
+
+@pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS.keys())
+def test_an_entry_of_something_else_is_watched_again_and_mended(
+    change: Callable[[dict], dict], model: SeViLA, clip: Path, seen: Seen, tmp_path: Path
+) -> None:
+    """Its checksum is right: somebody else wrote it."""
+    cache = FrameCache(tmp_path)
+    first = model.watch(clip, num_frames=4, cache=cache)
+    (entry,) = tmp_path.iterdir()
+    cache.write(entry.stem, change(cache.read(entry.stem)))
     assert_identical(model.watch(clip, num_frames=4, cache=cache), first)
     assert seen.frames == 8
     model.watch(clip, num_frames=4, cache=cache)

@@ -1,3 +1,4 @@
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_what_is_written_is_read_bit_by_bit(tmp_path: Path) -> None:
 
 def test_nothing_is_read_under_a_key_that_was_never_written(tmp_path: Path) -> None:
     assert FrameCache(tmp_path / "none yet").read("ab") is None
+
+
+def test_an_entry_with_a_right_checksum_that_holds_no_tensors_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, content = tmp_path / "ab.tokens", b"no tensors"
+    file.write_bytes(hashlib.sha256(content).digest() + content)
+    with caplog.at_level(logging.WARNING):
+        assert FrameCache(tmp_path).read("ab") is None
+    assert caplog.messages == [f"{file} is damaged; watching again"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "longer"])
