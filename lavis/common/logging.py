@@ -1,7 +1,9 @@
 """What a run says: lines for people on the terminal and in a file, and one JSON object a line for programs."""
 
+import errno
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,13 +46,20 @@ class JsonLines:
     """Appends one JSON object a line; every line is flushed, so a killed run loses none."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row."""
+        """Append a row.
+
+        Raises:
+            FileNotFoundError: the file was removed meanwhile; what is written to it is lost.
+        """
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
 
     def close(self) -> None:
         """Close the file."""

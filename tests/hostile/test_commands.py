@@ -168,3 +168,65 @@ def test_a_bad_setting_is_named(command: str, option: str, named: str, refused: 
     name = "finetune" if command == "train" else "inference"
     path = recipe("finetune").parents[1] / name / "nextqa.yaml"
     assert named in refused(command, "--cfg-path", path, "--options", option)
+
+
+LONG = "x" * 300
+FINETUNE = str(recipe("finetune"))
+ASKING = ("What?", "--option", "red", "--option", "blue")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("answer", LONG, *ASKING),
+        ("answer", "CLIP", *ASKING, "--model", LONG),
+        ("answer", "CLIP", *ASKING, "--save", LONG),
+        ("answer", "CLIP", *ASKING, "--cache-dir", LONG),
+        ("answer", "CLIP", "--questions", LONG),
+        ("find", LONG, "a cat"),
+        ("checkpoint", "inspect", LONG),
+        ("checkpoint", "verify", LONG),
+        ("checkpoint", "convert", LONG, "--out", "out"),
+        ("checkpoint", "merge", LONG, LONG, "--out", "out"),
+        ("train", "--cfg-path", LONG),
+        ("train", "--cfg-path", FINETUNE, "--options", f"model.model_type={LONG}"),
+        ("train", "--cfg-path", FINETUNE, "--options", "model.model_type=tiny", f"run.output_dir={LONG}"),
+        ("train", "--cfg-path", FINETUNE, "--options", "model.model_type=tiny", f"model.finetuned={LONG}"),
+        ("evaluate", "--cfg-path", LONG),
+        ("evaluate", "--cfg-path", FINETUNE, "--options", f"run.output_dir={LONG}"),
+        ("evaluate", "compare", LONG, LONG),
+        ("evaluate", "fit-moments", LONG),
+        ("evaluate", "moments", "--submission", LONG, "--gt", LONG),
+        ("report", LONG),
+        ("check", "nextqa", "--cfg", LONG),
+        ("prepare", "nextqa", "--raw", LONG, "--out", "out"),
+        ("cache", "info", "--cache-dir", LONG),
+        ("verify", LONG),
+        ("demo", "--model", LONG),
+    ],
+    ids=lambda arguments: " ".join(word for word in arguments[:6] if word != LONG)[:60],
+)
+def test_a_name_that_no_file_can_have_is_one_line(
+    arguments: tuple[str, ...],
+    clip: Path,
+    refused: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "x" * 70 in refused(*(str(clip) if word == "CLIP" else word for word in arguments))
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x1b[2J\x1b]0;title\x07.mp4", "a\x9b2J.mp4", "a\x7f\x08\x08b.mp4", "a\u202e4pm.mp4"]
+)
+def test_a_name_gives_no_orders_to_the_terminal(
+    name: str, clip: Path, refused: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert all(sign.isprintable() for sign in refused("answer", tmp_path / name, *ASKING)[:-1])
+    copy = tmp_path / name
+    copy.write_bytes(clip.read_bytes())
+    assert main(["answer", str(copy), *ASKING, "--model", "tiny", "--num-frames", "2"]) == 0
+    shown = "".join(capsys.readouterr())
+    assert ".mp4" in shown
+    assert all(sign.isprintable() or sign == "\n" for sign in shown)

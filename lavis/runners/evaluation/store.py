@@ -4,8 +4,10 @@ While an evaluation runs, `partial/` holds `kept.jsonl`, what an earlier start h
 each process adds. At the end all of it becomes `predictions.jsonl`, in the order of the annotations.
 """
 
+import errno
 import json
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,9 +102,13 @@ class PredictionStore:
         """Merge all processes' predictions to one file in the order of `ids`, and return them; for one process.
 
         Raises:
+            FileNotFoundError: what `begin` wrote was removed while the evaluation ran.
             RuntimeError: a question has no prediction.
         """
         files = sorted(self._partial.glob("*.jsonl"))
+        for needed in (self._folder / FACTS, self._partial / "kept.jsonl"):
+            if not needed.is_file():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(needed))
         found = {one.id: one for file in files for one in _read(file)}
         missing = [qid for qid in ids if qid not in found]
         if missing:
