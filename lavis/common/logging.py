@@ -1,6 +1,5 @@
 """What a run says: lines for people on the terminal and in a file, and one JSON object a line for programs."""
 
-import errno
 import json
 import logging
 import os
@@ -9,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lavis.common.errors import FaultError
 from lavis.common.naming import visible
 
 _FORMAT = "%(asctime)s %(message)s"
@@ -42,6 +42,11 @@ class _Visible(logging.Formatter):
         return visible(super().format(record))
 
 
+def removed(path: Path) -> FaultError:
+    """Return the error for a file of a run that was there when the run began."""
+    return FaultError(f"{path} was removed while it was in use; start again")
+
+
 class JsonLines:
     """Appends one JSON object a line; every line is flushed, so a killed run loses none."""
 
@@ -54,12 +59,12 @@ class JsonLines:
         """Append a row.
 
         Raises:
-            FileNotFoundError: the file was removed meanwhile; what is written to it is lost.
+            FaultError: the file was removed meanwhile; what is written to it is lost.
         """
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
         if os.fstat(self._file.fileno()).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
+            raise removed(self._path)
 
     def close(self) -> None:
         """Close the file."""

@@ -52,9 +52,6 @@ def explained(*, batch_size: str = "run.batch_size_train") -> Iterator[None]:
     except (ConnectionError, EOFError) as error:
         # A reader that died while it handed over what it had read.
         raise FaultError(_reader(one_line(error))) from error
-    except FileNotFoundError as error:
-        # What a run is given is looked for when it starts; this was there.
-        raise FaultError(f"{os.fsdecode(error.filename or '')} was removed while it was in use; start again") from error
     except OSError as error:
         if error.errno not in _MACHINE:
             raise

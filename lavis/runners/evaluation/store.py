@@ -4,10 +4,8 @@ While an evaluation runs, `partial/` holds `kept.jsonl`, what an earlier start h
 each process adds. At the end all of it becomes `predictions.jsonl`, in the order of the annotations.
 """
 
-import errno
 import json
 import logging
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +15,7 @@ from typing import Any
 
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.files import write_text
-from lavis.common.logging import JsonLines, read_json_lines
+from lavis.common.logging import JsonLines, read_json_lines, removed
 from lavis.runners.evaluation.evaluator import ClipGroup
 from lavis.runners.evaluation.fingerprint import Fingerprint, first_difference
 from lavis.tasks.evaluation.predictions import Prediction
@@ -102,13 +100,13 @@ class PredictionStore:
         """Merge all processes' predictions to one file in the order of `ids`, and return them; for one process.
 
         Raises:
-            FileNotFoundError: what `begin` wrote was removed while the evaluation ran.
+            FaultError: what `begin` wrote was removed while the evaluation ran.
             RuntimeError: a question has no prediction.
         """
         files = sorted(self._partial.glob("*.jsonl"))
         for needed in (self._folder / FACTS, self._partial / "kept.jsonl"):
             if not needed.is_file():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(needed))
+                raise removed(needed)
         found = {one.id: one for file in files for one in _read(file)}
         missing = [qid for qid in ids if qid not in found]
         if missing:
