@@ -1,6 +1,7 @@
 """Decord, the reader of the published code (optional extra "decord")."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,14 @@ class DecordSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        probe = PyAVSource(path)
-        self.info: VideoInfo = probe.info
-        self.frame_times_s = probe.frame_times_s
-        self.warnings: list[str] = probe.warnings
+        with closing(PyAVSource(path)) as probe:
+            self.info: VideoInfo = probe.info
+            self.frame_times_s = probe.frame_times_s
+            self.warnings: list[str] = probe.warnings
+            self._check(probe)
+
+    def _check(self, probe: PyAVSource) -> None:
+        """Refuse what decord is known to read wrongly."""
         if not any(name in probe.format_name for name in _FORMATS):
             raise self._unsuited(f"does not read {probe.format_name} files reliably")
         if probe.index.open_groups:
@@ -48,7 +53,6 @@ class DecordSource:
             raise self._unsuited(f"finds {num_frames} frames where {self.info.num_frames} are shown")
         if probe.num_video_streams > 1 and not self._starts_as(probe):
             raise self._unsuited("may have chosen another of its video streams")
-        probe.close()
 
     def pictures(self, frame_idx: Integers, *, size: int | None) -> Iterator[tuple[int, Picture]]:
         """Yield pictures; see `PictureSource`."""
