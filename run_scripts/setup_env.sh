@@ -10,7 +10,6 @@
 
 VERSIONS=locked
 VENV="$ROOT/.venv"
-TORCH=$(sed -n 's/^ *"\(torch>=[0-9.]*\)",$/\1/p' "$ROOT/pyproject.toml")
 TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 say() {
@@ -54,7 +53,9 @@ versions() {
     if [ -n "${CONSTRAINTS:-}" ]; then
         cat "$CONSTRAINTS"
     elif [ "$VERSIONS" = lowest ]; then
-        grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' "$ROOT/pyproject.toml" | tr -d '"' | sed 's/>=/==/' | sort -u
+        # Where extras ask for more than the core, the higher bound is the lowest of all together.
+        grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' "$ROOT/pyproject.toml" | tr -d '"' | sort -rV | sort -su -t '>' -k 1,1 |
+            sed 's/>=/==/'
     elif [ "$VERSIONS" = locked ] && [ -n "$(lock)" ]; then
         cat "$(lock)"
     fi
@@ -82,6 +83,12 @@ pip_install() {
     if [ -t 1 ]; then quiet=-q; else quiet=-qq; fi
     if [ "$VERSIONS" = newest ]; then set -- --upgrade --upgrade-strategy eager "$@"; fi
     "$VENV/bin/python" -m pip install "$quiet" --disable-pip-version-check -c "$VENV/versions.txt" "$@"
+}
+
+# Prints what the core asks of torch; with extras, the most that any of them asks.
+asked_torch() {
+    if [ -n "$extras" ]; then which=tail; else which=head; fi
+    grep -oE '"torch>=[0-9.]+' "$ROOT/pyproject.toml" | tr -d '"' | sort -V | "$which" -n 1
 }
 
 # Prints the version of torch in the environment, if it fits.
@@ -119,7 +126,7 @@ install_torch() {
 keep_torch() {
     torch=$(fitting_torch) || fail "torch was installed, but does not fit $TORCH"
     {
-        grep -v '^torch==' "$VENV/versions.txt" || true
+        grep -vE '^torch(vision)?==' "$VENV/versions.txt" || true # torchvision follows torch
         printf 'torch==%s\n' "$torch"
         # From 0.14 on, PyPI's torchcodec for Linux is linked to CUDA's libraries, which come with a CUDA torch.
         case "$torch" in *+cpu) echo 'torchcodec<0.14' ;; esac
@@ -140,6 +147,7 @@ fingerprint() {
 # setup_env [EXTRAS]: install the package from this checkout, with extras such as "dev" or "demo,timm".
 setup_env() {
     extras=${1:-}
+    TORCH=$(asked_torch)
     stamp="$VENV/.installed-${extras:-core}"
     if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] && "$VENV/bin/python" -c 'import lavis' 2>/dev/null; then
         say "${VENV##*/} is up to date"
