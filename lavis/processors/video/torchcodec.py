@@ -13,7 +13,12 @@ from lavis.processors.video.picture import PictureMaker
 from lavis.processors.video.pyav import PyAVSource
 
 try:
+    import torchcodec
     from torchcodec.decoders import VideoDecoder
+
+    # torchcodec 0.17 keeps the failure to itself until a video is opened.
+    if getattr(torchcodec, "ffmpeg_major_version", "known") is None:
+        raise OSError("its libraries were not loaded")
 except ModuleNotFoundError as error:
     raise MissingExtraError("torchcodec", "torchcodec") from error
 except (ImportError, OSError, RuntimeError) as error:

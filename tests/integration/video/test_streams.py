@@ -1,12 +1,14 @@
 """Of several streams, the one is read that FFmpeg and players choose."""
 
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
 from av.stream import Disposition
 
 from lavis.common.errors import VideoError
-from lavis.processors.video import open_video
+from lavis.processors.video import media, open_video
 from tests.integration.video.readers import FILE_READERS, needs_decord
 from tests.videos import join_streams, shown_numbers, write_video
 
@@ -86,9 +88,23 @@ def test_decord_is_not_trusted_to_choose_the_same_of_two_streams_of_one_size(tmp
         open_video(path, reader="decord")
 
 
+class Unchosen:
+    """Streams of which FFmpeg finds none the best."""
+
+    def __init__(self, streams):
+        self.video, self.audio, self._all = streams.video, streams.audio, streams
+
+    def __iter__(self):
+        return iter(self._all)
+
+    def best(self, kind):
+        return None
+
+
 def test_a_cover_that_is_flagged_as_default_is_no_video(tmp_path, sources, monkeypatch):
     path = join_streams(tmp_path / "cover.mp4", [sources["cover"], sources["video"]], dispositions=[COVER, NONE])
     # What FFmpeg chooses where a video is as short as a cover.
-    monkeypatch.setattr(av.container.streams.StreamContainer, "best", lambda *_: None, raising=True)
+    choose = media._video_stream
+    monkeypatch.setattr(media, "_video_stream", lambda found: choose(SimpleNamespace(streams=Unchosen(found.streams))))
     with open_video(path) as video:
         assert video.info.num_frames == 50
