@@ -52,9 +52,9 @@ _WITHOUT_MEANING: dict[str, str] = {
     "run.dist_backend": _LAUNCHER,
     "run.rank": _LAUNCHER,
     "run.gpu": _LAUNCHER,
-    "run.find_unused_parameters": "what trains decides",
+    "run.find_unused_parameters": "it follows from which parts train",
     # As one of the published files misspells it.
-    "run.ind_unused_parameters": "what trains decides",
+    "run.ind_unused_parameters": "it follows from which parts train",
     "run.use_dist_eval_sampler": "every question is counted once, on any number of processes",
     "run.iters_per_inner_epoch": "an epoch is every sample once",
 }
