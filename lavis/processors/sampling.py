@@ -59,6 +59,9 @@ def watched_indices(
 ) -> tuple[Integers, Span | None]:
     """Return frames spread evenly over a video, or over what is on the screen during a clip; none is named twice.
 
+    Of frames at a constant rate these are the ones of `uniform_indices`, wherever it names none twice: the frame that a
+    clip ends in counts only where there are fewer than wanted.
+
     Args:
         num_frames: how many frames are wanted; there may be fewer.
         times_s: when each frame of the video is shown, increasing.
@@ -78,19 +81,27 @@ def watched_indices(
     if clip.start_s >= duration_s or (clip.start_s < 0 and clip.end_s <= 0):
         raise _outside(clip, duration_s)
     within = Span(max(clip.start_s, 0.0), min(clip.end_s, duration_s))
-    # The frame on the screen at the start was shown at or before it.
-    first = max(int(np.searchsorted(times_s, within.start_s + _ROUNDING_S, side="right")) - 1, 0)
-    end = int(np.searchsorted(times_s, within.end_s - _ROUNDING_S, side="left"))
-    return first + uniform_indices(num_frames, video_frames=max(end - first, 1), fps=1), within
+    # The frame on the screen at a time was shown at or before it.
+    ends = np.array([within.start_s, within.end_s]) + _ROUNDING_S
+    first, end = (np.searchsorted(np.append(times_s, duration_s), ends, side="right") - 1).tolist()
+    first = min(max(first, 0), len(times_s) - 1)
+    if end - first < num_frames:
+        end = max(int(np.searchsorted(times_s, within.end_s - _ROUNDING_S, side="left")), first + 1)
+    bounds = _evenly(first, end, min(num_frames, end - first))
+    return (bounds[:-1] + bounds[1:]) // 2, within
 
 
 def _segment_bounds(num_frames: int, *, video_frames: int, fps: float, clip: Span | None) -> Integers:
-    if num_frames < 1:
-        raise ConfigError(f"cannot sample {num_frames} frames; ask for at least 1")
     if video_frames < 1 or not (math.isfinite(fps) and fps > 0):
         raise VideoError(f"cannot sample a video of {video_frames} frames at {fps} frames per second")
     start, end = (0, video_frames) if clip is None else _clip_frames(clip, video_frames=video_frames, fps=fps)
-    return np.linspace(start, end, num=min(num_frames, video_frames) + 1).astype(np.int64)
+    return _evenly(start, end, min(num_frames, video_frames))
+
+
+def _evenly(start: int, end: int, num_segments: int) -> Integers:
+    if num_segments < 1:
+        raise ConfigError(f"cannot sample {num_segments} frames; ask for at least 1")
+    return np.linspace(start, end, num=num_segments + 1).astype(np.int64)
 
 
 def _clip_frames(clip: Span, *, video_frames: int, fps: float) -> tuple[int, int]:
