@@ -215,6 +215,20 @@ def test_a_name_that_no_file_can_have_is_one_line(
     assert "x" * 70 in refused(*(str(clip) if word == "CLIP" else word for word in arguments))
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_an_output_folder_that_no_file_can_be_is_one_line(
+    command: str,
+    data: Path,
+    model_folder: Path,
+    refused: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = options("finetune", data=data, model=model_folder, output=Path(LONG))
+    assert "x" * 70 in refused(command, "--cfg-path", FINETUNE, "--options", *settings)
+
+
 @pytest.mark.parametrize(
     "name", ["a\x1b[2J\x1b]0;title\x07.mp4", "a\x9b2J.mp4", "a\x7f\x08\x08b.mp4", "a\u202e4pm.mp4"]
 )
