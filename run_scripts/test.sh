@@ -39,8 +39,11 @@ if [ "$VERSIONS" = locked ]; then # style and known holes are judged by one set 
     check types "$VENV/bin/python" -m mypy
     [ $# -gt 0 ] || check audit "$VENV/bin/python" run_scripts/audit.py
 fi
-check tests "$VENV/bin/python" -m pytest "$@"
-if [ $# -eq 0 ]; then
+if [ $# -gt 0 ]; then
+    check tests "$VENV/bin/python" -m pytest "$@"
+else
+    # Files of tests side by side, as many as there are cores: a worker takes up to 2 GB.
+    check tests "$VENV/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
     check timm env PYTHONPATH="$TIMM_SITE" "$VENV/bin/python" -m pytest -p tests.torchvision_guard -m timm
 fi
 

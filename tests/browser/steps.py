@@ -52,6 +52,13 @@ def set_frames(page: Page, count: int) -> None:
     field.press("Tab")
 
 
+def set_keyframes(page: Page, count: int) -> None:
+    """Choose how many keyframes are read."""
+    field = page.locator("#keyframes input[type=number]")
+    field.fill(str(count))
+    field.press("Tab")
+
+
 def write_options(page: Page, options: Sequence[str]) -> None:
     """Fill in options, with as many rows as it takes."""
     for number, text in enumerate(options):

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from lavis.demo.examples import Example
 from tests.browser.conftest import Open
-from tests.browser.steps import ask, ask_example, press_ask, set_frames, write_options
+from tests.browser.steps import ask, ask_example, press_ask, set_frames, set_keyframes, write_options
 
 
 def expect_message(page: Page, message: str) -> None:
@@ -52,11 +52,12 @@ def test_more_keyframes_than_frames_is_said_and_goes_away_once_mended(
 ) -> None:
     ask_example(page, examples[0])
     set_frames(page, 2)
+    set_keyframes(page, 5)
     press_ask(page)
-    expect_message(page, "Cannot read 4 keyframes of 2 frames; read at most 2, or watch more frames.")
+    expect_message(page, "Cannot read 5 keyframes of 2 frames; read at most 2, or watch more frames.")
     set_frames(page, 8)
     result = ask(page, "Which frames?")
-    expect(result.locator(".took")).to_contain_text("4 keyframes read of 8 frames watched")
+    expect(result.locator(".took")).to_contain_text("5 keyframes read of 8 frames watched")
     expect(page.locator("[role=alert]:visible")).to_have_count(0)
 
 
