@@ -7,9 +7,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import add_cache_opt_in, add_speed_options, cache_of
-from lavis.cli.saying import say
-from lavis.cli.train import announce, checked_options
+from lavis.cli.options import add_cache_opt_in, add_speed_options, cache_of, checked_options
+from lavis.cli.saying import announce, say
 from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -1,10 +1,12 @@
 """Options that several subcommands share."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.common import defaults
+from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:
     from lavis.common.types import Span
@@ -126,3 +128,17 @@ def clip_of(args: argparse.Namespace) -> "Span | None":
     from lavis.common.types import Span
 
     return Span(*args.clip) if args.clip else None
+
+
+def checked_options(options: Sequence[str]) -> list[str]:
+    """Return the options, each of the form key=value; as in LAVIS, "key value" pairs are understood too.
+
+    Raises:
+        ConfigError: one is neither.
+    """
+    if options and not any("=" in key or "." not in key for key in options[::2]) and len(options) % 2 == 0:
+        return [f"{key}={value}" for key, value in zip(options[::2], options[1::2], strict=True)]
+    for option in options:
+        if not option.partition("=")[0] or "=" not in option:
+            raise ConfigError(f"--options {option!r} is not of the form key=value, such as run.init_lr=3e-5")
+    return list(options)

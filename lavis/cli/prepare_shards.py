@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from lavis.cli.options import checked_options
 from lavis.cli.saying import say
-from lavis.cli.train import checked_options
 from lavis.common.errors import ConfigError
 
 NAME = "shards"

@@ -1,14 +1,12 @@
 """`sevila train`: train a part of the model, on one process or, under torchrun, on many."""
 
 import argparse
-import logging
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.saying import say
-from lavis.common.errors import ConfigError
+from lavis.cli.options import checked_options
+from lavis.cli.saying import announce, say
 from lavis.runners.stopping import ended_readers
 
 if TYPE_CHECKING:
@@ -60,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
     from lavis.common.logging import start_logging
     from lavis.runners.build import used_splits
     from lavis.runners.checks import task_of
-    from lavis.runners.config import load_train_config
     from lavis.runners.evaluation.config import MOMENTS, evaluation_of
     from lavis.runners.faults import explained
     from lavis.runners.inputs import check_inputs
+    from lavis.runners.recipes import load_train_config
     from lavis.runners.rounds import num_rounds, stages_in_order
     from lavis.tasks.build import require_objective
 
@@ -97,27 +95,6 @@ def run(args: argparse.Namespace) -> int:
                     announce(remarks, world)
                 (_test if stage.run.evaluate else _train)(stage, world)
     return 0
-
-
-def announce(remarks: Sequence[str], world: "World") -> None:
-    """Say once what whoever starts a run should know of its settings."""
-    if world.is_main:
-        for remark in remarks:
-            logging.getLogger(__name__).warning(remark)
-
-
-def checked_options(options: Sequence[str]) -> list[str]:
-    """Return the options, each of the form key=value; as in LAVIS, "key value" pairs are understood too.
-
-    Raises:
-        ConfigError: one is neither.
-    """
-    if options and not any("=" in key or "." not in key for key in options[::2]) and len(options) % 2 == 0:
-        return [f"{key}={value}" for key, value in zip(options[::2], options[1::2], strict=True)]
-    for option in options:
-        if not option.partition("=")[0] or "=" not in option:
-            raise ConfigError(f"--options {option!r} is not of the form key=value, such as run.init_lr=3e-5")
-    return list(options)
 
 
 def _train(config: "TrainConfig", world: "World") -> None:

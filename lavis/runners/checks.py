@@ -5,7 +5,7 @@ what cannot be is refused when a configuration is read, and what is possible but
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lavis.common.errors import ConfigError
 from lavis.common.naming import did_you_mean
@@ -14,17 +14,15 @@ from lavis.datasets.builder import DatasetConfig
 from lavis.datasets.mixture import checked_mix
 from lavis.datasets.videos import VideoFolders
 from lavis.models.language.checkpointing import check_checkpointing
+from lavis.runners.config import RunConfig, TrainConfig
 from lavis.runners.report_tables import load_paper_tables
 from lavis.runners.validation import figures_of
 from lavis.runners.weights import weight_paths
 from lavis.tasks.build import resolve_task
 from lavis.tasks.published import PublishedTask
 
-if TYPE_CHECKING:
-    from lavis.runners.config import RunConfig, TrainConfig
 
-
-def check_settings(config: "TrainConfig") -> tuple[str, ...]:
+def check_settings(config: TrainConfig) -> tuple[str, ...]:
     """Refuse settings that contradict each other; return warnings of those without effect.
 
     Raises:
@@ -51,7 +49,7 @@ def check_settings(config: "TrainConfig") -> tuple[str, ...]:
     return tuple(_without_effect(config, task))
 
 
-def task_of(config: "TrainConfig") -> PublishedTask:
+def task_of(config: TrainConfig) -> PublishedTask:
     """Return what `model.task` and its neighbours mean.
 
     Raises:
@@ -67,7 +65,7 @@ def task_of(config: "TrainConfig") -> PublishedTask:
     )
 
 
-def out_of_reach(run: "RunConfig", *, per_epoch: int) -> Iterator[str]:
+def out_of_reach(run: RunConfig, *, per_epoch: int) -> Iterator[str]:
     """Yield a warning for each setting that counts further than the run goes.
 
     Args:
@@ -94,7 +92,7 @@ def out_of_reach(run: "RunConfig", *, per_epoch: int) -> Iterator[str]:
         yield f"run.max_iters is {run.max_iters}, but run.max_epoch={run.max_epoch} ends the run after {whole}"
 
 
-def _without_effect(config: "TrainConfig", task: PublishedTask) -> Iterator[str]:
+def _without_effect(config: TrainConfig, task: PublishedTask) -> Iterator[str]:
     run, count = config.run, config.model.frame_num
     frames = config.dataset.vis_processor.eval.n_frms
     if task.keyframes == "frame_num" and count > frames:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lavis.common.config import from_mapping, load_yaml, section_of
 from lavis.common.errors import ConfigError
-from lavis.runners.config import TrainConfig, load_train_config
+from lavis.runners.config import TrainConfig
+from lavis.runners.recipes import load_train_config
 from lavis.tasks.evaluation.spans import SpanRule
 
 MOMENTS = "moments"

@@ -16,8 +16,9 @@ from lavis.common.errors import ConfigError, UserError
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_parts, build_runner, set_training_as_published
-from lavis.runners.config import TrainConfig, load_train_config
+from lavis.runners.config import TrainConfig
 from lavis.runners.dry_run import dry_evaluation, dry_run
+from lavis.runners.recipes import load_train_config
 from lavis.runners.runner import Runner
 from lavis.runners.update import Updater
 from lavis.runners.validation import AccuracyValidator

@@ -8,8 +8,8 @@ from lavis.common.config import load_yaml
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
 from lavis.runners.checks import task_of
-from lavis.runners.config import load_train_config
 from lavis.runners.evaluation.config import load_evaluation_config
+from lavis.runners.recipes import load_train_config
 from lavis.tasks.evaluation.spans import SpanRule
 from tests.architecture.source import ROOT
 

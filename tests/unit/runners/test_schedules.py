@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lavis.common.paths import configs_dir
-from lavis.runners.config import load_train_config
+from lavis.runners.recipes import load_train_config
 from lavis.runners.schedules import (
     CosineSchedule,
     PublishedCosineSchedule,
