@@ -31,13 +31,17 @@ def golden(crop: Crop, what: str) -> torch.Tensor:
 def test_resized_crop_equals_the_published_one_up_to_clamping(crop: Crop) -> None:
     mine = resized_crop(GOLDEN["clip_in"].transpose(0, 1), crop, size=(28, 28))
     exact = golden(crop, "resized_float")
-    assert (mine - exact.clamp(0, 255)).abs().max() <= 1  # whole values, towards zero
+    # What lies on a whole number falls on either side of it, as the processor rounds.
+    clear = (exact - exact.round()).abs() > 1e-3
+    assert clear.float().mean() > 0.9
+    kept = exact.clamp(0, 255)
+    assert torch.equal(mine[clear], kept[clear].trunc())  # whole values, towards zero
+    assert (mine - kept).abs().max() <= 1 + 1e-3
     wrapped = (exact <= -1) | (exact >= 256)
     assert wrapped.sum() > 500
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     difference = ((mine / 255 - mean) / std - golden(crop, "out")).abs()
-    # A value that lies on a whole number can fall on either side of it.
-    assert (difference[~wrapped] > 1e-5).sum() <= 2
+    assert (difference[clear & ~wrapped] <= 1e-5).all()
     assert (difference[wrapped] > 1).all()
 
 
