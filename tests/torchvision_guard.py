@@ -22,7 +22,7 @@ def declare_missing_operators() -> torch.library.Library | None:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return None
-    for compiled in Path(spec.origin).parent.glob("_C.*"):
+    for compiled in Path(spec.origin).parent.glob("_C*"):  # "_C.so", or "_C_stable.so" from 0.29 on
         try:
             torch.ops.load_library(str(compiled))
         except OSError:

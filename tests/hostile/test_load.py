@@ -20,6 +20,7 @@ from tests.hostile.visitors import Asking, crowd
 
 ROOT = Path(__file__).resolve().parents[2]
 _MEGABYTE = 2**20
+_MOST_FOR_VISITORS = 450 * _MEGABYTE
 
 
 @contextmanager
@@ -41,17 +42,25 @@ def demo(tmp_path: Path, *options: str) -> Iterator[tuple[str, int]]:
 
 
 class MemoryWatch(threading.Thread):
-    """Notes the resident memory of a process, in bytes, once a second."""
+    """Notes the resident memory of a process, in bytes, once a second.
+
+    Attributes:
+        at_first: what it was when the watch was made.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._statm = Path(f"/proc/{pid}/statm")
         self.done = threading.Event()
+        self.at_first = self._now()
         self.resident: list[int] = []
 
     def run(self) -> None:
         while not self.done.wait(1):
-            self.resident.append(int(self._statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+            self.resident.append(self._now())
+
+    def _now(self) -> int:
+        return int(self._statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def askings() -> list[Asking]:
@@ -82,6 +91,8 @@ def test_every_visitor_gets_its_own_right_answer(
     everything = askings()
     assert len({(one.question, one.clip) for one in everything}) == len(everything)
     with demo(tmp_path, "--max-jobs-per-address", "64") as (url, pid):
+        # What the libraries take is not the visitors', and differs between builds of torch.
+        asyncio.run(crowd(url, everything, programs=1, pages=0, lasting_s=0.1))
         memory = MemoryWatch(pid)
         memory.start()
         began = time.monotonic()
@@ -94,12 +105,13 @@ def test_every_visitor_gets_its_own_right_answer(
     measured(
         f"{len(seen.seconds)} questions of {programs + pages} visitors in {taken_s:.0f} s: "
         f"median {statistics.median(seen.seconds):.1f} s, longest {max(seen.seconds):.1f} s; "
-        f"waiting said: at most {max(told)} s; resident at most {max(memory.resident) / _MEGABYTE:.0f} MB, "
+        f"waiting said: at most {max(told, default=0)} s; resident at most {max(memory.resident) / _MEGABYTE:.0f} MB, "
+        f"{(max(memory.resident) - memory.at_first) / _MEGABYTE:.0f} MB above the page after its first answer, "
         f"in the second half {growth:+.1%} of the first"
     )
     assert seen.wrong == []
     assert sum(seen.answered.values()) == len(seen.seconds)
     assert min(seen.answered.values()) >= 1
     assert all(re.fullmatch(r"Waiting for \d+ before you(, about \d+ s)?", text) for text in seen.waiting)
-    assert max(memory.resident) < 1000 * _MEGABYTE
+    assert max(memory.resident) - memory.at_first < _MOST_FOR_VISITORS
     assert growth < 0.15
