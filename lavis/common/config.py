@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -21,6 +22,7 @@ T = TypeVar("T")
 # whole numbers of thousands of digits, half surrogate pairs, brackets in keys, and a number at the top.
 _MALFORMED = (OmegaConfBaseException, YAMLError, ValueError, TypeError, LookupError, OSError, RecursionError)
 _SHOWN_CHARACTERS = 300
+_MOST_VALUES = 100_000
 
 
 def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, A
     if not file.is_file():
         raise ConfigError(f"no configuration file at {file}")
     try:
+        _check_size(file)
         content = OmegaConf.load(file)
         is_mapping = isinstance(content, DictConfig)
         merged = OmegaConf.merge(content, OmegaConf.from_dotlist(list(overrides))) if is_mapping else content
@@ -42,6 +45,33 @@ def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, A
     if not isinstance(resolved, dict):
         raise ConfigError(f"{file}: a mapping is needed at the top, not a {type(resolved).__name__}")
     return typing.cast("dict[str, Any]", resolved)
+
+
+def _check_size(file: Path) -> None:
+    """Refuse a file whose aliases multiply: half a kilobyte can stand for millions of values.
+
+    Only newer versions of OmegaConf look for that themselves.
+    """
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]
+    for event in yaml.parse(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 0))
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            anchor, size = None, sizes.get(event.anchor, 0)
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, size = event.anchor, 1
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        outer, before = open_nodes.pop()
+        open_nodes.append((outer, before + size))
+        if before + size > _MOST_VALUES:
+            raise ConfigError(f"{file}: stands for more than {_MOST_VALUES:,} values; give a smaller configuration")
 
 
 def parsed_options(options: Sequence[str]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "bomb.yaml"
     lines = [f"{name}: &{name} [{', '.join(['*' + before] * 10)}]" for before, name in pairwise(LETTERS)]
     file.write_text("\n".join([f"a: &a [{', '.join('x' * 10)}]", *lines]))
-    with pytest.raises(ConfigError, match=r"bomb\.yaml: \w+"):
+    with pytest.raises(ConfigError, match=r"bomb\.yaml: stands for more than 100,000 values"):
         load_yaml(file)
 
 
