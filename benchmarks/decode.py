@@ -1,8 +1,7 @@
 """Decoding sampled frames of a film, against the fastest of the other readers on the same machine."""
 
 import argparse
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from benchmarks.film import film
 from benchmarks.machine import set_threads
 from benchmarks.measure import Measured, by_turns, profiled
 from benchmarks.report import seconds, show_machine, show_table, write_figures
+from lavis.common.errors import UserError
+from lavis.common.registry import registry
 
 SUMMARY = "Seconds to decode sampled frames with each installed reader."
 BASELINE = "pyav"
-# Reader by name in the registry, and the package it needs.
-READERS = {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec"}
+READERS = (BASELINE, "decord", "torchcodec")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +46,18 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _readers(path: Path, *, num_frames: int, size: int) -> dict[str, Callable[[], None]]:
-    installed = [name for name, package in READERS.items() if importlib.util.find_spec(package)]
-    return {name: partial(read_frames, path, name, num_frames=num_frames, size=size) for name in installed}
+    return {name: partial(read_frames, path, name, num_frames=num_frames, size=size) for name in _loadable()}
+
+
+def _loadable() -> Iterator[str]:
+    """Yield the readers of files that are installed and can be loaded; say why others cannot."""
+    for name in READERS:
+        try:
+            registry.video_readers.get(name)
+        except UserError as error:
+            print(f"{name} is left out: {error}")
+        else:
+            yield name
 
 
 def _show(found: dict[str, Measured], *, num_frames: int) -> None:

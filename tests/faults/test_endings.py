@@ -102,7 +102,8 @@ def test_processes_part_when_nothing_is_under_way_any_more(tmp_path: Path) -> No
         timeout=600,
         check=False,
     )
-    assert (done.returncode, done.stdout.split()) == (0, ["ended", "ended"])
+    # Some versions of torch print what gloo has to say there too.
+    assert (done.returncode, done.stdout.count("ended")) == (0, 2)
 
 
 def test_one_of_several_processes_ends_with_its_code_where_nobody_listens() -> None:
