@@ -32,7 +32,7 @@ from lavis.models.sevila.readers import JointReader, PerFrameReader
 from lavis.processors.prompts import MultipleChoicePrompt
 from lavis.processors.sampling import uniform_indices
 from lavis.processors.transforms import EvalTransform
-from lavis.processors.video import open_video
+from lavis.video import open_video
 
 NEW_TOKENS = 3
 

@@ -30,7 +30,7 @@ _LAZY = {
 _DECLARING = (
     "lavis.processors",
     "lavis.processors.prompts",
-    "lavis.processors.video",
+    "lavis.video",
     "lavis.datasets",
     "lavis.models",
     "lavis.models.vision",

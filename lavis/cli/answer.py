@@ -111,7 +111,7 @@ def _check_names(args: argparse.Namespace) -> None:
 
 def _save(args: argparse.Namespace, answers: "Sequence[Answer]", watched: "Watched") -> list[str]:
     from lavis.cli.saving import all_answer_files, answer_files
-    from lavis.common.export import write_folder
+    from lavis.export import write_folder
 
     files = all_answer_files(answers, watched) if args.questions else answer_files(answers[0], watched)
     write_folder(args.save, files, force=args.force)
@@ -119,7 +119,7 @@ def _save(args: argparse.Namespace, answers: "Sequence[Answer]", watched: "Watch
 
 
 def _print_json(args: argparse.Namespace, answers: "Sequence[Answer]", watched: "Watched") -> None:
-    from lavis.common.export import answer_record, to_json
+    from lavis.export import answer_record, to_json
 
     origin: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
     records = [answer_record(answer, timings_s=watched.timings_s, **origin) for answer in answers]

@@ -39,7 +39,7 @@ def run_info(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the folder is a file.
     """
-    from lavis.common.export import to_json
+    from lavis.export import to_json
     from lavis.models.frame_cache import FrameCache
 
     cache = FrameCache(args.cache_dir)

@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: see `lavis.datasets.check_setup.load_dataset_config` and `lavis.datasets.checking.DatasetCheck`.
     """
-    from lavis.common.export import to_json
     from lavis.common.files import write_text
     from lavis.datasets.check_setup import load_dataset_config, read_splits, storage_of
     from lavis.datasets.checking import DatasetCheck
+    from lavis.export import to_json
 
     _check_counts(args)
     config = load_dataset_config(args.name, recipe=args.cfg, options=checked_options(args.options))

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _save(args: argparse.Namespace, found: "Moments", watched: "Watched") -> list[str]:
     from lavis.cli.saving import moments_files
-    from lavis.common.export import write_folder
+    from lavis.export import write_folder
 
     files = moments_files(found, watched)
     write_folder(args.save, files, force=args.force)
@@ -96,7 +96,7 @@ def _save(args: argparse.Namespace, found: "Moments", watched: "Watched") -> lis
 
 
 def _print_json(found: "Moments", watched: "Watched") -> None:
-    from lavis.common.export import moments_record, to_json
+    from lavis.export import moments_record, to_json
 
     video = watched.video.info
     print(to_json(moments_record(found, video=video, model=watched.model_name, timings_s=watched.timings_s)))

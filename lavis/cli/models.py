@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Print one row per size."""
-    from lavis.common.export import to_json
+    from lavis.export import to_json
     from lavis.models.sevila.config import size_names
 
     rows = [describe_size(name) for name in size_names()]

@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: see `lavis.runners.report.make_report` and `lavis.runners.report_tables.load_paper_tables`.
     """
-    from lavis.common.export import to_json
     from lavis.common.files import write_text, written_whole
     from lavis.common.paths import paper_tables_path
+    from lavis.export import to_json
     from lavis.runners.report import make_report
     from lavis.runners.report_page import markdown
     from lavis.runners.report_picture import picture

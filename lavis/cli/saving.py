@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lavis.cli.watching import Watched
-from lavis.common.export import (
+from lavis.common.types import Answer, Moments
+from lavis.export import (
     answer_picture,
     answer_record,
     jpeg,
@@ -20,8 +21,7 @@ from lavis.common.export import (
     thumbnail,
     to_json,
 )
-from lavis.common.export.pictures import best_positions
-from lavis.common.types import Answer, Moments
+from lavis.export.pictures import best_positions
 
 _MOST_MOMENT_PICTURES = 8
 _READ_AT_ONCE = 8

@@ -8,10 +8,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lavis.common.export.pictures import option_shares
-from lavis.common.export.records import LETTERS
 from lavis.common.naming import counted, visible
 from lavis.common.types import Answer, Moments
+from lavis.export.pictures import option_shares
+from lavis.export.records import LETTERS
 
 if TYPE_CHECKING:
     from lavis.models.pipeline import WatchedVideo

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from lavis.cli.options import cache_of, clip_of
-from lavis.common.export import check_folder
+from lavis.export import check_folder
 from lavis.models.pipeline import Progress, WatchedVideo, frames_to_watch
-from lavis.processors.video import open_video
+from lavis.video import open_video
 
 
 @dataclass(frozen=True)

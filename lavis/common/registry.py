@@ -19,7 +19,7 @@ class Registry(Generic[T]):
 
     Example:
         >>> readers: Registry[type] = Registry("video reader")
-        >>> readers.declare("pyav", "lavis.processors.video.pyav:PyAVReader")
+        >>> readers.declare("pyav", "lavis.video.pyav:PyAVReader")
         >>> readers.names()
         ['pyav']
     """

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import lavis.processors.prompts
-import lavis.processors.video  # noqa: F401  # declares the video readers
+import lavis.video  # noqa: F401  # declares the video readers
 from lavis.common.errors import ConfigError
 from lavis.common.limits import Count, OneOf, Positive, Text
 from lavis.common.registry import registry

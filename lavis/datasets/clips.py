@@ -13,7 +13,7 @@ import torch
 from lavis.common.types import Floats, Integers, Span
 from lavis.processors.sampling import random_indices, uniform_indices
 from lavis.processors.transforms import CLIP_MEAN, CLIP_STD, EvalTransform, TrainTransform
-from lavis.processors.video import VideoReader
+from lavis.video import VideoReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from lavis.common.types import Question
 from lavis.datasets.annotation_row import Annotation
 from lavis.datasets.clips import Clip, ClipProcessor
 from lavis.datasets.videos import VideoFinder
-from lavis.processors.video import open_video
+from lavis.video import open_video
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from lavis.common.files import write_text, written_whole
 from lavis.datasets.annotations import parse_row, write_annotations
 from lavis.datasets.records import Record
 from lavis.datasets.videos import VideoFolders
-from lavis.processors.video.frame_names import order_frames
+from lavis.video.frame_names import order_frames
 
 INDEX = "shards.json"
 FRAMES_ENDING = ".frames.tar"

@@ -11,7 +11,7 @@ from typing import Any
 from lavis.common.errors import VideoError
 from lavis.datasets.shards import FRAMES_ENDING, INDEX, StoredVideo, read_index
 from lavis.datasets.videos import EXTENSIONS, VideoFinder, VideoFolders
-from lavis.processors.video.frame_names import order_frames
+from lavis.video.frame_names import order_frames
 
 _KEPT = 2
 

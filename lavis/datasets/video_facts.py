@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lavis.common.errors import UserError, VideoError
-from lavis.processors.video import open_video
+from lavis.video import open_video
 
 _BLOCK = 1 << 20
 

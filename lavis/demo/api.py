@@ -6,12 +6,12 @@ from typing import Any
 import gradio as gr
 
 from lavis.common.errors import UserError
-from lavis.common.export.records import Record
 from lavis.demo.callbacks import address_of, visitor_of
 from lavis.demo.jobs import Job, Jobs
 from lavis.demo.problems import DefectsLogged, FieldError
 from lavis.demo.service import Asked, Service, Sought
 from lavis.demo.settings import Settings
+from lavis.export.records import Record
 
 _VIDEO = (
     'video: an uploaded file, {"path": ..., "meta": {"_type": "gradio.FileData"}}, as `handle_file` of gradio_client '

@@ -9,7 +9,7 @@ import numpy as np
 
 from lavis.common.errors import VideoError
 from lavis.common.files import written_whole
-from lavis.processors.video import VideoReader, open_video
+from lavis.video import VideoReader, open_video
 
 _MAX_SIDE = 720
 _READ_AT_ONCE = 4

@@ -5,9 +5,9 @@ from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
-from lavis.common.export import jpeg, thumbnail
 from lavis.common.paths import checkpoints_dir
-from lavis.processors.video import open_video
+from lavis.export import jpeg, thumbnail
+from lavis.video import open_video
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lavis.common.export import (
+from lavis.common.types import Integers
+from lavis.demo.service import Answered, Found, Shown
+from lavis.demo.sources import Source
+from lavis.export import (
     answer_picture,
     jpeg,
     keyframe_name,
@@ -18,10 +21,7 @@ from lavis.common.export import (
     slug,
     to_json,
 )
-from lavis.common.types import Integers
-from lavis.demo.service import Answered, Found, Shown
-from lavis.demo.sources import Source
-from lavis.processors.video import open_video
+from lavis.video import open_video
 
 
 def answer_json(answered: Answered) -> tuple[str, bytes]:

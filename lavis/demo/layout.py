@@ -6,11 +6,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from lavis.common.export.records import LETTERS
 from lavis.demo.examples import Example
 from lavis.demo.problems import FIELDS
 from lavis.demo.render import caveats_html, examples_html, header_html
 from lavis.demo.settings import MEGABYTE, Settings
+from lavis.export.records import LETTERS
 
 CHOOSE, OPEN = "Choose from options", "In its own words"
 FIRST_OPTIONS = 3

@@ -9,9 +9,6 @@ from typing import Any
 
 from lavis.common import defaults
 from lavis.common.errors import QuestionError
-from lavis.common.export import answer_record, moments_record
-from lavis.common.export.pictures import best_positions
-from lavis.common.export.records import Record
 from lavis.common.naming import counted
 from lavis.common.types import Answer, Integers, Moments, Question, VideoInfo
 from lavis.demo.jobs import Job
@@ -19,6 +16,9 @@ from lavis.demo.problems import FieldError, shown_beside
 from lavis.demo.session import Watched, WatchedVideos
 from lavis.demo.settings import Settings
 from lavis.demo.sources import Source, Sources
+from lavis.export import answer_record, moments_record
+from lavis.export.pictures import best_positions
+from lavis.export.records import Record
 from lavis.models.questions import check_question
 
 Seconds = Mapping[str, float]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lavis.common.export import jpeg, thumbnail
 from lavis.common.types import Integers
+from lavis.export import jpeg, thumbnail
 from lavis.models.pipeline import WatchedVideo
 
 _READ_AT_ONCE = 4

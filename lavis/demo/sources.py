@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import VideoError
-from lavis.common.export.axes import time_label
 from lavis.common.naming import did_you_mean
 from lavis.common.types import VideoInfo
 from lavis.demo.examples import Example
 from lavis.demo.files import VisitorFiles
 from lavis.demo.problems import FieldError, shown_beside
 from lavis.demo.settings import MEGABYTE, Settings
-from lavis.processors.video import open_video
+from lavis.export.axes import time_label
+from lavis.video import open_video
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from lavis.models.roles import Reading, VideoModel
 from lavis.models.selectors import Selection, build_selector
 from lavis.models.watching import FrameMemory, Progress, SeenFrames, Timings, see_frames
 from lavis.processors.sampling import watched_indices
-from lavis.processors.video import VideoReader, open_video
+from lavis.video import VideoReader, open_video
 
 _ROUNDED_S = 0.01  # as durations are shown
 

@@ -15,7 +15,7 @@ import torch
 from lavis.common.types import Floats, FrameBatch, Integers
 from lavis.models.frame_cache import FrameCache, Tensors, entry_key, video_digest
 from lavis.models.roles import VideoModel
-from lavis.processors.video import VideoReader
+from lavis.video import VideoReader
 
 logger = logging.getLogger(__name__)
 

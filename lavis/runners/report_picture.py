@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from lavis.common.export.blocks import Heading, Notes
-from lavis.common.export.canvas import (
+from lavis.export.blocks import Heading, Notes
+from lavis.export.canvas import (
     ACCENT,
     GRID,
     INK,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lavis.common.types import FrameBatch
 from lavis.processors.transforms import EvalTransform
-from lavis.processors.video import open_video
+from lavis.video import open_video
 from sevila_data.miniature.dataset import videos_of
 from sevila_data.miniature.render import FPS, SIDE, draw_mask, thing_at
 from sevila_data.miniature.world import MOTIONS, VALUES, WorldVideo

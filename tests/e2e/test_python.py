@@ -10,7 +10,7 @@ import pytest
 
 import lavis
 from lavis.models.pipeline import WatchedVideo
-from lavis.processors.video.base import VideoReader
+from lavis.video.base import VideoReader
 from tests.videos import shown_numbers
 
 OPTIONS = ["a cat", "a dog", "squares"]

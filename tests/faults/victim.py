@@ -33,7 +33,7 @@ from lavis.runners.evaluation import scoring
 _LOADED_ONCE = (
     "lavis.runners.build",
     "lavis.models.sevila.loading",
-    "lavis.processors.video",
+    "lavis.video",
     "lavis.datasets.builder",
 )
 

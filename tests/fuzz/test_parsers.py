@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from lavis.cli.questions import read_questions
 from lavis.common.errors import UserError
 from lavis.datasets.annotations import read_annotations
-from lavis.processors.video import open_video
-from lavis.processors.video.boxes import check_boxes, looks_like_mp4
-from lavis.processors.video.limits import LimitError
 from lavis.runners.evaluation.store import PREDICTIONS, read_predictions
 from lavis.runners.recipes import load_train_config
+from lavis.video import open_video
+from lavis.video.boxes import check_boxes, looks_like_mp4
+from lavis.video.limits import LimitError
 
 SEEDS = Path(__file__).parent / "seeds"
 LASTING_S = float(os.environ.get("SEVILA_FUZZ_S", "0"))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import VideoError
-from lavis.processors.video import open_video
-from lavis.processors.video import pyav as pyav  # imported once, not by every child
+from lavis.video import open_video
+from lavis.video import pyav as pyav  # imported once, not by every child
 
 _GIVEN_UP_AFTER_S = 120  # by the clock, for what waits without working
 _GUARD_BYTES = 6 << 30  # for the machine's sake; what is promised is measured

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from lavis.common.errors import VideoError
-from lavis.processors.video import boxes as boxes_module
-from lavis.processors.video import open_video
-from lavis.processors.video.boxes import check_boxes
-from lavis.processors.video.limits import LimitError
+from lavis.video import boxes as boxes_module
+from lavis.video import open_video
+from lavis.video.boxes import check_boxes
+from lavis.video.limits import LimitError
 from tests.videos import write_video
 
 MB = 1 << 20

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lavis.common.errors import VideoError
-from lavis.processors.video import media as media_module
-from lavis.processors.video import open_video
+from lavis.video import media as media_module
+from lavis.video import open_video
 from tests.videos import shown_numbers, write_video
 
 MB = 1 << 20

@@ -23,7 +23,7 @@ Fingerprint = dict[str, Any]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "numpy", "pillow")
 # The packages whose code makes predictions; what scores them and reports may change.
-_CODE = ("lavis.processors", "lavis.datasets", "lavis.models", "lavis.tasks.evaluation.predictions")
+_CODE = ("lavis.video", "lavis.processors", "lavis.datasets", "lavis.models", "lavis.tasks.evaluation.predictions")
 # Settings that predictions do not depend on; every other one is part of the fingerprint, also those yet to come.
 WITHOUT_EFFECT = frozenset(
     {

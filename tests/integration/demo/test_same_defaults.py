@@ -23,7 +23,7 @@ from lavis.demo.service import Asked, Sought
 from lavis.demo.settings import Settings
 from lavis.models.frame_cache import FrameCache
 from lavis.models.pipeline import WatchedVideo, watch
-from lavis.processors.video import open_video
+from lavis.video import open_video
 from tests.videos import write_video
 
 

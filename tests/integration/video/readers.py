@@ -9,7 +9,7 @@ from lavis.common.errors import UserError
 
 def _missing(module: str) -> bool:
     try:
-        importlib.import_module(f"lavis.processors.video.{module}")
+        importlib.import_module(f"lavis.video.{module}")
     except UserError:
         return True
     return False

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lavis.common.errors import VideoError
-from lavis.processors.video import decoder as decoder_module
-from lavis.processors.video import limits as limits_module
-from lavis.processors.video import open_video
-from lavis.processors.video import packets as packets_module
+from lavis.video import decoder as decoder_module
+from lavis.video import limits as limits_module
+from lavis.video import open_video
+from lavis.video import packets as packets_module
 from tests.integration.video.readers import FILE_READERS, needs_decord, needs_torchcodec
 from tests.timing import cpu_seconds_at_most
 from tests.videos import cut, real_clip, set_edit, shown_numbers, write_sound, write_video

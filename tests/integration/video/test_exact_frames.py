@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lavis.processors.video import decoder as decoder_module
-from lavis.processors.video import open_video
+from lavis.video import decoder as decoder_module
+from lavis.video import open_video
 from tests.integration.video.readers import FILE_READERS
 from tests.videos import set_edit, shown_numbers, write_video
 

@@ -14,7 +14,7 @@ from lavis.datasets.records import Record
 from lavis.datasets.shards import ShardWriter
 from lavis.datasets.shards_unpacking import ShardedVideos
 from lavis.datasets.videos import VideoFolders
-from lavis.processors.video import open_video
+from lavis.video import open_video
 from tests.videos import numbered_picture, shown_numbers
 
 GREY = numbered_picture(5, width=96, height=64)[..., 0]  # of 32 and 224

@@ -17,7 +17,7 @@ from PIL import Image
 from lavis.common.errors import ConfigError, MissingExtraError, UserError, VideoError
 from lavis.common.registry import registry
 from lavis.processors.sampling import uniform_indices
-from lavis.processors.video import open_video
+from lavis.video import open_video
 from tests.integration.video.readers import FILE_READERS, needs_decord, needs_torchcodec
 from tests.videos import numbered_picture, real_clip, shown_numbers, write_video
 
@@ -122,7 +122,7 @@ def test_an_unknown_reader_suggests_the_nearest(clip):
 
 def test_readers_are_listed_without_importing_them():
     code = (
-        "import sys, lavis.processors.video\n"
+        "import sys, lavis.video\n"
         "from lavis.common.registry import registry\n"
         "print(*registry.video_readers.names(), {'av', 'torch', 'decord', 'PIL'} & set(sys.modules))"
     )
@@ -135,9 +135,9 @@ def test_readers_are_listed_without_importing_them():
 def test_a_missing_package_names_the_extra_that_installs_it(monkeypatch, package, extra):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setitem(sys.modules, f"{package}.decoders", None)
-    monkeypatch.delitem(sys.modules, f"lavis.processors.video.{package}", raising=False)
+    monkeypatch.delitem(sys.modules, f"lavis.video.{package}", raising=False)
     with pytest.raises(MissingExtraError, match=rf"pip install 'sevila\[{extra}\]'"):
-        importlib.import_module(f"lavis.processors.video.{package}")
+        importlib.import_module(f"lavis.video.{package}")
 
 
 def test_a_torchcodec_that_does_not_go_with_this_machine_is_no_missing_package(monkeypatch, tmp_path):
@@ -148,11 +148,11 @@ def test_a_torchcodec_that_does_not_go_with_this_machine_is_no_missing_package(m
     monkeypatch.syspath_prepend(tmp_path)
     for module in [name for name in sys.modules if name.partition(".")[0] == "torchcodec"]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delitem(sys.modules, "lavis.processors.video.torchcodec", raising=False)
+    monkeypatch.delitem(sys.modules, "lavis.video.torchcodec", raising=False)
     with pytest.raises(
         UserError, match=r"^torchcodec 9 cannot be loaded beside torch 2\..* or use the reader pyav$"
     ) as one:
-        importlib.import_module("lavis.processors.video.torchcodec")
+        importlib.import_module("lavis.video.torchcodec")
     assert not isinstance(one.value, MissingExtraError)
 
 

@@ -8,7 +8,7 @@ import pytest
 from av.stream import Disposition
 
 from lavis.common.errors import VideoError
-from lavis.processors.video import media, open_video
+from lavis.video import media, open_video
 from tests.integration.video.readers import FILE_READERS, needs_decord
 from tests.videos import join_streams, shown_numbers, write_video
 

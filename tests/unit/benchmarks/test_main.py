@@ -8,7 +8,7 @@ import pytest
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.film import encode_film, film, repeat_film
 from benchmarks.long_video import measure_length
-from lavis.processors.video import open_video
+from lavis.video import open_video
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from lavis.datasets.clips import RandomClip, UniformClip, stretched
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable, VideoQuestionDataset, collate
 from lavis.datasets.loader import build_loader
 from lavis.datasets.videos import VideoFolders
-from lavis.processors.video import open_video
+from lavis.video import open_video
 from tests.videos import write_video
 
 

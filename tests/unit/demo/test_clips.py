@@ -8,7 +8,7 @@ import pytest
 
 from lavis.common.errors import VideoError
 from lavis.demo.clips import cut_clip
-from lavis.processors.video import open_video
+from lavis.video import open_video
 from tests.videos import shown_numbers, write_video
 
 

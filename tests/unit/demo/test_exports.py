@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lavis.common.export import jpeg
 from lavis.demo import exports
 from lavis.demo.service import Answered, Found, Shown
+from lavis.export import jpeg
 from tests.unit.demo.conftest import make_answer
 from tests.videos import numbered_picture, shown_numbers
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lavis.processors.video import open_video
+from lavis.video import open_video
 from sevila_data.miniature.render import SIDE, draw_frame, draw_mask, draw_video, thing_at, write_clip
 from sevila_data.miniature.world import PLACES, SHAPES, Scene, make_video
 

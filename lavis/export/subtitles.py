@@ -2,8 +2,8 @@
 
 from html import escape
 
-from lavis.common.export.names import clock
 from lavis.common.types import Moments
+from lavis.export.names import clock
 
 
 def moments_vtt(moments: Moments) -> str:

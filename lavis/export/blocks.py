@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from lavis.common.export.axes import time_label, time_ticks, value_ticks
-from lavis.common.export.canvas import (
+from lavis.export.axes import time_label, time_ticks, value_ticks
+from lavis.export.canvas import (
     ACCENT,
     ACCENT_FAINT,
     ACCENT_LIGHT,

@@ -13,9 +13,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from lavis.common.errors import ConfigError
 from lavis.common.types import Integers, VideoInfo
-from lavis.processors.video.base import Picture, unreadable
-from lavis.processors.video.frame_names import order_frames
-from lavis.processors.video.picture import PictureMaker
+from lavis.video.base import Picture, unreadable
+from lavis.video.frame_names import order_frames
+from lavis.video.picture import PictureMaker
 
 # What the content may be, whatever the name says: other formats of Pillow run programs or read other files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")

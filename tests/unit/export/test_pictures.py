@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from lavis.common.export import answer_picture, jpeg, moments_picture, thumbnail
-from lavis.common.export.canvas import (
+from lavis.common.types import Answer, Keyframes, Question
+from lavis.export import answer_picture, jpeg, moments_picture, thumbnail
+from lavis.export.canvas import (
     ACCENT,
     ACCENT_FAINT,
     ACCENT_LIGHT,
@@ -20,9 +21,8 @@ from lavis.common.export.canvas import (
     fitted,
     wrapped,
 )
-from lavis.common.export.pictures import best_positions, option_shares
-from lavis.common.types import Answer, Keyframes, Question
-from tests.unit.common.export.results import VIDEO, make_answer, make_moments, plain
+from lavis.export.pictures import best_positions, option_shares
+from tests.unit.export.results import VIDEO, make_answer, make_moments, plain
 
 FRAMES = [plain((10, 200, 30)), plain((200, 20, 220))]
 

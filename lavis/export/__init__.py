@@ -4,11 +4,11 @@ Everything here takes plain results and returns records or bytes, so that the co
 web page show the same.
 """
 
-from lavis.common.export.folder import check_folder, write_folder
-from lavis.common.export.names import keyframe_name, slug
-from lavis.common.export.pictures import answer_picture, jpeg, moments_picture, thumbnail
-from lavis.common.export.records import answer_record, moments_record, to_json
-from lavis.common.export.subtitles import moments_vtt
+from lavis.export.folder import check_folder, write_folder
+from lavis.export.names import keyframe_name, slug
+from lavis.export.pictures import answer_picture, jpeg, moments_picture, thumbnail
+from lavis.export.records import answer_record, moments_record, to_json
+from lavis.export.subtitles import moments_vtt
 
 __all__ = [
     "answer_picture",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lavis.processors.video.limits import LimitError
+from lavis.video.limits import LimitError
 
 _MAX_SAMPLES = 5_000_000  # of all tracks; 10 hours of 60 frames and 47 sound packets per second have 4 million
 _MAX_BOXES = 500_000  # at the top level, where a fragmented file has two every few seconds

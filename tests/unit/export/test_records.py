@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from lavis.common.export import answer_record, moments_record, moments_vtt, to_json
-from tests.unit.common.export.results import VIDEO, make_answer, make_moments
+from lavis.export import answer_record, moments_record, moments_vtt, to_json
+from tests.unit.export.results import VIDEO, make_answer, make_moments
 
 ORIGIN = {
     "caveats": ["untrained"],

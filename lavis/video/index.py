@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from lavis.common.types import Floats, Integers
-from lavis.processors.video.packets import NO_TIME, Packets, scan, timeline
+from lavis.video.packets import NO_TIME, Packets, scan, timeline
 
 _PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that of the frames
 _UNKNOWN_RATE = 25.0

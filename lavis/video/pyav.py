@@ -11,12 +11,12 @@ from av.video.reformatter import ColorTrc
 from av.video.stream import VideoStream
 
 from lavis.common.types import Integers, VideoInfo
-from lavis.processors.video.base import Picture, unreadable
-from lavis.processors.video.decoder import FrameDecoder
-from lavis.processors.video.index import build_index
-from lavis.processors.video.limits import LimitError
-from lavis.processors.video.media import open_media
-from lavis.processors.video.picture import PictureMaker, orientation
+from lavis.video.base import Picture, unreadable
+from lavis.video.decoder import FrameDecoder
+from lavis.video.index import build_index
+from lavis.video.limits import LimitError
+from lavis.video.media import open_media
+from lavis.video.picture import PictureMaker, orientation
 
 _HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
 _OPAQUE = 255

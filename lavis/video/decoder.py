@@ -10,10 +10,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from lavis.common.types import Integers
-from lavis.processors.video.index import FrameIndex, is_costly_to_seek
-from lavis.processors.video.limits import RunBudget, check_picture
-from lavis.processors.video.media import Media
-from lavis.processors.video.packets import NO_TIME, PacketReader
+from lavis.video.index import FrameIndex, is_costly_to_seek
+from lavis.video.limits import RunBudget, check_picture
+from lavis.video.media import Media
+from lavis.video.packets import NO_TIME, PacketReader
 
 # A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
 _SEEK_COST_FRAMES = 8

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from lavis.common import defaults
 from lavis.common.registry import registry
-from lavis.processors.video.base import VideoReader, unreadable
+from lavis.video.base import VideoReader, unreadable
 
 __all__ = ["VideoReader", "open_video"]
 
-registry.video_readers.declare("pyav", "lavis.processors.video.pyav:PyAVSource")
-registry.video_readers.declare("decord", "lavis.processors.video.decord:DecordSource")
-registry.video_readers.declare("torchcodec", "lavis.processors.video.torchcodec:TorchCodecSource")
-registry.video_readers.declare("frames", "lavis.processors.video.frames:FrameFolderSource")
+registry.video_readers.declare("pyav", "lavis.video.pyav:PyAVSource")
+registry.video_readers.declare("decord", "lavis.video.decord:DecordSource")
+registry.video_readers.declare("torchcodec", "lavis.video.torchcodec:TorchCodecSource")
+registry.video_readers.declare("frames", "lavis.video.frames:FrameFolderSource")
 
 
 def open_video(path: str | Path, *, reader: str = defaults.VIDEO_READER, fps: float | None = None) -> VideoReader:

@@ -11,7 +11,7 @@ from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 
-from lavis.processors.video.base import Picture
+from lavis.video.base import Picture
 
 _ANY_TIME_BASE = Fraction(1, 1000)  # pictures are made one by one, whatever their times
 _TOLERATED_DEGREES = 1.0

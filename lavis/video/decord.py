@@ -8,8 +8,8 @@ import numpy as np
 
 from lavis.common.errors import MissingExtraError
 from lavis.common.types import Integers, VideoInfo
-from lavis.processors.video.base import Picture, unreadable
-from lavis.processors.video.pyav import PyAVSource
+from lavis.video.base import Picture, unreadable
+from lavis.video.pyav import PyAVSource
 
 try:
     import decord

@@ -8,9 +8,9 @@ from av.video.frame import VideoFrame
 
 from lavis.common.errors import MissingExtraError, UserError
 from lavis.common.types import Integers, VideoInfo
-from lavis.processors.video.base import Picture, unreadable
-from lavis.processors.video.picture import PictureMaker
-from lavis.processors.video.pyav import PyAVSource
+from lavis.video.base import Picture, unreadable
+from lavis.video.picture import PictureMaker
+from lavis.video.pyav import PyAVSource
 
 try:
     import torchcodec

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lavis.common.export.axes import time_label, time_ticks, value_ticks
-from lavis.common.export.names import keyframe_name, slug
+from lavis.export.axes import time_label, time_ticks, value_ticks
+from lavis.export.names import keyframe_name, slug
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lavis.common.export.axes import time_label
-from lavis.common.export.blocks import Bar, Bars, Curve, Heading, Mark, Notes, Thumbnail, Thumbnails
-from lavis.common.export.canvas import Block, stack
-from lavis.common.export.records import LETTERS
 from lavis.common.moments import frame_edges
 from lavis.common.types import Answer, Floats, Keyframes, Moment, Moments, Span, VideoInfo
+from lavis.export.axes import time_label
+from lavis.export.blocks import Bar, Bars, Curve, Heading, Mark, Notes, Thumbnail, Thumbnails
+from lavis.export.canvas import Block, stack
+from lavis.export.records import LETTERS
 
 _JPEG_QUALITY = 92
 _THUMBNAIL_SIDE = 640

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lavis.common.errors import UserError
-from lavis.common.export import check_folder, write_folder
+from lavis.export import check_folder, write_folder
 
 FILES = {"answer.json": b"{}", "01_a/scores.png": b"png"}
 
