@@ -15,6 +15,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def hear_all_signals() -> None:
+    """Undo what `nohup` and schedulers set: a process started with a signal ignored hands that on, and so does ours."""
+    for heard in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(heard, signal.SIG_DFL)
+
+
 @contextmanager
 def page(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Serve the page with the real command, with its files in a folder; yields the process and the address."""
@@ -25,6 +31,7 @@ def page(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=hear_all_signals,
     ) as process:
         assert process.stdout is not None
         (url,) = re.findall(r"http://\S+", process.stdout.readline())
