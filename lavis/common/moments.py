@@ -7,14 +7,15 @@ every frame is judged yes or no, and the yes frames are joined to one span as lo
 It does not say how the borders and the scores of spans are computed; those are our choices below.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.naming import did_you_mean
-from lavis.common.types import Floats, Moment
+from lavis.common.types import Floats, Moment, Span
 
 PAPER_MAX_GAP_FRAMES = defaults.MAX_GAP_FRAMES
 
@@ -90,6 +91,15 @@ def frame_edges(times_s: Floats, *, duration_s: float) -> Floats:
     middles = (times_s[1:] + times_s[:-1]) / 2
     first, last = 2 * times_s[0] - middles[0], 2 * times_s[-1] - middles[-1]
     return np.clip(np.concatenate([[first], middles, [last]]), 0.0, duration_s)
+
+
+def inside_windows(times_s: npt.ArrayLike, windows: Iterable[Span]) -> npt.NDArray[np.bool_]:
+    """Return [T], which of the frames shown at `times_s` lie in one of the windows; both ends belong to a window."""
+    times_s = np.asarray(times_s)
+    inside = np.zeros(times_s.shape, dtype=bool)
+    for window in windows:
+        inside |= (times_s >= window.start_s) & (times_s <= window.end_s)
+    return inside
 
 
 def _runs(matching: np.ndarray, max_gap_frames: int) -> list[tuple[int, int]]:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError, UserError
-from lavis.common.moments import find_moments, frame_edges
-from lavis.common.types import Moment
+from lavis.common.moments import find_moments, frame_edges, inside_windows
+from lavis.common.types import Moment, Span
 
 TIMES = np.arange(75) * 2.0 + 1.0  # QVHighlights: 150 s at 0.5 frames a second, in the middle of 2 s clips
 
@@ -128,3 +128,14 @@ def test_a_curve_that_cannot_be_is_an_error(times_s, scores, message):
 def test_a_parameter_that_cannot_be_is_an_error(parameters, message):
     with pytest.raises(ConfigError, match=message):
         find_moments(np.array([1.0]), np.array([0.0]), **({"duration_s": 10.0} | parameters))
+
+
+def test_frames_at_both_ends_of_a_window_are_inside():
+    windows = [Span(1.0, 2.0), Span(4.0, 5.0)]
+    assert inside_windows([0.9, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 5.1], windows).tolist() == [
+        False, True, True, True, False, True, True, False,
+    ]  # fmt: skip
+
+
+def test_no_frame_is_inside_where_there_is_no_window():
+    assert inside_windows([0.0, 1.0], []).tolist() == [False, False]
