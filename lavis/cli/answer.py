@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import add_one_video_options
 from lavis.common import defaults
-from lavis.common.errors import ConfigError
+from lavis.common.errors import ConfigError, QuestionError
 
 if TYPE_CHECKING:
-    from lavis.cli.watching import Watched
+    from lavis.cli.one_video import Watched
     from lavis.common.types import Answer, Question
+    from lavis.datasets.own_rows import OwnRow
 
 _SELECTORS = "how they are chosen: localizer, coarse_to_fine (for long videos), uniform or random"
 _EXAMPLES = """examples:
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: whatever is wrong with question, video, model or result folder; nothing is written then.
     """
     # Imported late, as everything that needs more than the standard library.
-    from lavis.cli.watching import check_watching, watch_video
+    from lavis.cli.one_video import check_watching, watch_video
 
     questions = _questions(args)
     check_watching(args)
@@ -84,7 +85,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _questions(args: argparse.Namespace) -> "list[Question]":
-    from lavis.cli.questions import read_questions
     from lavis.common.types import Question
     from lavis.models.pipeline import check_question
 
@@ -99,6 +99,44 @@ def _questions(args: argparse.Namespace) -> "list[Question]":
     return read_questions(args.questions)
 
 
+def read_questions(path: Path) -> "list[Question]":
+    """Read a table (`.csv`, `.tsv`, `.parquet`), JSON or JSONL of questions; a row without options is an open question.
+
+    Columns are named as in `lavis.datasets.own_rows`. Answers are not read: the video is asked.
+
+    Raises:
+        UserError: the file cannot be read, or holds a row that cannot be asked; the message names file, row (or line)
+            and field.
+    """
+    from lavis.datasets.own_rows import own_row, require_columns
+    from lavis.datasets.records import read_records
+
+    rows = [own_row(record) for record in read_records(path)]
+    if not rows:
+        raise QuestionError(f"{path} holds no questions")
+    require_columns(path, rows, "question")
+    videos = dict.fromkeys(row.record.name("video") for row in rows if row.record.has("video"))
+    if len(videos) > 1:
+        raise QuestionError(
+            f"{path} asks about {len(videos)} videos, such as {', '.join(map(repr, list(videos)[:2]))}; "
+            "give a file for each, or use: sevila prepare custom"
+        )
+    return [_question(row) for row in rows]
+
+
+def _question(row: "OwnRow") -> "Question":
+    from lavis.common.types import Question
+    from lavis.models.pipeline import check_question
+
+    record = row.record
+    question = Question(record.text("question"), row.options, id=record.id("qid") if record.has("qid") else "")
+    try:
+        check_question(question)
+    except QuestionError as error:
+        raise QuestionError(f"{record.path}, {record.unit} {record.number}: {error}") from error
+    return question
+
+
 def _check_names(args: argparse.Namespace) -> None:
     import lavis.models  # declares the parts
     import lavis.processors.prompts  # noqa: F401  # declares the prompts
@@ -110,7 +148,7 @@ def _check_names(args: argparse.Namespace) -> None:
 
 
 def _save(args: argparse.Namespace, answers: "Sequence[Answer]", watched: "Watched") -> list[str]:
-    from lavis.cli.saving import all_answer_files, answer_files
+    from lavis.cli.one_video import all_answer_files, answer_files
     from lavis.export import write_folder
 
     files = all_answer_files(answers, watched) if args.questions else answer_files(answers[0], watched)
@@ -127,9 +165,10 @@ def _print_json(args: argparse.Namespace, answers: "Sequence[Answer]", watched: 
 
 
 def _show(answers: "Sequence[Answer]", watched: "Watched", *, folder: Path | None, saved: Sequence[str]) -> None:
-    from lavis.cli import show
+    from lavis.cli import one_video as show
+    from lavis.cli.show import make_console
 
-    console = show.make_console()
+    console = make_console()
     video = watched.video
     show.show_video(console, video, model=watched.model_name)
     show.show_caveats(console, list(dict.fromkeys(caveat for answer in answers for caveat in answer.caveats)))

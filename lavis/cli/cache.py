@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from lavis.cli.options import add_cache_place
-from lavis.cli.saying import say
+from lavis.cli.show import say
 
 _MIB = 2**20
 

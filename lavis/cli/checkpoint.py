@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.saying import say
+from lavis.cli.show import say
 from lavis.common.errors import EXIT_FAILURE, ConfigError
 from lavis.common.naming import visible
 

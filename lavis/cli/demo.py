@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from lavis.cli.options import add_model_options
-from lavis.cli.saying import say
+from lavis.cli.show import say
 
 _EXAMPLES = """examples:
   sevila demo                                                    the embedded model on http://127.0.0.1:7860

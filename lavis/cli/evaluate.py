@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import add_cache_opt_in, add_speed_options, cache_of, checked_options
-from lavis.cli.saying import announce, say
+from lavis.cli.show import announce, say
 from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from lavis.cli.options import add_one_video_options
 from lavis.common import defaults
 
 if TYPE_CHECKING:
-    from lavis.cli.watching import Watched
+    from lavis.cli.one_video import Watched
     from lavis.common.types import Moments
 
 _EXAMPLES = """examples:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: whatever is wrong with query, video, model or result folder; nothing is written then.
     """
     import lavis.processors.prompts  # noqa: F401  # declares the prompts
-    from lavis.cli.watching import check_watching, watch_video
+    from lavis.cli.one_video import check_watching, watch_video
     from lavis.common.registry import registry
     from lavis.common.types import Question
     from lavis.models.pipeline import check_question
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _save(args: argparse.Namespace, found: "Moments", watched: "Watched") -> list[str]:
-    from lavis.cli.saving import moments_files
+    from lavis.cli.one_video import moments_files
     from lavis.export import write_folder
 
     files = moments_files(found, watched)
@@ -103,9 +103,10 @@ def _print_json(found: "Moments", watched: "Watched") -> None:
 
 
 def _show(found: "Moments", watched: "Watched", *, folder: Path | None, saved: list[str]) -> None:
-    from lavis.cli import show
+    from lavis.cli import one_video as show
+    from lavis.cli.show import make_console
 
-    console = show.make_console()
+    console = make_console()
     video = watched.video
     show.show_video(console, video, model=watched.model_name)
     show.show_caveats(console, found.caveats)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli import prepare_shards
-from lavis.cli.saying import say
+from lavis.cli.show import say
 from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:

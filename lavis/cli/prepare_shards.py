@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lavis.cli.options import checked_options
-from lavis.cli.saying import say
+from lavis.cli.show import say
 from lavis.common.errors import ConfigError
 
 NAME = "shards"

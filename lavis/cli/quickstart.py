@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lavis.cli.main import main, reported
-from lavis.cli.parser import CommandParser
-from lavis.cli.saying import say
+from lavis.cli.main import CommandParser, main, reported
+from lavis.cli.show import say
 from lavis.common.paths import checkpoints_dir
 from lavis.processors.prompts import OPTION_LETTERS
 

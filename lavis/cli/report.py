@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lavis.cli.saying import say
+from lavis.cli.show import say
 
 _EXAMPLES = """examples:
   sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.recipe=zeroshot_sevila

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import checked_options
-from lavis.cli.saying import announce, say
+from lavis.cli.show import announce, say
 from lavis.runners.stopping import ended_readers
 
 if TYPE_CHECKING:

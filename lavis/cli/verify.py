@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.saying import say
+from lavis.cli.show import say
 from lavis.common.errors import EXIT_FAILURE
 
 if TYPE_CHECKING:

@@ -9,8 +9,6 @@ import gradio as gr
 
 from lavis.common.errors import UserError
 from lavis.demo import exports
-from lavis.demo.clips import cut_clip
-from lavis.demo.examples import Example
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job, Jobs, Listener
 from lavis.demo.layout import OPEN, AskTab, FindTab, Page
@@ -18,6 +16,7 @@ from lavis.demo.problems import DefectsLogged, FieldError
 from lavis.demo.render import answered_html, error_html, facts_text, found_html, more_questions_html, preview_html
 from lavis.demo.service import Answered, Asked, Found, Service, Sought
 from lavis.demo.settings import Settings
+from lavis.demo.videos import Example, cut_clip
 
 Values = Mapping[Any, Any]
 Changes = dict[Any, Any]

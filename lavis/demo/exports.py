@@ -11,7 +11,7 @@ from PIL import Image
 
 from lavis.common.types import Integers
 from lavis.demo.service import Answered, Found, Shown
-from lavis.demo.sources import Source
+from lavis.demo.videos import Source
 from lavis.export import (
     answer_picture,
     jpeg,

@@ -1,19 +1,34 @@
 """What stands between the network and Gradio: what is not needed is closed, what is sent is bounded and looked at."""
 
+import asyncio
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
-from starlette.responses import PlainTextResponse
+from anyio import to_thread
+from gradio_client.utils import strip_invalid_filename_characters
+from starlette.datastructures import FormData, Headers, MutableHeaders, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn import Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lavis.demo.files import VisitorFiles
-from lavis.demo.requests import COOKIE, RefusedError, content_length, visitor_of, whole_body, with_body
+from lavis.demo.settings import MEGABYTE, Settings
 
+# Browsers send it back, so that nobody else can name what was uploaded from a page. Programs need not.
+COOKIE = "sevila_visitor"
+# Who sends is cut off once it is slower than this on average, after some seconds for a start.
+PATIENCE_S = 30
+LEAST_BYTES_PER_S = 50_000
 _API = "/gradio_api"
 _MAX_BODY = 256 * 1000
 # All that the page, `gradio_client` and curl ask for. Whatever else Gradio answers, in this version or a later one, is
@@ -64,8 +79,84 @@ _HEADERS = {
 # "http:", "file:", "//host" and the like; one letter before the colon is a disk of Windows.
 _ADDRESS = re.compile(r"\s*(?:[a-z][a-z0-9+.-]+:|//|\\\\)", re.IGNORECASE)
 _FILE_FIELDS = ("path", "url")
-
 Respond = Callable[[Scope, Receive, Send], Awaitable[None]]
+_SLACK = 100_000  # what a multipart request adds to its file
+_MAX_FILES = 8
+_MAX_FIELDS, _MAX_FIELD_BYTES = 8, 1000
+# Below the 1024 files that a process may usually have open.
+MAX_CONNECTIONS = 512
+# A connection without a request is closed when it is found so twice in a row.
+LOOK_EVERY_S = 10
+_GRACE_S = 1
+
+
+class RefusedError(Exception):
+    """A request that is not answered; the message is what the visitor is told."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def visitor_of(scope: Scope) -> str | None:
+    """Return by what the sender's browser is known, or None for programs."""
+    return Request(scope).cookies.get(COOKIE)
+
+
+def content_length(scope: Scope) -> int | None:
+    """Return the declared length of the body, or None where none is declared."""
+    length = Headers(scope=scope).get("content-length", "")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+
+
+def in_time(receive: Receive) -> Receive:
+    """Return a `receive` for one body, which raises `RefusedError` where it comes too slowly."""
+    clock = asyncio.get_running_loop().time
+    began, received = clock(), 0
+
+    async def receive_in_time() -> Message:
+        nonlocal received
+        left_s = began + PATIENCE_S + received / LEAST_BYTES_PER_S - clock()
+        try:
+            message = await asyncio.wait_for(receive(), left_s)
+        except asyncio.TimeoutError:
+            raise RefusedError(408, "this came too slowly") from None
+        received += len(message.get("body", b""))
+        return message
+
+    return receive_in_time
+
+
+async def whole_body(scope: Scope, receive: Receive, *, most: int) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        RefusedError: it is larger than `most`, or comes too slowly.
+        ClientDisconnect: the sender has gone.
+    """
+    body = b""
+    if (content_length(scope) or 0) <= most:
+        async for chunk in Request(scope, in_time(receive)).stream():
+            body += chunk
+            if len(body) > most:
+                break
+        else:
+            return body
+    raise RefusedError(413, "the request is too large")
+
+
+def with_body(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body that was read already, then goes on."""
+    sent = False
+
+    async def receive_again() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
 
 
 class Guard:
@@ -205,3 +296,126 @@ def _with_headers(send: Send, scope: Scope) -> Send:
         await send(message)
 
     return send_with_headers
+
+
+class Uploads:
+    """ASGI application: keeps the files of a multipart request and answers with their paths, as Gradio would."""
+
+    def __init__(self, files: VisitorFiles, settings: Settings) -> None:
+        self._files = files
+        self._max_bytes = settings.max_upload_mb * MEGABYTE
+        self._max_stored = settings.max_stored_mb * MEGABYTE
+        self._max_per_address = settings.max_jobs_per_address
+        self._announced = 0
+        self._under_way: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take the files of one request; of a request that is broken off nothing stays.
+
+        Raises:
+            RefusedError: too large, too slow, too many at once, no room, or nothing in it.
+            ClientDisconnect: the sender has gone.
+        """
+        address = scope["client"][0] if scope.get("client") else ""
+        with self._room(content_length(scope), address):
+            form = await _form(Request(scope, in_time(receive)))
+            try:
+                paths = [str(await self._keep(file, visitor_of(scope))) for file in self._sent(form)]
+            finally:
+                await form.close()
+        await JSONResponse(paths)(scope, receive, send)
+
+    @contextmanager
+    def _room(self, length: int | None, address: str) -> Iterator[None]:
+        """Have the room for an upload kept for the block."""
+        if length is None:
+            raise RefusedError(411, "a length is needed")
+        if length > self._max_bytes + _SLACK:
+            raise RefusedError(413, "the file is too large")
+        if self._under_way[address] >= self._max_per_address:
+            raise RefusedError(429, "too many uploads at once from your network; try again in a moment")
+        # Those under way count as if they were here, so the share is overrun by one of them at most.
+        if self._files.size() + self._announced > self._max_stored:
+            raise RefusedError(507, "there is no room for more files; try again in an hour")
+        self._announced += length
+        self._under_way[address] += 1
+        try:
+            yield
+        finally:
+            self._announced -= length
+            self._under_way -= Counter([address])
+
+    def _sent(self, form: FormData) -> list[UploadFile]:
+        sent = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
+        if not sent:
+            raise RefusedError(400, "there is no file in it")
+        if any((file.size or 0) > self._max_bytes for file in sent):
+            raise RefusedError(413, "the file is too large")
+        return sent
+
+    async def _keep(self, file: UploadFile, owner: str | None) -> Path:
+        name = strip_invalid_filename_characters(Path(file.filename or "").name).lstrip(".") or "file"
+        try:
+            return await to_thread.run_sync(partial(self._files.take, name, file.file, owner=owner))
+        except OSError:  # the disk is full, or the page is being closed
+            raise RefusedError(507, "there is no room for more files; try again in an hour") from None
+
+
+async def _form(request: Request) -> FormData:
+    try:
+        return await request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    except HTTPException as error:
+        raise RefusedError(400, str(error.detail)) from error
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection: it is closed where there are too many, or where no request comes over it.
+
+    Uvicorn waits for ever for the end of a request's headers, and for the rest of a body that it has refused.
+
+    Args:
+        per_address: connections from one network address.
+    """
+
+    def __init__(self, *args: Any, per_address: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._per_address = per_address
+        self._look_again: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or close it."""
+        super().connection_made(transport)
+        from_here = sum(_address(other) == _address(self) for other in self.connections)
+        if len(self.connections) > MAX_CONNECTIONS or from_here > self._per_address:
+            transport.abort()
+        else:
+            self._look_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        if self._look_again:
+            self._look_again.cancel()
+
+    def _look_later(self) -> None:
+        idle = self.cycle is None or self.cycle.response_complete
+        look = self._look_later if not idle else partial(self._close_unless_asked, self.cycle)
+        self._look_again = self.loop.call_later(LOOK_EVERY_S, look)
+
+    def _close_unless_asked(self, last: Any) -> None:
+        if self.cycle is last:
+            self.transport.abort()
+        else:
+            self._look_later()
+
+
+def bound_connections(server: Server, *, per_address: int) -> None:
+    """Bound the connections that a running server takes from now on, and the time that it needs to end."""
+    protocol: Any = partial(BoundedProtocol, per_address=per_address)
+    server.config.http_protocol_class = protocol
+    # Pages keep their connections open; without this, ending would wait for all of them.
+    server.config.timeout_graceful_shutdown = _GRACE_S
+
+
+def _address(connection: Any) -> str | None:
+    return connection.client[0] if connection.client else None

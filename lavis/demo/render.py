@@ -6,9 +6,9 @@ from html import escape
 
 from lavis.common.naming import counted
 from lavis.common.types import Answer, Floats, Moment, VideoInfo
-from lavis.demo.examples import Example, data_address
 from lavis.demo.service import Answered, Found, Seconds, Shown
 from lavis.demo.timeline import Pin, Timeline, best_span
+from lavis.demo.videos import Example, data_address
 from lavis.export.axes import time_label
 from lavis.export.pictures import best_positions, option_shares
 from lavis.export.records import LETTERS

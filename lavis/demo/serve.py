@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from lavis.common.errors import ConfigError, MissingExtraError, TerminatedError
-from lavis.demo.folder import visitors_folder
+from lavis.demo.files import visitors_folder
 from lavis.demo.settings import Settings
 
 AUTH_VARIABLE = "SEVILA_DEMO_AUTH"
@@ -59,7 +59,7 @@ def serving(
     with _ended_by_signals(), visitors_folder() as folder, _environment(str(folder)):
         _check_gradio()
         # Imported late: Gradio takes seconds, and reads its environment when it is imported.
-        from lavis.demo.blocks import launch
+        from lavis.demo.app import launch
         from lavis.demo.files import Sweeper, VisitorFiles
         from lavis.demo.jobs import Jobs
 

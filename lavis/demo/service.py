@@ -13,9 +13,8 @@ from lavis.common.naming import counted
 from lavis.common.types import Answer, Integers, Moments, Question, VideoInfo
 from lavis.demo.jobs import Job
 from lavis.demo.problems import FieldError, shown_beside
-from lavis.demo.session import Watched, WatchedVideos
 from lavis.demo.settings import Settings
-from lavis.demo.sources import Source, Sources
+from lavis.demo.videos import Source, Sources, Watched, WatchedVideos
 from lavis.export import answer_record, moments_record
 from lavis.export.pictures import best_positions
 from lavis.export.records import Record

@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 import lavis
-from lavis.demo.examples import Example, read_examples
 from lavis.demo.serve import Served, serving
 from lavis.demo.settings import Settings
+from lavis.demo.videos import Example, read_examples
 
 CHROMIUM = os.environ.get("SEVILA_CHROMIUM", "/usr/bin/chromium")
 FLAGS = [

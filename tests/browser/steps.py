@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from playwright.sync_api import Locator, Page, expect
 
 from lavis.common.defaults import NUM_FRAMES
-from lavis.demo.examples import Example
+from lavis.demo.videos import Example
 
 
 def ask_example(page: Page, example: Example, *, compare: bool = False) -> Locator:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from lavis.demo.examples import Example
 from lavis.demo.serve import Served, serving
+from lavis.demo.videos import Example
 from tests.browser.conftest import Open, Shoot
 from tests.browser.steps import answer_to, ask_example
 from tests.integration.demo.test_hostile import GatedModel

@@ -6,7 +6,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from lavis.common.defaults import NUM_KEYFRAMES
-from lavis.demo.examples import Example
+from lavis.demo.videos import Example
 from tests.browser.conftest import Open, Shoot
 from tests.browser.steps import answer_to, ask, ask_example, expect_player_at, forget, upload, write_options
 

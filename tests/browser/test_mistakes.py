@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from lavis.demo.examples import Example
+from lavis.demo.videos import Example
 from tests.browser.conftest import Open
 from tests.browser.steps import ask, ask_example, press_ask, set_frames, set_keyframes, write_options
 

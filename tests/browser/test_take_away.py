@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from lavis.demo.examples import Example
+from lavis.demo.videos import Example
 from tests.browser.conftest import Shoot
 from tests.browser.steps import ask_example, forget
 

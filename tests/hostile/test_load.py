@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import lavis
-from lavis.demo.examples import read_examples
+from lavis.demo.videos import read_examples
 from tests.hostile.visitors import Asking, crowd
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ import pytest
 from gradio_client import Client, handle_file
 
 from lavis.cli.main import main
-from lavis.demo.examples import Example, read_examples
 from lavis.demo.serve import Served
+from lavis.demo.videos import Example, read_examples
 from lavis.export import answer_record, moments_record
 
 Record = dict[str, Any]

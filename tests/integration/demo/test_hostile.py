@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from lavis.demo.examples import read_examples
 from lavis.demo.serve import Served, serving
 from lavis.demo.settings import Settings
+from lavis.demo.videos import read_examples
 from tests.unit.demo.conftest import BrightnessModel
 from tests.videos import write_video
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from lavis.demo import connections, requests
-from lavis.demo.examples import read_examples
+from lavis.demo import guard
 from lavis.demo.serve import Served
+from lavis.demo.videos import read_examples
 
 _WAIT_S = 60
 _PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="clip.mp4"\r\n\r\n'
@@ -37,8 +37,8 @@ def dial(served: Served) -> Iterator[Dial]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.2)
-    monkeypatch.setattr(requests, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(guard, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(guard, "PATIENCE_S", 0.5)
 
 
 def upload_head(length: int) -> bytes:
@@ -168,7 +168,7 @@ def test_an_address_has_so_many_connections_and_others_are_not_held_up(dial: Dia
 def test_the_page_has_so_many_connections(
     dial: Dial, http: httpx.Client, monkeypatch: pytest.MonkeyPatch, served: Served
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", len(served.block.server.server_state.connections) + 4)
+    monkeypatch.setattr(guard, "MAX_CONNECTIONS", len(served.block.server.server_state.connections) + 4)
     held = [dial(source=f"127.0.1.{number}") for number in range(1, 5)]
     assert is_closed(dial(source="127.0.1.9"))
     for connection in held:

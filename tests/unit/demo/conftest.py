@@ -19,12 +19,11 @@ from lavis.common.types import (
     Unread,
     VideoInfo,
 )
-from lavis.demo.examples import Example, ExampleQuestion
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job
 from lavis.demo.service import Answered, Found, Service, Shown
 from lavis.demo.settings import Settings
-from lavis.demo.sources import Source, Sources
+from lavis.demo.videos import Example, ExampleQuestion, Source, Sources
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.roles import FrameScores, Reading
 from tests.videos import write_video

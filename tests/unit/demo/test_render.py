@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from lavis.common.types import Moments, VideoInfo
-from lavis.demo.examples import Example, ExampleQuestion
 from lavis.demo.render import (
     answered_html,
     caveats_html,
@@ -19,6 +18,7 @@ from lavis.demo.render import (
     preview_html,
 )
 from lavis.demo.service import Answered, Found, Shown
+from lavis.demo.videos import Example, ExampleQuestion
 from tests.unit.demo.conftest import make_answer
 
 EVIL = "<img src=x onerror=alert(1)>"

@@ -8,7 +8,7 @@ import pytest
 from lavis.demo.jobs import Job
 from lavis.demo.problems import FieldError, JobError
 from lavis.demo.service import Asked, Service, Sought
-from lavis.demo.sources import Source
+from lavis.demo.videos import Source
 from tests.unit.demo.conftest import CAVEAT, BrightnessModel
 from tests.videos import write_video
 

@@ -8,9 +8,9 @@ import pytest
 
 from lavis.common.errors import ConfigError, MissingExtraError, QuestionError
 from lavis.demo import serve
-from lavis.demo.examples import read_examples
 from lavis.demo.problems import DefectsLogged, FieldError, JobError, shown_beside
 from lavis.demo.settings import Settings
+from lavis.demo.videos import read_examples
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lavis.cli.questions import read_questions
+from lavis.cli.answer import read_questions
 from lavis.common.errors import UserError
 from lavis.common.types import Question
 

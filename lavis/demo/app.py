@@ -1,18 +1,105 @@
-"""Which event of the page calls which function."""
+"""The page as one Gradio app: its parts, which event calls which function, and its launch."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
+from starlette.middleware import Middleware
 
-from lavis.demo.callbacks import Callbacks, Changes, Values
-from lavis.demo.layout import AskTab, FindTab, Page
+from lavis.demo.api import add_api
+from lavis.demo.callbacks import Callbacks, Changes, Values, file_address
+from lavis.demo.files import VisitorFiles
+from lavis.demo.guard import Guard, Uploads, bound_connections
+from lavis.demo.jobs import Jobs
+from lavis.demo.layout import AskTab, FindTab, Page, build_page, theme
+from lavis.demo.service import Service
+from lavis.demo.settings import MEGABYTE, Settings
+from lavis.demo.videos import Sources, read_examples
 
+_HERE = Path(__file__).parent
+# An open page has up to eight connections, and most visitors of an address are not asking at the moment.
+_CONNECTIONS_PER_JOB = 32
+# For what is no job: checks of uploads, changes of the fields, files to take away.
+_SPARE_THREADS = 24
 # Our own line in front of the model orders the jobs, so Gradio's lets them all in.
 _JOB: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
 _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def launch(
+    model: Any,
+    *,
+    model_name: str,
+    files: VisitorFiles,
+    jobs: Jobs,
+    host: str,
+    port: int | None,
+    auth: tuple[str, str] | None,
+    settings: Settings,
+) -> tuple[gr.Blocks, str]:
+    """Start the server in threads of its own; returns the app and its address."""
+    block = _build(model, model_name=model_name, files=files, jobs=jobs, settings=settings)
+    # A job that waits keeps its thread. Whoever finds the line full is told so by it, in a spare one.
+    threads = settings.max_waiting + 1 + _SPARE_THREADS
+    block.queue(max_size=threads, default_concurrency_limit=None)
+    _, url, _ = block.launch(
+        server_name=host,
+        server_port=port,
+        auth=auth,
+        theme=theme(),
+        css_paths=[_HERE / "style.css"],
+        head=f"<script>{(_HERE / 'player.js').read_text(encoding='utf-8')}</script>",
+        # Gradio keeps a copy of the page's configuration for each; each plain call of a function counts as one.
+        state_session_capacity=settings.max_sessions,
+        max_file_size=settings.max_upload_mb * MEGABYTE,
+        app_kwargs={"middleware": [Middleware(Guard, files=files, upload=Uploads(files, settings))]},
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        ssr_mode=False,
+        share=False,
+        show_error=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        max_threads=threads,
+    )
+    bound_connections(block.server, per_address=_CONNECTIONS_PER_JOB * settings.max_jobs_per_address)
+    return block, url
+
+
+def _build(model: Any, *, model_name: str, files: VisitorFiles, jobs: Jobs, settings: Settings) -> gr.Blocks:
+    examples = read_examples()
+    sources = Sources(files, examples, settings=settings)
+    service = Service(model, model_name=model_name, sources=sources, settings=settings)
+    addresses = _serve_clips([example.clip for example in examples], files)
+    with gr.Blocks(title="SeViLA", analytics_enabled=False, delete_cache=(600, settings.keep_s)) as block:
+        page = build_page(model_name=model_name, caveats=service.caveats, examples=examples, settings=settings)
+        calls = Callbacks(
+            page,
+            service,
+            jobs=jobs,
+            files=files,
+            examples=examples,
+            clip_addresses=addresses,
+            settings=settings,
+        )
+        # The functions for programs come first: Gradio gives a name once, to the page's functions too.
+        add_api(service, jobs=jobs, settings=settings)
+        wire(page, calls)
+        block.unload(calls.leave)
+    return block
+
+
+def _serve_clips(clips: list[Path], files: VisitorFiles) -> dict[str, str]:
+    """Copy the shipped clips to where browsers may read; returns their addresses by name."""
+    folder = files.keep_forever("clips")
+    return {clip.name: file_address(Path(shutil.copy(clip, folder / clip.name))) for clip in clips}
 
 
 def wire(page: Page, calls: Callbacks) -> None:

@@ -1,0 +1,278 @@
+"""The videos of the page: shipped clips, visitors' uploads, those that were watched, and clips cut out of them."""
+
+import json
+import threading
+import time
+from base64 import b64encode
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from lavis.common.errors import VideoError
+from lavis.common.files import written_whole
+from lavis.common.naming import did_you_mean
+from lavis.common.paths import checkpoints_dir
+from lavis.common.types import Integers, VideoInfo
+from lavis.demo.files import VisitorFiles
+from lavis.demo.problems import FieldError, shown_beside
+from lavis.demo.settings import MEGABYTE, Settings
+from lavis.export import jpeg, thumbnail
+from lavis.export.axes import time_label
+from lavis.models.pipeline import WatchedVideo
+from lavis.video import VideoReader, open_video
+
+_MAX_SIDE = 720
+_READ_AT_ONCE = 4
+_CLOCK = Fraction(1, 90_000)
+
+
+@dataclass(frozen=True)
+class ExampleQuestion:
+    """A question with the answer known from how the clip was made."""
+
+    text: str
+    options: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """A clip with its questions; the poster is a picture of it as a data address."""
+
+    clip: Path
+    questions: tuple[ExampleQuestion, ...]
+    poster: str
+    duration_s: float
+
+
+def read_examples(folder: Path | None = None) -> tuple[Example, ...]:
+    """Return the shipped clips in the order of their list; none where they are not installed."""
+    folder = folder or checkpoints_dir() / "clips"
+    listing = folder / "questions.json"
+    if not listing.is_file():
+        return ()
+    return tuple(_example(folder, entry) for entry in json.loads(listing.read_text(encoding="utf-8")))
+
+
+def _example(folder: Path, entry: dict) -> Example:
+    clip = folder / entry["video"]
+    questions = tuple(
+        ExampleQuestion(asked["question"], tuple(asked["options"]), asked["answer"]) for asked in entry["questions"]
+    )
+    # The middle of what the first question is about shows more than the first frame.
+    start, end = entry["questions"][0]["window"]
+    with open_video(clip) as video:
+        info = video.info
+        index = min(int((start + end) / 2 * info.fps), info.num_frames - 1)
+        poster = jpeg(thumbnail(video.read([index]).frames[0]))
+    return Example(clip, questions, data_address(poster), info.duration_s)
+
+
+def data_address(picture: bytes) -> str:
+    """Return a JPEG as an address that needs no request."""
+    return f"data:image/jpeg;base64,{b64encode(picture).decode()}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video that may be opened, and what it is called on the page."""
+
+    path: Path
+    name: str
+
+    def shown(self, info: VideoInfo) -> VideoInfo:
+        """Return what is known of it without where it lies."""
+        return replace(info, path=self.name)
+
+    @contextmanager
+    def problems(self) -> Iterator[None]:
+        """Show mistakes inside the block beside the video, with its name in place of its path."""
+        try:
+            with shown_beside("video"):
+                yield
+        except FieldError as error:
+            raise FieldError(error.field, str(error).replace(str(self.path), self.name)) from error
+
+
+class Sources:
+    """Finds and checks videos."""
+
+    def __init__(self, files: VisitorFiles, examples: Sequence[Example], *, settings: Settings) -> None:
+        self._files = files
+        self._clips = {example.clip.name: example.clip for example in examples}
+        self._settings = settings
+
+    def find(self, value: Any) -> Source:
+        """Return the video that the page or a client names.
+
+        Args:
+            value: {"clip": name} for a shipped clip, {"path": path} for an upload.
+
+        Raises:
+            FieldError: nothing is named, or nothing that may be opened.
+        """
+        with shown_beside("video"):
+            match value:
+                case {"clip": str(name)}:
+                    return self._clip(name)
+                case {"path": str(path)}:
+                    found = self._files.uploaded(path)
+                    return Source(found, found.name)
+        raise FieldError("video", "There is no video yet; upload one or choose an example.")
+
+    def check(self, source: Source) -> VideoInfo:
+        """Open a video and return what it is.
+
+        Raises:
+            FieldError: too large or too long, or not a video, whatever its name says.
+        """
+        limits = self._settings
+        try:
+            size = source.path.stat().st_size
+        except OSError:
+            raise FieldError("video", "This video is no longer here; upload it again.") from None
+        if size > limits.max_upload_mb * MEGABYTE:
+            raise FieldError("video", f"This file has {size / MEGABYTE:.0f} MB; at most {limits.max_upload_mb} MB go.")
+        with source.problems(), open_video(source.path) as video:
+            info = video.info
+        if info.duration_s > limits.max_duration_s:
+            lasts = f"{time_label(info.duration_s)}; at most {time_label(limits.max_duration_s)} go"
+            raise FieldError("video", f"This video lasts {lasts}.")
+        if info.width * info.height > limits.max_pixels:
+            raise FieldError("video", f"Its pictures of {info.width} × {info.height} pixels are too large.")
+        return source.shown(info)
+
+    def _clip(self, name: str) -> Source:
+        if name not in self._clips:
+            raise VideoError(f"There is no clip {name!r:.80}; {did_you_mean(name[:80], self._clips)}")
+        return Source(self._clips[name], name)
+
+
+def clip_value(example: Example) -> Mapping[str, str]:
+    """Return how a page names a shipped clip."""
+    return {"clip": example.clip.name}
+
+
+@dataclass
+class Watched:
+    """A watched video, and the pictures of its frames that were shown so far (JPEG by frame index)."""
+
+    video: WatchedVideo
+    _pictures: dict[int, bytes] = field(default_factory=dict)
+
+    def pictures(self, frame_idx: Integers) -> tuple[bytes, ...]:
+        """Return small JPEGs of frames, in any order; each frame is read from the file once only."""
+        wanted = [int(index) for index in frame_idx]
+        missing = np.array(sorted(set(wanted) - self._pictures.keys()), np.int64)
+        for start in range(0, len(missing), _READ_AT_ONCE):
+            batch = self.video.frames(missing[start : start + _READ_AT_ONCE])
+            for index, frame in zip(batch.frame_idx, batch.frames, strict=True):
+                self._pictures[int(index)] = jpeg(thumbnail(frame))
+        return tuple(self._pictures[index] for index in wanted)
+
+
+@dataclass(frozen=True)
+class _Key:
+    visitor: str
+    path: Path
+    num_frames: int
+
+
+class WatchedVideos:
+    """Watched videos by visitor: only so many, and only for so long.
+
+    Args:
+        clock: seconds, for tests.
+    """
+
+    def __init__(self, *, most: int, keep_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._keep_s = keep_s
+        self._clock = clock
+        self._kept: OrderedDict[_Key, tuple[Watched, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, visitor: str, path: Path, *, num_frames: int) -> Watched | None:
+        """Return what this visitor had watched, and no other visitor's."""
+        key = _Key(visitor, path, num_frames)
+        with self._lock:
+            self._expire()
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+
+    def put(self, visitor: str, path: Path, *, num_frames: int, video: WatchedVideo) -> Watched:
+        """Keep a watched video; the one that was not used for longest makes room."""
+        watched = Watched(video)
+        with self._lock:
+            self._expire()
+            self._kept[_Key(visitor, path, num_frames)] = (watched, self._clock())
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return watched
+
+    def forget(self, visitor: str) -> None:
+        """Drop everything of a visitor who left."""
+        with self._lock:
+            self._drop(key for key in self._kept if key.visitor == visitor)
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._expire()
+            return len(self._kept)
+
+    def _expire(self) -> None:
+        oldest = self._clock() - self._keep_s
+        self._drop(key for key, (_, since) in self._kept.items() if since < oldest)
+
+    def _drop(self, keys: Iterable[_Key]) -> None:
+        for key in list(keys):
+            del self._kept[key]
+
+
+def cut_clip(
+    source: Path, target: Path, *, start_s: float, end_s: float, step: Callable[[], None] = lambda: None
+) -> None:
+    """Write the pictures of a video between two times as MP4 (H.264), without sound, which the model does not hear.
+
+    Args:
+        step: called now and then; may raise to end the work.
+
+    Raises:
+        VideoError: there is nothing between the two times, or it cannot be decoded.
+    """
+    with open_video(source) as video:
+        times_s = video.times_s(np.arange(video.info.num_frames))
+        frame_idx = np.flatnonzero((times_s >= start_s) & (times_s < end_s))
+        if not len(frame_idx):
+            raise VideoError(f"{source}: no frame lies between {start_s:.1f} and {end_s:.1f} s")
+        with written_whole(target) as path, av.open(f"file:{path}", "w", format="mp4") as output:
+            stream = output.add_stream("libx264", rate=_rate(video), options={"preset": "veryfast", "crf": "21"})
+            stream.width, stream.height = _fitting(video.info.width, video.info.height)
+            stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _CLOCK
+            for batch in video.stream(frame_idx, chunk=_READ_AT_ONCE):
+                step()
+                for picture, time_s in zip(batch.frames, batch.times_s, strict=True):
+                    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                    frame = frame.reformat(stream.width, stream.height, format="yuv420p")
+                    frame.pts, frame.time_base = round(float(time_s - start_s) / _CLOCK), _CLOCK
+                    output.mux(stream.encode(frame))
+            output.mux(stream.encode())
+
+
+def _rate(video: VideoReader) -> Fraction:
+    return Fraction(video.info.fps).limit_denominator(1001)
+
+
+def _fitting(width: int, height: int) -> tuple[int, int]:
+    """Return even sides with about the same ratio, the shorter one at most `_MAX_SIDE`."""
+    scale = min(1.0, _MAX_SIDE / min(width, height))
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
