@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 
-# Folders at the top of a checkout that a wheel holds inside the package (lavis/common/paths.py looks in both places).
+# Folders at the top of a checkout that a wheel holds inside the package (lavis/common/files.py looks in both places).
 # Downloaded checkpoints of many gigabytes lie beside the embedded model, so what is bundled is named, not excluded.
 BUNDLED = {
     "configs": ("**/*.yaml",),

@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
         TerminatedError: SIGTERM came; what was done is saved.
     """
     from lavis.common.distributed import join_world
-    from lavis.common.locking import sole_use
     from lavis.common.logging import start_logging
+    from lavis.common.processes import sole_use
     from lavis.runners.evaluation.config import load_evaluation_config
     from lavis.runners.inputs import check_inputs
     from lavis.runners.stopping import ended_readers

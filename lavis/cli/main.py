@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
-import lavis.common.launcher  # noqa: F401  # notes who started this process
+import lavis.common.processes  # noqa: F401  # notes who started this process
 from lavis import __version__
 from lavis.common.errors import (
     EXIT_FAILURE,

@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
         UserError: see `lavis.runners.build.build_runner` and `lavis.runners.runner.Runner.run`.
     """
     from lavis.common.distributed import join_world
-    from lavis.common.locking import sole_use
     from lavis.common.logging import start_logging
+    from lavis.common.processes import sole_use
     from lavis.runners.build import used_splits
     from lavis.runners.checks import task_of
     from lavis.runners.evaluation.config import MOMENTS, evaluation_of

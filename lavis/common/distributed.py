@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from lavis.common.errors import ConfigError
-from lavis.common.launcher import end_with_torchrun
+from lavis.common.processes import end_with_torchrun
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,38 @@
-"""Writing files so that a reader sees the old content or the whole new one, never a part."""
+"""Files: where the package's own lie, writing them whole, and reading JSON that others wrote."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lavis.common.errors import UserError
+
+# Larger than any JSON that this package writes or reads, apart from tokenizers and annotations.
+MAX_JSON_BYTES = 10_000_000
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def _bundled(name: str) -> Path:
+    inside_wheel = _PACKAGE / name
+    return inside_wheel if inside_wheel.is_dir() else _PACKAGE.parent / name
+
+
+def configs_dir() -> Path:
+    """Return the folder of YAML configurations."""
+    return _bundled("configs")
+
+
+def checkpoints_dir() -> Path:
+    """Return the folder of the embedded model and tokenizer."""
+    return _bundled("sevila_checkpoints")
+
+
+def paper_tables_path() -> Path:
+    """Return the file of published figures."""
+    return _bundled("benchmarks") / "paper_tables.yaml"
 
 
 @contextmanager
@@ -41,3 +67,24 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text whole."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read a regular file of JSON that others wrote, of bounded size.
+
+    Raises:
+        FileNotFoundError: there is none; a pipe or device, which might never end, is none either.
+        ValueError: it is too large, not UTF-8, not JSON, or nested too deeply.
+        OSError: it cannot be read.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    if file.stat().st_size > max_bytes:
+        raise ValueError(f"it has {file.stat().st_size:,} bytes, more than the {max_bytes:,} that it may have")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

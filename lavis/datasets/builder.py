@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import lavis.processors.prompts
 import lavis.video  # noqa: F401  # declares the video readers
+from lavis.common.config import Count, OneOf, Positive, Text
 from lavis.common.errors import ConfigError
-from lavis.common.limits import Count, OneOf, Positive, Text
 from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.dataset import VideoQuestionDataset

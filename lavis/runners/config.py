@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import lavis.datasets
 import lavis.models  # noqa: F401  # declares selectors and readers
-from lavis.common.limits import (
+from lavis.common.config import (
     MAX_WAIT_S,
     Count,
     Decay,

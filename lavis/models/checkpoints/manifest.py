@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lavis.common.errors import CheckpointError
-from lavis.common.files import write_text
-from lavis.common.json_file import read_json
+from lavis.common.files import read_json, write_text
 
 MANIFEST_FILE = "manifest.json"
 _BLOCK = 1 << 22

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lavis.common.errors import CheckpointError
-from lavis.common.json_file import read_json
+from lavis.common.files import read_json
 from lavis.models.checkpoints.names import VISION_BLOCK, translate
 from lavis.models.checkpoints.safe import read_weights
 from lavis.models.checkpoints.schemes import Scheme, describe_kind, detect_scheme, group_of

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
 from lavis.common.errors import CheckpointError
-from lavis.common.json_file import read_json
+from lavis.common.files import read_json
 from lavis.models.language.tokenizer_steps import check_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"

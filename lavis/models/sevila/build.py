@@ -23,7 +23,7 @@ from transformers.utils import cached_file
 import lavis.models.vision  # noqa: F401  # declares the vision towers
 from lavis.common.config import from_mapping
 from lavis.common.errors import CheckpointError, ConfigError, UserError
-from lavis.common.json_file import read_json
+from lavis.common.files import read_json
 from lavis.common.naming import did_you_mean
 from lavis.common.paths import checkpoints_dir
 from lavis.common.registry import registry

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from lavis.common.config import from_mapping, load_yaml
+from lavis.common.config import Finite, Positive, between, from_mapping, load_yaml, one_of
 from lavis.common.errors import CheckpointError
-from lavis.common.json_file import read_json
-from lavis.common.limits import Finite, Positive, between, one_of
+from lavis.common.files import read_json
 from lavis.common.paths import configs_dir
 from lavis.models.sevila.sizes import Line, Pixels
 from lavis.processors.transforms import CLIP_MEAN, CLIP_STD

@@ -6,7 +6,7 @@ A model's folder may come from a stranger. Whatever it says beyond this is refus
 from dataclasses import dataclass
 from typing import Annotated
 
-from lavis.common.limits import Decay, Limit, NotNegative, Positive, between, one_of
+from lavis.common.config import Decay, Limit, NotNegative, Positive, between, one_of
 
 Layers = Annotated[int, between(1, 512)]
 Heads = Annotated[int, between(1, 1024)]

@@ -1,6 +1,7 @@
 import pytest
 
 from lavis.common import errors
+from lavis.common.errors import did_you_mean, listed, visible
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,37 @@ def test_missing_extra_says_how_to_install_it() -> None:
 
 def test_exit_codes_tell_a_failure_from_a_mistake_of_the_user() -> None:
     assert (errors.EXIT_FAILURE, errors.EXIT_USER_ERROR) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("pyva", ["torchcodec", "pyav"], "did you mean 'pyav'? known: pyav, torchcodec"),
+        ("xyz", ["torchcodec", "pyav"], "known: pyav, torchcodec"),
+        ("pyav", [], "none are known"),
+        ("a", ["b", "b", "a"], "did you mean 'a'? known: a, b"),
+    ],
+)
+def test_the_nearest_name_comes_first_and_all_names_follow(name: str, known: list[str], said: str) -> None:
+    assert did_you_mean(name, known) == said
+
+
+def test_names_may_come_from_any_iterable() -> None:
+    assert did_you_mean("tiny", (name for name in ("tinny", "base"))) == "did you mean 'tinny'? known: base, tinny"
+
+
+def test_long_names_are_cut() -> None:
+    assert len(listed(["x" * 10_000] * 40)) < 5000
+
+
+def test_no_text_gives_orders_to_a_terminal() -> None:
+    orders = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2066)))
+    shown = visible(f"a{orders}b")
+    assert len(shown) == len(orders) + 2
+    assert all(sign.isprintable() or sign in "\t\n" for sign in shown)
+    assert visible("a\x1b[2Jb") == "a\u241b[2Jb"
+
+
+def test_other_text_stays_as_it_is() -> None:
+    text = "naïve 映画 فيلم\u200f क्\u200dष 👩\u200d🚀 ½\tx\n"
+    assert visible(text) == text

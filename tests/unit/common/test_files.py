@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from lavis.common import files
 from lavis.common.errors import UserError
 from lavis.common.files import write_text, written_whole
 
@@ -70,3 +71,20 @@ def test_a_folder_that_cannot_be_made_is_a_user_error_naming_the_target(tmp_path
         write_text(target, "x")
     assert str(target) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def test_a_checkout_uses_the_folders_at_its_top() -> None:
+    assert files.configs_dir() == CHECKOUT / "configs"
+    assert files.checkpoints_dir() == CHECKOUT / "sevila_checkpoints"
+
+
+def test_folders_inside_the_installed_package_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "lavis"
+    for folder in (package / "configs", tmp_path / "configs", tmp_path / "sevila_checkpoints"):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(files, "_PACKAGE", package)
+    assert files.configs_dir() == package / "configs"
+    assert files.checkpoints_dir() == tmp_path / "sevila_checkpoints"

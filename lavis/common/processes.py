@@ -1,22 +1,28 @@
-"""One run to a folder."""
+"""Processes: one run to a folder, and an end with the process that started this one; quick to import."""
 
 import contextlib
 import errno
 import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lavis.common.errors import ConfigError
+from lavis.common.errors import ConfigError, FaultError
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks; there the promise is not kept.
     fcntl = None  # type: ignore[assignment]
 
-_FILE = ".lock"
+_LOCK_FILE = ".lock"
 _TAKEN = (errno.EACCES, errno.EAGAIN)
+_SECONDS_BETWEEN_LOOKS, _PATIENCE_S = 1.0, 60.0
+# Noted at once: that process may end while libraries are imported, and then another one takes its place.
+_PARENT = os.getppid()
 
 
 @contextmanager
@@ -33,7 +39,7 @@ def sole_use(folder: Path) -> Iterator[None]:
         if fcntl is not None:
             with contextlib.suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context((folder / _FILE).open("a+", encoding="utf-8"))
+                file = stack.enter_context((folder / _LOCK_FILE).open("a+", encoding="utf-8"))
                 _lock(file.fileno(), folder)
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -48,7 +54,30 @@ def _lock(descriptor: int, folder: Path) -> None:
     except OSError as error:
         if error.errno not in _TAKEN:
             raise
-        holder = (folder / _FILE).read_text(encoding="utf-8") or "another process"
+        holder = (folder / _LOCK_FILE).read_text(encoding="utf-8") or "another process"
         raise ConfigError(
             f"{folder} is in use by {holder}; wait until it has ended, or name another run.output_dir"
         ) from error
+
+
+def end_with_torchrun() -> None:
+    """Send this process SIGTERM once torchrun, if that started it, has ended: when it is killed, nobody else does.
+
+    Raises:
+        FaultError: it has ended already.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    threading.Thread(target=_wait_and_end, daemon=True).start()
+    # It may have ended before this process could note it.
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        try:
+            socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), _PATIENCE_S).close()
+        except ConnectionRefusedError as error:
+            raise FaultError("torchrun, which started this process, has ended") from error
+
+
+def _wait_and_end() -> None:
+    while os.getppid() == _PARENT:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    os.kill(os.getpid(), signal.SIGTERM)
