@@ -2,22 +2,20 @@
 
 import argparse
 import logging
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lavis.cli.show import say
-from lavis.common.errors import EXIT_FAILURE
-
-if TYPE_CHECKING:
-    from lavis.parity.checks import Precision
-    from lavis.parity.verify import Report
+from lavis.common.errors import EXIT_FAILURE, UserError
+from lavis.common.paths import configs_dir
 
 _DESCRIPTION = """\
 Build the model from a directory of golden figures (sizes, weights, tokenizer, inputs and what the
 published implementation made of them), run every case in float64 and compare every figure. Figures
 measured in float64 are equal to 1e-10 of their scale on any processor, 1e-8 after optimizer steps;
 figures measured in fp32 can only be compared as closely as their own rounding allows.
-Exit code 1 if a figure differs by more than the tolerance or a case cannot be run."""
+Exit code 1 if a figure differs by more than the tolerance or a case cannot be run.
+Works in a checkout, which holds the figures too (tests/parity/golden); not part of the installed package."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,46 +32,26 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify, print the table, and return the exit code."""
+    """Verify, print the table, and return the exit code.
+
+    Raises:
+        UserError: the package is not run from a checkout, or `parity.verify.verify_directory`'s reasons.
+    """
+    checkout = configs_dir().parent  # in a wheel this is the package itself, which holds no such folder
+    if not (checkout / "parity" / "verify.py").is_file():
+        raise UserError(
+            "sevila verify needs a checkout, and this is an installed package; clone the repository and run there: "
+            "pip install -e . && sevila verify tests/parity/golden"
+        )
+    sys.path.insert(0, str(checkout))  # an editable install makes `lavis` known, not what lies beside it
     import torch
     from rich.console import Console
 
-    from lavis.parity.verify import verify_directory
+    from parity.verify import print_report, verify_directory
 
-    # The cases are tiny: a second thread costs more than it computes. Cut prompts are part of them.
-    torch.set_num_threads(1)
-    logging.getLogger("lavis").setLevel(logging.ERROR)
+    torch.set_num_threads(1)  # the cases are tiny: a second thread costs more than it computes
+    logging.getLogger("lavis").setLevel(logging.ERROR)  # some cases truncate prompts on purpose
     with Console(stderr=True).status("reading") as status:
         report = verify_directory(args.directory, progress=lambda name: status.update(f"running {name}"))
-    _print(report, every=args.all)
+    print_report(report, every=args.all)
     return 0 if report.passed else EXIT_FAILURE
-
-
-def _basis(precision: "Precision") -> str:
-    """Say what the comparison can tell."""
-    if precision.is_exact:
-        loop = f"to {precision.loop:g} after optimizer steps"
-        return f"computed in float64, as the figures were: compared to {precision.case:g} of their scale, {loop}"
-    return (
-        "computed in float64; the figures were measured in fp32, and their own rounding bounds the agreement: compared "
-        f"to {precision.case:g} of their scale, and as far as such rounding in the weights carries them"
-    )
-
-
-def _print(report: "Report", *, every: bool) -> None:
-    """Print one line per case, or per figure where one differs or all are wanted."""
-    say(f"{'case':<48} {'quantity':<44} {'error':>9} {'allowed':>9}  verdict")
-    for case, checks in report.by_case().items():
-        failed = [check for check in checks if not check.passed]
-        worst = max(checks, key=lambda check: check.error / (check.allowed or 1.0))
-        for check in checks if every else failed or [worst]:
-            verdict = "equal" if check.passed else "DIFFERS"
-            of_many = "" if every or failed else f" (worst of {len(checks)})"
-            row = f"{case:<48} {check.quantity + of_many:<44} {check.error:>9.2g} {check.allowed:>9.2g}  {verdict}"
-            say(f"{row} {check.note}".rstrip())
-    say(_basis(report.precision))
-    counted = f"{len(report.checks)} figures in {len(report.by_case())} cases"
-    if report.passed:
-        say(f"all {counted} are equal within tolerance")
-    else:
-        say(f"{len(report.failures)} of {counted} differ")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE_FOLDERS = ("lavis", "tests", "benchmarks", "sevila_data", "sevila_checkpoints")
+CODE_FOLDERS = ("lavis", "parity", "tests", "benchmarks", "sevila_data", "sevila_checkpoints")
 MODULE_NAME = re.compile(r"lavis(\.[A-Za-z_]\w*)+(:\w+)?")
 
 

@@ -1,7 +1,8 @@
 """Imports run one way: common, video, processors, then datasets and models side by side, tasks, runners, entry points.
 
 The converters in `sevila_data` stand beside the package, above `datasets`; only entry points use them. The miniature in
-there is an experiment: it makes its data and runs the stages through the runner, as an entry point does.
+there is an experiment: it makes its data and runs the stages through the runner, as an entry point does. `parity`
+and `benchmarks` are tools of a checkout too; of the package only `sevila verify` imports one.
 """
 
 from pathlib import Path
@@ -23,10 +24,9 @@ ALLOWED = {
     "tasks": BELOW_TASKS,
     "runners": BELOW_TASKS | {"tasks"},
     "sevila_data": {"common", "video", "processors", "datasets"},
-    "parity": BELOW_ENTRY,
     "miniature": BELOW_ENTRY | {"sevila_data"},
     "demo": BELOW_ENTRY | {"sevila_data"},
-    "cli": BELOW_ENTRY | {"sevila_data", "demo", "parity"},
+    "cli": BELOW_ENTRY | {"sevila_data", "demo"},
 }
 # The parts of common whose very subject is torch; the rest stays quick to import.
 TORCH_IN_COMMON = {
@@ -48,6 +48,17 @@ def forbidden_imports(path: Path, source: str) -> list[str]:
     """Modules that the file may not import."""
     found = imported_modules(source, package_of(path))
     return sorted(module for module in found if not is_allowed(path, module))
+
+
+def test_only_verify_imports_a_tool_of_the_checkout() -> None:
+    found = {
+        (path.as_posix(), module.partition(".")[0])
+        for path in python_files("lavis", "sevila_data")
+        if part_of(path) != "miniature"
+        for module in imported_modules((ROOT / path).read_text(encoding="utf-8"), package_of(path))
+        if module.split(".")[0] in ("parity", "benchmarks", "tests") or module.startswith("sevila_data.miniature")
+    }
+    assert found == {("lavis/cli/verify.py", "parity")}
 
 
 def is_allowed(path: Path, module: str) -> bool:

@@ -120,6 +120,20 @@ def test_the_installed_package_finds_its_own_folders(site: Path, tmp_path: Path)
     assert printed.split() == [str(site / "lavis" / "configs"), str(site / "lavis" / "sevila_checkpoints")]
 
 
+def test_verify_says_that_it_needs_a_checkout(site: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lavis", "verify", str(ROOT / "tests" / "parity" / "golden")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: sevila verify needs a checkout, and this is an installed package; clone the ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_metadata_names_version_licence_and_command(wheel: Path, site: Path, tmp_path: Path) -> None:
     version = run_python("-c", "import lavis; print(lavis.__version__)", cwd=tmp_path, path=site).strip()
     assert wheel.name == f"sevila-{version}-py3-none-any.whl"

@@ -1,6 +1,9 @@
 """Every figure measured from the published implementation, and that the comparison notices a change."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-import lavis.parity.loop
+import parity.loop
 from lavis.cli.main import main
 from lavis.models.sevila.model import SeViLA
-from lavis.parity.checks import FLOAT64
-from lavis.parity.directory import GoldenDirectory
-from lavis.parity.verify import Report, verify_directory
 from lavis.runners.optim import build_adamw
+from parity.checks import FLOAT64
+from parity.directory import GoldenDirectory
+from parity.verify import Report, verify_directory
 
+ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 FP32 = Path(__file__).parent / "golden_fp32"
 INPUTS = ("config.json", "state_dict.safetensors", "videos.safetensors", "tokenizer/tokenizer.json")
@@ -152,6 +156,16 @@ def test_unchanged_directory_passes(small_directory: Path, capsys: pytest.Captur
     assert capsys.readouterr().out.splitlines()[-1].endswith("are equal within tolerance")
 
 
+def test_an_editable_install_verifies_from_any_directory(small_directory: Path, tmp_path: Path) -> None:
+    """Only the package is on the path, as an editable install has it; what lies beside it in the checkout is not."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "lavis").symlink_to(ROOT / "lavis", target_is_directory=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-m", "lavis", "verify", str(small_directory)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1].split()[-1]) == (0, "tolerance"), done.stderr
+
+
 @pytest.mark.parametrize("what", CHANGES)
 def test_one_changed_number_is_noticed(small_directory: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     CHANGES[what](small_directory)
@@ -236,7 +250,7 @@ def test_a_small_fault_of_the_optimizer_is_noticed(loop_directory: Path, monkeyp
         )
         return optimizer
 
-    monkeypatch.setattr(lavis.parity.loop, "build_adamw", faulty)
+    monkeypatch.setattr(parity.loop, "build_adamw", faulty)
     failures = verify_directory(loop_directory).failures
     assert {check.case for check in failures} == {"loop_fmr"}
     assert len(failures) > 5

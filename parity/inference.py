@@ -14,9 +14,9 @@ from lavis.models.prompter import PrompterStages
 from lavis.models.selectors import top_positions
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
-from lavis.parity.checks import Checks, margin
-from lavis.parity.directory import Case
 from lavis.tasks.published import PRETRAINING, PublishedTask, translate
+from parity.checks import Checks, margin
+from parity.directory import Case
 
 _PUBLISHED_STEPS = 30
 

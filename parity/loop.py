@@ -7,12 +7,12 @@ import torch
 
 from lavis.models.checkpoints.names import our_name, published_name
 from lavis.models.sevila.model import SeViLA
-from lavis.parity.checks import Checks, Stage
-from lavis.parity.directory import Case, GoldenDirectory
-from lavis.parity.training import require_published_gradients, training_batch, training_objective
 from lavis.runners.optim import build_adamw
 from lavis.runners.schedules import PublishedCosineSchedule
 from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
+from parity.checks import Checks, Stage
+from parity.directory import Case, GoldenDirectory
+from parity.training import require_published_gradients, training_batch, training_objective
 
 _SCHEDULES = {"linear_warmup_cosine_lr": PublishedCosineSchedule}
 

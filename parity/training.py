@@ -6,15 +6,15 @@ from lavis.models.checkpoints.names import published_name
 from lavis.models.language.t5 import IGNORED
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
-from lavis.parity.checks import Checks, Stage, margin
-from lavis.parity.directory import Case
-from lavis.parity.inference import check_tokens, check_vision, watch_case
-from lavis.parity.inputs import choice_questions, given_prompt, moment_questions
 from lavis.processors.prompts import option_target
 from lavis.tasks.objectives.answerer import AnswererFinetuning, LocalizedTrainingFrames, TrainingFrames
 from lavis.tasks.objectives.base import Objective, TrainingBatch, frozen_features
 from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement, inside_windows
 from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
+from parity.checks import Checks, Stage, margin
+from parity.directory import Case
+from parity.inference import check_tokens, check_vision, watch_case
+from parity.inputs import choice_questions, given_prompt, moment_questions
 
 _LOSS, _GRADIENT = Stage("loss"), Stage("gradient")
 # What counts as the smallest scale of a gradient, relative to the largest of its case.

@@ -18,7 +18,7 @@ from lavis.models.sevila.build import build_sevila
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig
 from lavis.models.sevila.loading import load_weights
 from lavis.models.sevila.model import SeViLA
-from lavis.parity.checks import FLOAT32, FLOAT64, Precision
+from parity.checks import FLOAT32, FLOAT64, Precision
 
 _T5_SIZES = (
     "d_model",

@@ -8,10 +8,10 @@ import torch
 
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader, PerFrameReader
-from lavis.parity.checks import Checks
-from lavis.parity.directory import Case
-from lavis.parity.inference import check_tokens, watch_case
-from lavis.parity.training import published_task, training_batch, training_objective
+from parity.checks import Checks
+from parity.directory import Case
+from parity.inference import check_tokens, watch_case
+from parity.training import published_task, training_batch, training_objective
 
 # Relative to the loss itself: between two processors alone, bf16 can move it by more than a hundredth.
 _LOSS_TOLERANCE = 0.05

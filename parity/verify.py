@@ -7,16 +7,17 @@ from typing import Any, cast
 
 import torch
 
+from lavis.cli.show import say
 from lavis.common.errors import CheckpointError, UserError
 from lavis.models.language.tokenizer import single_token_id
 from lavis.models.vision.blip2 import interpolate_position_embedding
-from lavis.parity.bf16 import check_bf16_inference, check_bf16_training
-from lavis.parity.checks import BF16_VISION_TOLERANCE, DISTURBANCE, FLOAT32, FLOAT64, Check, Checks, Precision
-from lavis.parity.directory import Case, GoldenDirectory
-from lavis.parity.inference import answers_at_all, check_inference
-from lavis.parity.loop import check_loop, check_task
-from lavis.parity.training import check_training, published_task
 from lavis.processors.prompts import OPTION_LETTERS
+from parity.bf16 import check_bf16_inference, check_bf16_training
+from parity.checks import BF16_VISION_TOLERANCE, DISTURBANCE, FLOAT32, FLOAT64, Check, Checks, Precision
+from parity.directory import Case, GoldenDirectory
+from parity.inference import answers_at_all, check_inference
+from parity.loop import check_loop, check_task
+from parity.training import check_training, published_task
 
 _PRECISIONS = {"fp64": FLOAT64, "fp32": FLOAT32}
 
@@ -66,6 +67,36 @@ def verify_directory(path: str | Path, *, progress: Callable[[str], None] | None
             progress(name)
         checks += run().results
     return Report(checks, directory.precision)
+
+
+def print_report(report: Report, *, every: bool) -> None:
+    """Print one line per case, or per figure where one differs or all are wanted."""
+    say(f"{'case':<48} {'quantity':<44} {'error':>9} {'allowed':>9}  verdict")
+    for case, checks in report.by_case().items():
+        failed = [check for check in checks if not check.passed]
+        worst = max(checks, key=lambda check: check.error / (check.allowed or 1.0))
+        for check in checks if every else failed or [worst]:
+            verdict = "equal" if check.passed else "DIFFERS"
+            of_many = "" if every or failed else f" (worst of {len(checks)})"
+            row = f"{case:<48} {check.quantity + of_many:<44} {check.error:>9.2g} {check.allowed:>9.2g}  {verdict}"
+            say(f"{row} {check.note}".rstrip())
+    say(_basis(report.precision))
+    counted = f"{len(report.checks)} figures in {len(report.by_case())} cases"
+    if report.passed:
+        say(f"all {counted} are equal within tolerance")
+    else:
+        say(f"{len(report.failures)} of {counted} differ")
+
+
+def _basis(precision: Precision) -> str:
+    """Say how closely the figures were compared, and why."""
+    if precision.is_exact:
+        loop = f"to {precision.loop:g} after optimizer steps"
+        return f"computed in float64, as the figures were: compared to {precision.case:g} of their scale, {loop}"
+    return (
+        "computed in float64; the figures were measured in fp32, and their own rounding bounds the agreement: compared "
+        f"to {precision.case:g} of their scale, and as far as such rounding in the weights carries them"
+    )
 
 
 def _work(directory: GoldenDirectory) -> Iterator[tuple[str, Callable[[], Checks]]]:

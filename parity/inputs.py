@@ -1,8 +1,8 @@
 """Questions of a golden case: its prompts are given as text, so they are asked word for word."""
 
 from lavis.common.types import Question, Span
-from lavis.parity.directory import Case
 from lavis.processors.prompts import OPTION_LETTERS
+from parity.directory import Case
 
 
 class GivenPrompt:
