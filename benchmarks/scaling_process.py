@@ -24,7 +24,7 @@ from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import Alone, OnePass, parallelise
-from lavis.runners.update import Updater
+from lavis.runners.trainer import Updater
 from lavis.tasks.build import build_objective, resolve_task
 from lavis.tasks.objectives.base import TrainingBatch
 

@@ -19,7 +19,7 @@ from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import Alone, OnePass
-from lavis.runners.update import StepReport, Updater
+from lavis.runners.trainer import StepReport, Updater
 from lavis.tasks.build import build_objective, resolve_task
 from lavis.tasks.objectives.base import TrainingBatch
 

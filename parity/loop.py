@@ -7,8 +7,7 @@ import torch
 
 from lavis.models.checkpoints.names import our_name, published_name
 from lavis.models.sevila.model import SeViLA
-from lavis.runners.optim import build_adamw
-from lavis.runners.schedules import PublishedCosineSchedule
+from lavis.runners.optim import PublishedCosineSchedule, build_adamw
 from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage
 from parity.directory import Case, GoldenDirectory

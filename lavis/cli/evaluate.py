@@ -14,7 +14,7 @@ from lavis.common.errors import ConfigError
 if TYPE_CHECKING:
     from lavis.common.distributed import World
     from lavis.models.frame_cache import FrameCache
-    from lavis.runners.evaluation.config import EvaluationConfig
+    from lavis.runners.config import EvaluationConfig
 
 _EXAMPLES = """examples:
   sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.output_dir=output/nextqa
@@ -82,16 +82,16 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate by a recipe.
 
     Raises:
-        UserError: see `lavis.runners.evaluation.run.evaluate`.
+        UserError: see `lavis.runners.evaluation.evaluator.evaluate`.
         FaultError: memory or disk is full, or another process has died or hangs.
         TerminatedError: SIGTERM came; what was done is saved.
     """
     from lavis.common.distributed import join_world
     from lavis.common.logging import start_logging
     from lavis.common.processes import sole_use
-    from lavis.runners.evaluation.config import load_evaluation_config
-    from lavis.runners.inputs import check_inputs
-    from lavis.runners.stopping import ended_readers
+    from lavis.runners.config import load_evaluation_config
+    from lavis.runners.faults import ended_readers
+    from lavis.runners.provenance import check_inputs
 
     if args.cfg_path is None:
         raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
@@ -114,8 +114,7 @@ def run(args: argparse.Namespace) -> int:
 @contextmanager
 def listening() -> Iterator[None]:
     """Let an evaluation end in one line where it is asked to end, or memory or disk is full."""
-    from lavis.runners.faults import explained
-    from lavis.runners.stopping import Notice
+    from lavis.runners.faults import Notice, explained
 
     with Notice().listening(), explained(batch_size="run.batch_size_eval"):
         yield
@@ -129,8 +128,8 @@ def measure(
     quantize: str | None = None,
     compiled: bool = False,
 ) -> None:
-    """Evaluate and print the figures; arguments and errors as for `lavis.runners.evaluation.run.evaluate`."""
-    from lavis.runners.evaluation.run import evaluate
+    """Evaluate and print the figures; arguments and errors as for `lavis.runners.evaluation.evaluator.evaluate`."""
+    from lavis.runners.evaluation.evaluator import evaluate
     from lavis.tasks.evaluation.report import headline, warning_of
 
     metrics = evaluate(config, world, cache=cache, quantize=quantize, compiled=compiled)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import checked_options
 from lavis.cli.show import announce, say
-from lavis.runners.stopping import ended_readers
 
 if TYPE_CHECKING:
     from lavis.common.distributed import World
@@ -51,18 +50,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         FaultError: memory or disk is full, or another process has died or hangs.
         TerminatedError: SIGTERM came; what was done is saved.
-        UserError: see `lavis.runners.build.build_runner` and `lavis.runners.runner.Runner.run`.
+        UserError: see `lavis.runners.build.build_runner` and `lavis.runners.trainer.Runner.run`.
     """
     from lavis.common.distributed import join_world
     from lavis.common.logging import start_logging
     from lavis.common.processes import sole_use
-    from lavis.runners.build import used_splits
-    from lavis.runners.checks import task_of
-    from lavis.runners.evaluation.config import MOMENTS, evaluation_of
-    from lavis.runners.faults import explained
-    from lavis.runners.inputs import check_inputs
-    from lavis.runners.recipes import load_train_config
-    from lavis.runners.rounds import num_rounds, stages_in_order
+    from lavis.runners.build import num_rounds, stages_in_order, used_splits
+    from lavis.runners.config import MOMENTS, evaluation_of, load_train_config, task_of
+    from lavis.runners.faults import ended_readers, explained
+    from lavis.runners.provenance import check_inputs
     from lavis.tasks.build import require_objective
 
     options = checked_options(args.options)
@@ -109,7 +105,7 @@ def _train(config: "TrainConfig", world: "World") -> None:
 
 def _test(config: "TrainConfig", world: "World") -> None:
     from lavis.cli.evaluate import listening, measure, usable
-    from lavis.runners.evaluation.config import evaluation_of
+    from lavis.runners.config import evaluation_of
 
     evaluation = evaluation_of(config)
     usable(evaluation)

@@ -2,4 +2,4 @@
 
 from lavis.common.registry import registry
 
-registry.runners.declare("runner_base", "lavis.runners.runner:Runner")
+registry.runners.declare("runner_base", "lavis.runners.trainer:Runner")

@@ -1,12 +1,16 @@
-"""From a configuration to a run that is ready to start; configuration objects end here."""
+"""From a configuration to a run that is ready to start, and from recipes to stages; configuration objects end here."""
 
+import hashlib
+import json
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from lavis.common.config import merged
 from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
@@ -16,33 +20,40 @@ from lavis.datasets.loader import build_loader
 from lavis.datasets.mixture import MixedBuilder, checked_mix
 from lavis.datasets.sampler import EpochBatches
 from lavis.models.checkpoints.names import our_name, published_name
+from lavis.models.frame_cache import FrameCache
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
 from lavis.models.loading import load_model
 from lavis.models.precision import at_least_fp32
+from lavis.models.sevila.identity import make_digest, weights_digest
 from lavis.models.sevila.model import SeViLA
-from lavis.runners.checkpoints import CheckpointStore
-from lavis.runners.checks import out_of_reach, task_of
-from lavis.runners.config import RunConfig, TrainConfig
-from lavis.runners.ema import MovingAverage
+from lavis.runners.checkpoint import (
+    BEST_FOLDER,
+    CheckpointStore,
+    RunShape,
+    build_saver,
+    find_checkpoint,
+    lay_over,
+)
+from lavis.runners.config import RunConfig, TrainConfig, figures_of, out_of_reach, task_of, weight_paths
 from lavis.runners.faults import shared_failure
-from lavis.runners.frozen import build_frozen
-from lavis.runners.inputs import Inputs, inputs_of
-from lavis.runners.keeper import BestKeeper
-from lavis.runners.manifest import RunShape
-from lavis.runners.optim import build_adamw
+from lavis.runners.optim import MovingAverage, build_adamw, build_schedule
 from lavis.runners.parallel import OnePass, Parallel, parallelise
-from lavis.runners.plan import Plan, build_plan
 from lavis.runners.progress import Progress
-from lavis.runners.provenance import CHECKPOINTS, check_output, check_unchanged, record
-from lavis.runners.resuming import build_saver, find_checkpoint
-from lavis.runners.runner import Runner
-from lavis.runners.schedules import build_schedule
-from lavis.runners.update import Updater
-from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader, figures_of
-from lavis.runners.weights import lay_over, weight_paths
-from lavis.tasks.build import build_objective, require_objective
+from lavis.runners.provenance import (
+    CHECKPOINTS,
+    Inputs,
+    check_output,
+    check_unchanged,
+    inputs_of,
+    record,
+    video_samples,
+)
+from lavis.runners.trainer import Plan, Runner, Updater, build_plan
+from lavis.runners.validation import AccuracyValidator, BestKeeper, MomentValidator, SplitReader
+from lavis.tasks.build import Frozen, build_objective, require_objective
 from lavis.tasks.objectives.base import Objective
-from lavis.tasks.objectives.verdicts import Verdicts
+from lavis.tasks.objectives.frozen_tokens import CachedTokens, LocalizerTokens, WatchedTokens
+from lavis.tasks.objectives.verdicts import FreshVerdicts, RememberedVerdicts, Verdicts
 from lavis.tasks.published import PublishedTask, trained_by_published_code
 
 logger = logging.getLogger(__name__)
@@ -301,3 +312,123 @@ def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[s
     if len(splits) != 1:
         raise ConfigError(f"run.train_splits names {len(splits)} splits; name one, such as [train]")
     return builder.build_training(splits[0])
+
+
+_GIB = 2**30
+
+
+def build_frozen(config: TrainConfig, model: SeViLA, world: World) -> Frozen:
+    """Build what is kept of the frozen role; to be called before anything trains, by every process.
+
+    Raises:
+        ConfigError: it cannot be kept under the other settings.
+    """
+    return Frozen(_verdicts(config, model, world), _tokens(config, model, world))
+
+
+def _verdicts(config: TrainConfig, model: SeViLA, world: World) -> Verdicts:
+    if config.run.frozen_verdicts == "fresh":
+        return FreshVerdicts()
+    _check(config.run, "frozen_verdicts")
+    facts = {
+        "weights": weights_digest(model),
+        "model": make_digest(model),
+        # The first process's facts count.
+        "videos": video_samples(config, splits=config.run.train_splits) if world.is_main else {},
+        "precision": _precision(config.run),
+        "datasets": {
+            name: [dataset.prompt, asdict(dataset.vis_processor.train), info.reader, info.fps]
+            for name, dataset in config.datasets.items()
+            for info in [dataset.build_info.videos]
+        },
+    }
+    return RememberedVerdicts(origin=_origin(facts, world))
+
+
+def _tokens(config: TrainConfig, model: SeViLA, world: World) -> LocalizerTokens:
+    run = config.run
+    if run.frame_cache is None:
+        return WatchedTokens()
+    _check(run, "frame_cache")
+    for name, dataset in config.datasets.items():
+        processor = dataset.vis_processor.train.name
+        if registry.processors.get(processor).is_random:
+            raise ConfigError(
+                f"run.frame_cache finds no frame of {processor!r} again, which draws others each time; "
+                f"set datasets.{name}.vis_processor.train.name=blip_video_eval, or run.frame_cache=null"
+            )
+    cache = FrameCache(run.frame_cache, max_bytes=round(run.frame_cache_gib * _GIB))
+    facts = {"watching": model.watching_key(), "precision": _precision(run)}
+    return CachedTokens(cache, origin=_origin(facts, world))
+
+
+def _check(run: RunConfig, key: str) -> None:
+    if run.published_quirks:
+        raise ConfigError(
+            f"run.{key} keeps what frozen parts make, and with run.published_quirks they drop out and train; "
+            "set one of them to its default"
+        )
+    if run.distributed == "fsdp":
+        raise ConfigError(
+            f"run.{key} lets each process skip passes, and with run.distributed=fsdp all must run the same; "
+            "set one of them to its default"
+        )
+
+
+def _precision(run: RunConfig) -> str | None:
+    return run.amp_dtype if run.amp else None
+
+
+def _origin(facts: dict[str, Any], world: World) -> str:
+    """Return a digest of the first process's facts: its weights become those of all."""
+    mine = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    first: str = world.gather(mine)[0]
+    return first
+
+
+def num_rounds(recipes: Sequence[TrainConfig]) -> int:
+    """Return the rounds that recipes ask for (`run.iterations`); those that leave it at 1 have no say.
+
+    Raises:
+        ConfigError: they ask for different numbers.
+    """
+    asked = sorted({recipe.run.iterations for recipe in recipes} - {1})
+    if len(asked) > 1:
+        raise ConfigError(f"the recipes have run.iterations {' and '.join(map(str, asked))}; give all the same")
+    return asked[0] if asked else 1
+
+
+def stages_in_order(recipes: Sequence[TrainConfig], *, iterations: int = 1) -> Iterator[TrainConfig]:
+    """Yield the runs to do, one after another; each starts from the best weights of all before it.
+
+    Args:
+        recipes: the stages of a round, in order.
+        iterations: rounds; with more than one, each run writes to its output folder's `round1`, `round2`, ...
+
+    Raises:
+        ConfigError: fewer than one round, or two stages that write to the same folder.
+    """
+    if iterations < 1:
+        raise ConfigError(f"--iterations is {iterations}; it must be 1 or more")
+    outputs = [recipe.run.output_dir for recipe in recipes]
+    for output in outputs:
+        if outputs.count(output) > 1:
+            raise ConfigError(f"two recipes write to {output}; set run.output_dir in the recipes, not in --options")
+    newest: dict[int, str] = {}
+    for number in range(1, iterations + 1):
+        for stage, recipe in enumerate(recipes):
+            folder = Path(recipe.run.output_dir)
+            folder = folder / f"round{number}" if iterations > 1 else folder
+            yield _starting_from(recipe, list(newest.values()), folder)
+            newest[stage] = str(folder / BEST_FOLDER)
+
+
+def _starting_from(config: TrainConfig, earlier: Sequence[str], folder: Path) -> TrainConfig:
+    finetuned = [*map(str, weight_paths(config.model.finetuned)), *earlier]
+    changes = {"model": {"finetuned": finetuned}, "run": {"output_dir": str(folder)}}
+    return replace(
+        config,
+        model=replace(config.model, finetuned=finetuned),
+        run=replace(config.run, output_dir=str(folder)),
+        resolved=merged([config.resolved, changes]),
+    )

@@ -1,8 +1,9 @@
-"""The settings of a run, each with what it may be; `lavis.runners.recipes` reads them."""
+"""What configures a run: settings with what each may be, recipes over defaults, and what cannot stand together."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import lavis.datasets
@@ -19,10 +20,26 @@ from lavis.common.config import (
     Share,
     Text,
     between,
+    from_mapping,
+    load_yaml,
+    merged,
     one_of,
+    parsed_options,
+    section_of,
 )
+from lavis.common.errors import ConfigError
+from lavis.common.naming import did_you_mean
+from lavis.common.paths import configs_dir, paper_tables_path
+from lavis.common.published_settings import translated
 from lavis.common.registry import registry
 from lavis.datasets.builder import SPLITS, DatasetConfig
+from lavis.datasets.mixture import checked_mix
+from lavis.datasets.videos import VideoFolders
+from lavis.models.language.checkpointing import check_checkpointing
+from lavis.runners.report_tables import load_paper_tables
+from lavis.tasks.build import resolve_task
+from lavis.tasks.evaluation.spans import SpanRule
+from lavis.tasks.published import PublishedTask
 
 
 def _is_device(name: str) -> bool:
@@ -119,3 +136,245 @@ class TrainConfig:
     datasets: Mapping[str, DatasetConfig]
     resolved: Mapping[str, Any]
     remarks: tuple[str, ...] = ()
+
+
+SECTIONS = ("model", "datasets", "run")
+
+
+def load_train_config(
+    path: str | Path, *, options: Sequence[str] = (), further_sections: Sequence[str] = ()
+) -> TrainConfig:
+    """Read a recipe over the defaults of the package.
+
+    Args:
+        path: a YAML file with the sections model, datasets and run, in our words or those of the published repository.
+        options: dotted options such as "run.init_lr=1e-5", which win over everything.
+        further_sections: sections that may be there too, with their defaults; they are left unread in `resolved`.
+
+    Raises:
+        ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
+    """
+    recipe, recipe_remarks = translated(load_yaml(path), place=str(path))
+    overrides, option_remarks = translated(parsed_options(options), place="--options")
+    known = (*SECTIONS, *further_sections)
+    recipe, overrides = _sections(recipe, known, str(path)), _sections(overrides, known, "--options")
+    names = _dataset_names(path, recipe, overrides)
+    base = {"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml") for name in names}}
+    defaults = load_yaml(configs_dir() / "default.yaml")
+    resolved = merged([{name: defaults[name] for name in known if name in defaults}, base, recipe, overrides])
+    datasets = {
+        name: from_mapping(DatasetConfig, resolved["datasets"][name], place=f"datasets.{name}") for name in names
+    }
+    config = TrainConfig(
+        model=from_mapping(ModelConfig, resolved["model"], place="model"),
+        run=from_mapping(RunConfig, resolved["run"], place="run"),
+        dataset_name=names[0],
+        dataset=datasets[names[0]],
+        datasets=datasets,
+        resolved=resolved,
+    )
+    warnings = check_settings(config)
+    return replace(config, remarks=(*recipe_remarks, *option_remarks, *warnings))
+
+
+def _sections(settings: Mapping[str, Any], known: Sequence[str], place: str) -> dict[str, Any]:
+    for section in settings:
+        if section not in known:
+            raise ConfigError(f"{place}: unknown section {section!r}; {did_you_mean(str(section), known)}")
+    return {section: section_of(settings, section, place=place) for section in settings}
+
+
+def _dataset_names(path: str | Path, recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
+    """Return the datasets of a recipe; options change them, and add none."""
+    in_recipe, asked = list(recipe.get("datasets", ())), list(overrides.get("datasets", ()))
+    if not in_recipe and not asked:
+        raise ConfigError(f"{path}: datasets must name one or more of: {', '.join(registry.builders.names())}")
+    names = in_recipe or asked
+    for name in (*in_recipe, *asked):
+        registry.builders.get(name)
+        if name not in names:
+            raise ConfigError(f"--options: datasets.{name} is not in {path}; {did_you_mean(name, names)}")
+    return names
+
+
+def weight_paths(finetuned: Any) -> list[Path]:
+    """Read `model.finetuned`: nothing, one path, or several.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if finetuned is None:
+        return []
+    paths = [finetuned] if isinstance(finetuned, str) else finetuned
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str) for path in paths):
+        raise ConfigError(f"model.finetuned is {finetuned!r}; give a folder or file of weights, or a list of them")
+    return [Path(path) for path in paths]
+
+
+def figures_of(task: PublishedTask) -> tuple[str, ...]:
+    """Return the figures that validation of a task measures, of which the first decides unless told otherwise."""
+    if task.objective == "localizer_pretraining":
+        return FRAME_AP, FRAME_ACCURACY
+    return (ACCURACY,)
+
+
+def flattened(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, with dotted keys."""
+    result: dict[str, Any] = {}
+    for name, value in mapping.items():
+        key = f"{prefix}{name}"
+        result.update(flattened(value, f"{key}.") if isinstance(value, Mapping) and value else {key: value})
+    return result
+
+
+def check_settings(config: TrainConfig) -> tuple[str, ...]:
+    """Refuse settings that contradict each other; return warnings of those without effect.
+
+    Raises:
+        ConfigError: see above.
+        MissingExtraError: `model.checkpointing` needs a package that is not installed.
+    """
+    run = config.run
+    task = task_of(config)
+    check_checkpointing(config.model.checkpointing)
+    weight_paths(config.model.finetuned)
+    checked_mix(run.mix, list(config.datasets))
+    _check_mixable(config.datasets)
+    for name, dataset in config.datasets.items():
+        VideoFolders.from_storage(dataset.build_info.videos.storage, place=f"datasets.{name}.build_info.videos.storage")
+    known = figures_of(task)
+    if run.best_metric is not None and run.best_metric not in known:
+        raise ConfigError(
+            f"run.best_metric: {run.best_metric!r} is not measured; {did_you_mean(run.best_metric, known)}"
+        )
+    if run.min_lr > run.init_lr:
+        raise ConfigError(
+            f"run.min_lr is {run.min_lr}, above run.init_lr, {run.init_lr}: the rate falls from init_lr to min_lr"
+        )
+    return tuple(_without_effect(config, task))
+
+
+def task_of(config: TrainConfig) -> PublishedTask:
+    """Return what `model.task` and its neighbours mean.
+
+    Raises:
+        ConfigError: one of them is unknown.
+    """
+    model = config.model
+    return resolve_task(
+        model.task,
+        arch=model.arch,
+        selector=model.selector,
+        reader=model.reader,
+        training_selector=model.training_selector,
+    )
+
+
+def out_of_reach(run: RunConfig, *, per_epoch: int) -> Iterator[str]:
+    """Yield a warning for each setting that counts further than the run goes.
+
+    Args:
+        per_epoch: iterations of an epoch.
+    """
+    whole = run.max_epoch * per_epoch
+    total = whole if run.max_iters is None else min(whole, run.max_iters)
+    if run.warmup_steps >= total:
+        yield (
+            f"run.warmup_steps is {run.warmup_steps}, but the whole run has {total} iterations: "
+            f"the rate never reaches run.init_lr, {run.init_lr:g}"
+        )
+    elif run.published_quirks and run.warmup_steps > per_epoch:
+        yield (
+            f"run.warmup_steps is {run.warmup_steps}, but the published warm-up ends with the first epoch, "
+            f"after {per_epoch} iterations: the rate jumps there"
+        )
+    if run.accum_grad_iters > per_epoch:
+        yield (
+            f"run.accum_grad_iters is {run.accum_grad_iters}, but an epoch has {per_epoch} iterations: "
+            "each optimizer step has no more than those"
+        )
+    if run.max_iters is not None and run.max_iters > whole:
+        yield f"run.max_iters is {run.max_iters}, but run.max_epoch={run.max_epoch} ends the run after {whole}"
+
+
+def _without_effect(config: TrainConfig, task: PublishedTask) -> Iterator[str]:
+    run, count = config.run, config.model.frame_num
+    frames = config.dataset.vis_processor.eval.n_frms
+    if task.keyframes == "frame_num" and count > frames:
+        yield (
+            f"model.frame_num is {count}, but only {frames} frames are sampled "
+            f"(datasets.{config.dataset_name}.vis_processor.eval.n_frms): all of them are read"
+        )
+    shown = config.dataset.vis_processor.train.n_frms
+    if task.training_selector != "all" and count > shown:
+        yield (
+            f"model.frame_num is {count}, but only {shown} frames are sampled in training "
+            f"(datasets.{config.dataset_name}.vis_processor.train.n_frms): all of them are learned from"
+        )
+    if run.warmup_steps and run.warmup_lr is not None and run.warmup_lr > run.init_lr:
+        yield f"run.warmup_lr is {run.warmup_lr:g}, above run.init_lr, {run.init_lr:g}: warm-up lowers the rate"
+    if run.recipe is not None and run.recipe not in (rows := load_paper_tables(paper_tables_path()).recipes):
+        yield f"run.recipe names no row of the paper's tables: {run.recipe!r}; {did_you_mean(run.recipe, rows)}"
+    if run.lr_decay_rate != 1 and run.lr_sched != "linear_warmup_step_lr":
+        yield f"run.lr_decay_rate is {run.lr_decay_rate:g}, which only run.lr_sched=linear_warmup_step_lr looks at"
+
+
+def _check_mixable(datasets: Mapping[str, DatasetConfig]) -> None:
+    """Refuse datasets that cannot share a batch."""
+    shared: dict[str, list[Any]] = {
+        "prompt": [config.prompt for config in datasets.values()],
+        "vis_processor.train.n_frms": [config.vis_processor.train.n_frms for config in datasets.values()],
+        "vis_processor.eval.n_frms": [config.vis_processor.eval.n_frms for config in datasets.values()],
+    }
+    for key, values in shared.items():
+        if len(set(values)) > 1:
+            differing = ", ".join(
+                f"datasets.{name}.{key}={value}" for name, value in zip(datasets, values, strict=True)
+            )
+            raise ConfigError(f"datasets that are mixed must have the same {key}, not {differing}")
+
+
+MOMENTS = "moments"
+ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """A whole evaluation.
+
+    Attributes:
+        base: the sections that training has too.
+        spans: the `moments` section.
+        split: the one split that is evaluated (`run.test_splits`).
+    """
+
+    base: TrainConfig
+    spans: SpanRule
+    split: str
+
+
+def load_evaluation_config(path: str | Path, *, options: Sequence[str] = ()) -> EvaluationConfig:
+    """Read a recipe over the defaults of the package; see `load_train_config`.
+
+    Unlike training, evaluation goes on with what is in its folder unless `run.resume` says otherwise.
+
+    Raises:
+        ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
+    """
+    says_resume = "resume" in section_of(load_yaml(path), "run", place=str(path))
+    defaults = [] if says_resume else ["run.resume=auto"]
+    return evaluation_of(load_train_config(path, options=[*defaults, *options], further_sections=(MOMENTS,)))
+
+
+def evaluation_of(base: TrainConfig) -> EvaluationConfig:
+    """Return the evaluation that a configuration describes, read with the further section `MOMENTS`.
+
+    Raises:
+        ConfigError: it is not about one split of one dataset, or its `moments` section cannot be.
+    """
+    if len(base.datasets) != 1:
+        raise ConfigError(f"datasets names {', '.join(base.datasets)}; evaluate them one at a time")
+    spans = from_mapping(SpanRule, base.resolved[MOMENTS] or {}, place=MOMENTS)
+    if len(base.run.test_splits) != 1:
+        raise ConfigError(f"run.test_splits names {len(base.run.test_splits)} splits; name one, such as [val]")
+    return EvaluationConfig(base, spans, base.run.test_splits[0])

@@ -24,14 +24,13 @@ from lavis.runners.build import (
     set_training,
     set_training_as_published,
 )
-from lavis.runners.config import RunConfig, TrainConfig
-from lavis.runners.evaluation.config import evaluation_of
-from lavis.runners.evaluation.run import build_evaluator
-from lavis.runners.evaluation.run import build_parts as build_evaluation_parts
+from lavis.runners.config import RunConfig, TrainConfig, evaluation_of
+from lavis.runners.evaluation.evaluator import build_evaluator
+from lavis.runners.evaluation.evaluator import build_parts as build_evaluation_parts
+from lavis.runners.optim import build_schedule
 from lavis.runners.parallel import Parallel
-from lavis.runners.plan import in_pieces
 from lavis.runners.progress import as_duration, memory_mib
-from lavis.runners.schedules import build_schedule
+from lavis.runners.trainer import in_pieces
 
 
 def dry_run(config: TrainConfig, world: World) -> str:

@@ -1,10 +1,21 @@
-"""The optimizer as published: AdamW, with weight decay on matrices only."""
+"""The optimizer, its learning-rate schedules, and a moving average of the weights that train.
 
-from collections.abc import Iterable
-from typing import Any
+A schedule is asked for the rate of a step, named by its epoch and its step within the epoch; it holds no state, so a
+resumed run asks for the same rates.
+"""
 
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
 from torch import nn
 from torch.optim import AdamW
+
+from lavis.runners.config import RunConfig
+from lavis.runners.parallel import like
 
 
 def parameter_groups(
@@ -28,3 +39,165 @@ def build_adamw(
 ) -> AdamW:
     """Build the published optimizer; defaults are the published ones."""
     return AdamW(parameter_groups(named_parameters, weight_decay=weight_decay), lr=lr, betas=betas, eps=1e-8)
+
+
+class Schedule(Protocol):
+    """Gives the learning rate of a step."""
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate at `step` (from 0) within `epoch` (from 0)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule:
+    """Linear warm-up over global steps, then a cosine that reaches `min_lr` at the last step.
+
+    Attributes:
+        init_lr: the rate after warm-up.
+        warmup_steps: may reach over epochs.
+        steps_per_epoch: optimizer iterations (batches) of an epoch.
+        max_iters: steps of a run that ends before `max_epoch` does.
+    """
+
+    init_lr: float
+    min_lr: float
+    warmup_start_lr: float = 0.0
+    warmup_steps: int = 0
+    max_epoch: int
+    steps_per_epoch: int
+    max_iters: int | None = None
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        now = epoch * self.steps_per_epoch + step
+        if now < self.warmup_steps:
+            return self.warmup_start_lr + (self.init_lr - self.warmup_start_lr) * now / self.warmup_steps
+        whole = self.max_epoch * self.steps_per_epoch
+        last = (whole if self.max_iters is None else min(whole, self.max_iters)) - 1
+        done = min(1.0, (now - self.warmup_steps) / max(1, last - self.warmup_steps))
+        return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSchedule:
+    """Linear warm-up over global steps, then a decay by a constant factor each epoch, down to `min_lr`."""
+
+    init_lr: float
+    min_lr: float
+    warmup_start_lr: float = 0.0
+    warmup_steps: int = 0
+    decay_rate: float = 1.0
+    steps_per_epoch: int
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        now = epoch * self.steps_per_epoch + step
+        if now < self.warmup_steps:
+            return self.warmup_start_lr + (self.init_lr - self.warmup_start_lr) * now / self.warmup_steps
+        return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedCosineSchedule:
+    """The published "linear_warmup_cosine_lr": the cosine moves once an epoch and never reaches `min_lr`.
+
+    Warm-up happens within the first epoch only: if it is longer than that, the rate jumps.
+
+    Attributes:
+        warmup_start_lr: the rate of the very first step; below 0, as by default, it is `init_lr`.
+    """
+
+    init_lr: float
+    min_lr: float
+    warmup_start_lr: float = -1.0
+    warmup_steps: int = 0
+    max_epoch: int
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        if epoch == 0:
+            return _published_warmup(self.init_lr, self.warmup_start_lr, self.warmup_steps, step)
+        return (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * epoch / self.max_epoch)) + self.min_lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedStepSchedule:
+    """The published "linear_warmup_step_lr"; warm-up as in `PublishedCosineSchedule`."""
+
+    init_lr: float
+    min_lr: float
+    warmup_start_lr: float = -1.0
+    warmup_steps: int = 0
+    decay_rate: float = 1.0
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        if epoch == 0:
+            return _published_warmup(self.init_lr, self.warmup_start_lr, self.warmup_steps, step)
+        return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
+
+
+def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
+    """Build the schedule of learning rates."""
+    rates: dict[str, Any] = {
+        "init_lr": run.init_lr,
+        "min_lr": run.min_lr,
+        "warmup_start_lr": run.init_lr if run.warmup_lr is None else run.warmup_lr,
+        "warmup_steps": run.warmup_steps,
+    }
+    if run.lr_sched == "linear_warmup_step_lr":
+        if run.published_quirks:
+            return PublishedStepSchedule(**rates, decay_rate=run.lr_decay_rate)
+        return StepSchedule(**rates, decay_rate=run.lr_decay_rate, steps_per_epoch=steps_per_epoch)
+    if run.published_quirks:
+        return PublishedCosineSchedule(**rates, max_epoch=run.max_epoch)
+    return CosineSchedule(**rates, max_epoch=run.max_epoch, steps_per_epoch=steps_per_epoch, max_iters=run.max_iters)
+
+
+def _published_warmup(init_lr: float, start_lr: float, warmup_steps: int, step: int) -> float:
+    start_lr = start_lr if start_lr >= 0 else init_lr
+    return min(init_lr, start_lr + (init_lr - start_lr) * step / max(warmup_steps, 1))
+
+
+class MovingAverage:
+    """Follows parameters exponentially.
+
+    Args:
+        decay: share that is kept at each step.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], *, decay: float) -> None:
+        self._parameters = dict(parameters)
+        self._decay = decay
+        self._mean = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the weights."""
+        for name, parameter in self._parameters.items():
+            self._mean[name].lerp_(parameter, 1 - self._decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model have the average as its weights while the block runs."""
+        trained = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        self._put(self._mean)
+        try:
+            yield
+        finally:
+            self._put(trained)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the average by parameter name, laid out as the parameters are."""
+        return dict(self._mean)
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what `state_dict` returned."""
+        for name, value in self._mean.items():
+            value.copy_(like(state[name], value))
+
+    @torch.no_grad()
+    def _put(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(weights[name])

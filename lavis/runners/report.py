@@ -12,10 +12,8 @@ from lavis.common.errors import UserError
 from lavis.common.naming import did_you_mean
 from lavis.common.paths import configs_dir
 from lavis.models.sevila.config import size_names
-from lavis.runners.checks import task_of
-from lavis.runners.evaluation.config import EvaluationConfig, load_evaluation_config
-from lavis.runners.evaluation.run import METRICS
-from lavis.runners.evaluation.store import FACTS
+from lavis.runners.config import EvaluationConfig, load_evaluation_config, task_of
+from lavis.runners.evaluation.results import FACTS, METRICS
 from lavis.runners.report_tables import Benchmark, PaperTables, Recipe, Row
 
 PARTIAL = "partial"

@@ -7,8 +7,8 @@ from lavis.common.paths import configs_dir
 from lavis.models.sevila.loading import load_sevila
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_runner
-from lavis.runners.recipes import load_train_config
-from lavis.runners.weights import lay_over
+from lavis.runners.checkpoint import lay_over
+from lavis.runners.config import load_train_config
 
 # Each stage: its recipe, the stage it continues from, and what its recipe does not say.
 STAGES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {

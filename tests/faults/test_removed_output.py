@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from lavis.cli.main import main
-from lavis.runners.best import BestWeights
+from lavis.runners.checkpoint import BestWeights
 from lavis.runners.evaluation.evaluator import Evaluator
-from lavis.runners.evaluation.store import PredictionStore
-from lavis.runners.keeper import BestKeeper
-from lavis.runners.update import Updater
+from lavis.runners.evaluation.results import PredictionStore
+from lavis.runners.trainer import Updater
+from lavis.runners.validation import BestKeeper
 from tests.integration.training.tiny_run import options, recipe
 
 

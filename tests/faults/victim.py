@@ -26,8 +26,8 @@ from typing import Any
 
 from lavis.cli.main import main
 from lavis.common import distributed
-from lavis.runners import checkpoints, keeper, update
-from lavis.runners.evaluation import scoring
+from lavis.runners import checkpoint, trainer, validation
+from lavis.runners.evaluation import evaluator
 
 # What every run imports only when it comes to it.
 _LOADED_ONCE = (
@@ -43,13 +43,13 @@ _OUTLIVE_S = 60.0
 # Where a process comes to harm: the function that every run passes, and whether before or after it has run.
 SEAMS: dict[str, tuple[Any, str]] = {
     "meet": (distributed, "join_world"),
-    "step": (update.Updater, "apply"),
-    "accumulate": (update.Updater, "accumulate"),
-    "begin_save": (checkpoints.CheckpointStore, "begin"),
-    "finish_save": (checkpoints.CheckpointStore, "finish"),
-    "validate": (keeper.BestKeeper, "validate"),
-    "finish": (keeper.BestKeeper, "finish"),
-    "score": (scoring.AnswerScorer, "score"),
+    "step": (trainer.Updater, "apply"),
+    "accumulate": (trainer.Updater, "accumulate"),
+    "begin_save": (checkpoint.CheckpointStore, "begin"),
+    "finish_save": (checkpoint.CheckpointStore, "finish"),
+    "validate": (validation.BestKeeper, "validate"),
+    "finish": (validation.BestKeeper, "finish"),
+    "score": (evaluator.AnswerScorer, "score"),
 }
 
 

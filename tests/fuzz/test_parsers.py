@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from lavis.cli.answer import read_questions
 from lavis.common.errors import UserError
 from lavis.datasets.annotations import read_annotations
-from lavis.runners.evaluation.store import PREDICTIONS, read_predictions
-from lavis.runners.recipes import load_train_config
+from lavis.runners.config import load_train_config
+from lavis.runners.evaluation.results import PREDICTIONS, read_predictions
 from lavis.video import open_video
 from lavis.video.boxes import check_boxes, looks_like_mp4
 from lavis.video.limits import LimitError

@@ -13,9 +13,7 @@ from lavis.common.config import from_mapping, load_yaml, merged
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
 from lavis.datasets.check_setup import load_dataset_config
-from lavis.runners.config import RunConfig
-from lavis.runners.evaluation.config import load_evaluation_config
-from lavis.runners.recipes import load_train_config
+from lavis.runners.config import RunConfig, load_evaluation_config, load_train_config
 
 LETTERS = "abcdefg"
 # The libraries that read YAML word most of their refusals themselves, each version differently.

@@ -11,7 +11,7 @@ import pytest
 from lavis.common.distributed import World
 from lavis.models.checkpoints.safe import read_weights
 from lavis.runners.build import build_runner
-from lavis.runners.recipes import load_train_config
+from lavis.runners.config import load_train_config
 from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import SPLITS, write_dataset
 from sevila_data.miniature.measure import measure_run

@@ -12,8 +12,8 @@ from lavis.models.loading import load_model
 from lavis.models.sevila.loading import load_sevila
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_runner
-from lavis.runners.recipes import load_train_config
-from lavis.runners.weights import lay_over
+from lavis.runners.checkpoint import lay_over
+from lavis.runners.config import load_train_config
 from sevila_data.miniature.base_frames import read_pictures
 from sevila_data.miniature.base_prompter import train_prompter
 from sevila_data.miniature.dataset import SPLITS, question_rows, write_dataset

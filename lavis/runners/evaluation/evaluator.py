@@ -1,26 +1,197 @@
-"""The evaluator: watch each clip once, ask it all its questions."""
+"""An evaluation: watch each clip once, ask it all its questions, and write down what was said.
 
+T frames of one video, K keyframes, O options.
+"""
+
+import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from lavis.common.distributed import World
-from lavis.common.errors import BrokenModelError, NotFiniteError, VideoError
+from lavis.common.errors import BrokenModelError, ConfigError, NotFiniteError, VideoError
+from lavis.common.files import write_text
 from lavis.common.types import Floats, Integers, Question, Span
 from lavis.datasets.annotation_row import Annotation
 from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
-from lavis.models.frame_cache import video_digest
+from lavis.models.frame_cache import FrameCache, video_digest
+from lavis.models.loading import speed_up
+from lavis.models.quantize import check_quantization
+from lavis.models.roles import Answerer, Localizer, VideoModel
+from lavis.models.selectors import FrameSelector, build_selector
 from lavis.models.sevila.model import SeViLA
-from lavis.runners.evaluation.remembered import RememberedClips
-from lavis.runners.evaluation.scoring import Scorer, WatchedClip
+from lavis.models.watching import FrameMemory, SeenFrames
+from lavis.runners.build import build_builder, load_for
+from lavis.runners.config import EvaluationConfig, task_of, weight_paths
+from lavis.runners.evaluation.results import (
+    METRICS,
+    REPORT,
+    SUBMISSION,
+    Fingerprint,
+    PredictionStore,
+    annotation_file,
+    fingerprint_of,
+)
 from lavis.runners.progress import Pace
+from lavis.runners.provenance import record
+from lavis.tasks.build import count_keyframes
+from lavis.tasks.evaluation.moments import moment_metrics, moment_predictions
 from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics
+from lavis.tasks.evaluation.report import report
+from lavis.tasks.metrics.submission import write_submission
+from lavis.tasks.published import PublishedTask
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WatchedClip:
+    """The tokens of T frames, and which frames they are: [T] indices into the source video and times."""
+
+    tokens: Any
+    frame_idx: Integers
+    times_s: Floats
+
+
+class Scorer(Protocol):
+    """Asks questions of one clip."""
+
+    def score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
+        """Return what the model says about each question.
+
+        Raises:
+            ConfigError: it says something that is no number.
+        """
+        ...
+
+
+class AnswerScorer:
+    """Chooses keyframes for each question, and an option from them.
+
+    Args:
+        task: how many frames are read.
+        frame_num: keyframes to read, where the task does not say otherwise.
+    """
+
+    def __init__(self, *, selector: FrameSelector, answerer: Answerer, task: PublishedTask, frame_num: int) -> None:
+        self._selector, self._answerer = selector, answerer
+        self._task, self._frame_num = task, frame_num
+
+    def score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
+        """Answer questions with options."""
+        count = count_keyframes(self._task, frame_num=self._frame_num, num_frames=len(clip.times_s))
+        chosen = self._selector.select(clip.tokens, clip.times_s, questions, num_keyframes=count)
+        if chosen.scored is not None:
+            for question, scores, scored in zip(questions, chosen.scores, chosen.scored, strict=True):
+                _finite(scores[scored], question)
+        readings = self._answerer.answer(clip.tokens, chosen.positions, questions)
+        return [
+            Prediction(
+                id=question.id,
+                video=question.video or "",
+                answer=question.answer,
+                choice=reading.index,
+                option_scores=_finite(reading.option_scores, question),
+                frame_choices=tuple(reading.frame_choices.tolist()),
+                keyframe_idx=tuple(clip.frame_idx[positions].tolist()),
+                keyframe_times_s=tuple(clip.times_s[positions].tolist()),
+                frame_times_s=tuple(clip.times_s.tolist()),
+                frame_scores=_finite(scores, question) if chosen.scored is None else (),
+                cut=lost.cut or reading.unread.cut,
+                unspelt=(lost | reading.unread).unspelt,
+            )
+            for question, reading, positions, scores, lost in zip(
+                questions, readings, chosen.positions, chosen.scores, chosen.unread, strict=True
+            )
+        ]
+
+
+class SearchScorer:
+    """Says of every frame how well it matches a search; moments are made of that later."""
+
+    def __init__(self, *, localizer: Localizer) -> None:
+        self._localizer = localizer
+
+    def score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
+        """Score all frames for each search."""
+        found = self._localizer.score(clip.tokens, questions)
+        return [
+            Prediction(
+                id=question.id,
+                video=question.video or "",
+                frame_times_s=tuple(clip.times_s.tolist()),
+                frame_scores=_finite(margins, question),
+                cut=lost.cut,
+                unspelt=lost.unspelt,
+            )
+            for question, margins, lost in zip(questions, found.margins, found.unread, strict=True)
+        ]
+
+
+def _finite(scores: Floats, question: Question) -> tuple[float, ...]:
+    """Return scores as plain numbers; those that are none would make a choice that looks like any other."""
+    if not np.isfinite(scores).all():
+        raise ConfigError(
+            f"question {question.id!r} has scores that are not finite; try another model.dtype, or check the weights"
+        )
+    return tuple(scores.tolist())
+
+
+def build_scorer(
+    model: VideoModel, *, searches: bool, task: PublishedTask, prompt: str, frame_num: int
+) -> AnswerScorer | SearchScorer:
+    """Build what asks the questions of a split.
+
+    Args:
+        searches: the split holds searches, which have no options.
+        task: which frames are read, and how.
+        prompt: how questions are worded, a name in `registry.prompts`.
+    """
+    if searches:
+        return SearchScorer(localizer=model.as_localizer(prompt=prompt))
+    selector = build_selector(task.selector, lambda: model.as_localizer(prompt=prompt))
+    answerer = model.as_answerer(prompt=prompt, reader=task.reader)
+    return AnswerScorer(selector=selector, answerer=answerer, task=task, frame_num=frame_num)
+
+
+class RememberedClips:
+    """Clips of a dataset, by the index of a question about them.
+
+    Args:
+        sampling: how the dataset reads frames, as JSON values.
+    """
+
+    def __init__(self, memory: FrameMemory, dataset: VideoQuestionDataset, *, sampling: Mapping[str, Any]) -> None:
+        self._memory, self._dataset, self._sampling = memory, dataset, dict(sampling)
+        self._keys: dict[int, str] = {}
+
+    def recall(self, index: int) -> WatchedClip | None:
+        """Return a clip, or None where it was not watched before or its video cannot be read."""
+        try:
+            seen = self._memory.recall(self._key(index))
+        except VideoError:  # reading it says why
+            return None
+        return WatchedClip(seen.tokens, seen.frame_idx, seen.times_s) if seen else None
+
+    def keep(self, index: int, clip: WatchedClip) -> None:
+        """Remember a clip that was just watched."""
+        self._memory.keep(self._key(index), SeenFrames(clip.tokens, clip.frame_idx, clip.times_s, warnings=()))
+
+    def _key(self, index: int) -> str:
+        if index not in self._keys:
+            clip = self._dataset.annotations[index].question.clip
+            span = [clip.start_s, clip.end_s] if clip else None
+            self._keys[index] = self._memory.key(self._dataset.find_video(index), clip=span, **self._sampling)
+        return self._keys[index]
+
 
 # Frames per call of the vision tower: bounds the memory, whatever the number of frames.
 _FRAMES_AT_ONCE = 32
@@ -169,3 +340,197 @@ class _Pixels:
 def _unread(questions: Sequence[Question], reason: str) -> list[Prediction]:
     logger.warning("unreadable, %d questions: %s", len(questions), reason)
     return [Prediction(id=q.id, video=q.video or "", answer=q.answer, unreadable=reason) for q in questions]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is evaluated, on what, and how."""
+
+    model: SeViLA
+    task: PublishedTask
+    dataset: VideoQuestionDataset
+    groups: list[ClipGroup]
+    searches: bool
+    scorer: AnswerScorer | SearchScorer
+    fingerprint: Fingerprint
+
+
+def evaluate(
+    config: EvaluationConfig,
+    world: World,
+    *,
+    cache: FrameCache | None = None,
+    quantize: str | None = None,
+    compiled: bool = False,
+) -> dict[str, Any]:
+    """Evaluate, or go on with an evaluation that was stopped; to be called by every process.
+
+    Args:
+        cache: where clips are kept once they were watched; None keeps none.
+        quantize, compiled: as in `load_model`.
+
+    Returns:
+        The figures, to the first process; what the others get means nothing.
+
+    Raises:
+        UserError: something that the configuration names is unknown, missing or damaged, or the output folder holds
+            predictions that were made differently.
+    """
+    parts = build_parts(config, world, quantize=quantize, compiled=compiled)
+    run, folder = config.base.run, Path(config.base.run.output_dir)
+    store = PredictionStore(folder, rank=world.rank)
+    questions = {question.id: question for question in parts.dataset.questions}
+    earlier = _about_the_same_videos(
+        store.read_earlier(
+            parts.fingerprint,
+            [group.ids for group in parts.groups],
+            resume=run.resume,
+            misfit=lambda one: one.misfit(questions[one.id]) if one.id in questions else "no question has this id",
+        ),
+        parts,
+        world,
+    )
+    speed_up(parts.model, quantize=quantize, compiled=compiled)
+    world.wait()
+    if world.is_main:
+        if earlier:
+            logger.info("going on: %d of %d questions are done", len(earlier), len(parts.dataset))
+        store.begin(earlier.values(), facts_of(config, parts))
+        record(config.base, folder, world)
+    world.wait()
+    evaluator = build_evaluator(config, parts, world, cache=cache)
+    store.append(evaluator.predictions([group for group in parts.groups if group.ids[0] not in earlier]))
+    world.wait()
+    if not world.is_main:
+        return {}
+    predictions = store.finish([question.id for question in parts.dataset.questions])
+    return write_results(config, parts, predictions)
+
+
+def _about_the_same_videos(earlier: dict[str, Prediction], parts: Parts, world: World) -> dict[str, Prediction]:
+    """Return the predictions whose videos are still what they were; every process looks at its share of them."""
+    groups = [group for group in parts.groups if group.ids[0] in earlier]
+    changed = [
+        group
+        for group in groups[world.rank :: world.size]
+        if {earlier[qid].video_sha256 for qid in group.ids} != {digest_of(parts.dataset, group)}
+    ]
+    again = {qid: earlier[qid].video for found in world.gather(changed) for group in found for qid in group.ids}
+    if again and world.is_main:
+        names = ", ".join(list(dict.fromkeys(again.values()))[:3])
+        logger.warning("%d questions are asked again: their videos have changed since, such as %s", len(again), names)
+    return {qid: one for qid, one in earlier.items() if qid not in again}
+
+
+def build_evaluator(config: EvaluationConfig, parts: Parts, world: World, *, cache: FrameCache | None) -> Evaluator:
+    """Build what asks this process's share of the questions."""
+    run = config.base.run
+    return Evaluator(
+        parts.model,
+        scorer=parts.scorer,
+        dataset=parts.dataset,
+        world=world,
+        batch_size=run.batch_size_eval,
+        num_workers=run.num_workers,
+        timeout_s=run.data_timeout_s,
+        remembered=remembered_clips(config, parts, cache) if cache else None,
+    )
+
+
+def build_parts(
+    config: EvaluationConfig, world: World, *, quantize: str | None = None, compiled: bool = False
+) -> Parts:
+    """Load the model and the split, and make sure that all processes are about to do the same.
+
+    Args:
+        quantize, compiled: what will be done to the model, which predictions depend on; it is not done yet.
+
+    Raises:
+        UserError: see `evaluate`.
+    """
+    if quantize is not None:
+        check_quantization(quantize)
+    task = task_of(config.base)
+    # As the first of all: parts that are drawn at random are the same in every process.
+    model = load_for(config.base, World(device=world.device)).eval()
+    dataset = build_builder(config.base, model).build_evaluation(config.split)
+    assert isinstance(dataset, VideoQuestionDataset), "the configuration names one dataset"
+    searches = holds_searches(dataset.annotations)
+    prompt, count = config.base.dataset.prompt, config.base.model.frame_num
+    scorer = build_scorer(model, searches=searches, task=task, prompt=prompt, frame_num=count)
+    fingerprint = fingerprint_of(config, model, task, scorer, quantize=quantize, compiled=compiled)
+    if any(other != fingerprint for other in world.gather(fingerprint)):
+        raise ConfigError(
+            "the processes do not evaluate the same weights and questions; give all of them the same files"
+        )
+    return Parts(
+        model=model,
+        task=task,
+        dataset=dataset,
+        groups=group_by_clip(dataset.annotations),
+        searches=searches,
+        scorer=scorer,
+        fingerprint=fingerprint,
+    )
+
+
+def holds_searches(annotations: Sequence[Annotation]) -> bool:
+    """Say whether a split is for moment retrieval.
+
+    Raises:
+        ConfigError: it holds questions with options and searches.
+    """
+    searches = [not row.question.options for row in annotations]
+    if any(searches) != all(searches):
+        ids = annotations[searches.index(False)].question.id, annotations[searches.index(True)].question.id
+        raise ConfigError(f"the split holds questions ({ids[0]!r}) and searches ({ids[1]!r}); evaluate them apart")
+    return any(searches)
+
+
+def remembered_clips(config: EvaluationConfig, parts: Parts, cache: FrameCache) -> RememberedClips:
+    """Return the clips of the split that this model has watched before."""
+    dataset = config.base.dataset
+    videos = dataset.build_info.videos
+    sampling = {"processor": asdict(dataset.vis_processor.eval), "reader": videos.reader, "fps": videos.fps}
+    return RememberedClips(FrameMemory(cache, parts.model), parts.dataset, sampling=sampling)
+
+
+def facts_of(config: EvaluationConfig, parts: Parts) -> dict[str, Any]:
+    """Return what there is to know about an evaluation beside its figures, as JSON values."""
+    base = config.base
+    dataset = base.dataset
+    frames = {
+        "reader": parts.task.reader,
+        "selector": parts.task.selector,
+        "num_frames": dataset.vis_processor.eval.n_frms,
+    }
+    return {
+        "kind": "moments" if parts.searches else "questions",
+        "dataset": base.dataset_name,
+        "split": config.split,
+        "annotations": str(annotation_file(config)),
+        "model": parts.model.config.name,
+        "finetuned": [str(path) for path in weight_paths(base.model.finetuned)],
+        "weights": {"status": parts.model.config.weights.status, "note": parts.model.config.weights.note},
+        "task": base.model.task,
+        "recipe": base.run.recipe,
+        "frames": {**frames, "frame_num": base.model.frame_num, "keyframes": parts.task.keyframes},
+        "quantize": parts.fingerprint["quantize"],
+        "fingerprint": parts.fingerprint,
+    }
+
+
+def write_results(config: EvaluationConfig, parts: Parts, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Write figures, report and, for moment retrieval, the submission; return the figures."""
+    folder, rows = Path(config.base.run.output_dir), parts.dataset.annotations
+    facts = {name: value for name, value in facts_of(config, parts).items() if name != "fingerprint"}
+    if parts.searches:
+        figures = moment_metrics(predictions, rows, spans=config.spans)
+        write_submission(folder / SUBMISSION, moment_predictions(predictions, rows, spans=config.spans))
+    else:
+        groups = TYPE_GROUPS.get(config.base.dataset_name)
+        figures = question_metrics(predictions, rows, spans=config.spans, groups=groups)
+    metrics = {**facts, "spans": asdict(config.spans), **figures}
+    write_text(folder / METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / REPORT, report(metrics, predictions))
+    return metrics

@@ -12,8 +12,8 @@ from lavis.common.distributed import World, join_world
 from lavis.datasets.loader import build_loader
 from lavis.datasets.sampler import EpochBatches
 from lavis.runners.build import build_parts, build_updater, join_training_splits
+from lavis.runners.config import load_train_config
 from lavis.runners.parallel import OnePass, parallelise, whole
-from lavis.runners.recipes import load_train_config
 from lavis.tasks.objectives.base import TrainingBatch
 
 

@@ -11,8 +11,7 @@ from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
 from lavis.models.checkpoints.safe import read_weights
 from lavis.runners.build import build_runner
-from lavis.runners.config import TrainConfig
-from lavis.runners.recipes import load_train_config
+from lavis.runners.config import TrainConfig, load_train_config
 from tests.integration.training.tiny_run import options, recipe
 
 EPOCH = 4  # steps

@@ -14,8 +14,8 @@ from lavis.cli.main import main
 from lavis.common.config import load_yaml
 from lavis.common.paths import configs_dir
 from lavis.models.sevila.model import SeViLA
-from lavis.runners.runner import Runner
-from lavis.runners.saving import WholeSaver
+from lavis.runners.checkpoint import WholeSaver
+from lavis.runners.trainer import Runner
 from tests.integration.training.tiny_run import options, recipe
 from tests.videos import write_video
 
@@ -195,7 +195,7 @@ def test_a_run_that_failed_before_its_first_step_can_simply_be_started_again(
 
     output = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("lavis.runners.update.Updater.accumulate", fail)
+        patch.setattr("lavis.runners.trainer.Updater.accumulate", fail)
         assert train(model_folder, output, data=data, resume="never") == 1
     assert (output / "log.jsonl").is_file()
     assert train(model_folder, output, data=data, resume="never", init_lr=2e-3) == 0

@@ -16,13 +16,11 @@ from lavis.common.errors import ConfigError, UserError
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_parts, build_runner, set_training_as_published
-from lavis.runners.config import TrainConfig
+from lavis.runners.checkpoint import lay_over
+from lavis.runners.config import TrainConfig, load_train_config
 from lavis.runners.dry_run import dry_evaluation, dry_run
-from lavis.runners.recipes import load_train_config
-from lavis.runners.runner import Runner
-from lavis.runners.update import Updater
+from lavis.runners.trainer import Runner, Updater
 from lavis.runners.validation import AccuracyValidator
-from lavis.runners.weights import lay_over
 from tests.integration.training.tiny_run import STAGES, TRAINED, options, recipe
 
 
@@ -112,7 +110,7 @@ def test_refinement_that_does_not_help_keeps_the_earlier_localizer(
     runner = build_runner(config_of("refine", data, model_folder, output, test_splits="[]"), World())
     measured = fixed_validation(runner, monkeypatch, [50.0, 40.0, 45.0])
     said: list[str] = []
-    monkeypatch.setattr("lavis.runners.keeper.logger.warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr("lavis.runners.validation.logger.warning", lambda text, *values: said.append(text % values))
     runner.run()
     assert said == [
         "epoch 0: accuracy is 40.00, not above 50.00; the weights before training stay the best",

@@ -7,9 +7,7 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.published_settings import translated
-from lavis.runners.config import TrainConfig
-from lavis.runners.evaluation.config import load_evaluation_config
-from lavis.runners.recipes import load_train_config
+from lavis.runners.config import TrainConfig, load_evaluation_config, load_train_config
 from tests.published_recipes import ADDRESS, TRAINED, evaluation_recipe, training_recipe
 
 

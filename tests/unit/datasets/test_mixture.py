@@ -8,7 +8,7 @@ from lavis.common.types import Question
 from lavis.datasets.dataset import SampleKey, Unreadable
 from lavis.datasets.mixture import JoinedDataset, MixedBuilder, MixedDataset, checked_mix, mixed_counts
 from lavis.datasets.sampler import EpochBatches
-from lavis.runners.recipes import load_train_config
+from lavis.runners.config import load_train_config
 
 RATIOS = [([30, 12], [2, 1]), ([30, 12], [1, 5]), ([7, 7, 7], [1, 1, 1]), ([5, 100], [0.5, 0.25]), ([1, 3], [1, 1])]
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from lavis.common.paths import configs_dir
-from lavis.runners.checks import task_of
-from lavis.runners.evaluation.config import load_evaluation_config
-from lavis.runners.recipes import load_train_config
+from lavis.runners.config import load_evaluation_config, load_train_config, task_of
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = sorted((ROOT / "run_scripts" / "sevila").glob("*/*.sh"))

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import torch
 
-from lavis.runners.best import Best, BestWeights
+from lavis.runners.checkpoint import Best, BestWeights
 
 
 def written(folder: Path, value: float, *, epoch: int = 1) -> BestWeights:

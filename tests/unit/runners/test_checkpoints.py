@@ -6,10 +6,19 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError
-from lavis.runners.checkpoints import Checkpoint, CheckpointStore
-from lavis.runners.manifest import MANIFEST, RunShape
-from lavis.runners.saving import STATE_FILE, WEIGHTS_FILE, WholeSaver, load_state
-from lavis.runners.state import RunState, rng_state, set_rng_state
+from lavis.runners.checkpoint import (
+    MANIFEST,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    CheckpointStore,
+    RunShape,
+    RunState,
+    WholeSaver,
+    load_state,
+    rng_state,
+    set_rng_state,
+)
 
 SHAPE = RunShape(seed=1, num_samples=7, samples_per_step=2, processes=1)
 
@@ -68,7 +77,7 @@ def test_a_damaged_one_is_set_aside_with_a_warning_and_the_one_before_is_used(
     tmp_path: Path, name: str, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("lavis.runners.checkpoints.logger.warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr("lavis.runners.checkpoint.logger.warning", lambda text, *values: said.append(text % values))
     store = saved(tmp_path, 1, 2)
     damage(tmp_path / "step_00000002" / name)
     if damage is flip and name == MANIFEST:  # may still be JSON; what it says about files must not fit
@@ -123,7 +132,7 @@ def test_a_state_that_carries_code_is_refused(tmp_path: Path) -> None:
 
 
 def load_manifest(store: CheckpointStore):  # type: ignore[no-untyped-def]
-    from lavis.runners.manifest import Manifest
+    from lavis.runners.checkpoint import Manifest
 
     return Manifest(step=1, layout="whole", shape=SHAPE, files={})
 

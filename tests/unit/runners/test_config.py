@@ -5,8 +5,7 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
-from lavis.runners.checks import out_of_reach
-from lavis.runners.recipes import load_train_config
+from lavis.runners.config import load_train_config, out_of_reach
 
 RECIPES = sorted(
     path for stage in ("pretrain", "refine", "finetune") for path in (configs_dir() / "sevila" / stage).glob("*.yaml")

@@ -7,8 +7,8 @@ import pytest
 from lavis.common.errors import CheckpointError, UserError
 from lavis.common.logging import read_json_lines
 from lavis.datasets.video_facts import Journal
-from lavis.runners.evaluation.store import FACTS, read_facts
-from lavis.runners.manifest import MANIFEST, verified
+from lavis.runners.checkpoint import MANIFEST, verified
+from lavis.runners.evaluation.results import FACTS, read_facts
 
 BAD = pytest.mark.parametrize("bad", ["[" * 100_000, "1" * 5000, "{", "\0", "{}"], ids=lambda text: text[:3])
 

@@ -9,8 +9,7 @@ from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.config import read_size
 from lavis.models.sevila.identity import weights_digest
 from lavis.models.sevila.model import SeViLA
-from lavis.runners.evaluation.fingerprint import WITHOUT_EFFECT
-from lavis.runners.parts import flattened
+from lavis.runners.evaluation.results import WITHOUT_EFFECT, flattened
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.roles import FrameScores, Reading
 from lavis.models.selectors import LocalizerSelector, UniformSelector
-from lavis.runners.evaluation.scoring import AnswerScorer, SearchScorer, WatchedClip
+from lavis.runners.evaluation.evaluator import AnswerScorer, SearchScorer, WatchedClip
 from lavis.tasks.build import resolve_task
 from lavis.tasks.evaluation.predictions import Prediction
 

@@ -6,13 +6,12 @@ import pytest
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.types import Question, Span
 from lavis.datasets.annotation_row import Annotation
-from lavis.runners.evaluation.evaluator import ClipGroup, group_by_clip
-from lavis.runners.evaluation.fingerprint import first_difference
-from lavis.runners.evaluation.store import PredictionStore, read_facts, read_predictions
+from lavis.runners.evaluation.evaluator import group_by_clip
+from lavis.runners.evaluation.results import PredictionStore, first_difference, read_facts, read_predictions
 from lavis.tasks.evaluation.predictions import Prediction
 
 FACTS = {"fingerprint": {"model.frame_num": 4}}
-GROUPS = [ClipGroup((0, 2), ("a", "c")), ClipGroup((1,), ("b",)), ClipGroup((3,), ("d",))]
+GROUPS = [("a", "c"), ("b",), ("d",)]
 
 
 def said(qid: str) -> Prediction:

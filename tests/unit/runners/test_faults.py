@@ -8,8 +8,7 @@ import torch
 from lavis.cli.main import reported
 from lavis.common.distributed import World
 from lavis.common.errors import FaultError, TerminatedError, UserError
-from lavis.runners.faults import explained, shared_failure
-from lavis.runners.stopping import Notice
+from lavis.runners.faults import Notice, explained, shared_failure
 
 _GO_ON = "go on from what is saved with run.resume=auto"
 

@@ -11,7 +11,7 @@ import torch
 
 from lavis.models.coarse_to_fine import CoarseToFineSelector
 from lavis.models.selectors import RandomSelector
-from lavis.runners.parts import described, flattened, source_digest
+from lavis.runners.evaluation.results import described, flattened, source_digest
 
 _OWN_SELECTOR = """
 class Mine:

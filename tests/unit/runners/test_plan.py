@@ -4,7 +4,7 @@ import torch
 from lavis.common.types import Question
 from lavis.datasets.dataset import ClipBatch
 from lavis.datasets.sampler import EpochBatches
-from lavis.runners.plan import Plan, in_pieces
+from lavis.runners.trainer import Plan, in_pieces
 
 
 def test_a_large_batch_is_computed_in_pieces() -> None:

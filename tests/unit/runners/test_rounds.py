@@ -2,9 +2,8 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
-from lavis.runners.config import TrainConfig
-from lavis.runners.recipes import load_train_config
-from lavis.runners.rounds import num_rounds, stages_in_order
+from lavis.runners.build import num_rounds, stages_in_order
+from lavis.runners.config import TrainConfig, load_train_config
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lavis.common.paths import configs_dir
-from lavis.runners.recipes import load_train_config
-from lavis.runners.schedules import (
+from lavis.runners.config import load_train_config
+from lavis.runners.optim import (
     CosineSchedule,
     PublishedCosineSchedule,
     PublishedStepSchedule,

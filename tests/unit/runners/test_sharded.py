@@ -6,7 +6,7 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError
-from lavis.runners.sharded import ShardedWriter, read_shards
+from lavis.runners.checkpoint import ShardedWriter, read_shards
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from torch import nn
 
 from lavis.common.distributed import World
 from lavis.common.types import Question
-from lavis.runners.ema import MovingAverage
+from lavis.runners.optim import MovingAverage
 from lavis.runners.parallel import Alone, OnePass
-from lavis.runners.update import DivergedError, Updater
+from lavis.runners.trainer import DivergedError, Updater
 from lavis.tasks.objectives.base import TrainingBatch
 
 

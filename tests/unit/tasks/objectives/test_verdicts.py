@@ -8,7 +8,7 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.types import Question
-from lavis.runners.saving import read_state, write_state
+from lavis.runners.checkpoint import read_state, write_state
 from lavis.tasks.objectives.base import TrainingBatch
 from lavis.tasks.objectives.verdicts import FreshVerdicts, RememberedVerdicts
 

@@ -1,0 +1,580 @@
+"""The training loop: epochs of optimizer steps, validation, checkpoints, and the test at the end.
+
+An *iteration* is one batch of each process; `accum_grad_iters` of them make an optimizer step. Each sample of a step
+weighs the same, whichever process and batch it is in: the gradients of W processes are those of one process with the W
+batches joined.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from lavis.common.distributed import World
+from lavis.common.errors import CheckpointError, TerminatedError, UserError
+from lavis.datasets.dataset import ClipBatch
+from lavis.datasets.sampler import EpochBatches
+from lavis.models.sevila.model import SeViLA
+from lavis.runners.checkpoint import (
+    WEIGHTS,
+    Checkpoint,
+    RunShape,
+    RunState,
+    Saver,
+    load_state,
+    load_trained,
+    local,
+    prefixed,
+    rng_state,
+    set_rng_state,
+    under,
+)
+from lavis.runners.config import RunConfig
+from lavis.runners.faults import Notice
+from lavis.runners.optim import MovingAverage, Schedule
+from lavis.runners.parallel import Parallel, like, whole
+from lavis.runners.progress import Progress
+from lavis.runners.validation import BestKeeper
+from lavis.tasks.objectives.base import Objective, TrainingBatch
+from lavis.tasks.objectives.verdicts import Verdicts
+from lavis.tasks.published import PublishedTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long a run is, and what happens in between.
+
+    Attributes:
+        max_iters: ends the run before `max_epoch` does; None leaves it to that.
+        carry_gradients: published: iterations left over at an epoch's end add to the next epoch's first step.
+        save_freq: iterations between checkpoints; None saves at the end of each epoch.
+        max_unreadable: the largest share of an epoch's samples that may fail.
+    """
+
+    max_epoch: int
+    max_iters: int | None = None
+    accum_grad_iters: int = 1
+    carry_gradients: bool = False
+    valid_freq: int = 1
+    validate_first: bool = False
+    save_freq: int | None = None
+    max_unreadable: float = 0.05
+
+    def iterations(self, per_epoch: int) -> int:
+        """Return the iterations of the whole run."""
+        whole = self.max_epoch * per_epoch
+        return whole if self.max_iters is None else min(whole, self.max_iters)
+
+    def validations(self, per_epoch: int) -> int:
+        """Return how often the whole run validates."""
+        epochs = -(-self.iterations(per_epoch) // per_epoch)
+        return -(-epochs // self.valid_freq) + self.validate_first
+
+
+@dataclass
+class Position:
+    """How far a run has come: whole epochs, batches of the current one, and how many samples of it failed."""
+
+    epoch: int = 0
+    batch: int = 0
+    failed: int = 0
+
+
+def build_plan(run: RunConfig, task: PublishedTask) -> Plan:
+    """Say how long the run is and what happens in between."""
+    validate_first = task.objective == "self_refinement" if run.validate_first is None else run.validate_first
+    return Plan(
+        max_epoch=run.max_epoch,
+        max_iters=run.max_iters,
+        accum_grad_iters=run.accum_grad_iters,
+        carry_gradients=run.published_quirks,
+        valid_freq=run.valid_freq,
+        validate_first=validate_first and bool(run.valid_splits),
+        save_freq=run.save_freq,
+        max_unreadable=run.max_unreadable,
+    )
+
+
+def in_pieces(batch: ClipBatch, *, size: int, count: int, device: torch.device) -> Iterator[TrainingBatch]:
+    """Yield a batch as so many pieces of at most `size` samples, on the device; the last ones may be empty.
+
+    A run that goes on with fewer processes keeps its steps so, without more memory in each of them.
+    """
+    for start in range(0, size * count, size):
+        piece = slice(start, start + size)
+        yield TrainingBatch(
+            pixels=batch.pixels[piece].to(device, non_blocking=True),
+            times_s=batch.times_s[piece],
+            questions=batch.questions[piece],
+            frame_idx=batch.frame_idx[piece],
+        )
+
+
+_OPTIMIZER, _GRADIENTS = "optimizer.", "gradients."
+AVERAGE = "average."
+
+
+class DivergedError(UserError):
+    """The loss is not a number."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did, over all processes.
+
+    Attributes:
+        samples: how many it learned from; 0 if none could be read and nothing was changed.
+        figures: sample-weighted means of the loss and of the objective's figures.
+        grad_norm: norm of all gradients before clipping; None where it was not asked for.
+    """
+
+    samples: int
+    figures: Mapping[str, float]
+    grad_norm: float | None = None
+
+
+class Updater:
+    """Accumulates gradients over batches and applies them.
+
+    Args:
+        divide: give every sample the same weight; False adds up the batches' mean losses as published.
+        clip_grad_norm: largest norm of all gradients together; None for no clipping.
+        autocast_dtype: precision of what is safe to compute in it; None computes as the weights are.
+    """
+
+    def __init__(
+        self,
+        parallel: Parallel,
+        objective: Objective,
+        optimizer: Optimizer,
+        *,
+        world: World,
+        divide: bool = True,
+        clip_grad_norm: float | None = None,
+        autocast_dtype: torch.dtype | None = None,
+        average: MovingAverage | None = None,
+    ) -> None:
+        self._parallel = parallel
+        self._stand_in: TrainingBatch | None = None
+        self._objective = objective
+        self._optimizer = optimizer
+        self._world = world
+        self._divide = divide
+        self._clip = clip_grad_norm
+        self._autocast_dtype = autocast_dtype
+        self._average = average
+        self._scaler = torch.amp.GradScaler(world.device.type, enabled=autocast_dtype is torch.float16)
+
+    def update(self, batches: Sequence[TrainingBatch], *, rate: float) -> StepReport:
+        """Accumulate the gradients of the batches and change the weights.
+
+        Every process calls this with equally many batches, some of which may be empty.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        report = self.accumulate(batches)
+        return self.apply(report, rate=rate) if report.samples else report
+
+    def accumulate(self, batches: Sequence[TrainingBatch]) -> StepReport:
+        """Add up gradients without changing weights."""
+        counts = self._world.gather([len(batch) for batch in batches])
+        total = sum(map(sum, counts))
+        if not total:
+            return StepReport(0, {})
+        weighted = self._equal_passes(batches, counts)
+        sums: dict[str, float] = {}
+        for number, (batch, is_counted) in enumerate(weighted):
+            # Exchanging averages over processes, which the number of processes undoes.
+            share = len(batch) * self._world.size / total if is_counted else 0.0
+            with self._parallel.syncing(last=number == len(weighted) - 1):
+                found = self._backward(batch, share if self._divide or not is_counted else 1.0)
+            if len(batch) and is_counted:
+                for name, value in _scalars(found).items():
+                    sums[name] = sums.get(name, 0.0) + value * len(batch)
+        return StepReport(total, self._means(sums, total))
+
+    def apply(self, report: StepReport, *, rate: float) -> StepReport:
+        """Change the weights by the accumulated gradients.
+
+        Raises:
+            DivergedError: the loss is not finite; nothing is changed.
+        """
+        if not torch.isfinite(torch.tensor(report.figures["loss"])):
+            raise DivergedError(
+                f"the loss is {report.figures['loss']}; continue from the last checkpoint with a lower run.init_lr "
+                "and run.resume_changed=true"
+            )
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._scaler.unscale_(self._optimizer)
+        norm = None
+        if self._clip is not None:
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters(), self._clip)))
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
+        if self._average is not None:
+            self._average.update()
+        return StepReport(report.samples, report.figures, norm)
+
+    def state_dict(self) -> RunState:
+        """Return what a resumed run needs; gradients are there if some are left over."""
+        optimizer = self._optimizer.state_dict()
+        tensors = {
+            f"{_OPTIMIZER}{number}.{name}": value
+            for number, entry in optimizer["state"].items()
+            for name, value in entry.items()
+        }
+        for number, parameter in enumerate(self._parameters()):
+            if parameter.grad is not None:
+                tensors[f"{_GRADIENTS}{number}"] = parameter.grad
+        if self._average is not None:
+            tensors |= prefixed(AVERAGE, self._average.state_dict())
+        return RunState(tensors, {"groups": optimizer["param_groups"], "scaler": self._scaler.state_dict()})
+
+    def load_state_dict(self, state: RunState) -> None:
+        """Take up what `state_dict` returned, whole or in the layout of the parameters."""
+        parameters = self._parameters()
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in under(_OPTIMIZER, state.tensors).items():
+            number, _, name = key.partition(".")
+            parameter = parameters[int(number)]
+            fits = value.shape == parameter.shape
+            moments.setdefault(int(number), {})[name] = like(value, parameter) if fits else value
+        self._optimizer.load_state_dict({"state": moments, "param_groups": state.rest["groups"]})
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state.rest["scaler"])
+        if self._average is not None:
+            self._average.load_state_dict(under(AVERAGE, state.tensors))
+        gradients = under(_GRADIENTS, state.tensors)
+        for place, parameter in enumerate(parameters):
+            left = gradients.get(str(place))
+            parameter.grad = None if left is None else like(left, parameter)
+
+    def layout(self, name: str) -> torch.Tensor | None:
+        """Return a parameter that is laid out as the named tensor of the state, or None if none is."""
+        for prefix in (_OPTIMIZER, _GRADIENTS):
+            if name.startswith(prefix):
+                return self._parameters()[int(name.removeprefix(prefix).partition(".")[0])].detach()
+        return None
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        """Return what the optimizer changes, in the order of its own numbering."""
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
+    def _backward(self, batch: TrainingBatch, weight: float) -> dict[str, Any]:
+        with self._autocast():
+            found: dict[str, Any] = self._parallel.module(partial(self._loss, batch=batch))
+        self._scaler.scale(found["loss"] * weight).backward()
+        return found
+
+    def _loss(self, model: Any, batch: TrainingBatch) -> dict[str, Any]:
+        if len(batch):
+            return self._objective(model, batch)
+        # A process without samples still takes part in exchanging gradients: its loss is zero, but reaches them all.
+        touched = [parameter.flatten()[:0].sum() for parameter in model.parameters() if parameter.requires_grad]
+        return {"loss": torch.stack(touched).sum()}
+
+    def _autocast(self) -> Any:
+        if self._autocast_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._world.device.type, dtype=self._autocast_dtype)
+
+    def _equal_passes(
+        self, batches: Sequence[TrainingBatch], counts: list[list[int]]
+    ) -> list[tuple[TrainingBatch, bool]]:
+        """Return what to run, and whether it counts.
+
+        Split models exchange weights while they compute, so all processes must run the same passes. Where
+        batches differ in size, which happens at the end of an epoch, samples are run one at a time, and
+        processes with fewer of them run stand-ins that do not count.
+        """
+        equal = all(len(set(column)) == 1 for column in zip(*counts, strict=True))
+        if self._parallel.in_step and batches and len(batches[0]):
+            self._stand_in = one_sample(batches[0], 0)
+        if not self._parallel.in_step or equal:
+            return [(batch, True) for batch in batches]
+        singles = [one_sample(batch, i) for batch in batches for i in range(len(batch))]
+        if self._stand_in is None:
+            raise UserError("a process has no sample in its first step; use fewer processes with fsdp")
+        missing = max(map(sum, counts)) - len(singles)
+        return [(single, True) for single in singles] + [(self._stand_in, False)] * missing
+
+    def _means(self, sums: Mapping[str, float], total: int) -> dict[str, float]:
+        added: dict[str, float] = {}
+        for found in self._world.gather(sums):
+            for name, value in found.items():
+                added[name] = added.get(name, 0.0) + value
+        return {name: value / total for name, value in added.items()}
+
+
+def one_sample(batch: TrainingBatch, index: int) -> TrainingBatch:
+    """Return a batch of one of the samples."""
+    one = slice(index, index + 1)
+    return TrainingBatch(
+        pixels=batch.pixels[one],
+        times_s=batch.times_s[one],
+        questions=batch.questions[one],
+        frame_idx=None if batch.frame_idx is None else batch.frame_idx[one],
+    )
+
+
+def _scalars(found: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value.detach())
+        for name, value in found.items()
+        if isinstance(value, torch.Tensor) and value.ndim == 0
+    }
+
+
+logger = logging.getLogger(__name__)
+
+
+class Runner:
+    """Trains what is trainable in a model.
+
+    Args:
+        loader: reads the batches that `batches` names.
+        batch_size: samples that a process computes at once, at most.
+        keeper: validates, and keeps the best weights.
+        verdicts: what the objective asks a frozen role; kept in checkpoints.
+        shape: what a run that goes on must have in common with this one.
+    """
+
+    def __init__(
+        self,
+        model: SeViLA,
+        *,
+        updater: Updater,
+        schedule: Schedule,
+        batches: EpochBatches,
+        loader: "DataLoader[ClipBatch]",
+        batch_size: int,
+        plan: Plan,
+        keeper: BestKeeper,
+        saver: Saver,
+        verdicts: Verdicts,
+        shape: RunShape,
+        progress: Progress,
+        world: World,
+    ) -> None:
+        self._model, self._updater, self._schedule = model, updater, schedule
+        self._batches, self._loader, self._batch_size = batches, loader, batch_size
+        self._plan, self._keeper, self._saver, self._shape = plan, keeper, saver, shape
+        self._verdicts = verdicts
+        self._progress, self._world = progress, world
+        self._position = Position()
+        self._failed_videos: set[str | None] = set()
+        self._saved_at: int | None = None
+        self._notice = Notice()
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done so far."""
+        return self._position.epoch * len(self._batches) + self._position.batch
+
+    @property
+    def total(self) -> int:
+        """Iterations of the whole run."""
+        return self._plan.iterations(len(self._batches))
+
+    def run(self) -> dict[str, dict[str, float]]:
+        """Train to the end and return the test's metrics, by split.
+
+        Raises:
+            UserError: too many samples cannot be read, the loss diverges, or a file cannot be written.
+            TerminatedError: SIGTERM came; a step that was under way is finished, and saved.
+        """
+        try:
+            with self._notice.listening():
+                return self._run()
+        finally:
+            self._progress.close()
+
+    def _run(self) -> dict[str, dict[str, float]]:
+        if self._saved_at is None:
+            self._progress.start_over()
+        if self._plan.validate_first and self.iteration == 0:
+            self._keeper.validate(epoch=-1, iteration=0)
+        if self._saved_at is not None:
+            # An earlier start may have ended between the last step of an epoch and what follows it.
+            self._end_epoch()
+        while self.iteration < self.total:
+            with self._notice.deferred():
+                self._train_epoch()
+            self._end_epoch()
+        with self._notice.deferred():
+            self._saver.wait()
+        language = self._model.language
+        if language.num_cut_prompts:
+            limit = language.max_text_length
+            logger.warning("%d prompts were longer than %d tokens and lost their end", language.num_cut_prompts, limit)
+        if language.num_unspelt_prompts:
+            logger.warning("%d prompts hold text that the tokenizer cannot spell", language.num_unspelt_prompts)
+        return self._keeper.finish(iteration=self.iteration)
+
+    def save(self) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            DivergedError: the weights are not finite; the checkpoint before is the last good one.
+        """
+        state = self.state()
+        weights = under(WEIGHTS, state.tensors).values()
+        if self._world.sum([sum(not local(value).isfinite().all() for value in weights)])[0]:
+            raise DivergedError(
+                f"the weights are not finite after iteration {self.iteration}; "
+                "go on from the last checkpoint with a lower run.init_lr and run.resume_changed=true"
+            )
+        self._saver.save(state, step=self.iteration, shape=self._shape)
+        self._saved_at = self.iteration
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: it is damaged, or of another model.
+        """
+        state = load_state(checkpoint, layout=self._layout, world=self._world)
+        weights = under(WEIGHTS, state.tensors)
+        expected = {name: value.shape for name, value in self._model.trainable_parameters()}
+        if {name: value.shape for name, value in weights.items()} != expected:
+            raise CheckpointError(f"{checkpoint.folder} does not fit: other parts train now, or of another size")
+        load_trained(self._model, weights)
+        self._updater.load_state_dict(RunState(state.tensors, state.rest["updater"]))
+        self._position = Position(**state.rest["position"])
+        self._saved_at = self.iteration
+        self._verdicts.load_state_dict(state.rest.get("verdicts", {}), self._world)
+        self._progress.go_on(self.iteration, state.rest["progress"])
+        self._keeper.go_on(self.iteration)
+        self._set_rng(state.rest["rng"])
+        logger.info("going on at iteration %d of %d", self.iteration, self.total)
+
+    def state(self) -> RunState:
+        """Return everything a resumed run needs; every process must call this."""
+        updater = self._updater.state_dict()
+        weights = {name: value.detach() for name, value in self._model.trainable_parameters()}
+        rest = {
+            "position": dataclasses.asdict(self._position),
+            "updater": updater.rest,
+            "rng": self._world.gather(rng_state(self._world)),
+            "verdicts": self._verdicts.state_dict(self._world),
+            "progress": self._progress.state_dict(),
+        }
+        return RunState({**prefixed(WEIGHTS, weights), **updater.tensors}, rest)
+
+    def _layout(self, name: str) -> torch.Tensor | None:
+        for prefix in (WEIGHTS, AVERAGE):
+            if name.startswith(prefix):
+                found = dict(self._model.trainable_parameters()).get(name.removeprefix(prefix))
+                return None if found is None else found.detach()
+        return self._updater.layout(name)
+
+    def _set_rng(self, states: list[dict[str, object]]) -> None:
+        if len(states) == self._world.size:
+            set_rng_state(states[self._world.rank], self._world)
+            return
+        logger.warning("the run had %d processes, now %d: dropout differs", len(states), self._world.size)
+        # A state cannot be shared out; a seed that no process had before can.
+        torch.manual_seed(hash((self._shape.seed, self.iteration, self._world.size, self._world.rank)))
+
+    def _end_epoch(self) -> None:
+        """Save and validate at the end of an epoch, which `max_iters` may bring early; else do nothing."""
+        is_over = self.iteration >= self.total
+        if self._position.batch and not is_over:
+            return
+        # First: a run that ends while it validates loses no step.
+        with self._notice.deferred():
+            self._verdicts.share(self._world)
+            if self._saved_at != self.iteration:
+                self.save()
+        self._check_notice()
+        epochs = self._position.epoch + bool(self._position.batch)
+        if epochs % self._plan.valid_freq == 0 or is_over:
+            self._keeper.validate(epoch=epochs - 1, iteration=self.iteration)
+
+    def _train_epoch(self) -> None:
+        position, plan = self._position, self._plan
+        self._batches.seek(epoch=position.epoch, first_batch=position.batch)
+        stream = iter(self._loader)
+        self._keeper.prepare_training()
+        end = min(len(self._batches), self.total - position.epoch * len(self._batches))
+        while position.batch < end:
+            asked = time.perf_counter()
+            group = [next(stream) for _ in range(min(plan.accum_grad_iters, end - position.batch))]
+            waited_s = time.perf_counter() - asked
+            if self._is_asked_to_end(group):
+                self._stop()
+            self._step(group, waited_s)
+            is_due = plan.save_freq is not None and self.iteration - (self._saved_at or 0) >= plan.save_freq
+            if is_due and position.batch < end:
+                self.save()
+        if position.batch == len(self._batches):
+            self._position = Position(epoch=position.epoch + 1)
+
+    def _stop(self) -> None:
+        """Save, unless nothing was done since, and end.
+
+        Raises:
+            TerminatedError: always.
+        """
+        if self.iteration and self._saved_at != self.iteration:
+            self.save()
+        self._saver.wait()
+        raise TerminatedError(
+            f"asked to end (SIGTERM) after iteration {self.iteration} of {self.total}, which is saved; "
+            "go on with run.resume=auto"
+        )
+
+    def _check_notice(self) -> None:
+        if self._world.sum([self._notice.is_given])[0]:
+            self._stop()
+
+    def _is_asked_to_end(self, group: list[ClipBatch]) -> bool:
+        """Count what cannot be read, and ask whether any process was told to end, in one exchange."""
+        failed = [item for batch in group for item in batch.unreadable]
+        for item in failed:
+            if item.question.video not in self._failed_videos:
+                self._failed_videos.add(item.question.video)
+                logger.warning("skipped: %s", item.reason)
+        num_failed, notices = self._world.sum([len(failed), self._notice.is_given])
+        if notices:
+            return True
+        self._position.failed += int(num_failed)
+        if self._position.failed > self._plan.max_unreadable * self._shape.num_samples:
+            last = f", the last: {failed[-1].reason}" if failed else ""
+            raise UserError(
+                f"{self._position.failed} of {self._shape.num_samples} samples cannot be read{last}; "
+                f"mend them, or raise run.max_unreadable (now {self._plan.max_unreadable})"
+            )
+        return False
+
+    def _step(self, group: list[ClipBatch], waited_s: float) -> None:
+        position, plan = self._position, self._plan
+        report = self._updater.accumulate(list(self._pieces(group)))
+        is_left_over = plan.carry_gradients and len(group) < plan.accum_grad_iters
+        rate = self._schedule.rate(epoch=position.epoch, step=position.batch + len(group) - 1)
+        if report.samples and not is_left_over:
+            report = self._updater.apply(report, rate=rate)
+        position.batch += len(group)
+        figures = {**report.figures, "lr": rate}
+        if report.grad_norm is not None:
+            figures["grad_norm"] = report.grad_norm
+        self._progress.step(
+            figures, iteration=self.iteration, epoch=position.epoch, samples=report.samples, waited_s=waited_s
+        )
+
+    def _pieces(self, group: list[ClipBatch]) -> Iterator[TrainingBatch]:
+        most = -(-self._batches.samples_per_step // self._world.size)
+        count = -(-most // self._batch_size)
+        for batch in group:
+            yield from in_pieces(batch, size=self._batch_size, count=count, device=self._world.device)
