@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.apart import Apart
 from benchmarks.film import film
-from lavis.processors.sampling import uniform_indices
 from lavis.video import open_video
+from lavis.video.sampling import uniform_indices
 
 
 def read_frames(path: Path, reader: str, *, num_frames: int, size: int) -> None:

@@ -30,9 +30,9 @@ from lavis.models.selectors import top_positions
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader, PerFrameReader
 from lavis.processors.prompts import MultipleChoicePrompt
-from lavis.processors.sampling import uniform_indices
 from lavis.processors.transforms import EvalTransform
 from lavis.video import open_video
+from lavis.video.sampling import uniform_indices
 
 NEW_TOKENS = 3
 

@@ -23,7 +23,7 @@ from lavis.datasets.own_rows import (
     ways_of,
 )
 from lavis.datasets.records import Record, id_text, shown
-from lavis.video.frame_names import PICTURE_ENDINGS
+from lavis.video.frames import PICTURE_ENDINGS
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, option_fields
 
 _PASSED_ON = ("question", "query", "start", "end", "duration", "source")

@@ -5,7 +5,7 @@ Its videos come from two sources, TVQA's clips and YouTube clips, told apart by 
 question that every row means is written.
 """
 
-from lavis.datasets.annotation_row import NEXT_EVENT_QUESTION
+from lavis.datasets.annotations import NEXT_EVENT_QUESTION
 from lavis.datasets.records import Record, shown
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_fields, option_fields
 

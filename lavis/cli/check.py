@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
     """Check, write the list, and print the summary.
 
     Raises:
-        UserError: see `lavis.datasets.check_setup.load_dataset_config` and `lavis.datasets.checking.DatasetCheck`.
+        UserError: see `lavis.datasets.builder.load_dataset_config` and `lavis.datasets.checking.DatasetCheck`.
     """
     from lavis.common.files import write_text
-    from lavis.datasets.check_setup import load_dataset_config, read_splits, storage_of
+    from lavis.datasets.builder import load_dataset_config, read_splits, storage_of
     from lavis.datasets.checking import DatasetCheck
     from lavis.export import to_json
 

@@ -1,4 +1,7 @@
-"""`sevila prepare`: a benchmark's own annotation files, or your own questions, to the package's schema."""
+"""`sevila prepare`: a benchmark's own annotation files, or your own questions, to the package's schema.
+
+`sevila prepare shards`: videos and questions of a prepared dataset, packed into tar files.
+"""
 
 import argparse
 import os
@@ -6,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli import prepare_shards
+from lavis.cli.options import checked_options
 from lavis.cli.show import say
 from lavis.common.errors import ConfigError
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from sevila_data.prepare import PreparedSplit
 
 DATA_VARIABLE = "SEVILA_DATA"
+_SHARDS = "shards"
 _DROPPED_SHOWN = 10
 _EXAMPLES = """examples:
   sevila prepare nextqa --raw downloads/nextqa --out sevila_data
@@ -39,7 +43,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--videos", type=Path, help="folder of videos (custom only; default: RAW/videos or RAW)")
     parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and count them")
     parser.add_argument("--force", action="store_true", help="overwrite files that were prepared before")
-    prepare_shards.add_options(parser)
+    _add_shard_options(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -51,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
         UserError: see `sevila_data.prepare.prepare`.
         ConfigError: no raw or output folder is given.
     """
-    if args.name == prepare_shards.NAME:
-        return prepare_shards.run(args)
+    if args.name == _SHARDS:
+        return _write_shards(args)
     from sevila_data.prepare import prepare
 
     if args.raw is None:
@@ -89,3 +93,50 @@ def _print_split(name: str, split: "PreparedSplit") -> None:
             say(f"    {problem}")
         if len(split.dropped) > _DROPPED_SHOWN:
             say(f"    and {len(split.dropped) - _DROPPED_SHOWN} more")
+
+
+def _add_shard_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that only shards have."""
+    group = parser.add_argument_group("for shards")
+    group.add_argument("--dataset", metavar="NAME", help="the dataset, prepared before; --out is the folder of shards")
+    group.add_argument("--cfg", type=Path, metavar="YAML", help="a recipe that says where the dataset is")
+    group.add_argument(
+        "--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="settings over the recipe's"
+    )
+    group.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: every split that is there")
+    group.add_argument("--shard-mib", type=int, default=512, metavar="N", help="size of a shard (default: 512)")
+
+
+def _write_shards(args: argparse.Namespace) -> int:
+    """Write shards and say how to use them.
+
+    Raises:
+        UserError: see `lavis.datasets.builder` and `lavis.datasets.shards.ShardWriter`.
+    """
+    from lavis.datasets.builder import load_dataset_config, read_splits, storage_of
+    from lavis.datasets.records import read_records
+    from lavis.datasets.shards import ShardWriter, read_index
+
+    if args.dataset is None or args.out is None:
+        raise ConfigError("shards need --dataset NAME and --out DIR; see: sevila prepare --help")
+    if args.shard_mib < 1:
+        raise ConfigError(f"--shard-mib is {args.shard_mib}; it must be 1 or more")
+    config = load_dataset_config(args.dataset, recipe=args.cfg, options=checked_options(args.options))
+    splits = read_splits(args.dataset, config, splits=args.splits)
+    videos = storage_of(args.dataset, config)
+    writer = ShardWriter(args.out, max_mib=args.shard_mib)
+    problems = {
+        split: writer.write_split(split, read_records(annotations.path), videos, skip_missing=args.skip_bad)
+        for split, annotations in splits.items()
+    }
+    writer.close()
+    stored = read_index(args.out)
+    for split, annotations in splits.items():
+        count = len({entry.file for entry in stored if entry.split == split})
+        say(f"{args.dataset} {split}: {len(annotations)} questions in {count} shards")
+        if problems[split]:
+            say(f"  missing videos: {len(problems[split])}, the first: {problems[split][0]}")
+    place = f"datasets.{args.dataset}.build_info"
+    say(f"to use them: --options {place}.videos.storage={args.out}", end="")
+    say("".join(f" {place}.annotations.{split}.storage={args.out / split}.json" for split in splits))
+    return 0

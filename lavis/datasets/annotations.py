@@ -1,34 +1,208 @@
-"""Reading and writing annotation files: a JSON list of rows, or JSONL, one file per split.
+"""Annotation files: a JSON list of rows, or JSONL, one file per split; the schema is in `sevila_data/README.md`."""
 
-The schema is described in `sevila_data/README.md` and checked in `lavis.datasets.annotation_row`.
-"""
-
+import difflib
 import json
 import logging
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lavis.common.errors import AnnotationError
 from lavis.common.files import write_text
-from lavis.common.types import Question
-from lavis.datasets.annotation_row import Annotation, parse_row
-from lavis.datasets.records import Record, read_records
-
-__all__ = [
-    "Annotation",
-    "Annotations",
-    "parse_row",
-    "raise_bad_rows",
-    "read_annotations",
-    "repeated_id",
-    "write_annotations",
-]
+from lavis.common.naming import did_you_mean
+from lavis.common.types import Question, Span
+from lavis.datasets.records import Record, is_blank, read_records, shown
 
 logger = logging.getLogger(__name__)
 
+MAX_OPTIONS = 26
+"""Options are answered by a letter."""
+
+NEXT_EVENT_QUESTION = "What is most likely to happen next?"
+"""The question of a VLEP row, which has none of its own."""
+
+FIELDS = (
+    "video", "qid", "question", "query", "num_option", "answer", "start", "end", "duration",
+    "relevant_windows", "windows", "relevant_clip_ids", "saliency_scores", "type", "source",
+)  # fmt: skip
 _NAMED_BAD_ROWS = 3
+_OPTION_FIELD = re.compile(r"a(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One row of an annotation file.
+
+    Attributes:
+        duration_s: the video's length as annotated; None if not annotated.
+        source: name of the video folder that holds the video, for datasets with several; None: any of them.
+        saliency: three annotators' scores (0 to 4) of each relevant 2-second clip, by clip index (QVHighlights).
+        untimed: its times were written as "nan", so that the question is about the whole video.
+        shortened: a window went on a little after the video's end and is cut there.
+    """
+
+    question: Question
+    duration_s: float | None = None
+    source: str | None = None
+    saliency: dict[int, tuple[int, ...]] | None = None
+    untimed: bool = False
+    shortened: bool = False
+
+
+def parse_row(record: Record) -> Annotation:
+    """Check a row against the schema and make it a question.
+
+    Raises:
+        AnnotationError: the row does not fit; the message names file, line, field, value and way out.
+    """
+    _check_names(record, frozenset(record.fields))
+    qid = record.id("qid")
+    duration_s = record.seconds("duration") if record.has("duration") else None
+    clip, untimed = _clip(record, duration_s)
+    options = () if record.has("query") else _options(record)
+    windows, shortened = _windows(record, duration_s)
+    question = Question(
+        text=_question_text(record, qid),
+        options=options,
+        id=qid,
+        answer=_answer(record, options),
+        kind=record.text("type") if record.has("type") else question_type(qid),
+        video=_video_name(record, qid),
+        clip=clip,
+        windows=windows,
+    )
+    source = record.text("source") if record.has("source") else None
+    return Annotation(question, duration_s, source, _saliency(record), untimed, shortened)
+
+
+def question_type(qid: str) -> str | None:
+    """Return the question type that ids carry: what stands before the first underscore, if there is one."""
+    prefix, underscore, _ = qid.partition("_")
+    return prefix if underscore and prefix else None
+
+
+def _check_names(record: Record, names: frozenset[str]) -> None:
+    misspelt = _misspelt(names)
+    if misspelt:
+        raise record.error(misspelt, f"is not a field of the schema; {did_you_mean(misspelt, FIELDS)}")
+
+
+@lru_cache(maxsize=1024)
+def _misspelt(names: frozenset[str]) -> str | None:
+    # Further fields are welcome, but one that looks like a missing field is a mistake that would go unnoticed.
+    for name in sorted(names.difference(FIELDS)):
+        nearest = [] if _OPTION_FIELD.fullmatch(name) else difflib.get_close_matches(name, FIELDS, n=1)
+        if nearest and nearest[0] not in names:
+            return name
+    return None
+
+
+def _question_text(record: Record, qid: str) -> str:
+    if record.has("query"):
+        if record.has("question"):
+            raise record.error("query", "stands beside 'question'; a row is a question or a search, keep one of them")
+        return record.text("query")
+    if qid.startswith("VLEP_") and not record.fields.get("question"):
+        return NEXT_EVENT_QUESTION
+    return record.text("question")
+
+
+def _video_name(record: Record, qid: str) -> str:
+    name = record.name("video")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise record.error("video", f"{shown(name)} leaves the video folder; give a name relative to it")
+    # VLEP appends "_ep" to the names of TVQA's clips, which lie in TVQA's folder without it; the names of its own
+    # YouTube clips hold a time with colons, and their files keep "_ep".
+    is_tvqa_clip = qid.startswith("VLEP_") and ":" not in name
+    return name.removesuffix("_ep") if is_tvqa_clip else name
+
+
+def _options(record: Record) -> tuple[str, ...]:
+    fields = sorted(int(match[1]) for name in record.fields if (match := _OPTION_FIELD.fullmatch(name)))
+    count = record.whole("num_option") if record.has("num_option") else len(fields)
+    if not 2 <= count <= MAX_OPTIONS:
+        raise record.error("num_option", f"{count} options; give 2 to {MAX_OPTIONS}, as fields a0, a1, ...")
+    if fields and fields[-1] >= count and record.has(f"a{fields[-1]}"):
+        raise record.error(f"a{fields[-1]}", f"is beyond the {count} options of 'num_option'; mend one of them")
+    return tuple(record.text(f"a{index}") for index in range(count))
+
+
+def _answer(record: Record, options: tuple[str, ...]) -> int | None:
+    if is_blank(record.fields.get("answer")) or not options:
+        return None
+    answer = record.whole("answer")
+    if not 0 <= answer < len(options):
+        raise record.error("answer", f"{answer} is not an option; give an index from 0 to {len(options) - 1}")
+    return answer
+
+
+def _clip(record: Record, duration_s: float | None) -> tuple[Span | None, bool]:
+    if not record.has("start") and not record.has("end"):
+        return None, False
+    start, end = record.number_or_nan("start"), record.number_or_nan("end")
+    if math.isnan(start) or math.isnan(end):
+        return None, True
+    record.as_seconds("start", start)  # named as itself, which what follows would not
+    span = _span(record, "end", start, end)
+    _check_inside(record, "end", span, duration_s)
+    return span, False
+
+
+def _windows(record: Record, duration_s: float | None) -> tuple[tuple[Span, ...] | None, bool]:
+    given = [name for name in ("relevant_windows", "windows") if record.has(name)]
+    if not given:
+        return None, False
+    if len(given) == 2:
+        raise record.error("windows", "stands beside 'relevant_windows'; they mean the same, keep one of them")
+    field = given[0]
+    pairs = record.value(field)
+    if not isinstance(pairs, list) or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+        raise record.error(field, f"{shown(pairs)} is not a list of [start, end] pairs in seconds")
+    given_spans = tuple(_span(record, field, start, end) for start, end in pairs)
+    spans = tuple(_cut_at_end(span, duration_s) for span in given_spans)
+    for span in spans:
+        if span.start_s == span.end_s:
+            raise record.error(field, f"[{span.start_s:g}, {span.end_s:g}] has no length; widen it or leave it out")
+        _check_inside(record, field, span, duration_s)
+    return spans, spans != given_spans
+
+
+def _span(record: Record, field: str, start: object, end: object) -> Span:
+    span = Span(record.as_seconds(field, start), record.as_seconds(field, end))
+    if span.end_s < span.start_s:
+        raise record.error(field, f"{span.end_s:g} s is before the start at {span.start_s:g} s; swap or mend them")
+    return span
+
+
+def _cut_at_end(span: Span, duration_s: float | None) -> Span:
+    # Lengths are often rounded to whole seconds, and people mark a little more than the video's end.
+    if duration_s is None or not span.start_s < duration_s < span.end_s:
+        return span
+    excess_s = span.end_s - duration_s
+    return Span(span.start_s, duration_s) if excess_s < 1 or excess_s <= duration_s / 10 else span
+
+
+def _check_inside(record: Record, field: str, span: Span, duration_s: float | None) -> None:
+    if duration_s is not None and span.end_s > duration_s:
+        raise record.error(field, f"{span.end_s:g} s is after the video's end at {duration_s:g} s; mend one of them")
+
+
+def _saliency(record: Record) -> dict[int, tuple[int, ...]] | None:
+    if not record.has("saliency_scores"):
+        return None
+    clips, scores = record.value("relevant_clip_ids"), record.value("saliency_scores")
+    lists = isinstance(clips, list) and isinstance(scores, list) and all(isinstance(row, list) for row in scores)
+    if not lists or len(clips) != len(scores):
+        raise record.error("saliency_scores", "is not a list of scores for each of 'relevant_clip_ids'")
+    for value in (*clips, *(score for row in scores for score in row)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise record.error("saliency_scores", f"{shown(value)} is not a clip index or score; give whole numbers")
+    return {clip: tuple(row) for clip, row in zip(clips, scores, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 
 from lavis.common.errors import VideoError
 from lavis.common.types import Question
-from lavis.datasets.annotation_row import Annotation
-from lavis.datasets.clips import Clip, ClipProcessor
+from lavis.datasets.annotations import Annotation
 from lavis.datasets.videos import VideoFinder
+from lavis.processors.transforms import Clip, ClipProcessor
 from lavis.video import open_video
 
 

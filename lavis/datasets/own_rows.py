@@ -16,7 +16,7 @@ from typing import Any
 
 from lavis.common.errors import AnnotationError
 from lavis.common.naming import listed
-from lavis.datasets.annotation_row import FIELDS
+from lavis.datasets.annotations import FIELDS
 from lavis.datasets.records import Record, id_text, is_blank, read_records, shown
 
 # What each field is called elsewhere, without case, spaces and signs; the first that is there counts.

@@ -24,7 +24,7 @@ from lavis import __version__
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.files import written_whole
-from lavis.video.frame_names import order_frames
+from lavis.video.frames import order_frames
 
 logger = logging.getLogger(__name__)
 

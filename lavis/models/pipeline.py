@@ -33,8 +33,8 @@ from lavis.models.questions import check_question
 from lavis.models.roles import Reading, VideoModel
 from lavis.models.selectors import Selection, build_selector
 from lavis.models.watching import FrameMemory, Progress, SeenFrames, Timings, see_frames
-from lavis.processors.sampling import watched_indices
 from lavis.video import VideoReader, open_video
+from lavis.video.sampling import watched_indices
 
 _ROUNDED_S = 0.01  # as durations are shown
 

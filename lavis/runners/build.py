@@ -16,9 +16,8 @@ from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.datasets.builder import DatasetBuilder
 from lavis.datasets.dataset import QuestionDataset
-from lavis.datasets.loader import build_loader
+from lavis.datasets.loader import EpochBatches, build_loader
 from lavis.datasets.mixture import MixedBuilder, checked_mix
-from lavis.datasets.sampler import EpochBatches
 from lavis.models.checkpoints.names import our_name, published_name
 from lavis.models.frame_cache import FrameCache
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations

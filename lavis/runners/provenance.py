@@ -23,7 +23,7 @@ from lavis.common.files import write_text
 from lavis.common.logging import read_json_lines
 from lavis.common.paths import configs_dir
 from lavis.datasets.annotations import read_annotations
-from lavis.datasets.shards_unpacking import holds_shards, video_storage
+from lavis.datasets.shards import holds_shards, video_storage
 from lavis.datasets.videos import VideoFolders
 from lavis.models.sevila.identity import make_digest, weights_digest
 from lavis.models.sevila.loading import require_weights

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError, TerminatedError, UserError
 from lavis.datasets.dataset import ClipBatch
-from lavis.datasets.sampler import EpochBatches
+from lavis.datasets.loader import EpochBatches
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoint import (
     WEIGHTS,

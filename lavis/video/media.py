@@ -14,8 +14,15 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from lavis.video.base import unreadable
-from lavis.video.boxes import check_boxes, looks_like_mp4
-from lavis.video.limits import MAX_PIXELS, LimitError, check_picture, limit_allocations, num_threads
+from lavis.video.limits import (
+    MAX_PIXELS,
+    LimitError,
+    check_boxes,
+    check_picture,
+    limit_allocations,
+    looks_like_mp4,
+    num_threads,
+)
 
 # Playlists, scripts and subtitles are formats too for FFmpeg, and may name other files and addresses.
 _FORMATS = "matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"

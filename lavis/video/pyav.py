@@ -1,21 +1,23 @@
 """The default reader: FFmpeg's libraries, bundled with PyAV."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorTrc
 from av.video.stream import VideoStream
 
 from lavis.common.types import Integers, VideoInfo
 from lavis.video.base import Picture, unreadable
-from lavis.video.decoder import FrameDecoder
-from lavis.video.index import build_index
-from lavis.video.limits import LimitError
-from lavis.video.media import open_media
+from lavis.video.index import NO_TIME, FrameIndex, PacketReader, build_index, is_costly_to_seek
+from lavis.video.limits import LimitError, RunBudget, check_picture
+from lavis.video.media import Media, open_media
 from lavis.video.picture import PictureMaker, orientation
 
 _HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
@@ -122,3 +124,180 @@ def _unshown(stream: VideoStream, first: VideoFrame) -> list[str]:
         or stream.metadata.get("alpha_mode") == "1",
     }
     return [what for what, is_so in told.items() if is_so]
+
+
+# A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
+_SEEK_COST_FRAMES = 8
+_MAX_FAILURES = 500  # packets in a row that do not decode: what follows is no video
+
+
+class FrameDecoder:
+    """Decodes frames by index.
+
+    Args:
+        media: the open file, taken over.
+        index: where its frames are.
+        reopen: opens the file again, for files that cannot be sought in.
+    """
+
+    def __init__(
+        self,
+        media: Media,
+        index: FrameIndex,
+        *,
+        reopen: Callable[[], Media],
+    ) -> None:
+        self._media = media
+        self._index = index
+        self._reopen = reopen
+        # Which iteration moved the decoder last. A token, since holding the run would tie a knot that keeps
+        # the file's buffers and threads alive until the garbage collector comes by.
+        self._moved_by: object = None
+        self._seekable = not index.in_file_order and not is_costly_to_seek(media.container)
+        self._budget = RunBudget()  # of the frame asked for
+
+    def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield frames and their indices; for one that cannot be decoded, the nearest that can, if possible before it.
+
+        Ends early if there is none. Another iteration may be started before this one is used up.
+
+        Args:
+            frame_idx: strictly increasing.
+
+        Raises:
+            LimitError: a picture is too large, or too much must be decoded for a frame.
+        """
+        wanted = frozenset(self._index.pts[frame_idx].tolist())
+        run: _Run | None = None
+        token = object()
+        found: VideoFrame | None
+        for target in self._index.pts[frame_idx].tolist():
+            self._budget = RunBudget()
+            if run is None or self._moved_by is not token or self._seek_pays(run, target):
+                self._moved_by = token
+                run, found = self._start(target, wanted)
+            else:
+                found = run.advance(target) or run.following
+            if found is None:
+                return
+            position = self._index.position(found.pts)
+            assert position is not None
+            yield position, found
+
+    def close(self) -> None:
+        """Release the file."""
+        self._media.close()
+
+    def _seek_pays(self, run: "_Run", target: int) -> bool:
+        key_pts = int(self._index.key_pts[self._index.keyframe_before(target)])
+        reached = run.reached
+        if reached is None or key_pts <= reached or not self._seekable:
+            return False
+        skipped = self._index.pts.searchsorted(key_pts) - self._index.pts.searchsorted(reached)
+        return int(skipped) > _SEEK_COST_FRAMES
+
+    def _start(self, target: int, wanted: frozenset[int]) -> "tuple[_Run, VideoFrame | None]":
+        """Decode from the keyframe before; where that gives nothing, from ever earlier ones."""
+        key, step = self._index.keyframe_before(target), 1
+        while True:
+            run = _Run(self._decode_from(key, wanted), self._index)
+            found = run.advance(target)
+            if found is not None or key == 0:
+                return run, found or run.following
+            key, step = max(0, key - step), 2 * step
+
+    def _decode_from(self, key: int, wanted: frozenset[int]) -> Iterator[VideoFrame]:
+        ordinal, failures = int(self._index.key_pts[key]), 0
+        for packet in chain(self._packets_from(key), [None]):  # None: the decoder gives what it still holds
+            codec = self._media.stream.codec_context
+            if packet is not None and not self._index.counted:
+                # Frames that no other frame refers to are not decoded unless they are wanted.
+                codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            self._budget.decode_picture(codec.width, codec.height)
+            try:
+                decoded = codec.decode(packet)
+            except av.FFmpegError:  # a damaged packet: the frames around it may still be good
+                decoded, failures = [], failures + 1
+                if failures > _MAX_FAILURES:
+                    return
+            for frame in decoded:
+                failures = 0
+                check_picture(frame.width, frame.height, frame.format)  # it may change on the way
+                if self._index.counted:
+                    frame.pts, ordinal = ordinal, ordinal + 1
+                yield frame
+
+    def _packets_from(self, key: int) -> Iterator[Packet]:
+        """Yield the packets from a keyframe on."""
+        key_pts, key_dts = int(self._index.key_pts[key]), int(self._index.key_dts[key])
+        packets = self._seek(key_pts, key_dts) if self._seekable else None
+        if packets is None:
+            self._seekable = False
+            self._media.close()
+            self._media = self._reopen()
+            self._media.file.end_metering()
+            packets = islice(self._numbered(), int(self._index.key_ordinals[key]), None)
+        return packets
+
+    def _numbered(self) -> Iterator[Packet]:
+        """Yield all packets of the file, with the timestamps that the index gives them."""
+        for number, packet in enumerate(self._read_on()):
+            if self._index.packet_pts is not None and number < len(self._index.packet_pts):
+                pts = int(self._index.packet_pts[number])
+                packet.pts = None if pts == NO_TIME else pts
+            yield packet
+
+    def _read_on(self) -> Iterator[Packet]:
+        """Yield the packets from where the file is."""
+        for packet in _packets(self._media.container, self._media.stream):
+            self._budget.read_packet()
+            yield packet
+
+    def _seek(self, key_pts: int, key_dts: int) -> Iterator[Packet] | None:
+        """Return the packets from a keyframe on, or None where seeking goes past it."""
+        # MPEG streams seek by decoding time; MP4 and Matroska by presentation time, else they stop a group too early.
+        for time in (key_pts, key_dts):
+            try:
+                self._media.container.seek(time, stream=self._media.stream)
+            except av.FFmpegError:
+                continue
+            packets = self._read_on()
+            for packet in packets:
+                if packet.is_keyframe and packet.pts is not None and packet.pts >= key_pts:
+                    if packet.pts == key_pts:
+                        return chain([packet], packets)
+                    break
+        return None
+
+
+class _Run:
+    """Frames decoded in the order they are shown, from one keyframe on."""
+
+    def __init__(self, decoded: Iterator[VideoFrame], index: FrameIndex) -> None:
+        self._decoded = (frame for frame in decoded if index.position(frame.pts) is not None)
+        self._last: VideoFrame | None = None
+        self._next: VideoFrame | None = None
+
+    @property
+    def reached(self) -> int | None:
+        """The timestamp of the latest frame given out."""
+        return self._last.pts if self._last else None
+
+    @property
+    def following(self) -> VideoFrame | None:
+        """The frame after the latest one given out, as far as it has been decoded."""
+        return self._next
+
+    def advance(self, target: int) -> VideoFrame | None:
+        """Return the frame at `target`, or the last one before it, or None if there is neither."""
+        while self.reached != target:
+            if self._next is None:
+                self._next = next(self._decoded, None)
+            if self._next is None or self._next.pts is None or self._next.pts > target:
+                break
+            self._last, self._next = self._next, None
+        return self._last
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    return iter(PacketReader(container, stream))

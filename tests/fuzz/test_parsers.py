@@ -21,8 +21,7 @@ from lavis.datasets.annotations import read_annotations
 from lavis.runners.config import load_train_config
 from lavis.runners.evaluation.results import PREDICTIONS, read_predictions
 from lavis.video import open_video
-from lavis.video.boxes import check_boxes, looks_like_mp4
-from lavis.video.limits import LimitError
+from lavis.video.limits import LimitError, check_boxes, looks_like_mp4
 
 SEEDS = Path(__file__).parent / "seeds"
 LASTING_S = float(os.environ.get("SEVILA_FUZZ_S", "0"))

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from lavis.common.errors import VideoError
-from lavis.video import boxes as boxes_module
+from lavis.video import limits as limits_module
 from lavis.video import open_video
-from lavis.video.boxes import check_boxes
-from lavis.video.limits import LimitError
+from lavis.video.limits import LimitError, check_boxes
 from tests.videos import write_video
 
 MB = 1 << 20
@@ -75,13 +74,13 @@ def test_every_byte_is_read_about_once(content: bytes, tmp_path: Path, monkeypat
     path = tmp_path / "large.mp4"
     path.write_bytes(content)
     opened: list[Counting] = []
-    found = boxes_module._found
+    found = limits_module._found
 
     def found_by_counting(file: Any, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
         opened.append(Counting(file))
         yield from found(opened[-1], start, end)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(boxes_module, "_found", found_by_counting)
+    monkeypatch.setattr(limits_module, "_found", found_by_counting)
     check_boxes(path)
     assert len(content) - 100 <= sum(file.num_read for file in opened) <= len(content) * 1.001
 
@@ -91,7 +90,7 @@ def test_names_are_found_where_chunks_meet(tmp_path: Path) -> None:
     for shift in range(-20, 4):
         start = FTYP + struct.pack(">I4s", 2 * MB, b"moov")
         path = tmp_path / "meet.mp4"
-        padding = bytes(boxes_module._CHUNK_BYTES + shift)
+        padding = bytes(limits_module._CHUNK_BYTES + shift)
         path.write_bytes(start + padding + declared + bytes(MB))
         with pytest.raises(LimitError, match="it declares 6000000 samples"):
             check_boxes(path)
@@ -103,13 +102,13 @@ def test_a_file_that_shrinks_while_it_is_opened_is_a_video_error(
 ) -> None:
     path = write_video(tmp_path / "shrinks.mp4")
     path.write_bytes(path.read_bytes() + box(b"free", bytes(3 * MB)))
-    tables: Callable[[Any], Iterator[tuple[bytes, int, int]]] = boxes_module._tables
+    tables: Callable[[Any], Iterator[tuple[bytes, int, int]]] = limits_module._tables
 
     def shrinking(file: Any) -> Iterator[tuple[bytes, int, int]]:
         for place in tables(file):
             os.truncate(path, keep)
             yield place
 
-    monkeypatch.setattr(boxes_module, "_tables", shrinking)
+    monkeypatch.setattr(limits_module, "_tables", shrinking)
     with pytest.raises(VideoError):
         open_video(path)

@@ -18,7 +18,7 @@ from lavis.common.distributed import World
 from lavis.common.errors import BrokenModelError, ConfigError, NotFiniteError, VideoError
 from lavis.common.files import write_text
 from lavis.common.types import Floats, Integers, Question, Span
-from lavis.datasets.annotation_row import Annotation
+from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
 from lavis.models.frame_cache import FrameCache, video_digest

@@ -9,7 +9,7 @@ import numpy as np
 from lavis.common.errors import UserError
 from lavis.common.moments import find_moments
 from lavis.common.types import Question
-from lavis.datasets.annotation_row import Annotation
+from lavis.datasets.annotations import Annotation
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.spans import SpanRule, duration_of
 from lavis.tasks.metrics.fit_moments import FrameCurve, MomentParameters, fit_moment_parameters

@@ -8,7 +8,7 @@ import numpy as np
 
 from lavis.common.moments import find_moments
 from lavis.common.types import Span
-from lavis.datasets.annotation_row import Annotation
+from lavis.datasets.annotations import Annotation
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.spans import SpanRule, duration_of
 from lavis.tasks.metrics.accuracy import NEXTQA_GROUPS, Outcome, accuracy_report

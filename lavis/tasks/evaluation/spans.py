@@ -5,7 +5,7 @@ from typing import Annotated
 
 from lavis.common.config import Finite, NotNegative, NotNegativeInt, one_of
 from lavis.common.moments import PAPER_MAX_GAP_FRAMES, SPAN_SCORES
-from lavis.datasets.annotation_row import Annotation
+from lavis.datasets.annotations import Annotation
 from lavis.tasks.evaluation.predictions import Prediction
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from lavis.cli.main import main
 from lavis.common.paths import paper_tables_path
-from lavis.datasets.annotation_row import Annotation
-from lavis.datasets.annotations import read_annotations
+from lavis.datasets.annotations import Annotation, read_annotations
 from lavis.models.sevila.build import build_untrained
 from lavis.runners.report_tables import load_paper_tables
 from lavis.tasks.evaluation.moments import moment_metrics

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lavis.common.errors import VideoError
-from lavis.video import decoder as decoder_module
+from lavis.video import index as index_module
 from lavis.video import limits as limits_module
 from lavis.video import open_video
-from lavis.video import packets as packets_module
+from lavis.video import pyav as pyav_module
 from tests.integration.video.readers import FILE_READERS, needs_decord, needs_torchcodec
 from tests.timing import cpu_seconds_at_most
 from tests.videos import cut, real_clip, set_edit, shown_numbers, write_sound, write_video
@@ -176,7 +176,7 @@ def test_frames_after_a_destroyed_group_are_those_before_it(tmp_path):
 
 def test_a_video_of_too_many_frames_is_read_up_to_the_limit(tmp_path, monkeypatch):
     path = write_video(tmp_path / "long.mp4", num_frames=40)
-    monkeypatch.setattr(packets_module, "_MAX_PACKETS", 24)
+    monkeypatch.setattr(index_module, "_MAX_PACKETS", 24)
     with open_video(path) as video:
         assert video.info.num_frames == 24
         assert video.warnings == ("the video is too long: only its first 24 frames are read",)
@@ -186,7 +186,7 @@ def test_a_video_of_too_many_frames_is_read_up_to_the_limit(tmp_path, monkeypatc
 def test_decoding_gives_up_after_many_packets_without_a_frame(tmp_path, monkeypatch):
     path = write_video(tmp_path / "noise.mp4", num_frames=60, keyframe_every=1, b_frames=0)
     spoil(path, range(5, 55))
-    monkeypatch.setattr(decoder_module, "_MAX_FAILURES", 10)
+    monkeypatch.setattr(pyav_module, "_MAX_FAILURES", 10)
     with open_video(path) as video:
         assert shown_numbers(video.read([3, 30, 58], size=64).frames) == [3, 4, 58]
 

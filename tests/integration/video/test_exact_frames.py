@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lavis.video import decoder as decoder_module
 from lavis.video import open_video
+from lavis.video import pyav as pyav_module
 from tests.integration.video.readers import FILE_READERS
 from tests.videos import set_edit, shown_numbers, write_video
 
@@ -163,14 +163,14 @@ def test_a_display_matrix_of_an_odd_angle_is_rounded_to_a_right_angle_with_a_war
 def packets_read(monkeypatch):
     """Collect the packets that are read for decoding."""
     collected = []
-    packets = decoder_module._packets
+    packets = pyav_module._packets
 
     def collecting(container, stream):
         for packet in packets(container, stream):
             collected.append(packet)
             yield packet
 
-    monkeypatch.setattr(decoder_module, "_packets", collecting)
+    monkeypatch.setattr(pyav_module, "_packets", collecting)
     return collected
 
 

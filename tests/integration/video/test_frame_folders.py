@@ -11,8 +11,7 @@ from PIL import Image
 
 from lavis.common.errors import VideoError
 from lavis.datasets.records import Record
-from lavis.datasets.shards import ShardWriter
-from lavis.datasets.shards_unpacking import ShardedVideos
+from lavis.datasets.shards import ShardedVideos, ShardWriter
 from lavis.datasets.videos import VideoFolders
 from lavis.video import open_video
 from tests.videos import numbered_picture, shown_numbers

@@ -2,10 +2,206 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lavis.common.errors import AnnotationError
-from lavis.datasets.annotations import read_annotations, write_annotations
+from lavis.common.types import Question, Span
+from lavis.datasets.annotations import FIELDS, Annotation, parse_row, question_type, read_annotations, write_annotations
+from lavis.datasets.records import Record
 from tests.timing import cpu_seconds_at_most
+
+CHOICE = {
+    "video": "1100/401",
+    "qid": "CW_401_0",
+    "question": "why?",
+    "num_option": 2,
+    "a0": "x.",
+    "a1": "y.",
+    "answer": 1,
+}
+QUERY = {"video": "v_60.0_210.0", "qid": "QVHighlight_7", "query": "a boat", "duration": 150}
+
+
+def parsed(row: dict) -> Annotation:
+    return parse_row(Record(row, Path("val.json"), 3, "row"))
+
+
+def without(row: dict, *names: str) -> dict:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def test_a_multiple_choice_row_becomes_a_question() -> None:
+    question = Question("why?", ("x.", "y."), id="CW_401_0", answer=1, kind="CW", video="1100/401")
+    assert parsed(CHOICE) == Annotation(question)
+
+
+def test_a_moment_row_becomes_a_question_with_windows_and_saliency() -> None:
+    row = {
+        **QUERY,
+        "relevant_windows": [[2, 6]],
+        "relevant_clip_ids": [1, 2],
+        "saliency_scores": [[1, 2, 3], [4, 4, 4]],
+    }
+    question = Question(
+        "a boat", id="QVHighlight_7", kind="QVHighlight", video="v_60.0_210.0", windows=(Span(2.0, 6.0),)
+    )
+    assert parsed(row) == Annotation(question, duration_s=150.0, saliency={1: (1, 2, 3), 2: (4, 4, 4)})
+
+
+@pytest.mark.parametrize("times", [{"start": 3.7, "end": 11}, {"start": "3.7", "end": "11"}])
+def test_times_may_be_numbers_or_text(times: dict) -> None:
+    assert parsed({**CHOICE, **times}).question.clip == Span(3.7, 11.0)
+
+
+@pytest.mark.parametrize("times", [{"start": "nan", "end": "nan"}, {"start": float("nan"), "end": 4}])
+def test_nan_times_mean_the_whole_video_and_are_marked(times: dict) -> None:
+    annotation = parsed({**CHOICE, **times})
+    assert (annotation.question.clip, annotation.untimed) == (None, True)
+
+
+def test_grounding_windows_stand_beside_options() -> None:
+    assert parsed({**CHOICE, "windows": [[0, 2.5], [4, 5]]}).question.windows == (Span(0.0, 2.5), Span(4.0, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("video", "found_as"),
+    [
+        ("show_s00_ep", "show_s00"),
+        ("yt:00:01:10-00:01:20", "yt:00:01:10-00:01:20"),
+        ("yt_00:05:00_ep", "yt_00:05:00_ep"),
+    ],
+)
+def test_a_published_vlep_row_gets_its_question_and_its_clips_file_name(video: str, found_as: str) -> None:
+    row = {"video": video, "qid": "VLEP_7", "num_option": 2, "a0": "x", "a1": "y", "answer": 0, "start": 1, "end": 2}
+    question = parsed(row).question
+    assert (question.text, question.video) == ("What is most likely to happen next?", found_as)
+
+
+def test_only_vlep_videos_lose_the_ending_of_their_name() -> None:
+    assert parsed({**CHOICE, "video": "trip_ep"}).question.video == "trip_ep"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (without(CHOICE, "answer"), None),
+        ({**CHOICE, "answer": None}, None),
+        ({**CHOICE, "answer": "0"}, 0),
+    ],
+)
+def test_an_answer_may_be_unknown_or_written_as_text(row: dict, expected: int | None) -> None:
+    assert parsed(row).question.answer == expected
+
+
+def test_options_are_counted_where_their_number_is_not_given() -> None:
+    assert parsed(without(CHOICE, "num_option")).question.options == ("x.", "y.")
+
+
+@pytest.mark.parametrize(
+    ("qid", "kind"),
+    [("CW_401_0", "CW"), ("Interaction_T1_13", "Interaction"), ("HOW2QA_val_0", "HOW2QA"), ("12", None), ("_1", None)],
+)
+def test_the_type_is_what_stands_before_the_first_underscore(qid: str, kind: str | None) -> None:
+    assert question_type(qid) == kind
+
+
+@pytest.mark.parametrize(
+    ("windows", "duration", "read"),
+    [
+        ([[2.5, 6.25]], 30.96, [(2.5, 6.25)]),
+        ([[2, 31]], 30.96, [(2, 30.96)]),
+        ([[2, 4], [20.2, 33.9]], 30.96, [(2, 4), (20.2, 30.96)]),
+        ([[2, 5.9]], 5, [(2, 5)]),
+    ],
+)
+def test_a_window_that_ends_a_little_after_the_video_is_cut_there(windows: list, duration: float, read: list) -> None:
+    row = parsed({**QUERY, "duration": duration, "relevant_windows": windows})
+    assert [(window.start_s, window.end_s) for window in row.question.windows or ()] == read
+    assert row.shortened == (read[-1][1] == duration)
+
+
+def test_a_type_of_its_own_goes_before_that_of_the_id() -> None:
+    assert parsed({**CHOICE, "type": "why"}).question.kind == "why"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "problem"),
+    [
+        ({"question": " "}, "question", "is blank; give its text"),
+        ({"video": "../secret"}, "video", "'../secret' leaves the video folder; give a name relative to it"),
+        ({"video": "/a/b"}, "video", "'/a/b' leaves the video folder; give a name relative to it"),
+        ({"answer": 2}, "answer", "2 is not an option; give an index from 0 to 1"),
+        ({"answer": -1}, "answer", "-1 is not an option; give an index from 0 to 1"),
+        ({"num_option": 0}, "num_option", "0 options; give 2 to 26, as fields a0, a1, ..."),
+        ({"num_option": 1}, "num_option", "1 options; give 2 to 26, as fields a0, a1, ..."),
+        ({"num_option": 27}, "num_option", "27 options; give 2 to 26, as fields a0, a1, ..."),
+        ({"num_option": 3}, "a2", "is missing; every row of this kind needs it, this one has 'video', 'qid', "
+         "'question', 'num_option', 'a0', 'a1', 'answer'"),
+        ({"a2": "z."}, "a2", "is beyond the 2 options of 'num_option'; mend one of them"),
+        ({"start": 5}, "end", "is missing; every row of this kind needs it, this one has 'video', 'qid', "
+         "'question', 'num_option', 'a0', 'a1', 'answer', 'start'"),
+        ({"start": 5, "end": 4}, "end", "4 s is before the start at 5 s; swap or mend them"),
+        ({"start": -1, "end": 4}, "start", "-1.0 is not a time in seconds; give a number from 0"),
+        ({"start": 1, "end": 9, "duration": 8}, "end", "9 s is after the video's end at 8 s; mend one of them"),
+        ({"duration": float("inf")}, "duration", "inf is not a finite number; write it as one"),
+        ({"windows": [[2, 6]], "duration": 5}, "windows", "6 s is after the video's end at 5 s; mend one of them"),
+        ({"windows": [[6, 2]]}, "windows", "2 s is before the start at 6 s; swap or mend them"),
+        ({"windows": [[2, 2]]}, "windows", "[2, 2] has no length; widen it or leave it out"),
+        ({"windows": [2, 6]}, "windows", "[2, 6] is not a list of [start, end] pairs in seconds"),
+        ({"windows": [], "relevant_windows": []}, "windows",
+         "stands beside 'relevant_windows'; they mean the same, keep one of them"),
+        ({"query": "a boat"}, "query", "stands beside 'question'; a row is a question or a search, keep one of them"),
+        ({"saliency_scores": [[1]], "relevant_clip_ids": []}, "saliency_scores",
+         "is not a list of scores for each of 'relevant_clip_ids'"),
+        ({"saliency_scores": [[0.5]], "relevant_clip_ids": [1]}, "saliency_scores",
+         "0.5 is not a clip index or score; give whole numbers"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_named_by_file_row_and_field(changes: dict, field: str, problem: str) -> None:
+    with pytest.raises(AnnotationError) as raised:
+        parsed({**CHOICE, **changes})
+    assert str(raised.value) == f"val.json, row 3, field {field!r}: {problem}"
+
+
+@pytest.mark.parametrize("name", ["video", "qid", "question", "a0"])
+def test_a_missing_field_is_named(name: str) -> None:
+    with pytest.raises(AnnotationError, match=f"row 3, field '{name}': is missing"):
+        parsed(without(CHOICE, name))
+
+
+def test_a_misspelt_field_is_an_error_that_suggests_the_right_one() -> None:
+    with pytest.raises(AnnotationError, match="field 'anwser': is not a field of the schema; did you mean 'answer'"):
+        parsed({**without(CHOICE, "answer"), "anwser": 1})
+
+
+def test_further_fields_are_welcome() -> None:
+    assert parsed({**CHOICE, "video_id": 5, "subtitles": "...", "weather": "fine"}) == parsed(CHOICE)
+
+
+def test_the_published_schema_names_the_very_fields_that_are_read() -> None:
+    path = Path(__file__).parents[3] / "sevila_data" / "schema.json"
+    schema = json.loads(path.read_text())
+    assert set(schema["items"]["properties"]) == set(FIELDS)
+    assert list(schema["items"]["patternProperties"]) == ["^a[0-9]+$"]
+
+
+PARTS = st.sampled_from(
+    [None, True, -1, 0, 2, 10**400, 1e308, float("nan"), float("inf"), "", "nan", "-0", "\ud800", "\n"]
+)
+VALUES = PARTS | st.lists(PARTS | st.lists(PARTS, max_size=3), max_size=3) | st.dictionaries(st.just("x"), PARTS)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "a0", "a1", "a2", "a99", "x"]), VALUES))
+def test_any_row_is_a_question_or_one_line_about_what_is_wrong(changes: dict) -> None:
+    for row in (changes, {**CHOICE, **changes}, {**QUERY, **changes}):
+        try:
+            outcome = repr(parsed(row))
+        except AnnotationError as error:
+            outcome = str(error)
+        assert outcome.startswith(("Annotation(", "val.json, row 3, field "))
+        assert len(outcome.splitlines()) == 1
+
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "data" / "raw" / "notebook_outputs.json").read_text())
 

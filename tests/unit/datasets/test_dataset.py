@@ -7,11 +7,11 @@ import torch
 
 from lavis.common.errors import ConfigError, VideoError
 from lavis.common.types import Question, Span
-from lavis.datasets.annotation_row import Annotation
-from lavis.datasets.clips import RandomClip, UniformClip, stretched
+from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable, VideoQuestionDataset, collate
 from lavis.datasets.loader import build_loader
 from lavis.datasets.videos import VideoFolders
+from lavis.processors.transforms import RandomClip, UniformClip, stretched
 from lavis.video import open_video
 from tests.videos import write_video
 

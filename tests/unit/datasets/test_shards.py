@@ -13,14 +13,12 @@ from PIL import Image
 
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.datasets.annotations import read_annotations
-from lavis.datasets.clips import UniformClip
 from lavis.datasets.dataset import Sample, SampleKey, VideoQuestionDataset
-from lavis.datasets.loader import build_loader
+from lavis.datasets.loader import EpochBatches, build_loader
 from lavis.datasets.records import Record
-from lavis.datasets.sampler import EpochBatches
-from lavis.datasets.shards import INDEX, ShardWriter, read_index
-from lavis.datasets.shards_unpacking import ShardedVideos, Unpacker, video_storage
+from lavis.datasets.shards import INDEX, ShardedVideos, ShardWriter, Unpacker, read_index, video_storage
 from lavis.datasets.videos import VideoFinder, VideoFolders
+from lavis.processors.transforms import UniformClip
 from tests.videos import write_video
 
 NUM_VIDEOS = 7

@@ -6,7 +6,7 @@ import pytest
 
 from lavis.common.registry import registry
 from lavis.common.types import Question
-from lavis.datasets.annotation_row import parse_row
+from lavis.datasets.annotations import parse_row
 from lavis.datasets.records import Record
 from lavis.processors.prompts import OPTION_LETTERS, option_list, option_target
 

@@ -6,7 +6,7 @@ import pytest
 
 from lavis.common.errors import CheckpointError, UserError
 from lavis.common.logging import read_json_lines
-from lavis.datasets.video_facts import Journal
+from lavis.datasets.checking import Journal
 from lavis.runners.checkpoint import MANIFEST, verified
 from lavis.runners.evaluation.results import FACTS, read_facts
 

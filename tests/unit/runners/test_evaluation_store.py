@@ -5,7 +5,7 @@ import pytest
 
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.types import Question, Span
-from lavis.datasets.annotation_row import Annotation
+from lavis.datasets.annotations import Annotation
 from lavis.runners.evaluation.evaluator import group_by_clip
 from lavis.runners.evaluation.results import PredictionStore, first_difference, read_facts, read_predictions
 from lavis.tasks.evaluation.predictions import Prediction

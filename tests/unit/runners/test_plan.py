@@ -3,7 +3,7 @@ import torch
 
 from lavis.common.types import Question
 from lavis.datasets.dataset import ClipBatch
-from lavis.datasets.sampler import EpochBatches
+from lavis.datasets.loader import EpochBatches
 from lavis.runners.trainer import Plan, in_pieces
 
 

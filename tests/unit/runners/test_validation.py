@@ -4,8 +4,8 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.types import Question
-from lavis.datasets.clips import Clip
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable
+from lavis.processors.transforms import Clip
 from lavis.runners.validation import SplitReader, average_precision
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from lavis.common.errors import UserError
 from lavis.common.types import Question, Span
-from lavis.datasets.annotation_row import Annotation
+from lavis.datasets.annotations import Annotation
 from lavis.tasks.evaluation.moments import fit_spans, moment_metrics, moment_predictions, query_id
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.spans import SpanRule, duration_of

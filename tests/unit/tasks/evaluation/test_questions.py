@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from lavis.common.types import Question, Span
-from lavis.datasets.annotation_row import Annotation
+from lavis.datasets.annotations import Annotation
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics
 from lavis.tasks.evaluation.spans import SpanRule

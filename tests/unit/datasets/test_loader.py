@@ -3,7 +3,7 @@ from itertools import chain
 import pytest
 
 from lavis.datasets.dataset import SampleKey
-from lavis.datasets.sampler import EpochBatches
+from lavis.datasets.loader import EpochBatches
 
 
 def epoch_of(world_size: int, *, samples: int, batch_size: int, epoch: int = 0, seed: int = 0) -> list[list[list[int]]]:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from lavis.common.errors import VideoError
-from lavis.video.frame_names import order_frames
+from lavis.video.frames import order_frames
 
 
 def ordered(*names):
