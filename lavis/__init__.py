@@ -11,8 +11,9 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lavis.common.registry import registry
+
 if TYPE_CHECKING:
-    from lavis.common.registry import registry as registry
     from lavis.models.loading import load_model as load_model
     from lavis.models.loading import load_model_and_preprocess as load_model_and_preprocess
     from lavis.models.loading import model_zoo as model_zoo
@@ -24,17 +25,13 @@ _LAZY = {
     "load_model": "lavis.models.loading",
     "load_model_and_preprocess": "lavis.models.loading",
     "model_zoo": "lavis.models.loading",
-    "registry": "lavis.common.registry",
 }
-# Parts are declared when the package of their kind is imported; that imports no part.
-_DECLARING = (
-    "lavis.processors",
+registry.declared_in = (
     "lavis.processors.prompts",
     "lavis.video",
     "lavis.datasets",
     "lavis.models",
     "lavis.models.vision",
-    "lavis.tasks",
     "lavis.tasks.objectives",
     "lavis.runners",
 )
@@ -45,8 +42,6 @@ __all__ = ["__version__", "load_model", "load_model_and_preprocess", "model_zoo"
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for package in _DECLARING:
-        importlib.import_module(package)
     value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
     return value
 

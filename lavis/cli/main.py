@@ -29,6 +29,7 @@ from lavis.common.errors import (
     UserError,
 )
 from lavis.common.naming import did_you_mean, visible
+from lavis.common.registry import registry
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -47,6 +48,9 @@ COMMANDS = {
     "train": "lavis.cli.train",
     "evaluate": "lavis.cli.evaluate",
 }
+
+# Those that use parts chosen by name.
+_WITH_PARTS = ("answer", "find", "demo", "check", "train", "evaluate")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -91,6 +95,10 @@ def build_parser() -> CommandParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in COMMANDS.values():
         importlib.import_module(module).add_parser(subparsers)
+    for name, command in subparsers.choices.items():
+        if name in _WITH_PARTS:
+            help_text = "Python module that adds parts, in this folder or installed; may be given several times"
+            command.add_argument("--import", dest="imports", action="append", metavar="MODULE", help=help_text)
     return parser
 
 
@@ -172,4 +180,5 @@ def _run(argv: Sequence[str] | None) -> int:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         args = build_parser().parse_args(argv)
+        registry.import_modules(getattr(args, "imports", None) or (), place="--import")
         return int(args.run(args))

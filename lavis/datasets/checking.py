@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lavis.common.errors import UserError, VideoError
+from lavis.common.registry import import_in_worker, registry
 from lavis.common.types import Question
 from lavis.datasets.annotations import Annotations
 from lavis.datasets.check_report import CheckReport, Duplicate, Problem, SplitCount
@@ -306,7 +307,12 @@ def _here(compute: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[tuple
 
 
 def _in_processes(compute: Callable[[Path], T], paths: Sequence[Path], num_workers: int) -> Iterator[tuple[Path, T]]:
-    pool = ProcessPoolExecutor(min(num_workers, max(1, len(paths))), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        min(num_workers, max(1, len(paths))),
+        mp_context=get_context("spawn"),
+        initializer=import_in_worker,
+        initargs=(registry.plugins(),),
+    )
     left = iter(paths)
     running: dict[Future[T], Path] = {}
     try:

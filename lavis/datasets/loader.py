@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from multiprocessing.context import BaseContext
 from typing import cast
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lavis.common.registry import import_in_worker, registry
 from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey, collate
 
 
@@ -84,8 +86,8 @@ def _worker_context() -> BaseContext:
     return context
 
 
-def _follow_main_process(_worker: int) -> None:
-    """Let a worker end with the main process, and not before.
+def _start_worker(plugins: Sequence[str], _worker: int) -> None:
+    """Import what adds parts in the main process, and let a worker end with that process, and not before.
 
     A scheduler tells all processes to end, but the main process ends its workers when it has saved. Where it is killed,
     torch's workers look for another parent, but theirs is the fork server, which waits for them in turn.
@@ -94,6 +96,7 @@ def _follow_main_process(_worker: int) -> None:
     main = multiprocessing.parent_process()
     assert main is not None, "a worker has a parent"
     threading.Thread(target=_end_with, args=(main.sentinel,), daemon=True).start()
+    import_in_worker(plugins)
 
 
 def _end_with(sentinel: int) -> None:
@@ -124,7 +127,7 @@ def build_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         timeout=timeout_s if num_workers else 0,
-        worker_init_fn=_follow_main_process,
+        worker_init_fn=partial(_start_worker, registry.plugins()),
         persistent_workers=num_workers > 0,
         multiprocessing_context=_worker_context() if num_workers else None,
         # The loader draws a seed per epoch, which must not disturb the random numbers of training.
