@@ -21,7 +21,6 @@ RUN case "$VARIANT" in \
     esac
 
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE CHANGELOG.md CONTRIBUTING.md requirements.txt ./
-COPY benchmarks/paper_tables.yaml benchmarks/
 COPY configs configs
 COPY sevila_data sevila_data
 COPY sevila_checkpoints sevila_checkpoints

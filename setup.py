@@ -12,7 +12,6 @@ ROOT = Path(__file__).resolve().parent
 # Downloaded checkpoints of many gigabytes lie beside the embedded model, so what is bundled is named, not excluded.
 BUNDLED = {
     "configs": ("**/*.yaml",),
-    "benchmarks": ("paper_tables.yaml",),
     "sevila_checkpoints": ("README.md", "*tiny*/**/*", "*tokenizer*/**/*", "clips/*"),
 }
 

@@ -32,7 +32,7 @@ def checkpoints_dir() -> Path:
 
 def paper_tables_path() -> Path:
     """Return the file of published figures."""
-    return _bundled("benchmarks") / "paper_tables.yaml"
+    return configs_dir() / "paper_tables.yaml"
 
 
 @contextmanager

@@ -35,8 +35,8 @@ from lavis.common.registry import registry
 from lavis.datasets.builder import SPLITS, DatasetConfig
 from lavis.datasets.mixture import checked_mix
 from lavis.datasets.videos import VideoFolders
+from lavis.export.report import load_paper_tables
 from lavis.models.language.checkpointing import check_checkpointing
-from lavis.runners.report_tables import load_paper_tables
 from lavis.tasks.build import resolve_task
 from lavis.tasks.evaluation.spans import SpanRule
 from lavis.tasks.published import PublishedTask

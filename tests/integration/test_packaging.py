@@ -21,7 +21,7 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BUILD_INPUTS = (
-    *("lavis", "sevila_data", "configs", "sevila_checkpoints", "benchmarks"),
+    *("lavis", "sevila_data", "configs", "sevila_checkpoints", "benchmarks", "parity"),
     *("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"),
 )
 MAX_START_S = 0.5
@@ -91,19 +91,27 @@ def test_the_wheel_holds_all_code_configs_and_the_embedded_model_and_nothing_els
         path.relative_to(checkout).as_posix()
         for package in ("lavis", "sevila_data")
         for path in (checkout / package).rglob("*.py")
+        if "miniature" not in path.parts
     }
     configs = {f"lavis/{path.relative_to(checkout).as_posix()}" for path in (checkout / "configs").rglob("*.yaml")}
     embedded = {name for name in names_in(wheel) if name.startswith("lavis/sevila_checkpoints/")}
-    tables = "lavis/benchmarks/paper_tables.yaml"
     page = {
         f"lavis/demo/{path.name}" for kind in ("css", "html", "js") for path in (ROOT / "lavis/demo").glob(f"*.{kind}")
     }
-    other = {"lavis/py.typed", "sevila_data/schema.json", "sevila_data/README.md", tables, *page}
+    other = {"lavis/py.typed", "sevila_data/schema.json", "sevila_data/README.md", *page}
     assert names_in(wheel) - other == code | configs | embedded
-    assert {"lavis/py.typed", tables, "lavis/demo/style.css", *page} <= names_in(wheel)
+    assert {"lavis/py.typed", "lavis/configs/paper_tables.yaml", "lavis/demo/style.css", *page} <= names_in(wheel)
     assert "lavis/configs/planted/deep/a.yaml" in configs
     assert "lavis/sevila_checkpoints/planted_tiny/a.json" in embedded
     assert not any(name.endswith(".pth") or "/xl/" in name for name in embedded)
+
+
+def test_tools_of_the_checkout_are_not_in_the_wheel(checkout: Path, wheel: Path) -> None:
+    assert (checkout / "sevila_data" / "miniature" / "world.py").is_file()
+    folders = {part for name in names_in(wheel) for part in Path(name).parts[:-1]}
+    assert folders & {"benchmarks", "parity", "tests", "miniature"} <= {"miniature"}
+    miniature = {name for name in names_in(wheel) if "/miniature/" in name}
+    assert miniature == {f"lavis/configs/sevila/miniature/{stage}.yaml" for stage in ("pretrain", "refine", "finetune")}
 
 
 def test_every_tracked_file_of_the_bundled_folders_is_in_the_wheel(wheel: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from lavis.cli.main import main
 from lavis.common.paths import paper_tables_path
 from lavis.datasets.annotations import Annotation, read_annotations
+from lavis.export.report import load_paper_tables
 from lavis.models.sevila.build import build_untrained
-from lavis.runners.report_tables import load_paper_tables
 from lavis.tasks.evaluation.moments import moment_metrics
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics

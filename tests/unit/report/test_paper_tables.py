@@ -5,8 +5,8 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.paths import paper_tables_path
+from lavis.export.report import PaperTables, load_paper_tables
 from lavis.runners.config import load_evaluation_config, load_train_config
-from lavis.runners.report_tables import PaperTables, load_paper_tables
 
 PUBLISHED = load_paper_tables(paper_tables_path())
 MEASURED = sorted(

@@ -7,18 +7,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from lavis.cli.report import expected_facts
 from lavis.common.errors import UserError
 from lavis.common.paths import paper_tables_path
-from lavis.runners.report import Cell, Report, make_report
-from lavis.runners.report_page import markdown
-from lavis.runners.report_picture import picture, summaries
-from lavis.runners.report_tables import load_paper_tables
+from lavis.export.report import Cell, Report, load_paper_tables, make_report, markdown
+from lavis.export.report_picture import picture, summaries
 from tests.timing import cpu_seconds_at_most
 from tests.unit.report.runs import accuracy, write_run
 
 
 def report(folder: Path) -> Report:
-    return make_report(load_paper_tables(paper_tables_path()), folder)
+    return make_report(load_paper_tables(paper_tables_path()), folder, expected=expected_facts)
 
 
 def cells(made: Report, *, row: str, benchmark: str, table: str = "Table 2: zero-shot") -> dict[str, Cell]:

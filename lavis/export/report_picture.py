@@ -18,8 +18,7 @@ from lavis.export.canvas import (
     stack,
     text_width,
 )
-from lavis.runners.report import Cell, Report
-from lavis.runners.report_page import difference_text, measured_text
+from lavis.export.report import Cell, Report
 
 _PAPER = "#aab7c4"
 _SUMMARIES = ("Avg", "Oracle")
@@ -49,7 +48,7 @@ class Comparison:
         canvas.text((MARGIN, middle), fitted(cell.row, name_width, size=15), size=15, anchor="lm")
         what = fitted(f"{cell.benchmark} {cell.figure}", what_width, size=15)
         canvas.text((MARGIN + name_width + 10, middle), what, size=15, fill=MUTED, anchor="lm")
-        texts = f"{cell.paper:.1f}", measured_text(cell), difference_text(cell)
+        texts = f"{cell.paper:.1f}", cell.measured_text, cell.difference_text
         longest = INNER_WIDTH - 540 - 250
         colour = MARK if cell.deviations else ACCENT
         canvas.line([(bar_left + longest, middle - 12), (bar_left + longest, middle + 12)], fill=GRID)
