@@ -1,5 +1,7 @@
 """The default reader: FFmpeg's libraries, bundled with PyAV."""
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
@@ -22,6 +24,10 @@ from lavis.video.picture import PictureMaker, orientation
 
 _HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
 _OPAQUE = 255
+_MAX_KEPT_INDEXES = 8
+_SETTLED_S = 2.0  # a file that changed just now may change again within a tick of its clock
+
+_kept_indexes: dict[tuple[int, ...], FrameIndex] = {}
 
 
 class PyAVSource:
@@ -38,7 +44,7 @@ class PyAVSource:
         self.format_name = container.format.name
         self.stream_index, self.num_video_streams = stream.index, len(container.streams.video)
         try:
-            index = build_index(container, stream)
+            index = _index_of(media)
             media.file.end_metering()
         except LimitError as error:
             media.close()
@@ -111,6 +117,18 @@ class PyAVSource:
             return frame
         self.close()
         raise unreadable(self._path, "none of its frames can be decoded")
+
+
+def _index_of(media: Media) -> FrameIndex | None:
+    """Index an open file, or take the index from before: the latest few are kept while their files stay as they are."""
+    status = os.fstat(media.file.fileno())
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    index = _kept_indexes.pop(key, None) or build_index(media.container, media.stream)
+    if index is not None and time.time() - status.st_ctime > _SETTLED_S:
+        _kept_indexes[key] = index
+        for oldest in list(_kept_indexes)[:-_MAX_KEPT_INDEXES]:
+            _kept_indexes.pop(oldest, None)  # another thread may have been here
+    return index
 
 
 def _unshown(stream: VideoStream, first: VideoFrame) -> list[str]:
@@ -256,9 +274,9 @@ class FrameDecoder:
     def _seek(self, key_pts: int, key_dts: int) -> Iterator[Packet] | None:
         """Return the packets from a keyframe on, or None where seeking goes past it."""
         # MPEG streams seek by decoding time; MP4 and Matroska by presentation time, else they stop a group too early.
-        for time in (key_pts, key_dts):
+        for ticks in (key_pts, key_dts):
             try:
-                self._media.container.seek(time, stream=self._media.stream)
+                self._media.container.seek(ticks, stream=self._media.stream)
             except av.FFmpegError:
                 continue
             packets = self._read_on()

@@ -189,6 +189,67 @@ def test_a_late_frame_is_decoded_from_the_keyframe_before_it(tmp_path, packets_r
     assert len(packets_read) < 50
 
 
+def test_few_frames_of_a_long_video_are_decoded_from_the_keyframes_before_them(tmp_path, packets_read):
+    path = write_video(tmp_path / "long.mp4", num_frames=1000, keyframe_every=5)
+    asked = list(range(7, 1000, 25))
+    with open_video(path) as video:
+        packets_read.clear()
+        for some in (asked[::2], asked[1::2]):  # some positions first, others later
+            assert shown_numbers(video.read(some, size=64).frames) == some
+    ahead = 8  # what is read beyond a frame, for the decoder's threads and the order of decoding
+    assert len(packets_read) <= sum(index % 5 + 1 + ahead for index in asked) < 500
+
+
+@pytest.fixture
+def scans(monkeypatch):
+    """Collect the files whose packets are read to find their frames; files count as settled at once."""
+    monkeypatch.setattr(pyav_module, "_SETTLED_S", -1.0)
+    monkeypatch.setattr(pyav_module, "_kept_indexes", {})
+    collected = []
+    build_index = pyav_module.build_index
+
+    def collecting(container, stream):
+        collected.append(container.name)
+        return build_index(container, stream)
+
+    monkeypatch.setattr(pyav_module, "build_index", collecting)
+    return collected
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "h264"])
+def test_a_file_that_stays_as_it_is_is_scanned_once(tmp_path, scans, suffix):
+    path = write_video(tmp_path / f"clip.{suffix}", num_frames=60, keyframe_every=20)
+    for asked in ([3, 50], [20, 41], [0, 59]):
+        with open_video(path) as video:
+            assert shown_numbers(video.read(asked, size=64).frames) == asked
+    assert len(scans) == 1
+
+
+def test_a_file_that_changed_is_scanned_again(tmp_path, scans):
+    path = write_video(tmp_path / "clip.mp4", num_frames=6)
+    open_video(path).close()
+    write_video(path, num_frames=9)
+    with open_video(path) as video:
+        assert video.info.num_frames == 9
+    assert len(scans) == 2
+
+
+def test_a_file_that_changed_just_now_is_scanned_at_every_opening(tmp_path, scans, monkeypatch):
+    monkeypatch.setattr(pyav_module, "_SETTLED_S", 3600.0)
+    path = write_video(tmp_path / "clip.mp4", num_frames=6)
+    for _ in range(2):
+        open_video(path).close()
+    assert len(scans) == 2
+
+
+def test_only_the_latest_few_indexes_are_kept(tmp_path, scans):
+    paths = [write_video(tmp_path / f"{number}.mp4", num_frames=2) for number in range(10)]
+    for path in (*paths, paths[0], paths[9]):
+        open_video(path).close()
+    assert len(scans) == 11
+    assert len(pyav_module._kept_indexes) == 8
+
+
 def test_readings_may_be_interleaved(clip_path):
     with open_video(clip_path("b-frames")) as video:
         one = video.stream(range(0, 40, 3), size=48, chunk=2)
