@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: a wrong option, model or limit, a missing package, or a taken port.
     """
     from lavis.common.logging import start_logging
-    from lavis.demo.serve import AUTH_VARIABLE, auth_from_environment, is_open, serving
+    from lavis.demo.serve import AUTH_VARIABLE, auth_from_environment, is_public, serving
     from lavis.demo.settings import Settings
 
     settings = Settings(**{name: value for name in _LIMITS if (value := getattr(args, name)) is not None})
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         model, model_name=name, host=args.host, port=args.port or None, auth=auth, settings=settings
     ) as served:
         say(f"{name} answers on {served.url} (stop with Ctrl+C)", flush=True)
-        if is_open(args.host, auth):
+        if is_public(args.host, auth):
             say(f"everybody who reaches this machine can use it; set {AUTH_VARIABLE}=user:password to ask for one")
         threading.Event().wait()
     return 0

@@ -6,11 +6,10 @@ from typing import Any
 import gradio as gr
 
 from lavis.common.errors import UserError
-from lavis.demo.callbacks import address_of, visitor_of
+from lavis.demo.callbacks import run_job
 from lavis.demo.jobs import Job, Jobs
-from lavis.demo.problems import DefectsLogged, FieldError
-from lavis.demo.service import Asked, Service, Sought
-from lavis.demo.settings import Settings
+from lavis.demo.problems import FieldError
+from lavis.demo.service import AnswerRequest, FindRequest, Service
 from lavis.export.records import Record
 
 _VIDEO = (
@@ -20,7 +19,7 @@ _VIDEO = (
 _ANSWER = (
     "Answer a question about a video from its keyframes. "
     f"{_VIDEO}question: the text. options: 2 or more texts to choose from; an empty list asks for an open answer. "
-    "num_frames: frames that are watched. num_keyframes: frames that are read; by default, all of a shorter video. "
+    "num_frames: frames that are watched. num_keyframes: frames that are read; null is 4, or all of a shorter video. "
     "Returns the record that `sevila answer --json` prints, with the video's name for its path."
 )
 _FIND = (
@@ -30,21 +29,24 @@ _FIND = (
 )
 
 
-def add_api(service: Service, *, jobs: Jobs, settings: Settings) -> None:
+def add_api(service: Service, jobs: Jobs) -> None:
     """Add both functions to the current `gr.Blocks`."""
+    settings = service.settings
 
     def answer(
         video: dict,
         question: str,
         options: list[str] = [],  # noqa: B006  # Gradio documents the default, and nothing changes it
         num_frames: int = settings.num_frames,
-        num_keyframes: int = settings.num_keyframes,
+        num_keyframes: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
         def work(job: Job) -> Record:
-            texts = tuple(_text("options", option) for option in _list(options))
-            counts = _count("frames", num_frames), _count("keyframes", num_keyframes)
-            asked = Asked(_text("question", question), texts, *counts)
+            if not isinstance(options, list):
+                raise FieldError("options", "options are not a list of texts")
+            texts = tuple(_text("options", option) for option in options)
+            count = None if num_keyframes is None else _count("keyframes", num_keyframes)
+            asked = AnswerRequest(_text("question", question), texts, _count("frames", num_frames), count)
             return service.answer(service.sources.find(video), asked, job).record
 
         return _run(work, request, jobs)
@@ -57,8 +59,8 @@ def add_api(service: Service, *, jobs: Jobs, settings: Settings) -> None:
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
         def work(job: Job) -> Record:
-            sought = Sought(_text("query", query), _count("frames", num_frames), _count("query", max_moments))
-            return service.find(service.sources.find(video), sought, job).record
+            asked = FindRequest(_text("query", query), _count("frames", num_frames), _count("query", max_moments))
+            return service.find(service.sources.find(video), asked, job).record
 
         return _run(work, request, jobs)
 
@@ -67,10 +69,8 @@ def add_api(service: Service, *, jobs: Jobs, settings: Settings) -> None:
 
 
 def _run(work: Callable[[Job], Record], request: gr.Request, jobs: Jobs) -> Record:
-    visitor, address = visitor_of(request), address_of(request)
     try:
-        with DefectsLogged():
-            record = jobs.run(work, visitor, address=address, listener=lambda *_: None)
+        record = run_job(jobs, work, request, listener=lambda *_: None)
     except UserError as error:
         raise gr.Error(str(error), print_exception=False) from error
     # Gradio's client would take whatever has a path for a file to fetch.
@@ -81,12 +81,6 @@ def _run(work: Callable[[Job], Record], request: gr.Request, jobs: Jobs) -> Reco
 def _text(field: str, value: Any) -> str:
     if not isinstance(value, str):
         raise FieldError(field, f"{value!r:.80} is not text")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise FieldError("options", "options are not a list of texts")
     return value
 
 

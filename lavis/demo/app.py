@@ -11,14 +11,13 @@ from gradio.blocks import Block
 from starlette.middleware import Middleware
 
 from lavis.demo.api import add_api
-from lavis.demo.callbacks import Callbacks, Changes, Values, file_address
+from lavis.demo.callbacks import Callbacks, file_address
 from lavis.demo.files import VisitorFiles
 from lavis.demo.guard import Guard, Uploads, bound_connections
 from lavis.demo.jobs import Jobs
 from lavis.demo.layout import AskTab, FindTab, Page, build_page, theme
 from lavis.demo.service import Service
-from lavis.demo.settings import MEGABYTE, Settings
-from lavis.demo.videos import Sources, read_examples
+from lavis.demo.settings import MEGABYTE
 
 _HERE = Path(__file__).parent
 # An open page has up to eight connections, and most visitors of an address are not asking at the moment.
@@ -31,18 +30,11 @@ _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibi
 
 
 def launch(
-    model: Any,
-    *,
-    model_name: str,
-    files: VisitorFiles,
-    jobs: Jobs,
-    host: str,
-    port: int | None,
-    auth: tuple[str, str] | None,
-    settings: Settings,
+    service: Service, jobs: Jobs, files: VisitorFiles, *, host: str, port: int | None, auth: tuple[str, str] | None
 ) -> tuple[gr.Blocks, str]:
     """Start the server in threads of its own; returns the app and its address."""
-    block = _build(model, model_name=model_name, files=files, jobs=jobs, settings=settings)
+    settings = service.settings
+    block = _build(service, jobs, files)
     # A job that waits keeps its thread. Whoever finds the line full is told so by it, in a spare one.
     threads = settings.max_waiting + 1 + _SPARE_THREADS
     block.queue(max_size=threads, default_concurrency_limit=None)
@@ -73,25 +65,16 @@ def launch(
     return block, url
 
 
-def _build(model: Any, *, model_name: str, files: VisitorFiles, jobs: Jobs, settings: Settings) -> gr.Blocks:
-    examples = read_examples()
-    sources = Sources(files, examples, settings=settings)
-    service = Service(model, model_name=model_name, sources=sources, settings=settings)
+def _build(service: Service, jobs: Jobs, files: VisitorFiles) -> gr.Blocks:
+    settings, examples = service.settings, service.sources.examples
     addresses = _serve_clips([example.clip for example in examples], files)
     with gr.Blocks(title="SeViLA", analytics_enabled=False, delete_cache=(600, settings.keep_s)) as block:
-        page = build_page(model_name=model_name, caveats=service.caveats, examples=examples, settings=settings)
-        calls = Callbacks(
-            page,
-            service,
-            jobs=jobs,
-            files=files,
-            examples=examples,
-            clip_addresses=addresses,
-            settings=settings,
-        )
+        page = build_page(model_name=service.model_name, caveats=service.caveats, examples=examples, settings=settings)
+        calls = Callbacks(page, service, jobs, files, addresses)
         # The functions for programs come first: Gradio gives a name once, to the page's functions too.
-        add_api(service, jobs=jobs, settings=settings)
-        wire(page, calls)
+        add_api(service, jobs)
+        _wire_fields(page, calls)
+        _wire_jobs(page, calls)
         block.unload(calls.leave)
     return block
 
@@ -102,96 +85,50 @@ def _serve_clips(clips: list[Path], files: VisitorFiles) -> dict[str, str]:
     return {clip.name: file_address(Path(shutil.copy(clip, folder / clip.name))) for clip in clips}
 
 
-def wire(page: Page, calls: Callbacks) -> None:
-    """Connect everything inside the current `gr.Blocks`."""
-    _wire_fields(page, calls)
-    _wire_ask(page, calls)
-    _wire_find(page, calls)
-
-
 def _wire_fields(page: Page, calls: Callbacks) -> None:
+    """Connect the fields: a new video, an example, a question about it, and the rows of options."""
     ask, find, options = page.ask, page.find, page.ask.options
     rows = [options.count, options.add, *options.rows, *options.texts, *options.removes]
     texts: set[Block] = {options.count, *options.texts}
-    cleared = [
-        *page.errors.values(),
-        *(part for tab in (ask, find) for part in (tab.result, tab.kept, tab.take_away)),
-        find.preview,
-    ]
-    page.stage.taken(calls.look, inputs={page.stage}, outputs=[page.stage, page.example, ask.more, *cleared], **_QUICK)
+    question = [ask.question, options.mode, *rows]
+    fresh = [page.stage, page.example, ask.more, *page.errors.values(), *ask.no_result(), *find.no_result()]
+    page.stage.taken(calls.look, inputs={page.stage}, outputs=fresh, **_QUICK)
+    picked = page.examples.picked(calls.pick_example, outputs=[*fresh, *question], **_QUICK)
+    more = ask.more.picked(calls.pick_question, inputs={page.example}, outputs=question, **_QUICK)
+    for chosen in (picked, more):
+        _wire_job(chosen.success, ask, page, calls)
     options.mode.change(calls.set_mode, inputs={options.mode}, outputs=[options.block], **_QUICK)
     options.add.click(calls.add_option, inputs=texts, outputs=rows, **_QUICK)
     for index, remove in enumerate(options.removes):
         remove.click(partial(calls.remove_option, index=index), inputs=texts, outputs=rows, **_QUICK)
+    ask.keyframes.input(lambda: True, outputs=[ask.wished], **_QUICK)
 
 
-def _wire_ask(page: Page, calls: Callbacks) -> None:
-    tab, options = page.ask, page.ask.options
-    question = [tab.question, options.mode, options.count, options.add, *options.rows, *options.texts, *options.removes]
-    cleared = [tab.result, tab.kept, tab.take_away]
-    found = [page.find.result, page.find.kept, page.find.take_away, page.find.preview]
-    picked = page.examples.picked(
-        calls.pick_example,
-        outputs=[page.stage, page.example, tab.more, *question, *page.errors.values(), *cleared, *found],
-        **_QUICK,
-    )
-    more = tab.more.picked(calls.pick_question, inputs={page.example}, outputs=question, **_QUICK)
-    inputs = {page.stage, page.frames, tab.question, options.mode, options.count, *options.texts}
-    inputs |= {tab.keyframes, tab.compare}
-    outputs = [tab.result, tab.kept, tab.take_away, *page.errors.values()]
-
-    def ask(values: Values, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Changes:  # noqa: B008
-        return calls.ask(values, request, progress)
-
-    tab.cancel.click(calls.cancel, **_QUICK)
-    for first in (tab.run.click, tab.question.submit, picked.success, more.success):
-        _wire_job(first, tab, page, calls, ask, inputs, outputs, tab.result, calls.answer_downloads)
+def _wire_jobs(page: Page, calls: Callbacks) -> None:
+    """Connect what asks, finds, cuts clips and cancels."""
+    ask, find = page.ask, page.find
+    for tab, text in ((ask, ask.question), (find, find.query)):
+        tab.cancel.click(calls.cancel, **_QUICK)
+        for first in (tab.run.click, text.submit):
+            _wire_job(first, tab, page, calls)
+    shown = [find.preview, *page.errors.values()]
+    find.result.picked(calls.cut, inputs={find.kept}, outputs=shown, show_progress_on=find.preview, **_JOB)
 
 
-def _wire_find(page: Page, calls: Callbacks) -> None:
-    tab = page.find
-    inputs = {page.stage, page.frames, tab.query, tab.most}
-    outputs = [tab.result, tab.kept, tab.take_away, tab.preview, *page.errors.values()]
-
-    def find(values: Values, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Changes:  # noqa: B008
-        return calls.find(values, request, progress)
-
-    def cut(
-        values: Values,
-        event: gr.EventData,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Changes:
-        return calls.cut(values, event, request, progress)
-
-    tab.cancel.click(calls.cancel, **_QUICK)
-    for first in (tab.run.click, tab.query.submit):
-        _wire_job(first, tab, page, calls, find, inputs, outputs, tab.result, calls.moment_downloads)
-    tab.result.picked(
-        cut, inputs={tab.kept}, outputs=[tab.preview, *page.errors.values()], show_progress_on=tab.preview, **_JOB
-    )
-
-
-def _wire_job(
-    first: Callable[..., Any],
-    tab: AskTab | FindTab,
-    page: Page,
-    calls: Callbacks,
-    job: Callable[..., Changes],
-    inputs: set[Any],
-    outputs: list[Any],
-    shown: Any,
-    downloads: Callable[[Values], Changes],
-) -> None:
+def _wire_job(first: Callable[..., Any], tab: AskTab | FindTab, page: Page, calls: Callbacks) -> None:
     """Let an event begin a job: offer to cancel it, run it, offer to ask again, and then make the files."""
-    buttons = [tab.run, tab.cancel]
-    begun = first(partial(calls.begin, tab), outputs=[*buttons, tab.take_away, *page.errors.values()], **_QUICK)
-    done = begun.then(job, inputs=inputs, outputs=outputs, show_progress_on=shown, **_JOB)
-    ended = done.then(partial(calls.end, tab), outputs=buttons, js=f"() => showResult('{shown.elem_id}')", **_QUICK)
-    ended.then(
-        downloads,
-        inputs={tab.kept},
-        outputs=[tab.take_away, *tab.downloads.values()],
-        show_progress="hidden",
-        **_JOB,
+    errors, buttons = [*page.errors.values()], [tab.run, tab.cancel]
+    inputs: set[Block] = {page.stage, page.frames}
+    if isinstance(tab, AskTab):
+        job, options = calls.ask, tab.options
+        inputs |= {tab.question, options.mode, options.count, *options.texts, tab.keyframes, tab.wished, tab.compare}
+    else:
+        job = calls.find
+        inputs |= {tab.query, tab.most}
+    begun = first(partial(calls.begin, tab), outputs=[*buttons, *errors], **_QUICK)
+    done = begun.then(job, inputs=inputs, outputs=[*tab.no_result(), *errors], show_progress_on=tab.result, **_JOB)
+    ended = done.then(
+        partial(calls.end, tab), outputs=buttons, js=f"() => showResult('{tab.result.elem_id}')", **_QUICK
     )
+    files = [tab.take_away, *tab.downloads.values()]
+    ended.then(partial(calls.make_files, tab), inputs={tab.kept}, outputs=files, show_progress="hidden", **_JOB)

@@ -171,6 +171,21 @@ class VisitorFiles:
                 shutil.rmtree(folder, ignore_errors=True)
                 self._owners.pop(folder.name, None)
 
+    @contextmanager
+    def swept(self, *, every_s: float) -> Iterator[None]:
+        """Sweep every so often during the block."""
+        ended = threading.Event()
+
+        def sweep() -> None:
+            while not ended.wait(every_s):
+                self.sweep()
+
+        threading.Thread(target=sweep, name="sweeper", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
     def _entries(self) -> list[tuple[Path, os.stat_result]]:
         found = []
         for path in self.folder.rglob("*"):
@@ -183,22 +198,3 @@ class VisitorFiles:
             if not stat.S_ISDIR(entry.st_mode):
                 found.append((path, entry))
         return found
-
-
-class Sweeper(threading.Thread):
-    """Sweeps every so often until it is stopped."""
-
-    def __init__(self, files: VisitorFiles, *, every_s: float) -> None:
-        super().__init__(name="sweeper", daemon=True)
-        self._files = files
-        self._every_s = every_s
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        """Sweep."""
-        while not self._stopped.wait(self._every_s):
-            self._files.sweep()
-
-    def stop(self) -> None:
-        """End the thread soon."""
-        self._stopped.set()

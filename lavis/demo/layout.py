@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
+from lavis.demo.exports import ANSWER_FILES, MOMENT_FILES
 from lavis.demo.problems import FIELDS
 from lavis.demo.render import caveats_html, examples_html, header_html
 from lavis.demo.settings import MEGABYTE, Settings
@@ -14,8 +16,6 @@ from lavis.export.records import LETTERS
 
 CHOOSE, OPEN = "Choose from options", "In its own words"
 FIRST_OPTIONS = 3
-ANSWER_DOWNLOADS = {"json": "JSON", "csv": "CSV", "zip": "Keyframes (zip)", "png": "Picture"}
-MOMENT_DOWNLOADS = {"json": "JSON", "csv": "CSV", "vtt": "Chapters (WebVTT)", "png": "Picture"}
 
 _HERE = Path(__file__).parent
 _FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
@@ -67,35 +67,44 @@ class Options:
 
 
 @dataclass(frozen=True)
-class AskTab:
-    """Asking."""
+class Tab:
+    """What both tabs have: buttons, the result as it is shown, the result itself, and files of it."""
+
+    run: gr.Button
+    cancel: gr.Button
+    result: gr.HTML
+    kept: gr.State
+    take_away: gr.Column
+    downloads: dict[str, gr.DownloadButton]
+
+    def no_result(self) -> dict[Any, Any]:
+        """Return changes that take a result away."""
+        return {self.result: "", self.kept: None, self.take_away: gr.Column(visible=False)}
+
+
+@dataclass(frozen=True)
+class AskTab(Tab):
+    """Asking; `wished` is whether the visitor has chosen a number of keyframes."""
 
     more: gr.HTML
     question: gr.Textbox
     options: Options
     keyframes: gr.Slider
+    wished: gr.State
     compare: gr.Checkbox
-    run: gr.Button
-    cancel: gr.Button
-    result: gr.HTML
-    kept: gr.State
-    take_away: gr.Column
-    downloads: dict[str, gr.DownloadButton]
 
 
 @dataclass(frozen=True)
-class FindTab:
-    """Finding."""
+class FindTab(Tab):
+    """Finding; `preview` shows a cut clip."""
 
     query: gr.Textbox
     most: gr.Slider
-    run: gr.Button
-    cancel: gr.Button
-    result: gr.HTML
-    kept: gr.State
-    take_away: gr.Column
-    downloads: dict[str, gr.DownloadButton]
     preview: gr.HTML
+
+    def no_result(self) -> dict[Any, Any]:
+        """Return changes that take a result and its clip away."""
+        return {**super().no_result(), self.preview: ""}
 
 
 @dataclass(frozen=True)
@@ -123,15 +132,12 @@ def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Ex
                 examples_html(examples), elem_id="examples", js_on_load=_script("pick.js"), visible=bool(examples)
             )
             with gr.Column(elem_classes="card"):
-                frames = gr.Slider(
-                    1,
-                    settings.max_frames,
-                    value=settings.num_frames,
-                    step=1,
-                    buttons=[],
-                    label="Frames to watch",
+                frames = _slider(
+                    "frames",
+                    "Frames to watch",
+                    settings.num_frames,
+                    most=settings.max_frames,
                     info="Spread evenly over the video. They are watched once, however much you ask.",
-                    elem_id="frames",
                 )
                 errors["frames"].render()
         with gr.Column(scale=7, min_width=320, elem_id="right"), gr.Tabs(elem_id="tabs"):
@@ -165,15 +171,12 @@ def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
         options = _options(settings)
         errors["options"].render()
         with gr.Row(elem_classes="pair", equal_height=False):
-            keyframes = gr.Slider(
-                1,
-                settings.max_keyframes,
-                value=settings.num_keyframes,
-                step=1,
-                buttons=[],
-                label="Keyframes to read",
+            keyframes = _slider(
+                "keyframes",
+                "Keyframes to read",
+                settings.num_keyframes,
+                most=settings.max_keyframes,
                 info="The best of the watched frames; fewer in a shorter video.",
-                elem_id="keyframes",
             )
             compare = gr.Checkbox(
                 label="Compare with uniform frames",
@@ -181,12 +184,13 @@ def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
                 elem_id="compare",
             )
         errors["keyframes"].render()
-        run, cancel = _buttons("Ask", "ask")
+        buttons = _buttons("Ask", "ask")
         errors["result"].render()
     result = gr.HTML(elem_id="answer", elem_classes="result-slot")
     kept = gr.State(None, time_to_live=settings.keep_s)
-    take_away, downloads = _downloads("answer", ANSWER_DOWNLOADS)
-    return AskTab(more, question, options, keyframes, compare, run, cancel, result, kept, take_away, downloads)
+    files = _downloads("answer", ANSWER_FILES)
+    wished = gr.State(value=False)
+    return AskTab(*buttons, result, kept, *files, more, question, options, keyframes, wished, compare)
 
 
 def _options(settings: Settings) -> Options:
@@ -219,21 +223,16 @@ def _find_tab(errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
             label="What the moment shows", placeholder="A man opens the door", lines=1, max_lines=3, elem_id="query"
         )
         errors["query"].render()
-        most = gr.Slider(
-            1,
-            settings.max_moments,
-            value=settings.max_moments,
-            step=1,
-            buttons=[],
-            label="Moments at most",
-            elem_id="most-moments",
-        )
-        run, cancel = _buttons("Find", "find")
+        most = _slider("most-moments", "Moments at most", settings.max_moments, most=settings.max_moments)
+        buttons = _buttons("Find", "find")
     result = gr.HTML(elem_id="moments", elem_classes="result-slot", js_on_load=_script("pick.js"))
     preview = gr.HTML(elem_id="preview")
     kept = gr.State(None, time_to_live=settings.keep_s)
-    take_away, downloads = _downloads("moments", MOMENT_DOWNLOADS)
-    return FindTab(query, most, run, cancel, result, kept, take_away, downloads, preview)
+    return FindTab(*buttons, result, kept, *_downloads("moments", MOMENT_FILES), query, most, preview)
+
+
+def _slider(name: str, label: str, value: int, *, most: int, info: str | None = None) -> gr.Slider:
+    return gr.Slider(1, most, value=value, step=1, buttons=[], label=label, info=info, elem_id=name)
 
 
 def _buttons(label: str, name: str) -> tuple[gr.Button, gr.Button]:

@@ -6,7 +6,7 @@ from html import escape
 
 from lavis.common.naming import counted
 from lavis.common.types import Answer, Floats, Moment, VideoInfo
-from lavis.demo.service import Answered, Found, Seconds, Shown
+from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Seconds
 from lavis.demo.timeline import Pin, Timeline, best_span
 from lavis.demo.videos import Example, data_address
 from lavis.export.axes import time_label
@@ -73,7 +73,7 @@ def facts_text(info: VideoInfo) -> str:
     )
 
 
-def answered_html(answered: Answered) -> str:
+def answered_html(answered: AnswerResult) -> str:
     """Return an answer with its evidence, and beside it the one from uniform frames where asked for."""
     answer = answered.chosen.answer
     scores = answer.keyframes.all_scores
@@ -89,7 +89,7 @@ def answered_html(answered: Answered) -> str:
     )
 
 
-def found_html(found: Found) -> str:
+def found_html(found: FindResult) -> str:
     """Return the moments of a search with their timeline."""
     moments = found.moments
     pins = [
@@ -132,7 +132,7 @@ def preview_html(address: str, name: str, title: str) -> str:
     )
 
 
-def _panel(shown: Shown, scores: Floats, *, title: str) -> str:
+def _panel(shown: PicturedAnswer, scores: Floats, *, title: str) -> str:
     head = f'<h3 class="eyebrow">{escape(title)}</h3>' if title else ""
     return (
         f'<section class="panel">{head}{_headline(shown.answer)}{_bars(shown.answer)}'
@@ -162,7 +162,7 @@ def _bars(answer: Answer) -> str:
     return f'<ol class="options">{rows}</ol>' if rows else ""
 
 
-def _strip(shown: Shown, scores: Floats) -> str:
+def _strip(shown: PicturedAnswer, scores: Floats) -> str:
     """Return the frames that were read; uniform frames have scores too, though they were not chosen by them."""
     frames = shown.answer.keyframes
     figures = ""
@@ -179,7 +179,7 @@ def _strip(shown: Shown, scores: Floats) -> str:
     return f'<ol class="strip">{figures}</ol>'
 
 
-def _answer_timeline(answered: Answered) -> str:
+def _answer_timeline(answered: AnswerResult) -> str:
     frames = answered.chosen.answer.keyframes
     duration_s = answered.info.duration_s
     span = best_span(frames.all_times_s, frames.all_scores, duration_s=duration_s)
@@ -198,7 +198,7 @@ def _answer_timeline(answered: Answered) -> str:
     return Timeline(frames.all_times_s, frames.all_scores, duration_s, pins, spans, label, others=others).html()
 
 
-def _parts(answered: Answered) -> str:
+def _parts(answered: AnswerResult) -> str:
     keyframes = answered.chosen.answer.keyframes
     read = f"{counted(len(keyframes), 'keyframe')} read of {counted(len(keyframes.all_times_s), 'frame')} watched"
     return _took(answered.seconds, known=answered.known, read=read)
@@ -227,11 +227,11 @@ def _moment_row(number: int, moment: Moment, picture: bytes) -> str:
     )
 
 
-def _best_time(found: Found, number: int) -> float:
+def _best_time(found: FindResult, number: int) -> float:
     return float(found.moments.times_s[best_positions(found.moments)[number - 1]])
 
 
-def _same(answered: Answered) -> bool:
+def _same(answered: AnswerResult) -> bool:
     assert answered.uniform is not None
     return answered.chosen.answer.text == answered.uniform.answer.text
 

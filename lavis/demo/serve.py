@@ -10,7 +10,8 @@ from types import FrameType
 from typing import Any
 
 from lavis.common.errors import ConfigError, MissingExtraError, TerminatedError
-from lavis.demo.files import visitors_folder
+from lavis.demo.files import VisitorFiles, visitors_folder
+from lavis.demo.jobs import Jobs
 from lavis.demo.settings import Settings
 
 AUTH_VARIABLE = "SEVILA_DEMO_AUTH"
@@ -55,32 +56,34 @@ def serving(
         TerminatedError: SIGTERM or SIGHUP came; the visitors' files are gone.
     """
     settings = settings or Settings()
-    _check_port(port)
+    if port is not None and not 0 < port <= _MAX_PORT:
+        raise ConfigError(f"there is no port {port}; choose a --port from 1 to {_MAX_PORT}")
     with _ended_by_signals(), visitors_folder() as folder, _environment(str(folder)):
-        _check_gradio()
+        try:
+            import gradio  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("gradio", "demo") from error
         # Imported late: Gradio takes seconds, and reads its environment when it is imported.
         from lavis.demo.app import launch
-        from lavis.demo.files import Sweeper, VisitorFiles
-        from lavis.demo.jobs import Jobs
+        from lavis.demo.service import Service
+        from lavis.demo.videos import Sources, read_examples
 
         files = VisitorFiles(folder, keep_s=settings.keep_s)
-        sweeper = Sweeper(files, every_s=_SWEEP_EVERY_S)
+        sources = Sources(files, read_examples(), settings=settings)
+        service = Service(model, model_name=model_name, sources=sources, settings=settings)
         jobs = Jobs(
             max_waiting=settings.max_waiting,
             max_per_address=settings.max_jobs_per_address,
             max_job_s=settings.max_job_s,
         )
         try:
-            block, url = launch(
-                model, model_name=model_name, files=files, jobs=jobs, host=host, port=port, auth=auth, settings=settings
-            )
+            block, url = launch(service, jobs, files, host=host, port=port, auth=auth)
         except OSError as error:
             raise ConfigError(f"cannot serve on {host}:{port} ({error}); choose another --port") from error
-        sweeper.start()
         try:
-            yield Served(url, block)
+            with files.swept(every_s=_SWEEP_EVERY_S):
+                yield Served(url, block)
         finally:
-            sweeper.stop()
             jobs.close()
             block.close(verbose=False)
 
@@ -100,7 +103,7 @@ def auth_from_environment() -> tuple[str, str] | None:
     return user, password
 
 
-def is_open(host: str, auth: tuple[str, str] | None) -> bool:
+def is_public(host: str, auth: tuple[str, str] | None) -> bool:
     """Whether anybody in the network can use a page that is served like this."""
     return host not in _LOOPBACK and auth is None
 
@@ -129,18 +132,6 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-
-
-def _check_port(port: int | None) -> None:
-    if port is not None and not 0 < port <= _MAX_PORT:
-        raise ConfigError(f"there is no port {port}; choose a --port from 1 to {_MAX_PORT}")
-
-
-def _check_gradio() -> None:
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("gradio", "demo") from error
 
 
 @contextmanager

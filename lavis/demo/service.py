@@ -1,10 +1,11 @@
-"""What the page does, without the page: the very pipeline of the command line, with limits and steps to tell of.
+"""What the page does, without the page: the pipeline of the command line, within limits, telling of its steps.
 
 Nothing in here knows of Gradio.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from lavis.common import defaults
@@ -24,18 +25,22 @@ Seconds = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question as it stands on the page; without options the answer is open."""
+class AnswerRequest:
+    """A question as it stands on the page; without options the answer is open.
+
+    Attributes:
+        num_keyframes: None, where nobody asked for a number, is 4, or all frames of a shorter video.
+    """
 
     question: str
     options: tuple[str, ...] = ()
     num_frames: int = defaults.NUM_FRAMES
-    num_keyframes: int = defaults.NUM_KEYFRAMES
+    num_keyframes: int | None = None
     compare: bool = False
 
 
 @dataclass(frozen=True)
-class Sought:
+class FindRequest:
     """A sentence to find moments for."""
 
     query: str
@@ -44,34 +49,42 @@ class Sought:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PicturedAnswer:
     """An answer with a picture (JPEG) of each of its keyframes."""
 
     answer: Answer
     pictures: tuple[bytes, ...]
 
 
-@dataclass(frozen=True)
-class Answered:
-    """All that is shown of an answer.
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """What is shown beside any result.
 
     Attributes:
-        uniform: the answer from uniform frames, where it was asked for.
         seconds: what each part took for this question alone; decode and watch are 0 where the video was known.
         known: whether the video had been watched before.
-        frame_idx: int64 [T], the watched frames in the source.
-        caveats: what to know of this answer, beside what is known of the model.
+        caveats: what to know of this result, beside what is known of the model.
     """
 
-    chosen: Shown
-    uniform: Shown | None
     source: Source
     info: VideoInfo
     model_name: str
     seconds: Seconds
     known: bool
-    frame_idx: Integers
     caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerResult(_Result):
+    """An answer, and the one from uniform frames where it was asked for.
+
+    Attributes:
+        frame_idx: int64 [T], the watched frames in the source.
+    """
+
+    chosen: PicturedAnswer
+    uniform: PicturedAnswer | None
+    frame_idx: Integers
 
     @property
     def record(self) -> Record:
@@ -79,18 +92,12 @@ class Answered:
         return answer_record(self.chosen.answer, video=self.info, model=self.model_name, timings_s=self.seconds)
 
 
-@dataclass(frozen=True)
-class Found:
-    """All that is shown of a search; `pictures` are of each moment's best frame."""
+@dataclass(frozen=True, kw_only=True)
+class FindResult(_Result):
+    """The moments found for a sentence; `pictures` are of each moment's best frame."""
 
     moments: Moments
     pictures: tuple[bytes, ...]
-    source: Source
-    info: VideoInfo
-    model_name: str
-    seconds: Seconds
-    known: bool
-    caveats: tuple[str, ...]
 
     @property
     def record(self) -> Record:
@@ -109,7 +116,7 @@ class Service:
         self._model = model
         self.model_name = model_name
         self.sources = sources
-        self._settings = settings
+        self.settings = settings
         self.watched_videos = WatchedVideos(most=settings.max_watched, keep_s=settings.keep_s)
 
     @property
@@ -117,7 +124,7 @@ class Service:
         """What must be known of the model's weights."""
         return tuple(self._model.caveats)
 
-    def answer(self, source: Source, asked: Asked, job: Job) -> Answered:
+    def answer(self, source: Source, asked: AnswerRequest, job: Job) -> AnswerResult:
         """Watch the video if it is new, and answer.
 
         Raises:
@@ -125,66 +132,54 @@ class Service:
             JobError: the job was cancelled or took too long.
         """
         self.check(asked)
-        watched, known, before = self._watched(source, asked.num_frames, job)
+        watched, known, before = self._watch(source, asked.num_frames, job)
+        video = watched.video
         job.report("reading the question")
         count = asked.num_keyframes
-        if self._has_default_keyframes(asked):
-            count = min(count, len(watched.video.frame_idx))
+        if count is None:
+            count = min(self.settings.num_keyframes, len(video.frame_idx))
+        ask = partial(video.ask, asked.question, asked.options, num_keyframes=count)
         with shown_beside("keyframes"):
-            chosen = watched.video.ask(asked.question, asked.options, num_keyframes=count)
-        seconds = _since(before, watched)
-        uniform = None
+            answers = [ask()]
+        # Noted here: the comparison's time is no part of the answer's.
+        origin = self._origin(source, watched, answers[0].caveats, known=known, before=before)
         if asked.compare:
             job.report("comparing with uniform frames")
-            # Its time is no part of the answer's.
-            uniform = watched.video.ask(asked.question, asked.options, num_keyframes=count, selector="uniform")
+            answers.append(ask(selector="uniform"))
         job.report("reading the keyframes")
         with source.problems():
-            return Answered(
-                chosen=Shown(chosen, watched.pictures(chosen.keyframes.frame_idx)),
-                uniform=Shown(uniform, watched.pictures(uniform.keyframes.frame_idx)) if uniform else None,
-                source=source,
-                info=source.shown(watched.video.info),
-                model_name=self.model_name,
-                seconds=seconds,
-                known=known,
-                frame_idx=watched.video.frame_idx,
-                caveats=self._own(chosen.caveats),
+            chosen, *uniform = (
+                PicturedAnswer(answer, watched.pictures(answer.keyframes.frame_idx)) for answer in answers
             )
+        other = uniform[0] if uniform else None
+        return AnswerResult(chosen=chosen, uniform=other, frame_idx=video.frame_idx, **origin)
 
-    def find(self, source: Source, sought: Sought, job: Job) -> Found:
+    def find(self, source: Source, asked: FindRequest, job: Job) -> FindResult:
         """Watch the video if it is new, and find moments.
 
         Raises:
             FieldError: see `check_query`, and the pipeline's own.
             JobError: the job was cancelled or took too long.
         """
-        self.check_query(sought)
-        watched, known, before = self._watched(source, sought.num_frames, job)
+        self.check_query(asked)
+        watched, known, before = self._watch(source, asked.num_frames, job)
+        video = watched.video
         job.report("comparing frames with the sentence")
         with shown_beside("query"):
-            moments = watched.video.find(sought.query, max_moments=sought.max_moments or self._settings.max_moments)
-        seconds = _since(before, watched)
+            moments = video.find(asked.query, max_moments=asked.max_moments or self.settings.max_moments)
+        origin = self._origin(source, watched, moments.caveats, known=known, before=before)
         job.report("reading the best frames")
         with source.problems():
-            return Found(
-                moments=moments,
-                pictures=watched.pictures(watched.video.frame_idx[best_positions(moments)]),
-                source=source,
-                info=source.shown(watched.video.info),
-                model_name=self.model_name,
-                seconds=seconds,
-                known=known,
-                caveats=self._own(moments.caveats),
-            )
+            pictures = watched.pictures(video.frame_idx[best_positions(moments)])
+        return FindResult(moments=moments, pictures=pictures, **origin)
 
-    def check(self, asked: Asked) -> None:
+    def check(self, asked: AnswerRequest) -> None:
         """Refuse what cannot be asked before anything is opened.
 
         Raises:
             FieldError: which field, and what is wrong with it.
         """
-        limits = self._settings
+        limits = self.settings
         self._check_text("question", asked.question)
         with shown_beside("options"):
             if len(asked.options) > limits.max_options:
@@ -193,34 +188,29 @@ class Service:
             for option in asked.options:
                 _check_length(option, limits.max_option_chars)
         _check_count("frames", asked.num_frames, limits.max_frames)
+        if asked.num_keyframes is None:
+            return
         _check_count("keyframes", asked.num_keyframes, limits.max_keyframes)
-        if asked.num_keyframes > asked.num_frames and not self._has_default_keyframes(asked):
+        if asked.num_keyframes > asked.num_frames:
             raise FieldError(
                 "keyframes",
                 f"Cannot read {asked.num_keyframes} keyframes of {counted(asked.num_frames, 'frame')}; "
                 f"read at most {asked.num_frames}, or watch more frames.",
             )
 
-    def check_query(self, sought: Sought) -> None:
+    def check_query(self, asked: FindRequest) -> None:
         """Refuse what cannot be found before anything is opened; raises as `check`."""
-        self._check_text("query", sought.query)
-        _check_count("frames", sought.num_frames, self._settings.max_frames)
-        if sought.max_moments is not None:
-            _check_count("query", sought.max_moments, self._settings.max_moments)
-
-    def _has_default_keyframes(self, asked: Asked) -> bool:
-        """Whether the number is nobody's wish, so that a shorter video is read as a whole, as everywhere else."""
-        return asked.num_keyframes == self._settings.num_keyframes
-
-    def _own(self, caveats: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(caveat for caveat in caveats if caveat not in self.caveats)
+        self._check_text("query", asked.query)
+        _check_count("frames", asked.num_frames, self.settings.max_frames)
+        if asked.max_moments is not None:
+            _check_count("query", asked.max_moments, self.settings.max_moments)
 
     def _check_text(self, field: str, text: str) -> None:
         with shown_beside(field):
             check_question(Question(text=text))
-            _check_length(text, self._settings.max_question_chars)
+            _check_length(text, self.settings.max_question_chars)
 
-    def _watched(self, source: Source, num_frames: int, job: Job) -> tuple[Watched, bool, Seconds]:
+    def _watch(self, source: Source, num_frames: int, job: Job) -> tuple[Watched, bool, Seconds]:
         """Return the watched video, whether it had been watched before, and the seconds spent on it until now."""
         known = self.watched_videos.get(job.visitor, source.path, num_frames=num_frames)
         if known:
@@ -230,17 +220,24 @@ class Service:
         job.report("watching frames", 0, num_frames)
         with source.problems():
             video = self._model.watch(
-                source.path,
-                num_frames=num_frames,
-                progress=lambda seen, total: job.report("watching frames", seen, total),
+                source.path, num_frames=num_frames, progress=partial(job.report, "watching frames")
             )
-        kept = self.watched_videos.put(job.visitor, source.path, num_frames=num_frames, video=video)
-        return kept, False, dict.fromkeys(asdict(video.timings), 0.0)
+        watched = self.watched_videos.put(job.visitor, source.path, num_frames=num_frames, video=video)
+        return watched, False, dict.fromkeys(asdict(video.timings), 0.0)
 
-
-def _since(before: Seconds, watched: Watched) -> Seconds:
-    """Return the seconds per part since an earlier reading, under the names of the command line."""
-    return {part[:-2]: value - before[part] for part, value in asdict(watched.video.timings).items()}
+    def _origin(
+        self, source: Source, watched: Watched, caveats: tuple[str, ...], *, known: bool, before: Seconds
+    ) -> dict[str, Any]:
+        """Return what a result says of its video, its model, the seconds spent since `before`, and its own caveats."""
+        timings = asdict(watched.video.timings)
+        return {
+            "source": source,
+            "info": source.shown(watched.video.info),
+            "model_name": self.model_name,
+            "seconds": {part.removesuffix("_s"): value - before[part] for part, value in timings.items()},
+            "known": known,
+            "caveats": tuple(caveat for caveat in caveats if caveat not in self.caveats),
+        }
 
 
 def _check_length(text: str, most: int) -> None:

@@ -105,6 +105,7 @@ class Sources:
     """Finds and checks videos."""
 
     def __init__(self, files: VisitorFiles, examples: Sequence[Example], *, settings: Settings) -> None:
+        self.examples = examples
         self._files = files
         self._clips = {example.clip.name: example.clip for example in examples}
         self._settings = settings

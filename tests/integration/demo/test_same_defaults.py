@@ -11,15 +11,18 @@ import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from PIL import Image
 
 import lavis
 from lavis.cli import answer, find
 from lavis.cli.main import main
 from lavis.common import defaults
+from lavis.common.errors import QuestionError
+from lavis.common.naming import counted
 from lavis.demo.layout import build_page
 from lavis.demo.serve import serving
-from lavis.demo.service import Asked, Sought
+from lavis.demo.service import AnswerRequest, FindRequest
 from lavis.demo.settings import Settings
 from lavis.models.frame_cache import FrameCache
 from lavis.models.pipeline import WatchedVideo, watch
@@ -54,7 +57,7 @@ def test_what_is_watched_is_the_same(client: Client) -> None:
         assert [given.num_frames, given.reader, given.fps, given.clip] == watched
         assert [given.model, given.device, given.dtype] == [defaults.MODEL, None, None]
         assert int(given.cache_size * 2**30) == of_signature(FrameCache.__init__, "max_bytes")[0]
-    assert Asked("?").num_frames == Sought("?").num_frames == Settings().num_frames == defaults.NUM_FRAMES
+    assert AnswerRequest("?").num_frames == FindRequest("?").num_frames == Settings().num_frames == defaults.NUM_FRAMES
     assert of_api(client, "/answer")["num_frames"] == of_api(client, "/find")["num_frames"] == defaults.NUM_FRAMES
 
 
@@ -64,8 +67,8 @@ def test_what_is_read_is_the_same(client: Client) -> None:
         assert of_signature(ask, "num_keyframes", "selector", "reader", "prompt") == read
     given = of_command(answer, "What?")
     assert [given.num_keyframes, given.selector, given.frame_reader, given.prompt] == read
-    assert of_api(client, "/answer")["num_keyframes"] == Settings().num_keyframes == defaults.NUM_KEYFRAMES
-    assert Asked("?").num_keyframes == defaults.NUM_KEYFRAMES
+    assert of_api(client, "/answer")["num_keyframes"] is AnswerRequest("?").num_keyframes is None
+    assert Settings().num_keyframes == defaults.NUM_KEYFRAMES
 
 
 def test_what_is_found_is_the_same(client: Client) -> None:
@@ -74,7 +77,7 @@ def test_what_is_found_is_the_same(client: Client) -> None:
     assert of_signature(WatchedVideo.find, *names, "min_length_s") == [*found, defaults.MIN_LENGTH_S]
     given = of_command(find, "What?")
     assert [getattr(given, name) for name in names] + [given.min_length] == [*found, defaults.MIN_LENGTH_S]
-    assert Sought("?").max_moments is defaults.MAX_MOMENTS
+    assert FindRequest("?").max_moments is defaults.MAX_MOMENTS
     assert of_api(client, "/find")["max_moments"] == Settings().max_moments  # as many as the page shows
 
 
@@ -103,18 +106,18 @@ def test_a_short_video_is_answered_alike_at_every_door(
     printed = json.loads(capsys.readouterr().out)
     python = model.watch(clip).ask("Which colour?", options)
     served = client.predict(handle_file(str(clip)), "Which colour?", options, api_name="/answer")
-    explicit = client.predict(
-        handle_file(str(clip)),
-        "Which colour?",
-        options,
-        defaults.NUM_FRAMES,
-        defaults.NUM_KEYFRAMES,
-        api_name="/answer",
-    )
+    given = (handle_file(str(clip)), "Which colour?", options, defaults.NUM_FRAMES)
+    explicit = client.predict(*given, min(defaults.NUM_KEYFRAMES, num_frames), api_name="/answer")
     assert len(python.keyframes) == min(defaults.NUM_KEYFRAMES, num_frames)
     for record in (printed, served, explicit):
         assert record["answer"] == python.text
         assert [frame["frame_idx"] for frame in record["keyframes"]] == python.keyframes.frame_idx.tolist()
+    if num_frames < defaults.NUM_KEYFRAMES:
+        refusal = f"cannot choose {defaults.NUM_KEYFRAMES} keyframes of {counted(num_frames, 'frame')}"
+        with pytest.raises(AppError, match=refusal):
+            client.predict(*given, defaults.NUM_KEYFRAMES, api_name="/answer")
+        with pytest.raises(QuestionError, match=refusal):
+            model.watch(clip).ask("Which colour?", options, num_keyframes=defaults.NUM_KEYFRAMES)
 
 
 def of_api(client: Client, name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lavis.common.types import (
 )
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job
-from lavis.demo.service import Answered, Found, Service, Shown
+from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Service
 from lavis.demo.settings import Settings
 from lavis.demo.videos import Example, ExampleQuestion, Source, Sources
 from lavis.models.pipeline import WatchedVideo, watch
@@ -122,11 +122,11 @@ def make_answer(*, text: str = "sea", options: tuple[str, ...] = ("sea", "sky"))
 
 
 @pytest.fixture
-def answered(video: Path) -> Answered:
+def answered(video: Path) -> AnswerResult:
     """An answer from two of four frames."""
     pictures = (b"first", b"second")
-    return Answered(
-        chosen=Shown(make_answer(), pictures),
+    return AnswerResult(
+        chosen=PicturedAnswer(make_answer(), pictures),
         uniform=None,
         source=Source(video, "numbers.mp4"),
         info=VideoInfo("numbers.mp4", 100, 25.0, 4.0, 96, 64),
@@ -139,7 +139,7 @@ def answered(video: Path) -> Answered:
 
 
 @pytest.fixture
-def found(video: Path) -> Found:
+def found(video: Path) -> FindResult:
     """Two moments."""
     moments = Moments(
         "a ring",
@@ -147,7 +147,7 @@ def found(video: Path) -> Found:
         np.array([1.0, 2.0, 3.0, 4.0]),
         np.array([0.5, -1.0, 2.0, -3.0]),
     )
-    return Found(
+    return FindResult(
         moments=moments,
         pictures=(b"first", b"second"),
         source=Source(video, "numbers.mp4"),

@@ -17,7 +17,7 @@ from lavis.demo.render import (
     more_questions_html,
     preview_html,
 )
-from lavis.demo.service import Answered, Found, Shown
+from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer
 from lavis.demo.videos import Example, ExampleQuestion
 from tests.unit.demo.conftest import make_answer
 
@@ -30,7 +30,7 @@ def texts(html: str, name: str) -> list[str]:
     return [re.sub("<[^>]+>", "", text) for text in found]
 
 
-def test_an_answer_shows_its_option_shares_frames_and_times(answered: Answered) -> None:
+def test_an_answer_shows_its_option_shares_frames_and_times(answered: AnswerResult) -> None:
     html = answered_html(answered)
     assert texts(html, "asked") == ["Where is it?"]
     assert texts(html, "answer") == ["A"]  # the letter ends first
@@ -48,13 +48,13 @@ def test_an_answer_shows_its_option_shares_frames_and_times(answered: Answered) 
     assert re.findall(r"<dd>(.*?)</dd>", html) == ["0.50 s", "1.25 s", "0.25 s", "0.12 s"]
 
 
-def test_a_known_video_is_not_said_to_have_been_watched_again(answered: Answered) -> None:
+def test_a_known_video_is_not_said_to_have_been_watched_again(answered: AnswerResult) -> None:
     html = answered_html(replace(answered, known=True))
     assert re.findall(r"<dd>(.*?)</dd>", html) == ["already done", "already done", "0.25 s", "0.12 s"]
 
 
-def test_an_open_answer_has_no_options(answered: Answered) -> None:
-    html = answered_html(replace(answered, chosen=Shown(make_answer(text="a boat", options=()), (b"", b""))))
+def test_an_open_answer_has_no_options(answered: AnswerResult) -> None:
+    html = answered_html(replace(answered, chosen=PicturedAnswer(make_answer(text="a boat", options=()), (b"", b""))))
     assert '<p class="answer">a boat</p>' in html
     assert 'class="option"' not in html
 
@@ -63,17 +63,17 @@ def test_an_open_answer_has_no_options(answered: Answered) -> None:
     ("text", "verdict"), [("sea", "Both give the same answer."), ("sky", "The two answers differ.")]
 )
 def test_a_comparison_says_whether_the_answers_differ_and_scores_uniform_frames_too(
-    answered: Answered, text: str, verdict: str
+    answered: AnswerResult, text: str, verdict: str
 ) -> None:
     other = make_answer(text=text)
     unscored = replace(other.keyframes, positions=np.array([0, 3]), scores=np.empty(0), all_scores=np.empty(0))
-    html = answered_html(replace(answered, uniform=Shown(replace(other, keyframes=unscored), (b"", b""))))
+    html = answered_html(replace(answered, uniform=PicturedAnswer(replace(other, keyframes=unscored), (b"", b""))))
     assert texts(html, "verdict") == [verdict]
     assert re.findall(r"<i>score (.*?)</i>", html) == ["3.00", "2.00", "0.50", "-1.00"]
     assert html.count('class="uniform"') == 2
 
 
-def test_moments_are_listed_best_first(found: Found) -> None:
+def test_moments_are_listed_best_first(found: FindResult) -> None:
     html = found_html(found)
     assert '<p class="answer">2 moments found</p>' in html
     assert re.findall(r"<div><b>(.*?)</b>", html) == ["2.5 s to 3.5 s", "0.0 s to 1.5 s"]
@@ -81,18 +81,18 @@ def test_moments_are_listed_best_first(found: Found) -> None:
     assert html.count('class="span"') == 2
 
 
-def test_where_there_is_no_moment_the_nearest_frame_is_named(found: Found) -> None:
+def test_where_there_is_no_moment_the_nearest_frame_is_named(found: FindResult) -> None:
     nothing = Moments("a ring", (), found.moments.times_s, found.moments.scores - 5)
     html = found_html(replace(found, moments=nothing, pictures=()))
     assert "No moment found" in html
     assert "The nearest frame, at 3.0 s, does not reach the line." in html
 
 
-def test_whatever_is_written_by_others_is_text(answered: Answered, found: Found) -> None:
+def test_whatever_is_written_by_others_is_text(answered: AnswerResult, found: FindResult) -> None:
     answer = make_answer(text=EVIL, options=(EVIL, "sky"))
     evil = replace(answer, question=replace(answer.question, text=EVIL))
     pages = [
-        answered_html(replace(answered, chosen=Shown(evil, (b"", b"")), caveats=(EVIL,))),
+        answered_html(replace(answered, chosen=PicturedAnswer(evil, (b"", b"")), caveats=(EVIL,))),
         found_html(replace(found, moments=replace(found.moments, query=EVIL), caveats=(EVIL,))),
         error_html(EVIL),
         caveats_html([EVIL]),

@@ -90,7 +90,7 @@ def test_half_a_password_is_refused_without_showing_it(monkeypatch: pytest.Monke
 def test_a_page_is_open_to_others_only_without_loopback_and_password(
     host: str, auth: tuple[str, str] | None, is_open: bool
 ) -> None:
-    assert serve.is_open(host, auth) is is_open
+    assert serve.is_public(host, auth) is is_open
 
 
 def test_without_gradio_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
