@@ -2,11 +2,14 @@
 
 import logging
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+
+from lavis.common.registry import Registry, registry
 
 # The tests' models are tiny: a second thread costs more than it computes. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,6 +26,23 @@ def _untold_logging() -> None:
         handler.close()
     package.propagate = True
     package.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets a test add parts to the package's registry, and takes them out again."""
+    assert registry.models.names()  # the package's own parts stay
+    for kind in vars(registry).values():
+        if isinstance(kind, Registry):
+            monkeypatch.setattr(kind, "_parts", dict(kind._parts))
+            monkeypatch.setattr(kind, "modules", dict(kind.modules))
+    monkeypatch.setattr(registry, "_imported", {})
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in registry.plugins():
+        if name not in before:
+            sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from lavis.common.errors import ConfigError
 from lavis.common.naming import did_you_mean
+from lavis.common.registry import registry
 
 T = TypeVar("T")
 
@@ -113,6 +114,18 @@ def section_of(settings: Mapping[str, Any], name: str, *, place: str) -> dict[st
     if not isinstance(section, Mapping):
         raise ConfigError(f"{place}: {name}: a mapping is needed, not {_cut(repr(section))}")
     return {str(key): value for key, value in section.items()}
+
+
+def import_plugins(*layers: Mapping[str, Any]) -> None:
+    """Import the modules of `run.imports`, as the last of the layers that has it says, before other names are checked.
+
+    Raises:
+        ConfigError: there is no such module, or it cannot be imported.
+    """
+    sections = [layer["run"] for layer in layers if isinstance(layer.get("run"), Mapping)]
+    named = [section["imports"] for section in sections if "imports" in section]
+    if named and isinstance(named[-1], list) and all(isinstance(name, str) for name in named[-1]):
+        registry.import_modules(named[-1], place="run.imports")
 
 
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:

@@ -10,9 +10,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from lavis.common.errors import ConfigError
+from lavis.common.registry import registry
 
 _SIZE = "the model's own size (model.model_type) decides"
 _LAUNCHER = "torchrun says how many processes there are and where they meet"
+_TYPE = "datasets.*.type"
 _SCORED = "an answer is the option with the best score; no text is generated"
 _AUGMENTED = "training crops and the model's normalisation are fixed"
 
@@ -32,7 +34,7 @@ _WITHOUT_MEANING: dict[str, str] = {
     "model.prompt": "datasets.*.prompt words the questions",
     "model.apply_lemmatizer": _SCORED,
     "preprocess": "frames are prepared by datasets.*.vis_processor",
-    "datasets.*.type": "each dataset has one configuration",
+    _TYPE: "each dataset has one configuration",
     "datasets.*.text_processor": "questions are asked in full, as datasets.*.prompt words them",
     "datasets.*.vis_processor.*.image_size": _SIZE,
     "datasets.*.vis_processor.*.mean": _AUGMENTED,
@@ -82,7 +84,7 @@ def translated(settings: Mapping[str, Any], *, place: str) -> tuple[_Settings, l
     meaningless: dict[str, list[str]] = {}
     for path, value in _walk(settings, ()):
         name, pattern = ".".join(map(str, path)), _pattern(path)
-        if pattern is None:
+        if pattern is None or (pattern == _TYPE and _is_builder(path[1], value)):
             _put(own, path, value)
         elif pattern in _WITHOUT_MEANING:
             meaningless.setdefault(_WITHOUT_MEANING[pattern], []).append(name)
@@ -101,6 +103,13 @@ def translated(settings: Mapping[str, Any], *, place: str) -> tuple[_Settings, l
         own["run"]["device"] = None
         remarks.append("run.device=cuda -> run.device=null (CUDA where there is one)")
     return own, [f"{place}: {remark}" for remark in remarks]
+
+
+def _is_builder(dataset: Any, kind: Any) -> bool:
+    """Say whether a dataset's type names its builder, as a recipe's own datasets do; published ones name a variant."""
+    if dataset not in registry.builders:
+        registry.builders.get(str(kind))
+    return str(kind) in registry.builders
 
 
 def _model_type(value: Any) -> _Settings:

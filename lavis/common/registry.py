@@ -224,10 +224,16 @@ registry = LavisRegistry()
 def import_in_worker(plugins: Sequence[str]) -> None:
     """Have a process that starts anew know the parts that the one which started it knows.
 
+    Where a module cannot be imported there, that is said, and matters only if its parts are asked for.
+
     Args:
         plugins: the other process's `registry.plugins()`.
     """
-    registry.import_modules(plugins, place="in a worker process,")
+    for name in plugins:
+        try:
+            registry.import_modules([name], place="in a worker process,")
+        except ConfigError as error:
+            logger.warning("%s", error)
 
 
 def _calling_module() -> str:

@@ -1,6 +1,6 @@
 """Building datasets from configurations; every benchmark is this builder over its own YAML file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from lavis.common.config import (
     Positive,
     Text,
     from_mapping,
+    import_plugins,
     load_yaml,
     merged,
     parsed_options,
@@ -92,11 +93,36 @@ class DatasetConfig:
 
     Attributes:
         prompt: how its questions are worded, a name in `registry.prompts`.
+        type: what builds it, a name in `registry.builders`; None is the dataset's own name, or "custom".
     """
 
     prompt: Annotated[str, OneOf(registry.prompts.names)]
     vis_processor: ProcessorsConfig
     build_info: BuildInfo
+    type: Annotated[str, OneOf(registry.builders.names)] | None = None
+
+
+def dataset_defaults(name: str, *layers: Any) -> dict[str, Any]:
+    """Return what a dataset is beneath a recipe: the file of its builder, or nothing where the recipe defines it.
+
+    Args:
+        layers: the recipe's settings of this dataset, and options over them.
+
+    Raises:
+        ConfigError: no builder has this name or the one of `type`, and the settings do not say where its data are.
+    """
+    settings = {key: value for layer in layers if isinstance(layer, Mapping) for key, value in layer.items()}
+    kind = settings.get("type") or name
+    if kind not in registry.builders and "build_info" in settings:
+        return {}
+    registry.builders.get(kind)
+    file = configs_dir() / "datasets" / f"{kind}.yaml"
+    return load_yaml(file) if file.is_file() else {}
+
+
+def builder_of(name: str, config: DatasetConfig) -> Any:
+    """Return the class that builds a dataset; what a recipe defines needs none of its own."""
+    return registry.builders.get(config.type or (name if name in registry.builders else "custom"))
 
 
 class DatasetBuilder:
@@ -161,15 +187,17 @@ def load_dataset_config(name: str, *, recipe: Path | None = None, options: Seque
     Raises:
         ConfigError: an unknown dataset, a recipe that does not name it, or a setting that cannot be.
     """
-    registry.builders.get(name)
-    layers: list[dict[str, Any]] = [{"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml")}}]
+    layers: list[dict[str, Any]] = []
     if recipe is not None:
-        content, _ = translated(load_yaml(recipe), place=str(recipe))
-        datasets = section_of(content, "datasets", place=str(recipe))
+        content = load_yaml(recipe)
+        import_plugins(content)
+        datasets = section_of(translated(content, place=str(recipe))[0], "datasets", place=str(recipe))
         if name not in datasets:
             raise ConfigError(f"{recipe} has no datasets.{name}; {did_you_mean(name, datasets)}")
         layers.append({"datasets": {name: datasets[name]}})
-    resolved = merged([*layers, translated(parsed_options(options), place="--options")[0]])
+    layers.append(translated(parsed_options(options), place="--options")[0])
+    own = [section_of(layer, "datasets", place="--options").get(name) for layer in layers]
+    resolved = merged([{"datasets": {name: dataset_defaults(name, *own)}}, *layers])
     for section in resolved:
         if section != "datasets":
             raise ConfigError(f"--options: only datasets.{name}. can be set here, not {section!r}")

@@ -14,7 +14,7 @@ from lavis.common.config import merged
 from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
-from lavis.datasets.builder import DatasetBuilder
+from lavis.datasets.builder import DatasetBuilder, builder_of
 from lavis.datasets.dataset import QuestionDataset
 from lavis.datasets.loader import EpochBatches, build_loader
 from lavis.datasets.mixture import MixedBuilder, checked_mix
@@ -107,7 +107,7 @@ def load_for(config: TrainConfig, world: World) -> SeViLA:
 def build_builder(config: TrainConfig, model: SeViLA) -> DatasetBuilder | MixedBuilder:
     """Return the builder of the configured datasets, for frames as the model wants them."""
     builders: dict[str, DatasetBuilder] = {
-        name: registry.builders.get(name)(
+        name: builder_of(name, dataset)(
             name,
             dataset,
             image_size=model.image_size,

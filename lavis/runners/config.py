@@ -21,6 +21,7 @@ from lavis.common.config import (
     Text,
     between,
     from_mapping,
+    import_plugins,
     load_yaml,
     merged,
     one_of,
@@ -32,7 +33,7 @@ from lavis.common.naming import did_you_mean
 from lavis.common.paths import configs_dir, paper_tables_path
 from lavis.common.published_settings import translated
 from lavis.common.registry import registry
-from lavis.datasets.builder import SPLITS, DatasetConfig
+from lavis.datasets.builder import SPLITS, DatasetConfig, dataset_defaults
 from lavis.datasets.mixture import checked_mix
 from lavis.datasets.videos import VideoFolders
 from lavis.export.report import load_paper_tables
@@ -72,6 +73,7 @@ class RunConfig:
     runner: Annotated[str, OneOf(registry.runners.names)]
     task: Annotated[str, one_of("videoqa", "moment_retrieval")]
     output_dir: Text
+    imports: tuple[Text, ...]
     recipe: str | None
     device: Annotated[str, Limit("cpu, cuda or cuda:N, or null for CUDA where there is one", _is_device)] | None
     seed: Annotated[int, between(0, 2**63 - 1)]
@@ -122,7 +124,7 @@ class TrainConfig:
     """A whole run.
 
     Attributes:
-        dataset_name: which benchmark, a name in `registry.builders`; of several, the first.
+        dataset_name: which benchmark; of several, the first.
         datasets: all of them, by name.
         resolved: all sections as plain data, to be kept with the results.
         remarks: what whoever starts the run should know of its settings: published ones that were translated, and
@@ -154,12 +156,15 @@ def load_train_config(
     Raises:
         ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
     """
-    recipe, recipe_remarks = translated(load_yaml(path), place=str(path))
-    overrides, option_remarks = translated(parsed_options(options), place="--options")
+    recipe, overrides = load_yaml(path), parsed_options(options)
+    import_plugins(recipe, overrides)
+    recipe, recipe_remarks = translated(recipe, place=str(path))
+    overrides, option_remarks = translated(overrides, place="--options")
     known = (*SECTIONS, *further_sections)
     recipe, overrides = _sections(recipe, known, str(path)), _sections(overrides, known, "--options")
     names = _dataset_names(path, recipe, overrides)
-    base = {"datasets": {name: load_yaml(configs_dir() / "datasets" / f"{name}.yaml") for name in names}}
+    own = [layer.get("datasets") or {} for layer in (recipe, overrides)]
+    base = {"datasets": {name: dataset_defaults(name, *(layer.get(name) for layer in own)) for name in names}}
     defaults = load_yaml(configs_dir() / "default.yaml")
     resolved = merged([{name: defaults[name] for name in known if name in defaults}, base, recipe, overrides])
     datasets = {
@@ -191,7 +196,6 @@ def _dataset_names(path: str | Path, recipe: Mapping[str, Any], overrides: Mappi
         raise ConfigError(f"{path}: datasets must name one or more of: {', '.join(registry.builders.names())}")
     names = in_recipe or asked
     for name in (*in_recipe, *asked):
-        registry.builders.get(name)
         if name not in names:
             raise ConfigError(f"--options: datasets.{name} is not in {path}; {did_you_mean(name, names)}")
     return names

@@ -233,3 +233,18 @@ def test_what_is_not_there_is_named_with_the_way_out(tmp_path: Path, monkeypatch
         read_splits("star", config, splits=["vall"])
     with pytest.raises(ConfigError, match=r"there is no folder .*star/videos; name the folder of"):
         storage_of("star", config)
+
+
+def test_a_dataset_that_a_recipe_defines_is_checked(root: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "run: {imports: []}\ndatasets: {mine: {type: nextqa, build_info: {videos: {storage: nowhere}}}}\n"
+    )
+    config = load_dataset_config("mine", recipe=recipe, options=[f"datasets.mine.build_info.videos.storage={root}"])
+    assert storage_of("mine", config).roots == [root]
+    recipe.write_text(
+        "datasets: {mine: {prompt: moment, vis_processor: {train: {name: blip2_video_train}, "
+        "eval: {name: blip_video_eval}}, "
+        f"build_info: {{videos: {{storage: {root}}}, annotations: {{val: {{storage: {root / 'val.json'}}}}}}}}}}}\n"
+    )
+    assert len(read_splits("mine", load_dataset_config("mine", recipe=recipe))["val"]) == 10

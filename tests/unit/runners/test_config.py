@@ -5,6 +5,7 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.paths import configs_dir
+from lavis.datasets.builder import DatasetBuilder, builder_of
 from lavis.runners.config import load_train_config, out_of_reach
 
 RECIPES = sorted(
@@ -186,3 +187,72 @@ def test_an_unknown_dataset_is_named(tmp_path: Path) -> None:
     path.write_text("datasets: {nextq: {}}\n")
     with pytest.raises(ConfigError, match="unknown dataset builder 'nextq'; did you mean 'nextqa'"):
         load_train_config(path)
+
+
+INLINE = """
+datasets:
+  mine:
+    prompt: multiple_choice
+    vis_processor: {train: {name: blip2_video_train, n_frms: 4}, eval: {name: blip_video_eval, n_frms: 8}}
+    build_info: {annotations: {train: {storage: mine.json}}, videos: {storage: videos}}
+"""
+
+
+def test_a_recipe_defines_a_dataset_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(INLINE)
+    config = load_train_config(tmp_path / "recipe.yaml", options=["datasets.mine.vis_processor.eval.n_frms=16"])
+    assert (config.dataset_name, config.dataset.vis_processor.eval.n_frms) == ("mine", 16)
+    assert builder_of("mine", config.dataset) is DatasetBuilder
+
+
+def test_a_recipe_defines_a_dataset_over_another_one(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("datasets: {mine: {type: qvh, build_info: {videos: {storage: mine}}}}")
+    dataset = load_train_config(tmp_path / "recipe.yaml").dataset
+    assert (dataset.prompt, dataset.build_info.videos.storage, dataset.type) == ("moment", "mine", "qvh")
+
+
+@pytest.mark.parametrize(
+    ("datasets", "message"),
+    [
+        ("{mine: {type: qvhh}}", "unknown dataset builder 'qvhh'; did you mean 'qvh'?"),
+        ("{mine: {type: [qvh]}}", "unknown dataset builder \"['qvh']\""),
+        ("{mine: {prompt: moment}}", "unknown dataset builder 'mine'; known: "),
+        ("{mine: {build_info: {videos: {storage: x}}}}", "datasets.mine: the key 'prompt' is missing"),
+        (
+            "{mine: {build_info: 3, prompt: moment, vis_processor: 3}}",
+            "datasets.mine.build_info: a mapping is needed",
+        ),
+    ],
+)
+def test_a_dataset_that_a_recipe_does_not_define_whole_is_refused(tmp_path: Path, datasets: str, message: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"datasets: {datasets}")
+    with pytest.raises(ConfigError) as error:
+        load_train_config(tmp_path / "recipe.yaml")
+    assert message in str(error.value)
+
+
+def test_modules_of_a_recipe_are_imported_before_names_are_checked(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugins: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plug_prompt.py").write_text(
+        "from lavis import registry\nfrom lavis.processors.prompts import MomentPrompt\n"
+        "registry.prompts.register('of_a_recipe')(MomentPrompt)\n"
+    )
+    recipe.write_text("datasets: {nextqa: {prompt: of_a_recipe}}\nrun: {imports: [plug_prompt]}\n")
+    assert load_train_config(recipe).run.imports == ("plug_prompt",)
+
+
+@pytest.mark.parametrize(
+    ("imports", "message"),
+    [
+        ("[not_there]", "run.imports not_there: there is no module 'not_there' in "),
+        ("not_there", "run: imports: tuple is needed, not 'not_there'"),
+        ("[3]", "run: imports: str is needed, not 3"),
+        ("['']", "run.imports : it cannot be imported (ValueError: Empty module name)"),
+    ],
+)
+def test_modules_of_a_recipe_that_cannot_be_are_refused(recipe: Path, imports: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_train_config(recipe, options=[f"run.imports={imports}"])
+    assert message in str(error.value)
