@@ -4,6 +4,7 @@ A part is registered under a name with its import path, and is imported only whe
 for: listing the names costs nothing, and an optional dependency is needed only by who uses it.
 """
 
+import hashlib
 import importlib
 import logging
 import os
@@ -192,6 +193,20 @@ class LavisRegistry:
         registries = [one for one in vars(self).values() if isinstance(one, Registry)]
         registering = {module: None for one in registries for module in one.modules.values()}
         return [name for name in {**self._imported, **registering} if not _is_own(name) and name not in _MAIN]
+
+    def plugin_versions(self) -> dict[str, str]:
+        """Return each of `plugins` with the package and version it is of, or the SHA-256 of its file."""
+        from importlib.metadata import packages_distributions, version
+
+        names = self.plugins()
+        packages = packages_distributions() if names else {}
+        versions = {}
+        for name in names:
+            package = packages.get(name.partition(".")[0], [""])[0]
+            file = getattr(sys.modules.get(name), "__file__", None)
+            digest = f"sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()}" if file else "built in"
+            versions[name] = f"{package} {version(package)}" if package else digest
+        return versions
 
     def get_model_class(self, name: str) -> Any:
         """Return a model class by name (LAVIS' spelling)."""

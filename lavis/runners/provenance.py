@@ -22,6 +22,7 @@ from lavis.common.errors import AnnotationError, ConfigError, VideoError
 from lavis.common.files import write_text
 from lavis.common.logging import read_json_lines
 from lavis.common.paths import configs_dir
+from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.shards import holds_shards, video_storage
 from lavis.datasets.videos import VideoFolders
@@ -179,7 +180,7 @@ _FREE = frozenset(
         *("run.resume_changed", "run.recipe", "run.task", "run.device", "run.num_workers", "run.batch_size_train"),
         *("run.batch_size_eval", "run.distributed", "run.distributed_timeout_s", "run.data_timeout_s"),
         *("run.frame_cache", "run.frame_cache_gib", "run.keep_last", "run.save_freq", "run.log_freq"),
-        *("run.max_unreadable", "run.iterations", "run.evaluate", "run.test_splits"),
+        *("run.max_unreadable", "run.iterations", "run.evaluate", "run.test_splits", "run.imports"),
     }
 )
 _SILENT = frozenset({"run.resume", "run.resume_changed"})
@@ -254,13 +255,19 @@ def _is_free(key: str) -> bool:
 
 
 def run_facts(*, seed: int, processes: int) -> str:
-    """Return command, versions, commit, seed and number of processes, as JSON."""
+    """Return what else a run depends on, as JSON.
+
+    "commit" and "clean" are of the checkout that runs, None where it is none; it is clean where no file was changed or
+    added. "plugins" are the modules that were imported for their parts, with their versions.
+    """
     facts = {
         "command": sys.argv,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seed": seed,
         "processes": processes,
-        "commit": _commit(),
+        "commit": _git("rev-parse", "HEAD"),
+        "clean": None if (changes := _git("status", "--porcelain")) is None else not changes,
+        "plugins": registry.plugin_versions(),
         "versions": {
             "sevila": __version__,
             "python": platform.python_version(),
@@ -271,11 +278,11 @@ def run_facts(*, seed: int, processes: int) -> str:
     return json.dumps(facts, indent=2) + "\n"
 
 
-def _commit() -> str | None:
-    """Return the commit of the checkout that runs, or None where it is no checkout."""
+def _git(*arguments: str) -> str | None:
+    """Return what git says of the checkout that runs, or None where it is no checkout."""
     here = Path(__file__).resolve().parent
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+        said = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return said.stdout.strip() if said.returncode == 0 else None

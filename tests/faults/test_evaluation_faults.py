@@ -70,6 +70,16 @@ def test_an_evaluation_that_ended_early_goes_on_to_the_same_figures(
 def test_an_output_folder_holds_what_repeats_the_run(played: tuple[Path, dict[str, list[list[int]]]]) -> None:
     folder, _ = played
     facts = json.loads((folder / "kill" / "run.json").read_text())
-    assert {"command", "seed", "commit", "versions", "processes", "started", "platform"} <= facts.keys()
+    assert {
+        "command",
+        "seed",
+        "commit",
+        "clean",
+        "plugins",
+        "versions",
+        "processes",
+        "started",
+        "platform",
+    } <= facts.keys()
     assert len(facts["earlier_starts"]) == 1
     assert (folder / "kill" / "config.yaml").is_file()

@@ -69,6 +69,8 @@ WITHOUT_EFFECT = frozenset(
         *("run.frame_cache", "run.frame_cache_gib", "run.distributed", "run.published_quirks", "run.mix"),
         *("run.train_splits", "run.valid_splits", "run.valid_freq", "run.validate_first", "run.best_metric"),
         *("run.save_freq", "run.keep_last", "run.log_freq", "run.max_unreadable"),
+        # Parts of other packages are described with their code.
+        "run.imports",
     }
 )
 # Of a dataset: the annotations and each video are known by their content.

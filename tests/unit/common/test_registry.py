@@ -1,3 +1,5 @@
+import hashlib
+import importlib.metadata
 import logging
 import subprocess
 import sys
@@ -199,3 +201,13 @@ def test_a_broken_installed_plugin_costs_one_line_and_not_the_run(
         "AttributeError: module 'plug_broken' has no attribute 'absent'; mend or uninstall it"
     )
     assert "plug_broken" not in own.plugins()
+
+
+def test_plugins_are_named_with_their_package_s_version_or_their_content(own: LavisRegistry, tmp_path: Path) -> None:
+    write_module("plug_told", "")
+    own.import_modules(["plug_told", "numpy.linalg"], place="--import")
+    content = hashlib.sha256((tmp_path / "plug_told.py").read_bytes()).hexdigest()
+    assert own.plugin_versions() == {
+        "plug_told": f"sha256 {content}",
+        "numpy.linalg": f"numpy {importlib.metadata.version('numpy')}",
+    }
