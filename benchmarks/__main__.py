@@ -8,8 +8,9 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from benchmarks.options import add_common_options
+from benchmarks.fixtures import DTYPES, SIZES
 from lavis.cli.main import reported
 
 # Every benchmark, in the order of the help text.
@@ -34,10 +35,23 @@ def build_parser() -> argparse.ArgumentParser:
     for name, module_name in BENCHMARKS.items():
         module = importlib.import_module(module_name)
         benchmark = subparsers.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
-        add_common_options(benchmark, name=name)
+        _add_common_options(benchmark, name=name)
         module.add_options(benchmark)
         benchmark.set_defaults(run=module.run)
     return parser
+
+
+def _add_common_options(parser: argparse.ArgumentParser, *, name: str) -> None:
+    """Add size, device and where results go."""
+    parser.add_argument("--size", choices=SIZES, default="tiny", help="model size (default: tiny)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="precision of our side (default: fp32)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: what torch chooses)")
+    parser.add_argument("--repeats", type=int, default=3, help="measured rounds; medians are shown (default: 3)")
+    parser.add_argument(
+        "--json", type=Path, default=Path("output") / "benchmarks" / f"{name}.json", help="where figures are written"
+    )
+    parser.add_argument("--profile", type=Path, help="write a trace of one run, for Perfetto or chrome://tracing")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

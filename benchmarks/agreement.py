@@ -1,4 +1,4 @@
-"""Whether fast ways answer like the plain one: the embedded model, trained weights, on held-out videos of its world."""
+"""Whether fast variants answer like plain fp32: the embedded model, trained, on held-out videos of its world."""
 
 import argparse
 import importlib.util
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 import lavis
-from benchmarks.machine import set_threads
+from benchmarks.measure import set_threads
 from benchmarks.report import seconds, show_machine, show_table, write_figures
-from benchmarks.ways import PLAIN, WAYS, Way
+from benchmarks.variants import PLAIN, VARIANTS, Variant
 from lavis.common.types import Answer, Question
 from sevila_data.miniature.dataset import question_rows, videos_of
 from sevila_data.miniature.render import write_clip
 
-SUMMARY = "Answers of lower precision and of fewer language-model calls, beside those of the plain way."
+SUMMARY = "Answers of lower precision and of fewer language-model calls, beside those of plain fp32."
 
 
 COMPARED = (PLAIN.name, "fp32+coarse_to_fine", "bf16", "bf16+coarse_to_fine", "fp32+int8", "bf16+int4")
@@ -27,7 +27,7 @@ Asked = tuple[Path, list[tuple[Question, int]]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what is asked of how many frames."""
+    """Add how many questions and frames."""
     parser.add_argument("--videos", type=int, default=15, help="held-out videos, 8 questions each (default: 15)")
     parser.add_argument("--num-frames", type=int, default=32, help="frames watched (default: 32)")
     parser.add_argument("--num-keyframes", type=int, default=4, help="frames read (default: 4)")
@@ -36,12 +36,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure, show and write down."""
     set_threads(args.threads)
-    ways = {name: WAYS[name] for name in COMPARED if not WAYS[name].quantize or importlib.util.find_spec("torchao")}
+    variants = {
+        name: VARIANTS[name] for name in COMPARED if not VARIANTS[name].quantize or importlib.util.find_spec("torchao")
+    }
     with tempfile.TemporaryDirectory() as folder:
         asked = held_out(Path(folder), args.videos)
-        found = {name: ask(way, asked, args) for name, way in ways.items()}
+        results = {name: ask(variant, asked, args) for name, variant in variants.items()}
     right = [answer for _, questions in asked for _, answer in questions]
-    figures = {name: _figures(answers, found[PLAIN.name][0], right, spent) for name, (answers, spent) in found.items()}
+    exact, _ = results[PLAIN.name]
+    figures = {name: _figures(answers, exact, right, spent) for name, (answers, spent) in results.items()}
     device = torch.device(args.device)
     show_machine(device)
     rows = [[name, *_cells(row)] for name, row in figures.items()]
@@ -66,16 +69,16 @@ def _question(row: dict[str, Any]) -> Question:
     return Question(row["question"], options, id=row["qid"])
 
 
-def ask(way: Way, asked: list[Asked], args: argparse.Namespace) -> tuple[list[Answer], float]:
-    """Answer everything one way; return the answers and the processor seconds of a question."""
-    model = lavis.load_model("sevila", "tiny", device=args.device, dtype=way.dtype, quantize=way.quantize)
+def ask(variant: Variant, asked: list[Asked], args: argparse.Namespace) -> tuple[list[Answer], float]:
+    """Answer everything with one variant; return the answers and the processor seconds of a question."""
+    model = lavis.load_model("sevila", "tiny", device=args.device, dtype=variant.dtype, quantize=variant.quantize)
     answers: list[Answer] = []
     spent = 0.0
     for path, questions in asked:
         video = model.watch(path, num_frames=args.num_frames)
         started = time.process_time()
         answers += video.ask_all(
-            [question for question, _ in questions], num_keyframes=args.num_keyframes, selector=way.selector
+            [question for question, _ in questions], num_keyframes=args.num_keyframes, selector=variant.selector
         )
         spent += time.process_time() - started
     return answers, spent / len(answers)

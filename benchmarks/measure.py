@@ -1,4 +1,4 @@
-"""Timing by turns: what is compared runs alternately in one process, so that other load hits all sides alike."""
+"""Measuring time, memory and the machine's speed; what is compared runs by turns, so that other load hits all alike."""
 
 import gc
 import os
@@ -12,10 +12,22 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import synchronize
 from lavis.models.pipeline import Timings
 
 Work = Callable[[], Any]
+_RATE_ROWS, _RATE_WIDTH = 2048, 2048
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute with this many threads; None leaves its own choice."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def spent_s(device: torch.device) -> float:
@@ -171,3 +183,22 @@ def profiled(path: Path | None) -> AbstractContextManager[Any]:
     return torch.profiler.profile(
         activities=activities, on_trace_ready=lambda profile: profile.export_chrome_trace(str(path))
     )
+
+
+class MatrixRate:
+    """Multiplies two matrices over and over, to see how many operations a second the machine can do.
+
+    Args:
+        repeats: multiplications per call.
+    """
+
+    def __init__(self, *, device: torch.device, dtype: torch.dtype, repeats: int = 2) -> None:
+        self._left = torch.randn(_RATE_ROWS, _RATE_WIDTH, device=device, dtype=dtype)
+        self._right = torch.randn(_RATE_WIDTH, _RATE_WIDTH, device=device, dtype=dtype)
+        self._repeats = repeats
+        self.flops = 2 * _RATE_ROWS * _RATE_WIDTH * _RATE_WIDTH * repeats
+
+    def __call__(self) -> None:
+        """Multiply."""
+        for _ in range(self._repeats):
+            torch.nn.functional.linear(self._left, self._right)

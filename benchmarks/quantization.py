@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.apart import Apart
-from benchmarks.asking import Asked, OurSide, Setting
 from benchmarks.film import film
-from benchmarks.machine import set_threads
-from benchmarks.measure import Measured
+from benchmarks.inference_side import Asked, OurSide, Setting, setting_of
+from benchmarks.measure import Measured, set_threads
 from benchmarks.report import seconds, show_machine, show_table, write_figures
-from benchmarks.ways import PLAIN, WAYS
+from benchmarks.subprocess_worker import SubprocessWorker
+from benchmarks.variants import PLAIN, VARIANTS
 from lavis.models.loading import usable_device
 from lavis.models.quantize import check_quantization
 
@@ -33,36 +32,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure each kind of weights in a process of its own, show and write down."""
     for name in args.weights:
-        if quantize := WAYS[name].quantize:
+        if quantize := VARIANTS[name].quantize:
             check_quantization(quantize)
     set_threads(args.threads)
     device = usable_device(args.device)
-    setting = Setting(
-        size=args.size,
-        device=args.device,
-        threads=args.threads,
-        video_seconds=args.video_seconds,
-        num_questions=args.questions,
-        num_frames=args.num_frames,
-        num_keyframes=args.num_keyframes,
-    )
+    setting = setting_of(args)
     film(setting.video_seconds)  # before its making counts as someone's time
     show_machine(device)
-    found = {name: _measure(setting, name, repeats=args.repeats) for name in (PLAIN.name, *args.weights)}
-    plain = found[PLAIN.name]["measured"]
-    figures = {name: _figures(one["measured"], plain, one["weight_bytes"]) for name, one in found.items()}
+    results = {name: _measure(setting, name, repeats=args.repeats) for name in (PLAIN.name, *args.weights)}
+    plain, _ = results[PLAIN.name]
+    figures = {name: _figures(measured, plain, weight_bytes) for name, (measured, weight_bytes) in results.items()}
     _show(figures, count=args.questions)
     write_figures(args.json, {"questions": args.questions, "weights": figures}, device=device)
 
 
-def _measure(setting: Setting, name: str, *, repeats: int) -> dict[str, Any]:
-    """Ask one way; the processes come one after the other, since together they may not fit."""
-    with closing(Apart(OurSide, setting, WAYS[name])) as side:
+def _measure(setting: Setting, name: str, *, repeats: int) -> tuple[Measured, int]:
+    """Ask one variant; the processes come one after the other, since together they may not fit."""
+    with closing(SubprocessWorker(OurSide, setting, VARIANTS[name])) as side:
         side.call("warm_up")
         measured = Measured()
         for _ in range(repeats):
             measured.include(side.call("ask", setting.num_questions))
-        return {"measured": measured, "weight_bytes": side.call("weight_bytes")}
+        return measured, side.call("weight_bytes")
 
 
 def _figures(measured: Measured, plain: Measured, weight_bytes: int) -> dict[str, Any]:

@@ -1,14 +1,23 @@
-"""Showing a benchmark's figures and writing them down."""
+"""Tables of results, and the JSON file of results with the machine, versions and commit that they are from."""
 
+import importlib.metadata
 import json
+import os
+import platform
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.machine import describe
+from lavis import __version__
 from lavis.common.files import write_text
+from lavis.runners.provenance import run_facts
+
+_PACKAGES = ("torch", "transformers", "numpy", "av")
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -22,7 +31,7 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def show_machine(device: torch.device) -> None:
     """Print what the figures were measured on."""
-    facts = describe(device)
+    facts = _machine(device)
     versions = facts["versions"]
     print(
         f"{facts['cpu']} ({facts['cores']} cores, {facts['threads']} threads used, load {facts['load_average']:.1f}), "
@@ -33,7 +42,7 @@ def show_machine(device: torch.device) -> None:
 
 def write_figures(path: Path, figures: dict[str, Any], *, device: torch.device) -> None:
     """Write figures with machine, versions and commit as JSON."""
-    write_text(path, json.dumps({"machine": describe(device), **figures}, indent=2) + "\n")
+    write_text(path, json.dumps({"machine": _machine(device), **figures}, indent=2) + "\n")
     print(f"figures: {path}")
 
 
@@ -48,3 +57,40 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
     return "| " + " | ".join([first, *rest]) + " |"
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    """Return machine, versions, commit and command, fit for JSON."""
+    facts = json.loads(run_facts(seed=0, processes=1))
+    return {
+        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": facts["commit"],
+        "cpu": _cpu_model(),
+        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in _cpu_info("flags").split()],
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "platform": platform.system(),
+        "versions": {
+            "sevila": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+    }
+
+
+def _cpu_model() -> str:
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_info(field: str) -> str:
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return ""

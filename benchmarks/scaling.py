@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import scaling_process
+from benchmarks import scaling_worker
 from benchmarks.report import seconds, show_machine, show_table, write_figures
-from benchmarks.scaling_process import Work, allowed_cores
+from benchmarks.scaling_worker import Work, allowed_cores
 from lavis.common.errors import ConfigError, FaultError
 from lavis.models.loading import usable_device
 
@@ -118,7 +118,7 @@ def _launch(processes: int, work: Work) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "seconds.json"
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        worker = ["-m", scaling_process.__name__, str(target), json.dumps(dataclasses.asdict(work))]
+        worker = ["-m", scaling_worker.__name__, str(target), json.dumps(dataclasses.asdict(work))]
         command = [sys.executable, *launcher, *worker]
         environment = {**os.environ, "OMP_NUM_THREADS": str(work.threads)}
         done = subprocess.run(command, env=environment, timeout=_PATIENCE_S, check=False)

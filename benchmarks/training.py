@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.apart import Apart
-from benchmarks.machine import set_threads
-from benchmarks.measure import Measured
-from benchmarks.options import DTYPES
+from benchmarks.fixtures import DTYPES
+from benchmarks.measure import Measured, set_threads
 from benchmarks.report import seconds, show_machine, show_table, write_figures
+from benchmarks.subprocess_worker import SubprocessWorker
 from benchmarks.training_side import FirstStep, Side, SideOptions
 from lavis.models.language.checkpointing import CHECKPOINTING, check_checkpointing
 from lavis.models.loading import usable_device
@@ -53,9 +52,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace, task: str, device: torch.device) -> dict[str, Any]:
     """Run both sides by turns, each in a process of its own."""
-    options = {way: _options(args, way, task, device) for way in ("published", "ours")}
+    options = {side: _options(args, side, task, device) for side in ("published", "ours")}
     with ExitStack() as stack:
-        sides = {name: stack.enter_context(closing(Apart(Side, options[name]))) for name in options}
+        sides = {name: stack.enter_context(closing(SubprocessWorker(Side, options[name]))) for name in options}
         firsts: dict[str, FirstStep] = {name: side.call("first") for name, side in sides.items()}
         found = {name: Measured() for name in sides}
         for turn in range(args.repeats):
@@ -68,16 +67,16 @@ def _measure(args: argparse.Namespace, task: str, device: torch.device) -> dict[
     return _show(options["ours"], options["published"], firsts, found)
 
 
-def _options(args: argparse.Namespace, way: str, task: str, device: torch.device) -> SideOptions:
+def _options(args: argparse.Namespace, side: str, task: str, device: torch.device) -> SideOptions:
     frames, on_gpu, on_cpu = TASKS[task]
     return SideOptions(
-        way=way,
+        side=side,
         task=task,
         size=args.size,
-        dtype=args.dtype if way == "ours" else args.baseline_dtype,
+        dtype=args.dtype if side == "ours" else args.baseline_dtype,
         device=str(device),
         threads=args.threads,
-        amp=args.amp if way == "ours" else args.baseline_amp,
+        amp=args.amp if side == "ours" else args.baseline_amp,
         checkpointing=args.checkpointing,
         batch_size=args.batch_size or (on_cpu if device.type == "cpu" else on_gpu),
         num_frames=args.num_frames or frames,

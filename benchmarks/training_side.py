@@ -1,4 +1,4 @@
-"""One side of the training benchmark: a model, its batch and its way of running an optimizer step."""
+"""One side of the training benchmark: a model, its batch and its optimizer step."""
 
 import dataclasses
 import gc
@@ -8,10 +8,9 @@ from typing import Any, Protocol
 
 import torch
 
-from benchmarks.machine import set_threads
-from benchmarks.measure import Measured, by_turns, peak_bytes, profiled, reset_peak
+from benchmarks.fixtures import as_published, model_of, questions
+from benchmarks.measure import Measured, by_turns, peak_bytes, profiled, reset_peak, set_threads
 from benchmarks.published_step import PublishedStep
-from benchmarks.subjects import as_published, model_of, questions
 from lavis.common.distributed import World
 from lavis.models.language.checkpointing import checkpoint_activations
 from lavis.models.precision import at_least_fp32
@@ -21,7 +20,7 @@ from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import Alone, OnePass
 from lavis.runners.trainer import StepReport, Updater
 from lavis.tasks.build import build_objective, resolve_task
-from lavis.tasks.objectives.base import TrainingBatch
+from lavis.tasks.objectives.base import Objective, TrainingBatch
 
 _RATE = 1e-6
 _SEED = 0
@@ -34,13 +33,13 @@ class SideOptions:
     """What one side runs; plain data that another process can be started with.
 
     Attributes:
-        way: "published" or "ours".
+        side: "published" or "ours".
         task: "self_refinement" or "answerer_finetuning".
         amp: precision of autocast, or None.
         checkpointing: as `model.checkpointing`, on our side.
     """
 
-    way: str
+    side: str
     task: str
     size: str
     dtype: str
@@ -70,7 +69,7 @@ class FirstStep:
 
 
 class Step(Protocol):
-    """A way of running an optimizer step."""
+    """One optimizer step."""
 
     def backward(self, batch: TrainingBatch) -> float:
         """Compute gradients; return the loss."""
@@ -87,13 +86,7 @@ class OurStep:
     def __init__(self, model: SeViLA, options: SideOptions) -> None:
         for part in (model.language, model.localizer, model.answerer):
             checkpoint_activations(part, method=options.checkpointing)
-        objective = build_objective(
-            resolve_task(options.task), prompt="multiple_choice", num_keyframes=options.num_keyframes
-        )
-        model.set_trainable(objective.trainable)
-        for _, parameter in model.trainable_parameters():
-            parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
-        model.train()
+        objective = ready_to_train(model, options.task, num_keyframes=options.num_keyframes)
         self._updater = Updater(
             Alone(OnePass(model)),
             objective,
@@ -122,17 +115,19 @@ class Side:
         self._device = torch.device(options.device)
         self._role = "localizer" if options.task == "self_refinement" else "answerer"
         self._model = self._load(options)
-        self._batch = _batch(self._model, options)
+        self._batch = noise_batch(
+            self._model, size=options.size, batch_size=options.batch_size, num_frames=options.num_frames, seed=_SEED
+        )
         self._weight_bytes = sum(weight.nbytes for weight in self._model.parameters())
         gc.collect()
         reset_peak(self._device)
         self._idle_bytes = peak_bytes(self._device)
-        self._step: Step = OurStep(self._model, options) if options.way == "ours" else self._published(options)
+        self._step: Step = OurStep(self._model, options) if options.side == "ours" else self._published(options)
 
     def _load(self, options: SideOptions) -> SeViLA:
         # Both precisions are rounded from the same weights.
         model = model_of(options.size, dtype="fp32", device=self._device)
-        model = model if options.way == "ours" else as_published(model, attention="eager")
+        model = model if options.side == "ours" else as_published(model, attention="eager")
         set_precision(model, options.dtype)
         return model
 
@@ -176,15 +171,25 @@ class Side:
         self._step.apply()
 
 
-def _batch(model: SeViLA, options: SideOptions) -> TrainingBatch:
-    noise = torch.Generator().manual_seed(_SEED)
-    side = model.image_size
-    asked = questions(options.batch_size, size=options.size)
+def ready_to_train(model: SeViLA, task: str, *, num_keyframes: int) -> Objective:
+    """Let the parts of a task train, in fp32 or more as `sevila train` has them, and return its objective."""
+    objective = build_objective(resolve_task(task), prompt="multiple_choice", num_keyframes=num_keyframes)
+    model.set_trainable(objective.trainable)
+    for _, parameter in model.trainable_parameters():
+        parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
+    model.train()
+    return objective
+
+
+def noise_batch(model: SeViLA, *, size: str, batch_size: int, num_frames: int, seed: int) -> TrainingBatch:
+    """Return a batch of noise [B, T, 3, H, W] with questions and answers."""
+    noise = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(batch_size, num_frames, 3, model.image_size, model.image_size, generator=noise)
     return TrainingBatch(
-        pixels=torch.randn(options.batch_size, options.num_frames, 3, side, side, generator=noise),
-        times_s=torch.zeros(options.batch_size, options.num_frames),
+        pixels=pixels.to(model.device),
+        times_s=torch.zeros(batch_size, num_frames),
         questions=[
             dataclasses.replace(question, answer=number % len(question.options))
-            for number, question in enumerate(asked)
+            for number, question in enumerate(questions(batch_size, size=size))
         ],
     )

@@ -1,4 +1,4 @@
-"""Ways are asked beside the published procedure, and figures say what was seen."""
+"""Variants are asked beside the published procedure, and figures say what was seen."""
 
 import argparse
 import json
@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import build_parser, main
-from benchmarks.asking import Asked, OurSide, Setting
-from benchmarks.floor import Floor
-from benchmarks.inference import ways_of
-from benchmarks.inference_report import agreement, compared, model_rate
-from benchmarks.least import Counter, LeastWork
+from benchmarks.flops import FlopCounter, Flops, MinFlops
+from benchmarks.inference import agreement, compared, model_rate, variants_of
+from benchmarks.inference_side import Asked, OurSide, Setting
 from benchmarks.published import PublishedAnswer
-from benchmarks.ways import PLAIN, WAYS, Way
+from benchmarks.variants import PLAIN, VARIANTS, Variant
 from lavis.common.types import Answer, Keyframes, Question
 from lavis.models.pipeline import Timings
 
@@ -43,13 +41,13 @@ def parsed(*options: str) -> argparse.Namespace:
     return build_parser().parse_args(["inference", *options])
 
 
-def test_ways_are_asked_by_turns_and_compared_with_the_published_procedure(
+def test_variants_are_asked_by_turns_and_compared_with_the_published_procedure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures, trace = tmp_path / "figures.json", tmp_path / "trace.json"
     sizes = ["--num-frames", "9", "--num-keyframes", "1", "--questions", "2", "--video-seconds", "1"]
-    ways = ["--ways", "fp32", "fp32+coarse_to_fine"]
-    options = [*sizes, *ways, "--repeats", "2", "--threads", "1", "--json", str(figures), "--profile", str(trace)]
+    variants = ["--variants", "fp32", "fp32+coarse_to_fine"]
+    options = [*sizes, *variants, "--repeats", "2", "--threads", "1", "--json", str(figures), "--profile", str(trace)]
     assert main(["inference", *options]) == 0
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["machine"]["versions"].keys() >= {"sevila", "torch", "transformers"}
@@ -61,43 +59,48 @@ def test_ways_are_asked_by_turns_and_compared_with_the_published_procedure(
         "same_answer": 2,
         "same_frames": 2,
     }
-    assert max(way["agreement"]["worst_frame_score_error"] for way in (plain, few)) < 1e-4
+    assert max(variant["agreement"]["worst_frame_score_error"] for variant in (plain, few)) < 1e-4
     assert (plain["scored"], few["scored"] < 1) == (1.0, True)
-    for way in (plain, few):
-        assert [len(run["wall_s"]) for run in way["runs"].values()] == [2, 2]
-        assert json.loads((tmp_path / f"trace-{way_name(way)}.json").read_text(encoding="utf-8"))["traceEvents"]
+    for variant in (plain, few):
+        assert [len(run["wall_s"]) for run in variant["runs"].values()] == [2, 2]
+        assert json.loads((tmp_path / f"trace-{name_of(variant)}.json").read_text(encoding="utf-8"))["traceEvents"]
     assert found["decoding"]["frames_per_s"] > 0
     shown = capsys.readouterr().out
     assert "2 processes decode" in shown
     assert "fp32+coarse_to_fine with 2 questions a video takes" in shown
 
 
-def way_name(way: dict[str, object]) -> str:
-    return next(name for name, known in WAYS.items() if known.selector == way["selector"] and known.dtype == "fp32")
+def name_of(variant: dict[str, object]) -> str:
+    return next(
+        name for name, known in VARIANTS.items() if known.selector == variant["selector"] and known.dtype == "fp32"
+    )
 
 
 @pytest.mark.parametrize(
-    ("way", "name"),
+    ("variant", "name"),
     [
         (PLAIN, "fp32"),
-        (Way("bf16", quantize="int4"), "bf16+int4"),
-        (Way("bf16", selector="coarse_to_fine", quantize="int8", compiled=True), "bf16+int8+coarse_to_fine+compile"),
+        (Variant("bf16", quantize="int4"), "bf16+int4"),
+        (
+            Variant("bf16", selector="coarse_to_fine", quantize="int8", compiled=True),
+            "bf16+int8+coarse_to_fine+compile",
+        ),
     ],
 )
-def test_a_way_is_named_by_what_is_not_plain(way: Way, name: str) -> None:
-    assert way.name == name
+def test_a_variant_is_named_by_what_is_not_plain(variant: Variant, name: str) -> None:
+    assert variant.name == name
 
 
-def test_one_way_is_described_or_several_are_named() -> None:
+def test_one_variant_is_described_or_several_are_named() -> None:
     described = parsed("--dtype", "fp16", "--selector", "coarse_to_fine", "--compile", "--quantize", "int8")
-    assert ways_of(described) == [Way("fp16", selector="coarse_to_fine", quantize="int8", compiled=True)]
-    assert ways_of(parsed("--ways", "bf16", "fp32", "bf16")) == [WAYS["bf16"], PLAIN]
+    assert variants_of(described) == [Variant("fp16", selector="coarse_to_fine", quantize="int8", compiled=True)]
+    assert variants_of(parsed("--variants", "bf16", "fp32", "bf16")) == [VARIANTS["bf16"], PLAIN]
 
 
-def test_naming_ways_and_describing_another_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_naming_variants_and_describing_another_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inference", "--ways", "fp32", "--dtype", "bf16"]) == 2
     said = capsys.readouterr().err
-    assert "--ways names whole ways; leave out what describes 'bf16', or --ways" in said
+    assert "--variants names whole variants; leave out what describes 'bf16', or --variants" in said
     assert said.count("\n") == 1
 
 
@@ -114,23 +117,23 @@ def test_only_frames_that_were_scored_are_compared_with_the_published_ones() -> 
     assert ours.scored == pytest.approx(4 / 6)
 
 
-def test_the_floor_of_fewer_calls_is_that_of_the_frames_that_were_scored() -> None:
-    least = Counter(SETTING).count()
-    every = least.floor(asked(*[(0, [0], [1.0] * 6, [1.0, 0.0])] * 2))
-    half = least.floor(asked(*[(0, [0], [1.0, np.nan] * 3, [1.0, 0.0])] * 2))
+def test_fewer_calls_need_the_operations_of_the_frames_that_were_scored() -> None:
+    fewest = FlopCounter(SETTING).count()
+    every = fewest.of(asked(*[(0, [0], [1.0] * 6, [1.0, 0.0])] * 2))
+    half = fewest.of(asked(*[(0, [0], [1.0, np.nan] * 3, [1.0, 0.0])] * 2))
     assert half.localize == every.localize / 2
     assert (half.watch, half.answer) == (every.watch, every.answer)
 
 
-def test_the_floor_grows_by_the_frames_that_any_question_reads() -> None:
-    nothing = Floor(0, 0, 0)
-    least = LeastWork({1: nothing, 2: Floor(100, 10, 1)}, watched=Floor(50, 0, 0), read=Floor(50, 0, 3))
+def test_the_fewest_operations_grow_by_the_frames_that_any_question_reads() -> None:
+    nothing = Flops(0, 0, 0)
+    fewest = MinFlops({1: nothing, 2: Flops(100, 10, 1)}, watched=Flops(50, 0, 0), read=Flops(50, 0, 3))
     rows = [(0, positions, [1.0] * 6, [1.0, 0.0]) for positions in ([0, 4], [1, 4])]
-    assert least.floor(asked(*rows)) == Floor(100, 10, 1 + 3 * 3)
+    assert fewest.of(asked(*rows)) == Flops(100, 10, 1 + 3 * 3)
 
 
 def test_weights_of_half_the_bits_take_half_the_memory() -> None:
-    plain, half = (OurSide(SETTING, WAYS[name]).weight_bytes() for name in ("fp32", "bf16"))
+    plain, half = (OurSide(SETTING, VARIANTS[name]).weight_bytes() for name in ("fp32", "bf16"))
     assert half == plain / 2
 
 

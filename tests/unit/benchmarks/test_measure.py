@@ -3,12 +3,7 @@ import time
 import pytest
 import torch
 
-from benchmarks.floor import least_work
-from benchmarks.machine import MatrixRate
-from benchmarks.measure import Measured, by_turns, peak_bytes, reset_peak
-from benchmarks.subjects import questions
-from lavis.models.sevila.build import build_untrained
-from tests.unit.models.tiny import CONFIG
+from benchmarks.measure import MatrixRate, Measured, by_turns, peak_bytes, reset_peak
 
 CPU = torch.device("cpu")
 
@@ -49,28 +44,3 @@ def test_peak_memory_is_that_since_the_last_reset() -> None:
 
 def test_matrix_rate_counts_a_multiplication_and_an_addition() -> None:
     assert MatrixRate(device=CPU, dtype=torch.float32, repeats=3).flops == 3 * 2 * 2048**3
-
-
-def test_least_work_watches_once_and_grows_by_the_language_model_alone() -> None:
-    model = build_untrained(CONFIG)
-    asked = questions(1) * 2
-    one, two = (least_work(model, asked[:count], num_frames=8, num_keyframes=2, num_read=0) for count in (1, 2))
-    assert two.watch == one.watch
-    assert two.localize == 2 * one.localize
-    assert two.answer == 2 * one.answer
-    assert two.total == two.watch + two.localize + two.answer
-
-
-def test_least_work_of_the_vision_tower_is_that_of_its_matrices() -> None:
-    model = build_untrained(CONFIG)
-    counts = [least_work(model, [], num_frames=frames, num_keyframes=1, num_read=0).watch for frames in (1, 3)]
-    tokens, width, hidden = 4 + 1, 16, 32
-    patches = 2 * 4 * width * 3 * 16 * 16
-    block = 2 * tokens * (4 * width * width + 2 * width * hidden) + 4 * tokens * tokens * width
-    assert counts[1] == 3 * counts[0]
-    assert counts[0] - _prompter_operations(model) == patches + block
-
-
-def _prompter_operations(model: object) -> float:
-    counts = [least_work(model, [], num_frames=1, num_keyframes=1, num_read=read).answer for read in (0, 1)]  # type: ignore[arg-type]
-    return counts[1] - counts[0]

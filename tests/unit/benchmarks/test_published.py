@@ -8,8 +8,8 @@ import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from benchmarks.film import encode_film
+from benchmarks.fixtures import as_published, questions
 from benchmarks.published import PublishedProcedure
-from benchmarks.subjects import as_published, questions
 from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from tests.precision import assert_near_float64

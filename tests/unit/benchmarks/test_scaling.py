@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import scaling, scaling_process
+from benchmarks import scaling, scaling_worker
 from benchmarks.__main__ import main
 from benchmarks.scaling import Scaled, show
-from benchmarks.scaling_process import Work, allowed_cores
+from benchmarks.scaling_worker import Work, allowed_cores
 
 WORK = Work(
     task="self_refinement",
@@ -74,7 +74,7 @@ def test_what_cannot_run_is_refused_in_one_line(
 def test_a_failing_process_ends_the_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(scaling, "scaling_process", SimpleNamespace(__name__="no_such_module"))
+    monkeypatch.setattr(scaling, "scaling_worker", SimpleNamespace(__name__="no_such_module"))
     assert main(["scaling", "--processes", "1", "--json", str(tmp_path / "figures.json")]) == 1
     assert capsys.readouterr().err.endswith("error: a round on 1 processes ended with exit code 1\n")
 
@@ -85,5 +85,5 @@ def test_each_process_gets_a_core_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: pinned.append(list(cores)))
     assert allowed_cores() == [2, 3, 5, 7]
     for place in (0, 1):
-        scaling_process.pin(WORK, place=place)
+        scaling_worker.pin(WORK, place=place)
     assert pinned == [[2], [3]]

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.apart import Apart
+from benchmarks.fixtures import as_published, questions
 from benchmarks.published_step import PublishedFinetuning, PublishedStep
-from benchmarks.subjects import as_published, questions
+from benchmarks.subprocess_worker import SubprocessWorker
 from benchmarks.training import _losses
 from benchmarks.training_side import FirstStep
 from lavis.common.errors import FaultError
@@ -127,7 +127,7 @@ class Echo:
 
 
 def test_an_object_apart_answers_from_another_process() -> None:
-    apart = Apart(Echo, "ab")
+    apart = SubprocessWorker(Echo, "ab")
     said, process = apart.call("twice")
     apart.close()
     assert said == "abab"
@@ -135,6 +135,6 @@ def test_an_object_apart_answers_from_another_process() -> None:
 
 
 def test_a_process_that_ends_is_told_in_one_line() -> None:
-    apart = Apart(Echo, "ab")
+    apart = SubprocessWorker(Echo, "ab")
     with pytest.raises(FaultError, match=r"^a process of the benchmark ended with exit code 7; [^\n]*$"):
         apart.call("end")

@@ -8,7 +8,7 @@ from typing import Any
 from lavis.common.errors import FaultError
 
 
-class Apart:
+class SubprocessWorker:
     """An object in a new process, whose methods are called from here, one at a time.
 
     Args:

@@ -1,5 +1,6 @@
-"""The two sides of the benchmarks that ask about a film; each is made to live in a process of its own."""
+"""What the inference benchmarks compare, published and ours; each runs in a process of its own."""
 
+import argparse
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +12,10 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from benchmarks.film import film
-from benchmarks.machine import MatrixRate, set_threads
-from benchmarks.measure import Measured, PartTimings, by_turns, profiled
+from benchmarks.fixtures import as_published, model_of, questions
+from benchmarks.measure import MatrixRate, Measured, PartTimings, by_turns, profiled, set_threads
 from benchmarks.published import PublishedAnswer, PublishedProcedure
-from benchmarks.subjects import as_published, model_of, questions
-from benchmarks.ways import Way
+from benchmarks.variants import Variant
 from lavis.common.types import Answer
 from lavis.models.loading import speed_up
 from lavis.models.pipeline import Timings
@@ -36,6 +36,19 @@ class Setting:
     num_keyframes: int
 
 
+def setting_of(args: argparse.Namespace) -> Setting:
+    """Return the setting that options of the command line describe."""
+    return Setting(
+        size=args.size,
+        device=args.device,
+        threads=args.threads,
+        video_seconds=args.video_seconds,
+        num_questions=args.questions,
+        num_frames=args.num_frames,
+        num_keyframes=args.num_keyframes,
+    )
+
+
 @dataclass(frozen=True)
 class Asked:
     """Answers of one run of our side, and the time spent in its parts."""
@@ -53,7 +66,7 @@ class PublishedSide:
     """Answers questions one by one as published, the film anew for each.
 
     Args:
-        dtype: a name of `options.DTYPES`.
+        dtype: a name of `fixtures.DTYPES`.
         attention: "eager" (published) or "sdpa".
     """
 
@@ -81,25 +94,25 @@ class PublishedSide:
 
 
 class OurSide:
-    """Watches a film once and answers questions about it, in one of the ways."""
+    """Watches a film once and answers questions about it, with one variant of our code."""
 
-    def __init__(self, setting: Setting, way: Way) -> None:
+    def __init__(self, setting: Setting, variant: Variant) -> None:
         set_threads(setting.threads)
         torch.manual_seed(_SEED)
-        self._setting, self._way = setting, way
+        self._setting, self._variant = setting, variant
         self._device = torch.device(setting.device)
         self._film = film(setting.video_seconds)
         self._questions = questions(setting.num_questions, size=setting.size)
-        self._model = model_of(setting.size, dtype=way.dtype, device=self._device)
+        self._model = model_of(setting.size, dtype=variant.dtype, device=self._device)
         self._rate = MatrixRate(device=self._device, dtype=next(self._model.vision.parameters()).dtype)
-        speed_up(self._model, quantize=way.quantize, compiled=way.compiled)
+        speed_up(self._model, quantize=variant.quantize, compiled=variant.compiled)
 
     def warm_up(self) -> Measured:
         """Run every part once: on few frames, or where code is made for each shape, what will be measured."""
-        return _measured(self._compile if self._way.compiled else self._touch, self._device)
+        return _measured(self._compile if self._variant.compiled else self._touch, self._device)
 
     def rate(self) -> Measured:
-        """Multiply matrices in this way's precision."""
+        """Multiply matrices in this variant's precision."""
         return _measured(self._rate, self._device)
 
     def rate_flops(self) -> int:
@@ -116,7 +129,7 @@ class OurSide:
 
     def compiled_graphs(self) -> int:
         """Return how many pieces of the model were compiled so far."""
-        if not self._way.compiled:
+        if not self._variant.compiled:
             return 0
         from torch._dynamo.utils import counters  # torch has no public count
 
@@ -131,13 +144,13 @@ class OurSide:
         timings = PartTimings(self._device)
         watched = self._model.watch(self._film, num_frames=self._setting.num_frames, timings=timings)
         answers = watched.ask_all(
-            self._questions[:count], num_keyframes=self._setting.num_keyframes, selector=self._way.selector
+            self._questions[:count], num_keyframes=self._setting.num_keyframes, selector=self._variant.selector
         )
         return Asked(answers, timings)
 
     def _touch(self) -> None:
         watched = self._model.watch(self._film, num_frames=4)
-        watched.ask_all(self._questions[:1], num_keyframes=1, selector=self._way.selector)
+        watched.ask_all(self._questions[:1], num_keyframes=1, selector=self._variant.selector)
 
     def _compile(self) -> None:
         for count in {1, self._setting.num_questions}:

@@ -3,7 +3,6 @@
 Arguments: file for the seconds, and the work as JSON.
 """
 
-import dataclasses
 import json
 import os
 import sys
@@ -13,20 +12,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.machine import set_threads, synchronize
-from benchmarks.measure import profiled
-from benchmarks.subjects import model_of, questions
+from benchmarks.fixtures import model_of
+from benchmarks.measure import profiled, set_threads, synchronize
+from benchmarks.training_side import noise_batch, ready_to_train
 from lavis.cli.main import reported
 from lavis.common.distributed import World, join_world
 from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
-from lavis.models.precision import at_least_fp32
-from lavis.models.sevila.model import SeViLA
 from lavis.runners.optim import build_adamw
 from lavis.runners.parallel import Alone, OnePass, parallelise
 from lavis.runners.trainer import Updater
-from lavis.tasks.build import build_objective, resolve_task
-from lavis.tasks.objectives.base import TrainingBatch
 
 _RATE = 1e-6
 
@@ -83,12 +78,10 @@ class Steps:
         torch.manual_seed(0)
         self._world = world
         model = model_of(work.size, dtype=work.dtype, device=world.device)
-        objective = build_objective(resolve_task(work.task), prompt="multiple_choice", num_keyframes=work.num_keyframes)
-        model.set_trainable(objective.trainable)
-        for _, parameter in model.trainable_parameters():
-            parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
-        model.train()
-        self._batch = _batch(model, work, world)
+        objective = ready_to_train(model, work.task, num_keyframes=work.num_keyframes)
+        self._batch = noise_batch(
+            model, size=work.size, batch_size=work.batch_size, num_frames=work.num_frames, seed=world.rank
+        )
         one_pass = OnePass(model)
         optimizer = build_adamw(model.trainable_parameters(), lr=_RATE)
         self._together = Updater(parallelise(one_pass, world, mode="ddp"), objective, optimizer, world=world)
@@ -110,17 +103,6 @@ class Steps:
         updater.update([self._batch], rate=_RATE)
         synchronize(self._world.device)
         return time.perf_counter() - started
-
-
-def _batch(model: SeViLA, work: Work, world: World) -> TrainingBatch:
-    noise = torch.Generator().manual_seed(world.rank)
-    side = model.image_size
-    asked = questions(work.batch_size, size=work.size)
-    return TrainingBatch(
-        pixels=torch.randn(work.batch_size, work.num_frames, 3, side, side, generator=noise).to(world.device),
-        times_s=torch.zeros(work.batch_size, work.num_frames),
-        questions=[dataclasses.replace(question, answer=0) for question in asked],
-    )
 
 
 def main(target: Path, work: Work) -> int:
