@@ -15,7 +15,7 @@ from lavis.common.files import write_text
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from sevila_data.miniature.dataset import SPLITS, question_rows, videos_of
-from sevila_data.miniature.evaluate import NUM_FRAMES
+from sevila_data.miniature.measure import NUM_FRAMES
 from sevila_data.miniature.questions import QUESTIONS_PER_VIDEO
 from sevila_data.miniature.render import write_clip
 

@@ -10,7 +10,7 @@ from lavis.common.paths import checkpoints_dir
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from sevila_data.miniature.dataset import SPLITS, write_dataset
-from sevila_data.miniature.evaluate import HeldOut, best_positions
+from sevila_data.miniature.measure import HeldOut, best_positions
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_VIDEOS = 8

@@ -17,7 +17,7 @@ from lavis.runners.config import load_train_config
 from sevila_data.miniature.base_frames import read_pictures
 from sevila_data.miniature.base_prompter import train_prompter
 from sevila_data.miniature.dataset import SPLITS, question_rows, write_dataset
-from sevila_data.miniature.evaluate import HeldOut, best_positions
+from sevila_data.miniature.measure import HeldOut, best_positions
 
 NUM_VIDEOS = 20
 

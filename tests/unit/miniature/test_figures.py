@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from sevila_data.miniature.figures import Marks, Measured, difference, summarise
-from sevila_data.miniature.table import render_table
+from sevila_data.miniature.figures import Marks, Measured, difference, render_table, summarise
 
 VIDEOS = {"a": "one", "b": "one", "c": "two", "d": "two"}
 KINDS = {"a": "shape", "b": "colour", "c": "place", "d": "motion"}
