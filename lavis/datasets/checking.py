@@ -9,14 +9,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from lavis.common.errors import UserError, VideoError
-from lavis.common.registry import import_in_worker, registry
+from lavis.common.logging import read_json_lines
 from lavis.common.types import Question
 from lavis.datasets.annotations import Annotations
 from lavis.datasets.check_report import CheckReport, Duplicate, Problem, SplitCount
@@ -37,13 +38,8 @@ _IN_FLIGHT_PER_WORKER = 4
 _BLOCK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """Changes when a file, or a folder of frames, does.
-
-    Attributes:
-        size: bytes of a file, entries of a folder.
-    """
+class Stamp(NamedTuple):
+    """Changes when a file, or a folder of frames, does; the size is the number of a folder's entries."""
 
     size: int
     modified_ns: int
@@ -103,7 +99,7 @@ def content_of(path: Path) -> str:
 
 
 class Journal:
-    """Facts and content hashes by path, kept in a JSONL file line by line, so that a killed check goes on.
+    """Facts and content hashes by path, appended line by line to a JSONL file, so that a killed check resumes.
 
     What was written about a file counts as long as the file's stamp is the same.
 
@@ -113,78 +109,44 @@ class Journal:
 
     def __init__(self, path: Path, *, settings: Mapping[str, Any]) -> None:
         self._path = path
-        self._facts: dict[tuple[str, Stamp], VideoFacts] = {}
-        self._contents: dict[tuple[str, Stamp], str] = {}
-        lines = list(_lines(path))
+        self._known: dict[tuple[str, str, Stamp], Any] = {}
         header = {"settings": dict(settings)}
-        if not lines or lines[0] != header:
+        lines = [line for line in read_json_lines(path) if line.keys() & {"settings", "facts", "content"}]
+        if lines[:1] != [header]:
             lines = [header]
-            _start(path, header)
+            self._write(json.dumps(header) + "\n", mode="w")
         elif not path.read_bytes().endswith(b"\n"):  # the process was killed while it wrote
-            _append(path, "\n")
+            self._write("\n")
         for line in lines[1:]:
-            key = (line["path"], Stamp(*line["stamp"]))
-            if "content" in line:
-                self._contents[key] = line["content"]
-            else:
-                self._facts[key] = VideoFacts(**{**line["facts"], "warnings": tuple(line["facts"]["warnings"])})
+            kind = "content" if "content" in line else "facts"
+            value = line[kind]
+            if kind == "facts":
+                value = VideoFacts(**{**value, "warnings": tuple(value["warnings"])})
+            self._known[kind, line["path"], Stamp(*line["stamp"])] = value
 
-    def facts(self, path: Path, stamp: Stamp) -> VideoFacts | None:
-        """Return what is known about a video."""
-        return self._facts.get((str(path), stamp))
+    def get(self, kind: str, path: Path, stamp: Stamp) -> Any:
+        """Return what is known of a file: its "facts" or its "content"; None where nothing is."""
+        return self._known.get((kind, str(path), stamp))
 
-    def content(self, path: Path, stamp: Stamp) -> str | None:
-        """Return the content hash, if it is known."""
-        return self._contents.get((str(path), stamp))
+    def add(self, kind: str, path: Path, stamp: Stamp, value: VideoFacts | str) -> None:
+        """Keep what was found out about a file."""
+        self._known[kind, str(path), stamp] = value
+        self._write(json.dumps({"path": str(path), "stamp": stamp, kind: value}, default=asdict) + "\n")
 
-    def add_facts(self, path: Path, stamp: Stamp, facts: VideoFacts) -> None:
-        """Keep what was found out about a video."""
-        self._facts[str(path), stamp] = facts
-        self._write(path, stamp, {"facts": asdict(facts)})
-
-    def add_content(self, path: Path, stamp: Stamp, content: str) -> None:
-        """Keep a content hash."""
-        self._contents[str(path), stamp] = content
-        self._write(path, stamp, {"content": content})
-
-    def _write(self, path: Path, stamp: Stamp, found: Mapping[str, Any]) -> None:
-        line = {"path": str(path), "stamp": [stamp.size, stamp.modified_ns], **found}
-        _append(self._path, json.dumps(line) + "\n")
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    def _write(self, text: str, *, mode: str = "a") -> None:
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):  # the last line of a killed process, or the empty one at the end
-            continue
-        if isinstance(line, dict) and ("settings" in line or line.keys() & {"facts", "content"}):
-            yield line
-
-
-def _start(path: Path, header: Mapping[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(header) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _append(path: Path, text: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open(mode, encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UserError(f"cannot write {self._path}: {error.strerror}") from error
 
 
 class DatasetCheck:
     """Looks at every video of a dataset once.
 
     Args:
-        folder: where the journal is kept; a check that was killed goes on from it.
+        folder: where the journal is kept; a check that was killed resumes from it.
         reader: a name in `registry.video_readers`.
         fps: frames per second of folders of frames.
         num_frames: how many frames of each video are decoded.
@@ -204,102 +166,81 @@ class DatasetCheck:
         progress: Progress = lambda _what, _done, _total: None,
     ) -> None:
         self._videos, self._num_workers, self._progress = videos, num_workers, progress
-        self._look = partial(look_at, reader=reader, fps=fps, num_frames=num_frames)
-        settings = {"reader": reader, "fps": fps, "num_frames": num_frames}
+        settings: dict[str, Any] = {"reader": reader, "fps": fps, "num_frames": num_frames}
+        self._look = partial(look_at, **settings)
         self._journal = Journal(folder / "check.jsonl", settings=settings)
 
     def run(self, dataset: str, splits: Mapping[str, Annotations]) -> CheckReport:
         """Check all videos that the splits ask about.
 
         Raises:
-            ConfigError: see `lavis.datasets.checking.look_at`.
+            ConfigError: see `look_at`.
             UserError: the journal cannot be written, or a process died while it read a video.
         """
         asked = _questions_by_video(splits)
-        found, missing = self._find(asked)
-        stamps = {path: stamp_of(path) for paths in found.values() for path in paths}
-        facts = self._facts({paths[0]: stamps[paths[0]] for paths in found.values()})
-        problems = [
-            Problem("missing", name, reason, None, _ids(asked[name, source]))
-            for (name, source), reason in missing.items()
-        ]
+        found: dict[Video, list[Path]] = {}
+        problems: list[Problem] = []
+        for (name, source), questions in asked.items():
+            try:
+                found[name, source] = self._videos.find_all(name, source=source)
+            except VideoError as error:
+                problems.append(Problem("missing", name, None, str(error), _ids(questions)))
+        elsewhere = _elsewhere(self._videos.roots, {problem.video for problem in problems})
+        stamps = {paths[0]: stamp_of(paths[0]) for paths in found.values()}
+        facts: dict[Path, VideoFacts] = self._all("facts", "looking at videos", self._look, stamps)
         cut: list[str] = []
         damaged: dict[str, tuple[str, ...]] = {}
-        for (name, source), paths in found.items():
-            known, questions = facts[paths[0]], asked[name, source]
+        for (name, source), (path, *_) in found.items():
+            known, questions = facts[path], asked[name, source]
             if known.error is not None:
-                problems.append(Problem("unreadable", name, known.error, str(paths[0]), _ids(questions)))
+                problems.append(Problem("unreadable", name, str(path), known.error, _ids(questions)))
                 continue
-            problems += _too_short(name, paths[0], known, questions)
-            cut += [question.id for _, question in questions if _is_cut(question, known)]
+            problems += _too_short(name, path, known, questions)
+            cut += [question.id for _, question in questions if _is_truncated(question, known)]
             if known.warnings:
                 damaged[name] = known.warnings
+        readable = {path: stamp for path, stamp in stamps.items() if facts[path].error is None}
         return CheckReport(
             dataset=dataset,
             splits=_count_splits(splits, problems),
             problems=tuple(problems),
-            duplicates=tuple(self._duplicates(found, stamps, facts, asked)),
+            duplicates=tuple(self._duplicates(found, readable, asked)),
             cut=tuple(cut),
             damaged=damaged,
-            elsewhere=_elsewhere(self._videos.roots, {name for name, _ in missing}),
+            elsewhere=elsewhere,
         )
-
-    def _find(self, asked: Iterable[Video]) -> tuple[dict[Video, list[Path]], dict[Video, str]]:
-        found: dict[Video, list[Path]] = {}
-        missing: dict[Video, str] = {}
-        for name, source in asked:
-            try:
-                found[name, source] = self._videos.find_all(name, source=source)
-            except VideoError as error:
-                missing[name, source] = str(error)
-        return found, missing
-
-    def _facts(self, stamps: Mapping[Path, Stamp]) -> dict[Path, VideoFacts]:
-        known = {path: self._journal.facts(path, stamp) for path, stamp in stamps.items()}
-        facts = {path: seen for path, seen in known.items() if seen is not None}
-        left = [path for path in stamps if path not in facts]
-        for path, seen in self._computed("looking at videos", self._look, left, before=len(facts)):
-            self._journal.add_facts(path, stamps[path], seen)
-            facts[path] = seen
-        return facts
 
     def _duplicates(
         self,
         found: Mapping[Video, Sequence[Path]],
-        stamps: Mapping[Path, Stamp],
-        facts: Mapping[Path, VideoFacts],
+        readable: Mapping[Path, Stamp],
         asked: Mapping[Video, Sequence[tuple[str, Question]]],
     ) -> Iterator[Duplicate]:
-        for (name, _), paths in found.items():
-            if len(paths) > 1:
-                yield Duplicate("two files for one name", (name,), tuple(map(str, paths)), ())
-        names: dict[Path, list[Video]] = defaultdict(list)
+        videos: dict[Path, list[Video]] = defaultdict(list)
         for video, paths in found.items():
-            names[paths[0]].append(video)
-        contents = self._contents({path: stamps[path] for path in names if facts[path].error is None})
-        for paths in _groups(contents):
-            videos = [video for path in paths for video in names[path]]
-            splits = sorted({split for video in videos for split, _ in asked[video]})
-            yield Duplicate("same content", tuple(name for name, _ in videos), tuple(map(str, paths)), tuple(splits))
-
-    def _contents(self, stamps: Mapping[Path, Stamp]) -> dict[Path, str]:
+            videos[paths[0]].append(video)
+            if len(paths) > 1:
+                yield Duplicate("two files for one name", (video[0],), tuple(map(str, paths)))
         # Files of different sizes differ; only the others have to be read as a whole.
-        same = [path for paths in _groups({path: _size_key(path, stamps[path]) for path in stamps}) for path in paths]
-        known = {path: self._journal.content(path, stamps[path]) for path in same}
-        contents = {path: seen for path, seen in known.items() if seen is not None}
-        left = [path for path in same if path not in contents]
-        for path, seen in self._computed("comparing files of one size", content_of, left, before=len(contents)):
-            self._journal.add_content(path, stamps[path], seen)
-            contents[path] = seen
-        return {path: contents[path] for path in same}  # processes finish in any order
+        same_size = _groups({path: _size_key(path, stamp) for path, stamp in readable.items()})
+        stamps = {path: readable[path] for paths in same_size for path in paths}
+        for paths in _groups(self._all("content", "comparing files of one size", content_of, stamps)):
+            same = [video for path in paths for video in videos[path]]
+            splits = sorted({split for video in same for split, _ in asked[video]})
+            yield Duplicate("same content", tuple(name for name, _ in same), tuple(map(str, paths)), tuple(splits))
 
-    def _computed(
-        self, what: str, compute: Callable[[Path], T], paths: Sequence[Path], *, before: int
-    ) -> Iterator[tuple[Path, T]]:
-        results = _in_processes(compute, paths, self._num_workers) if self._num_workers else _here(compute, paths)
-        for done, result in enumerate(results, start=before + 1):
-            self._progress(what, done, before + len(paths))
-            yield result
+    def _all(
+        self, kind: str, what: str, compute: Callable[[Path], Any], stamps: Mapping[Path, Stamp]
+    ) -> dict[Path, Any]:
+        """Return what `compute` makes of every file, from the journal where it is known; `what` is for progress."""
+        values = {path: self._journal.get(kind, path, stamp) for path, stamp in stamps.items()}
+        left = [path for path, value in values.items() if value is None]
+        results = _in_processes(compute, left, self._num_workers) if self._num_workers else _here(compute, left)
+        for done, (path, value) in enumerate(results, start=len(stamps) - len(left) + 1):
+            self._progress(what, done, len(stamps))
+            self._journal.add(kind, path, stamps[path], value)
+            values[path] = value
+        return values
 
 
 def _here(compute: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[tuple[Path, T]]:
@@ -307,17 +248,12 @@ def _here(compute: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[tuple
 
 
 def _in_processes(compute: Callable[[Path], T], paths: Sequence[Path], num_workers: int) -> Iterator[tuple[Path, T]]:
-    pool = ProcessPoolExecutor(
-        min(num_workers, max(1, len(paths))),
-        mp_context=get_context("spawn"),
-        initializer=import_in_worker,
-        initargs=(registry.plugins(),),
-    )
+    pool = ProcessPoolExecutor(min(num_workers, max(1, len(paths))), mp_context=get_context("spawn"))
     left = iter(paths)
     running: dict[Future[T], Path] = {}
     try:
         while True:
-            while len(running) < num_workers * _IN_FLIGHT_PER_WORKER and (path := next(left, None)) is not None:
+            for path in islice(left, num_workers * _IN_FLIGHT_PER_WORKER - len(running)):
                 running[pool.submit(compute, path)] = path
             if not running:
                 return
@@ -355,27 +291,24 @@ def _too_short(
             lost.append((split, question))
             reason = reason or str(error)
     if lost:
-        yield Problem("too short", name, reason, str(path), _ids(lost))
+        yield Problem("too short", name, str(path), reason, _ids(lost))
 
 
-def _is_cut(question: Question, facts: VideoFacts) -> bool:
+def _is_truncated(question: Question, facts: VideoFacts) -> bool:
     clip = question.clip
     return clip is not None and clip.start_s < facts.duration_s and clip.end_s > facts.duration_s + _ROUNDED_S
 
 
 def _count_splits(splits: Mapping[str, Annotations], problems: Iterable[Problem]) -> dict[str, SplitCount]:
-    lost: dict[str, set[str]] = defaultdict(set)
-    for problem in problems:
-        for split, question in problem.lost:
-            lost[split].add(question)
+    lost = {question for problem in problems for question in problem.lost}
     return {
-        split: SplitCount(
+        name: SplitCount(
             questions=len(annotations),
             videos=len({(row.question.video, row.source) for row in annotations.rows}),
-            lost=len(lost[split]),
+            lost=sum(split == name for split, _ in lost),
             bad_rows=annotations.skipped,
         )
-        for split, annotations in splits.items()
+        for name, annotations in splits.items()
     }
 
 
@@ -396,15 +329,13 @@ def _size_key(path: Path, stamp: Stamp) -> tuple[int, ...]:
 
 def _elsewhere(roots: Sequence[Path], names: set[str]) -> dict[str, str]:
     """Return where in the folders a missing video's file name does occur."""
-    if not names:
-        return {}
     wanted = {Path(name).name: name for name in names}
     found: dict[str, str] = {}
-    walked = 0
-    for root in roots:
+    num_walked = 0
+    for root in roots if names else ():
         for folder, _, files in os.walk(root):
-            walked += len(files)
-            if walked > _MOST_WALKED:
+            num_walked += len(files)
+            if num_walked > _MOST_WALKED:
                 return found
             for file in files:
                 stem, ending = os.path.splitext(file)  # noqa: PTH122  # 200,000 paths take seconds to make

@@ -140,10 +140,12 @@ def test_a_finished_check_reads_nothing_again_but_what_changed(root: Path, tmp_p
 
 def test_other_settings_start_a_new_journal(tmp_path: Path) -> None:
     path, stamp = Path("x.mp4"), Stamp(1, 2)
-    Journal(tmp_path / "j", settings={"fps": 3}).add_facts(path, stamp, VideoFacts(None, 5, 25.0, 0.2, ("cut",)))
-    assert Journal(tmp_path / "j", settings={"fps": 3}).facts(path, stamp) == VideoFacts(None, 5, 25.0, 0.2, ("cut",))
-    assert Journal(tmp_path / "j", settings={"fps": 3}).facts(path, Stamp(1, 3)) is None
-    assert Journal(tmp_path / "j", settings={"fps": 4}).facts(path, stamp) is None
+    Journal(tmp_path / "j", settings={"fps": 3}).add("facts", path, stamp, VideoFacts(None, 5, 25.0, 0.2, ("cut",)))
+    assert Journal(tmp_path / "j", settings={"fps": 3}).get("facts", path, stamp) == VideoFacts(
+        None, 5, 25.0, 0.2, ("cut",)
+    )
+    assert Journal(tmp_path / "j", settings={"fps": 3}).get("facts", path, Stamp(1, 3)) is None
+    assert Journal(tmp_path / "j", settings={"fps": 4}).get("facts", path, stamp) is None
 
 
 def test_a_journal_that_cannot_be_written_is_a_user_error(root: Path, tmp_path: Path) -> None:
