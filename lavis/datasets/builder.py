@@ -124,6 +124,12 @@ def builder_of(name: str, config: DatasetConfig) -> Any:
     """Return the class that builds a dataset; what a recipe defines needs none of its own."""
     return registry.builders.get(config.type or (name if name in registry.builders else "custom"))
 
+    @property
+    def annotations(self) -> dict[str, Path]:
+        """The annotation file of each split that has one."""
+        files = {split: getattr(self.build_info.annotations, split) for split in SPLITS}
+        return {split: Path(file.storage) for split, file in files.items() if file is not None}
+
 
 class DatasetBuilder:
     """Builds the splits of one benchmark.
@@ -145,7 +151,7 @@ class DatasetBuilder:
         std: tuple[float, float, float],
         seed: int = 0,
     ) -> None:
-        self._name, self._config, self._seed = name, config, seed
+        self._place, self._config, self._seed = f"datasets.{name}", config, seed
         self._frame_args: dict[str, Any] = {"image_size": image_size, "mean": mean, "std": std}
 
     def build_training(self, split: str) -> VideoQuestionDataset:
@@ -158,21 +164,19 @@ class DatasetBuilder:
 
     def has_split(self, split: str) -> bool:
         """Say whether the configuration names annotations of this split."""
-        return split in SPLITS and getattr(self._config.build_info.annotations, split) is not None
+        return split in self._config.annotations
 
     def _build(self, split: str, processor: ProcessorConfig) -> VideoQuestionDataset:
-        place = f"datasets.{self._name}"
+        place, videos = f"{self._place}.build_info", self._config.build_info.videos
         if not self.has_split(split):
-            raise ConfigError(f"{place} has no split {split!r}; set {place}.build_info.annotations.{split}.storage")
-        info = self._config.build_info
-        rows = read_annotations(Path(getattr(info.annotations, split).storage)).rows
+            raise ConfigError(f"{self._place} has no split {split!r}; set {place}.annotations.{split}.storage")
         kind = registry.processors.get(processor.name)
         return VideoQuestionDataset(
-            rows,
-            videos=video_storage(info.videos.storage, place=f"{place}.build_info.videos.storage"),
+            read_annotations(self._config.annotations[split]).rows,
+            videos=video_storage(videos.storage, place=f"{place}.videos.storage"),
             processor=kind(num_frames=processor.n_frms, **self._frame_args),
-            reader=info.videos.reader,
-            fps=info.videos.fps,
+            reader=videos.reader,
+            fps=videos.fps,
             seed=self._seed,
         )
 
@@ -220,15 +224,11 @@ def read_splits(
         ConfigError: an unknown split, or one that the configuration gives no file for.
         AnnotationError: a file cannot be read, or none is there.
     """
-    files: dict[str, Path] = {}
-    for split in SPLITS:
-        entry = getattr(config.build_info.annotations, split)
-        if entry is not None:
-            files[split] = Path(entry.storage)
+    files = config.annotations
     for split in splits or ():
         if split not in files:
             raise ConfigError(f"datasets.{name} has no split {split!r}; {did_you_mean(split, files)}")
-    chosen = list(splits) if splits else [split for split, path in files.items() if path.is_file()]
+    chosen = splits or [split for split, path in files.items() if path.is_file()]
     if not chosen:
         places = ", ".join(map(str, files.values()))
         raise AnnotationError(f"no annotations of {name} at {places}; make them with: sevila prepare {name} --raw DIR")

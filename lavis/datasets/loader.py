@@ -27,8 +27,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     Args:
         batch_size: samples per step of one process.
-        samples_per_step: of all processes together; None is `batch_size` times processes. A run that goes on
-            with another number of processes keeps its steps by this.
+        samples_per_step: of all processes together; None is `batch_size` times processes. A run that resumes
+            with another number of processes gives the number it began with, so that its steps stay the same.
         shuffle: order by `seed` and epoch; else as in the file.
 
     Example:

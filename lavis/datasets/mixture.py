@@ -22,21 +22,30 @@ from lavis.datasets.dataset import QuestionDataset, Sample, SampleKey, Unreadabl
 
 
 class JoinedDataset(Dataset[Sample | Unreadable]):
-    """Datasets one after the other."""
+    """Datasets one after the other.
 
-    def __init__(self, parts: Sequence[QuestionDataset]) -> None:
-        self._parts = parts
-        self._ends = np.cumsum([len(part) for part in parts])
+    Args:
+        counts: samples of each dataset in an epoch; None is all it has.
+    """
+
+    def __init__(self, parts: Sequence[QuestionDataset], *, counts: Sequence[int] | None = None) -> None:
+        self._parts, self._counts = parts, counts or [len(part) for part in parts]
+        self._ends = np.cumsum(self._counts)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
-        part, place = _located(self._ends, key.index)
+        part, place = self._located(key.index)
         return self._parts[part][SampleKey(key.epoch, place)]
 
+    def _located(self, index: int) -> tuple[int, int]:
+        """Return which dataset an index falls to, and its place there."""
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        return part, index - int(self._ends[part]) + self._counts[part]
 
-class MixedDataset(Dataset[Sample | Unreadable]):
+
+class MixedDataset(JoinedDataset):
     """Datasets mixed by ratio; an index counts within the epoch, the samples of one dataset side by side.
 
     Args:
@@ -45,14 +54,11 @@ class MixedDataset(Dataset[Sample | Unreadable]):
     """
 
     def __init__(self, parts: Sequence[QuestionDataset], *, counts: Sequence[int], seed: int = 0) -> None:
-        self._parts, self._counts, self._seed = parts, counts, seed
-        self._ends = np.cumsum(counts)
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
+        super().__init__(parts, counts=counts)
+        self._seed = seed
 
     def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
-        part, place = _located(self._ends, key.index)
+        part, place = self._located(key.index)
         dataset = self._parts[part]
         turn, position = divmod(key.epoch * self._counts[part] + place, len(dataset))
         index = int(_order(self._seed, part, turn, len(dataset))[position])
@@ -112,7 +118,7 @@ class MixedBuilder:
     ) -> None:
         self._builders, self._mix, self._seed = builders, mix, seed
 
-    def build_training(self, split: str) -> JoinedDataset | MixedDataset:
+    def build_training(self, split: str) -> JoinedDataset:
         """Build a split of all datasets for training.
 
         Raises:
@@ -142,11 +148,6 @@ class MixedBuilder:
     def has_split(self, split: str) -> bool:
         """Say whether a dataset has this split."""
         return any(builder.has_split(split) for builder in self._builders.values())
-
-
-def _located(ends: Integers, index: int) -> tuple[int, int]:
-    part = int(np.searchsorted(ends, index, side="right"))
-    return part, index - (int(ends[part - 1]) if part else 0)
 
 
 @lru_cache(maxsize=16)

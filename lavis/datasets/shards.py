@@ -11,11 +11,11 @@ import json
 import shutil
 import tarfile
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from lavis.common.config import from_mapping
 from lavis.common.errors import ConfigError, UserError, VideoError
@@ -29,6 +29,7 @@ INDEX = "shards.json"
 FRAMES_ENDING = ".frames.tar"
 _BLOCK = 512
 _MIB = 1 << 20
+_KEPT = 2  # unpacked videos
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,17 @@ class ShardWriter:
             annotation = parse_row(record)  # knows the video's name where the row has another one
             rows.append(record.fields)
             grouped.setdefault((annotation.question.video or "", annotation.source), []).append(record.fields)
-        found, problems = _find_all(grouped, videos)
+        samples: list[_Sample] = []
+        problems: list[str] = []
+        for (name, source), questions in grouped.items():
+            path = None
+            try:
+                path = _readable(videos.find(name, source=source))
+            except VideoError as error:
+                problems.append(str(error))
+            samples.append((name, source, questions, path))
         if problems and not skip_missing:
             raise VideoError(f"{len(problems)} videos of {split} are missing, the first: {problems[0]}; or --skip-bad")
-        samples = ((name, source, asked, found.get((name, source))) for (name, source), asked in grouped.items())
         for number, shard in enumerate(_packed(samples, self._max_bytes)):
             file = f"{split}-{number:06d}.tar"
             with written_whole(self._folder / file) as temporary:
@@ -124,26 +132,16 @@ def read_index(folder: Path) -> list[StoredVideo]:
 
 
 _Sample = tuple[str, str | None, list[Mapping[str, Any]], Path | None]
+"""A video's name, source, questions and place; None where it is missing."""
 
 
-def _find_all(
-    grouped: Iterable[tuple[str, str | None]], videos: VideoFolders
-) -> tuple[dict[tuple[str, str | None], Path], list[str]]:
-    found: dict[tuple[str, str | None], Path] = {}
-    problems: list[str] = []
-    for name, source in grouped:
-        try:
-            path = videos.find(name, source=source)
-            if path.is_dir():
-                _frame_names(path)
-        except VideoError as error:
-            problems.append(str(error))
-            continue
-        if path.is_file() or path.is_dir():
-            found[name, source] = path
-        else:  # reading a pipe would wait for ever
-            problems.append(f"{path} is not a regular file")
-    return found, problems
+def _readable(path: Path) -> Path:
+    """Return the path; a VideoError says why it is no file or folder of frames."""
+    if path.is_dir():
+        _frame_names(path)
+    elif not path.is_file():  # reading a pipe would wait for ever
+        raise VideoError(f"{path} is not a regular file")
+    return path
 
 
 def _packed(samples: Iterable[_Sample], max_bytes: int) -> Iterator[list[_Sample]]:
@@ -151,9 +149,8 @@ def _packed(samples: Iterable[_Sample], max_bytes: int) -> Iterator[list[_Sample
     shard: list[_Sample] = []
     size = 0
     for sample in samples:
-        path = sample[-1]
         shard.append(sample)
-        size += 0 if path is None else _bytes_of(path)
+        size += _bytes_of(sample[-1])
         if size >= max_bytes:
             yield shard
             shard, size = [], 0
@@ -161,10 +158,12 @@ def _packed(samples: Iterable[_Sample], max_bytes: int) -> Iterator[list[_Sample
         yield shard
 
 
-def _bytes_of(path: Path) -> int:
-    if path.is_dir():
-        return sum(file.stat().st_size + _BLOCK for file in path.iterdir() if file.is_file())
-    return path.stat().st_size
+def _bytes_of(video: Path | None) -> int:
+    if video is None:
+        return 0
+    if video.is_dir():
+        return sum(file.stat().st_size + _BLOCK for file in video.iterdir() if file.is_file())
+    return video.stat().st_size
 
 
 def _write_shard(path: Path, file: str, split: str, samples: Iterable[_Sample]) -> Iterator[StoredVideo]:
@@ -172,54 +171,43 @@ def _write_shard(path: Path, file: str, split: str, samples: Iterable[_Sample]) 
         for number, (name, source, rows, video) in enumerate(samples):
             # Readers join neighbours of one key, also those of two shards: keys differ in all of them.
             key = f"{Path(file).stem}-{number:06d}"
-            about = {"video": name, "source": source, "questions": rows}
-            _add(shard, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
+            about = json.dumps({"video": name, "source": source, "questions": rows}, ensure_ascii=False)
+            _add(shard, f"{key}.json", io.BytesIO(about.encode()))
             if video is None:
                 yield StoredVideo(name, source, split, file, len(rows))
                 continue
             ending = FRAMES_ENDING if video.is_dir() else video.suffix.lower() or ".video"
-            size = (
-                _add(shard, key + ending, _frames(video)) if video.is_dir() else _add_file(shard, key + ending, video)
-            )
+            with _frames(video) if video.is_dir() else video.open("rb") as content:
+                size = _add(shard, key + ending, content)
             offset = shard.offset - size - (-size % _BLOCK)  # members are filled up to whole blocks
             yield StoredVideo(name, source, split, file, len(rows), ending, offset, size)
 
 
-def _add(shard: tarfile.TarFile, name: str, content: bytes) -> int:
+def _add(shard: tarfile.TarFile, name: str, content: IO[bytes]) -> int:
     entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    shard.addfile(entry, io.BytesIO(content))
+    entry.size = content.seek(0, io.SEEK_END)
+    content.seek(0)
+    shard.addfile(entry, content)
     return entry.size
 
 
-def _add_file(shard: tarfile.TarFile, name: str, video: Path) -> int:
-    entry = tarfile.TarInfo(name)
-    with video.open("rb") as content:
-        entry.size = video.stat().st_size
-        shard.addfile(entry, content)
-    return entry.size
-
-
-def _frames(folder: Path) -> bytes:
+def _frames(folder: Path) -> IO[bytes]:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as frames:
         for name in _frame_names(folder):
-            _add(frames, name, (folder / name).read_bytes())
-    return buffer.getvalue()
+            _add(frames, name, io.BytesIO((folder / name).read_bytes()))
+    return buffer
 
 
 def _frame_names(folder: Path) -> list[str]:
     return order_frames((file.name for file in folder.iterdir() if file.is_file()), place=str(folder)).names
 
 
-_KEPT = 2
-
-
 class Unpacker:
-    """Writes videos to a temporary folder; only the last few of them stay there."""
+    """Writes videos to a temporary folder, which goes with this object; only the last few of them stay there."""
 
     def __init__(self) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._paths: list[Path] = []
         self._count = 0
 
@@ -232,32 +220,9 @@ class Unpacker:
         Raises:
             VideoError: it is a folder of frames, and damaged.
         """
-        path = self._next_path()
-        if ending == FRAMES_ENDING:
-            _unpack_frames(content, path)
-        else:
-            path = path.with_suffix(ending if ending in EXTENSIONS else ".video")
-            path.write_bytes(content)
-        self._paths.append(path)
-        return path
-
-    def close(self) -> None:
-        """Delete what is left."""
-        if self._folder is not None:
-            self._folder.cleanup()
-        self._folder, self._paths = None, []
-
-    def __enter__(self) -> "Unpacker":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _next_path(self) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="sevila-")
+            self._folder = Path(tempfile.mkdtemp(prefix="sevila-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         while len(self._paths) >= _KEPT:
             oldest = self._paths.pop(0)
             if oldest.is_dir():
@@ -265,7 +230,14 @@ class Unpacker:
             else:
                 oldest.unlink(missing_ok=True)
         self._count += 1
-        return Path(self._folder.name) / f"{self._count:08d}"
+        path = self._folder / f"{self._count:08d}"
+        if ending == FRAMES_ENDING:
+            _unpack_frames(content, path)
+        else:
+            path = path.with_suffix(ending if ending in EXTENSIONS else ".video")
+            path.write_bytes(content)
+        self._paths.append(path)
+        return path
 
 
 class ShardedVideos:
@@ -279,9 +251,9 @@ class ShardedVideos:
         self._folder = folder
         self._stored: dict[tuple[str, str | None], StoredVideo] = {}
         for entry in read_index(folder):
-            known = self._stored.get((entry.video, entry.source))
-            if known is None or not known.ending:
-                self._stored[entry.video, entry.source] = entry
+            key = (entry.video, entry.source)
+            if key not in self._stored or not self._stored[key].ending:
+                self._stored[key] = entry
         self._unpacker = Unpacker()
 
     def find(self, name: str, *, source: str | None = None) -> Path:

@@ -17,7 +17,12 @@ from lavis.video.sampling import random_indices, uniform_indices
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+# Of random crops, as published: their share of the area, and width over height.
+_CROP_AREA = (0.5, 1.0)
+_CROP_ASPECT = (3 / 4, 4 / 3)
 _CROP_TRIES = 10
+
+Channels = tuple[float, float, float]
 
 
 class EvalTransform:
@@ -26,9 +31,7 @@ class EvalTransform:
     Frames are already square when they come from a reader: resizing happens while decoding.
     """
 
-    def __init__(
-        self, *, mean: tuple[float, float, float] = CLIP_MEAN, std: tuple[float, float, float] = CLIP_STD
-    ) -> None:
+    def __init__(self, *, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> None:
         # Plain numbers: a tensor made here would follow the device a model is being built on.
         self._mean, self._std = mean, std
 
@@ -38,28 +41,20 @@ class EvalTransform:
 
 
 class TrainTransform:
-    """Cut one random part out of all frames of a clip, resize it to the frames' size, and normalise.
+    """Crop all frames of a clip to one random part, resize it to the frames' size, and normalise.
 
     The part covers half to all of the area at an aspect of 3:4 to 4:3, and is resized bicubically (published
     defaults). Where the cubic overshoots, values are clamped; the published code lets them wrap around.
     """
 
-    def __init__(
-        self,
-        *,
-        mean: tuple[float, float, float] = CLIP_MEAN,
-        std: tuple[float, float, float] = CLIP_STD,
-        scale: tuple[float, float] = (0.5, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
-    ) -> None:
+    def __init__(self, *, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> None:
         self._mean, self._std = mean, std
-        self._scale, self._ratio = scale, ratio
 
     def __call__(self, clip: FrameBatch, *, generator: torch.Generator) -> torch.Tensor:
-        """Return float32 pixels [T, 3, H, W]."""
+        """Return float32 pixels [T, 3, H, W]; the crop is drawn from `generator`."""
         frames = _channels_first(clip)
         height, width = frames.shape[2:]
-        crop = random_crop(height, width, generator=generator, scale=self._scale, ratio=self._ratio)
+        crop = random_crop(height, width, generator=generator)
         return _normalised(resized_crop(frames, crop, size=(height, width)), self._mean, self._std)
 
 
@@ -73,50 +68,34 @@ class Crop:
     width: int
 
 
-def random_crop(
-    height: int,
-    width: int,
-    *,
-    generator: torch.Generator,
-    scale: tuple[float, float] = (0.5, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Crop:
-    """Draw a crop as torchvision's RandomResizedCrop does, number for number.
-
-    Args:
-        scale: smallest and largest share of the area.
-        ratio: smallest and largest width over height, drawn evenly in the logarithm.
-    """
-    log_ratio = torch.log(torch.tensor(ratio))
+def random_crop(height: int, width: int, *, generator: torch.Generator) -> Crop:
+    """Draw a crop as torchvision's RandomResizedCrop does, number for number."""
+    log_aspect = torch.log(torch.tensor(_CROP_ASPECT))
     for _ in range(_CROP_TRIES):
-        area = height * width * torch.empty(1).uniform_(*scale, generator=generator).item()
-        drawn = torch.empty(1).uniform_(log_ratio[0].item(), log_ratio[1].item(), generator=generator)
+        area = height * width * torch.empty(1).uniform_(*_CROP_AREA, generator=generator).item()
+        drawn = torch.empty(1).uniform_(log_aspect[0].item(), log_aspect[1].item(), generator=generator)
         aspect = torch.exp(drawn).item()
         crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < crop_width <= width and 0 < crop_height <= height:
             top = int(torch.randint(0, height - crop_height + 1, (1,), generator=generator))
             left = int(torch.randint(0, width - crop_width + 1, (1,), generator=generator))
             return Crop(top, left, crop_height, crop_width)
-    return _central_crop(height, width, ratio)
+    aspect = min(max(width / height, _CROP_ASPECT[0]), _CROP_ASPECT[1])
+    crop_width, crop_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    return Crop((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
 
 
 def resized_crop(frames: torch.Tensor, crop: Crop, *, size: tuple[int, int]) -> torch.Tensor:
-    """Cut float frames [T, 3, H, W] of 0 to 255 and resize them to whole values of 0 to 255, [T, 3, *size]."""
+    """Crop float frames [T, 3, H, W] of 0 to 255 and resize them to whole values of 0 to 255, [T, 3, *size]."""
     part = frames[:, :, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
     return interpolate(part, size=size, mode="bicubic", align_corners=False).clamp_(0, 255).floor_()
-
-
-def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> Crop:
-    aspect = min(max(width / height, ratio[0]), ratio[1])
-    crop_width, crop_height = min(width, round(height * aspect)), min(height, round(width / aspect))
-    return Crop((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
 
 
 def _channels_first(clip: FrameBatch) -> torch.Tensor:
     return torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(torch.float32)
 
 
-def _normalised(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+def _normalised(pixels: torch.Tensor, mean: Channels, std: Channels) -> torch.Tensor:
     means, stds = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (mean, std))
     return pixels.div_(255).sub_(means).div_(stds)
 
@@ -160,17 +139,14 @@ class UniformClip:
     Args:
         num_frames: T; a video with fewer frames repeats some.
         image_size: side of the square pictures.
+        mean: channel means of the model's normalisation.
+        std: channel deviations of the model's normalisation.
     """
 
     is_random = False
 
     def __init__(
-        self,
-        *,
-        num_frames: int,
-        image_size: int,
-        mean: tuple[float, float, float] = CLIP_MEAN,
-        std: tuple[float, float, float] = CLIP_STD,
+        self, *, num_frames: int, image_size: int, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD
     ) -> None:
         self._num_frames, self._image_size = num_frames, image_size
         self._transform = EvalTransform(mean=mean, std=std)
@@ -185,22 +161,12 @@ class UniformClip:
 
 
 class RandomClip:
-    """A random frame of each of T segments, all cut by one random crop (training).
-
-    Args:
-        num_frames: T; a video with fewer frames repeats some.
-        image_size: side of the square pictures.
-    """
+    """A random frame of each of T segments, all cropped alike at random (training); arguments as `UniformClip`'s."""
 
     is_random = True
 
     def __init__(
-        self,
-        *,
-        num_frames: int,
-        image_size: int,
-        mean: tuple[float, float, float] = CLIP_MEAN,
-        std: tuple[float, float, float] = CLIP_STD,
+        self, *, num_frames: int, image_size: int, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD
     ) -> None:
         self._num_frames, self._image_size = num_frames, image_size
         self._transform = TrainTransform(mean=mean, std=std)

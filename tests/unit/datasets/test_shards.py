@@ -142,9 +142,10 @@ def test_every_question_comes_once_over_processes_and_workers(
 
 
 def test_only_the_last_videos_stay_unpacked(tmp_path: Path) -> None:
-    with Unpacker() as unpacker:
-        paths = [unpacker.unpack(b"x", ending=".mp4") for _ in range(5)]
-        assert [path.exists() for path in paths] == [False, False, False, True, True]
+    unpacker = Unpacker()
+    paths = [unpacker.unpack(b"x", ending=".mp4") for _ in range(5)]
+    assert [path.exists() for path in paths] == [False, False, False, True, True]
+    del unpacker
     assert not paths[-1].parent.exists()
 
 
@@ -158,11 +159,11 @@ def test_names_in_a_shard_are_never_paths(tmp_path: Path) -> None:
         link = tarfile.TarInfo("link.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         frames.addfile(link)
-    with Unpacker() as unpacker:
-        folder = unpacker.unpack(evil.getvalue(), ending=".frames.tar")
-        assert sorted(file.name for file in folder.iterdir()) == ["000000.jpg", "000001.jpg", "000002.jpg"]
-        file = unpacker.unpack(b"x", ending=".mp4/../../../evil")
-        assert (file.parent, file.suffix) == (folder.parent, ".video")
+    unpacker = Unpacker()
+    folder = unpacker.unpack(evil.getvalue(), ending=".frames.tar")
+    assert sorted(file.name for file in folder.iterdir()) == ["000000.jpg", "000001.jpg", "000002.jpg"]
+    file = unpacker.unpack(b"x", ending=".mp4/../../../evil")
+    assert (file.parent, file.suffix) == (folder.parent, ".video")
 
 
 @pytest.mark.parametrize(
