@@ -101,6 +101,12 @@ class DatasetConfig:
     build_info: BuildInfo
     type: Annotated[str, OneOf(registry.builders.names)] | None = None
 
+    @property
+    def annotations(self) -> dict[str, Path]:
+        """The annotation file of each split that has one."""
+        files = {split: getattr(self.build_info.annotations, split) for split in SPLITS}
+        return {split: Path(file.storage) for split, file in files.items() if file is not None}
+
 
 def dataset_defaults(name: str, *layers: Any) -> dict[str, Any]:
     """Return what a dataset is beneath a recipe: the file of its builder, or nothing where the recipe defines it.
@@ -123,12 +129,6 @@ def dataset_defaults(name: str, *layers: Any) -> dict[str, Any]:
 def builder_of(name: str, config: DatasetConfig) -> Any:
     """Return the class that builds a dataset; what a recipe defines needs none of its own."""
     return registry.builders.get(config.type or (name if name in registry.builders else "custom"))
-
-    @property
-    def annotations(self) -> dict[str, Path]:
-        """The annotation file of each split that has one."""
-        files = {split: getattr(self.build_info.annotations, split) for split in SPLITS}
-        return {split: Path(file.storage) for split, file in files.items() if file is not None}
 
 
 class DatasetBuilder:
