@@ -46,6 +46,7 @@ from lavis.tasks.evaluation.moments import moment_metrics, moment_predictions
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics
 from lavis.tasks.evaluation.report import report
+from lavis.tasks.metrics.registered import measure_registered
 from lavis.tasks.metrics.submission import write_submission
 from lavis.tasks.published import PublishedTask
 
@@ -530,7 +531,8 @@ def write_results(config: EvaluationConfig, parts: Parts, predictions: Sequence[
     else:
         groups = TYPE_GROUPS.get(config.base.dataset_name)
         figures = question_metrics(predictions, rows, spans=config.spans, groups=groups)
-    metrics = {**facts, "spans": asdict(config.spans), **figures}
+    registered = measure_registered(predictions, rows)
+    metrics = {**facts, "spans": asdict(config.spans), **figures, **({"metrics": registered} if registered else {})}
     write_text(folder / METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / REPORT, report(metrics, predictions))
     return metrics

@@ -30,6 +30,8 @@ def report(metrics: Figures, predictions: Sequence[Prediction]) -> str:
     if metrics.get("moments"):
         briefs = {name: figures["brief"] for name, figures in metrics["moments"].items() if figures}
         sections += ["## Moment retrieval", _side_by_side(briefs)]
+    if metrics.get("metrics"):
+        sections += ["## Metrics of plugins", _side_by_side({"": metrics["metrics"]})]
     if metrics["unreadable"]:
         sections += ["## Unreadable", _unreadable(predictions)]
     return "\n\n".join(sections) + "\n"
