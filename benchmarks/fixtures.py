@@ -8,9 +8,8 @@ import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from lavis.common.types import Question
-from lavis.models.sevila.build import build_untrained
-from lavis.models.sevila.config import read_size
-from lavis.models.sevila.loading import load_sevila, set_precision
+from lavis.models.sevila.config import read_config
+from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
 from sevila_data.miniature.dataset import question_rows
 from sevila_data.miniature.questions import QUESTIONS_PER_VIDEO
@@ -57,12 +56,12 @@ def model_of(size: str, *, dtype: str, device: torch.device) -> SeViLA:
     Flan-T5's tokenizer would have to be downloaded, so the embedded one is used: prompts differ a
     little in length, and nothing else that matters for speed does.
     """
-    config = read_size(SIZES[size])
+    config = read_config(SIZES[size])
     if config.language.tokenizer == _EMBEDDED_TOKENIZER:
-        return load_sevila(SIZES[size], dtype=dtype, device=str(device))
+        return SeViLA.from_pretrained(SIZES[size], dtype=dtype, device=str(device))
     language = dataclasses.replace(config.language, tokenizer=_EMBEDDED_TOKENIZER)
     with device:
-        model = build_untrained(dataclasses.replace(config, language=language))
+        model = SeViLA.untrained(dataclasses.replace(config, language=language))
     set_precision(model, dtype)
     return model
 

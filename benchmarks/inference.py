@@ -21,9 +21,9 @@ from benchmarks.subprocess_worker import SubprocessWorker
 from benchmarks.variants import EXHAUSTIVE, PLAIN, VARIANTS, Variant
 from lavis.common.errors import ConfigError
 from lavis.common.types import Floats
-from lavis.models.loading import usable_device
+from lavis.models.machine import usable_device
 from lavis.models.pipeline import Timings
-from lavis.models.quantize import QUANTIZATIONS, check_quantization
+from lavis.models.precision import QUANTIZATIONS, check_quantization
 
 SUMMARY = "Seconds per question, against the published procedure on the same weights."
 DECODERS = 2

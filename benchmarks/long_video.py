@@ -14,7 +14,7 @@ from benchmarks.film import film
 from benchmarks.fixtures import model_of, questions
 from benchmarks.measure import peak_bytes, profiled, reset_peak, set_threads
 from benchmarks.report import seconds, show_machine, show_table, write_figures
-from lavis.models.loading import usable_device
+from lavis.models.machine import usable_device
 
 SUMMARY = "Time and peak memory of videos of growing length, at a steady number of frames a second."
 

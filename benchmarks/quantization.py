@@ -13,8 +13,8 @@ from benchmarks.measure import Measured, set_threads
 from benchmarks.report import seconds, show_machine, show_table, write_figures
 from benchmarks.subprocess_worker import SubprocessWorker
 from benchmarks.variants import PLAIN, VARIANTS
-from lavis.models.loading import usable_device
-from lavis.models.quantize import check_quantization
+from lavis.models.machine import usable_device
+from lavis.models.precision import check_quantization
 
 SUMMARY = "Memory, speed and scores of weights of 16, 8 and 4 bits, beside those of fp32."
 COMPARED = ("bf16", "fp32+int8", "bf16+int8", "bf16+int4")

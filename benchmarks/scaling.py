@@ -19,7 +19,7 @@ from benchmarks import scaling_worker
 from benchmarks.report import seconds, show_machine, show_table, write_figures
 from benchmarks.scaling_worker import Work, allowed_cores
 from lavis.common.errors import ConfigError, FaultError
-from lavis.models.loading import usable_device
+from lavis.models.machine import usable_device
 
 SUMMARY = "Samples a second of training on several processes, against one; the work of each is the same."
 # Frames of a question, as published.

@@ -14,7 +14,7 @@ from benchmarks.report import seconds, show_machine, show_table, write_figures
 from benchmarks.subprocess_worker import SubprocessWorker
 from benchmarks.training_side import FirstStep, Side, SideOptions
 from lavis.models.language.checkpointing import CHECKPOINTING, check_checkpointing
-from lavis.models.loading import usable_device
+from lavis.models.machine import usable_device
 
 SUMMARY = "Samples a second and peak memory of an optimizer step, against the same step as published."
 TOLERANCE = 1e-4

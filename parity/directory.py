@@ -11,13 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lavis.common.errors import CheckpointError
-from lavis.models.checkpoints.names import to_ours
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.precision import at_least_fp32
-from lavis.models.sevila.build import build_sevila
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig
 from lavis.models.sevila.loading import load_weights
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.names import to_ours
 from parity.checks import FLOAT32, FLOAT64, Precision
 
 _T5_SIZES = (
@@ -104,7 +103,7 @@ class GoldenDirectory:
             dtype: of the whole model; half precision is the language model's alone, as published.
             disturbance: of each weight, relative to it: a standard deviation.
         """
-        model = build_sevila(self._model_config(), tokenizer=load_tokenizer(self.path / "tokenizer"))
+        model = SeViLA.from_config(self._model_config(), tokenizer=load_tokenizer(self.path / "tokenizer"))
         weights = {name: tensor.clone() for name, tensor in to_ours(self.weights).items()}
         load_weights(model, weights, place=str(self.path / "state_dict.safetensors"))
         model.to(at_least_fp32(dtype))

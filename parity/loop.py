@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from lavis.models.checkpoints.names import our_name, published_name
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.names import our_name, published_name
 from lavis.runners.optim import PublishedCosineSchedule, build_adamw
 from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage

@@ -2,9 +2,9 @@
 
 import torch
 
-from lavis.models.checkpoints.names import published_name
 from lavis.models.language.t5 import IGNORED
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.names import published_name
 from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
 from lavis.processors.prompts import option_target
 from lavis.tasks.objectives.answerer import AnswererFinetuning, LocalizedTrainingFrames, TrainingFrames

@@ -15,9 +15,9 @@ from lavis.common.naming import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lavis.models.checkpoints.assemble import Assembled
     from lavis.models.checkpoints.download import Progress
-    from lavis.models.checkpoints.report import Inspection
+    from lavis.models.sevila.convert import Assembled
+    from lavis.models.sevila.tools import Inspection
 
 _EXAMPLES = """examples:
   sevila checkpoint fetch flant5xl                        SeViLA as published: downloads about 14 GB, makes 8.6 GB
@@ -117,9 +117,8 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from lavis.models.checkpoints.fetch import fetch_model
-    from lavis.models.checkpoints.published import FILES, fetch_file, find_recipe
-    from lavis.models.sevila.loading import checkpoint_store
+    from lavis.models.sevila.config import checkpoint_store
+    from lavis.models.sevila.published import FILES, fetch_file, fetch_model, find_recipe
 
     if args.name is None:
         return _list_published()
@@ -147,7 +146,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _list_published() -> int:
-    from lavis.models.checkpoints.published import FILES, RECIPES
+    from lavis.models.sevila.published import FILES, RECIPES
 
     say("models:")
     for size, recipes in RECIPES.items():
@@ -161,7 +160,7 @@ def _list_published() -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from lavis.models.checkpoints.report import inspect
+    from lavis.models.sevila.tools import inspect
 
     found = inspect(args.path)
     if args.json:
@@ -174,14 +173,14 @@ def _inspect(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> int:
     _refuse_to_replace(args)
     if args.to == "published":
-        from lavis.models.checkpoints.convert import PARTS, export_published
+        from lavis.models.sevila.convert import PARTS, export_published
 
         if len(args.paths) > 1:
             raise ConfigError(f"--to published takes one model, not {len(args.paths)} paths")
         count = export_published(args.paths[0], args.out, parts=args.parts or PARTS)
         say(f"{args.out}: {count} entries under the published names")
         return 0
-    from lavis.models.checkpoints.convert import convert
+    from lavis.models.sevila.convert import convert
 
     if args.parts:
         raise ConfigError("--parts goes with --to published; a model folder is made of all parts")
@@ -199,7 +198,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from lavis.models.checkpoints.convert import merge
+    from lavis.models.sevila.convert import merge
 
     _refuse_to_replace(args)
     _print_assembled(merge(args.base, args.parts, args.out), args.out)
@@ -207,7 +206,7 @@ def _merge(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from lavis.models.checkpoints.report import verify
+    from lavis.models.sevila.tools import verify
 
     verdict = verify(args.path, size=args.size)
     for check in verdict.checks:

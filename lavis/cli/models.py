@@ -19,45 +19,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Print one row per size."""
     from lavis.export import to_json
-    from lavis.models.sevila.config import size_names
+    from lavis.models.loading import describe, model_zoo
 
-    rows = [describe_size(name) for name in size_names()]
+    rows = [describe(size, name=name) for name, sizes in model_zoo for size in sizes]
     if args.json:
         print(to_json(rows))
     else:
         _show(rows)
     return 0
-
-
-def describe_size(name: str) -> dict[str, Any]:
-    """Return name, number of parameters, folder of the weights (None: not here) and what is known of them."""
-    from lavis.models.sevila.config import read_saved, read_size
-    from lavis.models.sevila.loading import find_model
-
-    folder = find_model(name)
-    config = read_saved(folder) if folder else read_size(name)
-    return {
-        "name": name,
-        "parameters": _count_parameters(name),
-        "weights": str(folder) if folder else None,
-        "status": config.weights.status,
-        "note": config.weights.note,
-    }
-
-
-def _count_parameters(name: str) -> int:
-    import torch
-
-    from lavis.common.paths import checkpoints_dir
-    from lavis.models.language.tokenizer import load_tokenizer
-    from lavis.models.sevila.build import build_sevila
-    from lavis.models.sevila.config import read_size
-
-    # Any tokenizer does for counting, and the embedded one is always here.
-    tokenizer = load_tokenizer(checkpoints_dir() / "sevila_tiny" / "tokenizer")
-    with torch.device("meta"):
-        model = build_sevila(read_size(name), tokenizer=tokenizer)
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 Benchmarks and training have their own, in `configs/`.
 """
 
+ARCH = "sevila"
 MODEL = "tiny"
 VIDEO_READER = "pyav"
 NUM_FRAMES = 32

@@ -82,8 +82,17 @@ def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
         raise FileNotFoundError(f"there is no file {file}")
     if file.stat().st_size > max_bytes:
         raise ValueError(f"it has {file.stat().st_size:,} bytes, more than the {max_bytes:,} that it may have")
+    return parse_json(file.read_bytes())
+
+
+def parse_json(content: bytes) -> Any:
+    """Parse JSON that others wrote, already read and of bounded size.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, or nested too deeply.
+    """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
     except RecursionError as error:

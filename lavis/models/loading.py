@@ -1,6 +1,18 @@
-"""LAVIS' own entry points: load models by name and type, with their processors."""
+"""The door to all models: load them by name and type, and ask what there is, without knowing any of them.
 
-from collections.abc import Callable
+`registry.models` holds model classes. Beside the `ImageTextModel` that its objects are, a class tells of itself:
+
+* `from_pretrained(source, dtype, device)`: a loaded model; `source` is a size, a folder or a configuration file.
+* `sizes()`: names of the sizes that can be loaded.
+* `describe(source)`: what a source holds, without loading it, as JSON values.
+* `check_weights(source, partial)`: raises a `CheckpointError` where there is nothing to load.
+* `weight_tools()`: what `sevila checkpoint` does with files of weights.
+
+And of its objects: `save_pretrained(folder, parts)`, `load_partial(path)`, `make_digest()`, `quantize(name)`,
+`compile_parts()`.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +20,19 @@ import torch
 
 import lavis.models  # noqa: F401  # declares the models
 from lavis.common import defaults
-from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
-from lavis.models.compiler import check_compiler
-from lavis.models.quantize import check_quantization, quantize_parts
-from lavis.models.sevila.config import size_names
-from lavis.models.torchvision_misfit import explained_misfit
+from lavis.models.machine import check_compiler, explained_misfit, usable_device
+from lavis.models.precision import check_quantization
 from lavis.processors.transforms import EvalTransform
-
-_DEVICE_TYPES = ("cpu", "cuda", "mps")
 
 
 class ModelZoo:
     """The models that can be loaded, as architecture and types; printing it gives a table."""
 
-    def __init__(self) -> None:
-        self.model_zoo = {"sevila": size_names()}
+    @property
+    def model_zoo(self) -> dict[str, list[str]]:
+        """Types by architecture."""
+        return {name: model_sizes(name) for name in registry.models.names()}
 
     def __iter__(self) -> Any:
         return iter(self.model_zoo.items())
@@ -41,7 +50,7 @@ model_zoo = ModelZoo()
 
 
 def load_model(
-    name: str = "sevila",
+    name: str = defaults.ARCH,
     model_type: str = defaults.MODEL,
     *,
     is_eval: bool = True,
@@ -55,7 +64,7 @@ def load_model(
 
     Args:
         name: architecture.
-        model_type: size, such as "tiny" or "flant5xl".
+        model_type: size, such as "tiny" or "flant5xl", the folder of a saved model, or a configuration file (`.yaml`).
         is_eval: False puts it in training mode; only parts that `set_trainable` names feel it.
         device: None is CUDA where there is one, else the CPU.
         dtype: "fp32", "bf16" or "fp16"; None is bf16 on CUDA and fp32 on the CPU.
@@ -78,8 +87,7 @@ def load_model(
         check_quantization(quantize)
     if compiled:
         check_compiler(place)
-    with explained_misfit():
-        kind = registry.get_model_class(name)
+    kind = _model_class(name)
     model = kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place)).train(not is_eval)
     speed_up(model, quantize=quantize, compiled=compiled)
     return model
@@ -88,37 +96,14 @@ def load_model(
 def speed_up(model: Any, *, quantize: str | None = None, compiled: bool = False) -> None:
     """Quantise a loaded model, let it run compiled, or both; parameters and errors as for `load_model`."""
     if quantize is not None:
-        quantize_parts([model.vision, model.language.model], quantize)
+        model.quantize(quantize)
     if compiled:
         check_compiler(model.device)
-        # Compiling needs parts of torch that take a while to import.
-        from lavis.models.sevila.compiled import compile_model
-
-        compile_model(model)
-
-
-def usable_device(name: str | torch.device) -> torch.device:
-    """Return a device by name ("cpu", "cuda:1").
-
-    Raises:
-        ConfigError: there is no such device, or it does not work on this machine.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in _DEVICE_TYPES:
-        raise ConfigError(f"unknown device {str(name)!r}; give cpu, cuda, cuda:N or mps")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot use the device {str(name)!r} on this machine ({reason})") from error
-    return device
+        model.compile_parts()
 
 
 def load_model_and_preprocess(
-    name: str = "sevila",
+    name: str = defaults.ARCH,
     model_type: str = defaults.MODEL,
     *,
     is_eval: bool = True,
@@ -134,3 +119,41 @@ def load_model_and_preprocess(
     model = load_model(name, model_type, is_eval=is_eval, device=device, dtype=dtype)
     transform = EvalTransform(mean=model.config.image_mean, std=model.config.image_std)
     return model, {"eval": transform}, {"eval": str}
+
+
+def model_sizes(name: str = defaults.ARCH) -> list[str]:
+    """Return the sizes of an architecture, such as ["base", "flant5xl", ...]."""
+    sizes: list[str] = _model_class(name).sizes()
+    return sizes
+
+
+def describe(source: str | Path, *, name: str = defaults.ARCH) -> dict[str, Any]:
+    """Say what a size, folder or configuration file holds, without loading it.
+
+    Returns:
+        JSON values: name, number of parameters, folder of the weights (None: not here), and what is known of them.
+
+    Raises:
+        CheckpointError: there is no such source.
+    """
+    told: dict[str, Any] = _model_class(name).describe(source)
+    return told
+
+
+def check_weights(source: str | Path, *, name: str = defaults.ARCH, partial: Sequence[Path] = ()) -> None:
+    """Make sure that there are weights to load, and others to lay over them, before time is spent.
+
+    Raises:
+        CheckpointError: there are none; the message says how to get them.
+    """
+    _model_class(name).check_weights(source, partial=partial)
+
+
+def weight_tools(name: str = defaults.ARCH) -> Any:
+    """Return what `sevila checkpoint` does with an architecture's files of weights, as functions."""
+    return _model_class(name).weight_tools()
+
+
+def _model_class(name: str) -> Any:
+    with explained_misfit():
+        return registry.get_model_class(name)

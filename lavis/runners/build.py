@@ -18,13 +18,13 @@ from lavis.datasets.builder import DatasetBuilder, builder_of
 from lavis.datasets.dataset import QuestionDataset
 from lavis.datasets.loader import EpochBatches, build_loader
 from lavis.datasets.mixture import MixedBuilder, checked_mix
-from lavis.models.checkpoints.names import our_name, published_name
+from lavis.models.fingerprint import weights_digest
 from lavis.models.frame_cache import FrameCache
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
 from lavis.models.loading import load_model
 from lavis.models.precision import at_least_fp32
-from lavis.models.sevila.identity import make_digest, weights_digest
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.names import our_name, published_name
 from lavis.runners.checkpoint import (
     BEST_FOLDER,
     CheckpointStore,
@@ -331,7 +331,7 @@ def _verdicts(config: TrainConfig, model: SeViLA, world: World) -> Verdicts:
     _check(config.run, "frozen_verdicts")
     facts = {
         "weights": weights_digest(model),
-        "model": make_digest(model),
+        "model": model.make_digest(),
         # The first process's facts count.
         "videos": video_samples(config, splits=config.run.train_splits) if world.is_main else {},
         "precision": _precision(config.run),

@@ -31,10 +31,10 @@ from torch.distributed.tensor import DTensor
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError, ConfigError, FaultError
 from lavis.common.files import write_text
-from lavis.models.checkpoints.names import to_ours
-from lavis.models.checkpoints.published import FILES
-from lavis.models.checkpoints.safe import read_weights, write_weights
+from lavis.models.checkpoints.weights_io import read_weights, write_weights
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.names import to_ours
+from lavis.models.sevila.published import FILES
 from lavis.runners.config import RunConfig
 from lavis.runners.faults import one_line, shared_failure
 from lavis.runners.parallel import like, whole

@@ -26,8 +26,8 @@ from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.shards import holds_shards, video_storage
 from lavis.datasets.videos import VideoFolders
-from lavis.models.sevila.identity import make_digest, weights_digest
-from lavis.models.sevila.loading import require_weights
+from lavis.models.fingerprint import weights_digest
+from lavis.models.sevila.config import require_weights
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoint import check_there, read_json
 from lavis.runners.config import TrainConfig, flattened, weight_paths
@@ -73,7 +73,7 @@ def inputs_of(config: TrainConfig, model: SeViLA, *, splits: Collection[str]) ->
     annotations = {f"{name}.{split}": file_digest(file) for name, split, file in _annotation_files(config, splits)}
     return {
         "weights": weights_digest(model),
-        "model": make_digest(model),
+        "model": model.make_digest(),
         "annotations": annotations,
         "videos": video_samples(config, splits=splits),
     }

@@ -12,9 +12,7 @@ import torch
 
 from lavis.common.errors import ConfigError
 from lavis.models.language.tokenizer import load_tokenizer
-from lavis.models.sevila.build import build_sevila, tokenizer_source
-from lavis.models.sevila.config import read_size
-from lavis.models.sevila.loading import load_sevila, with_weights_note
+from lavis.models.sevila.config import read_config, tokenizer_source, with_weights_note
 from lavis.models.sevila.model import SeViLA
 from lavis.models.vision.blip2 import Blip2VisionTower
 from sevila_data.miniature.base_frames import read_pictures
@@ -71,8 +69,8 @@ def make_base(
     Args:
         data: the data set; only its base videos are read.
     """
-    model = load_sevila(vision)
-    model.language.load_state_dict(load_sevila(language).language.state_dict())
+    model = SeViLA.from_pretrained(vision)
+    model.language.load_state_dict(SeViLA.from_pretrained(language).language.state_dict())
     pictures, _ = read_pictures(data, count=num_videos, seed=seed, every=_EVERY)
     train_prompter(model, pictures, seed=seed, num_steps=num_steps)
     model.save_pretrained(folder)
@@ -81,10 +79,10 @@ def make_base(
 def initial_model(*, seed: int) -> SeViLA:
     """Build the model with the initial weights that stage 0 learns from."""
     torch.manual_seed(seed)
-    config = with_weights_note(read_size("tiny"), status="trained", note=NOTE)
+    config = with_weights_note(read_config("tiny"), status="trained", note=NOTE)
     tokenizer = load_tokenizer(tokenizer_source(config.language))
     # Plain attention: for so few positions its backward pass takes half the time of the fused one on a CPU.
-    model = build_sevila(config, tokenizer=tokenizer, attn_implementation="eager").eval()
+    model = SeViLA.from_config(config, tokenizer=tokenizer, attn_implementation="eager").eval()
     initialise_language(model.language)
     initialise(model.answerer)
     initialise_vision(_tower(model), patch_size=config.vision.args["patch_size"])

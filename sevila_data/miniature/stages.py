@@ -4,7 +4,6 @@ from pathlib import Path
 
 from lavis.common.distributed import join_world
 from lavis.common.paths import configs_dir
-from lavis.models.sevila.loading import load_sevila
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_runner
 from lavis.runners.checkpoint import lay_over
@@ -34,7 +33,7 @@ class Run:
 
     def model(self, *stages: str) -> SeViLA:
         """Load the base with the weights of stages laid over it."""
-        model = load_sevila(self.experiment / "base")
+        model = SeViLA.from_pretrained(self.experiment / "base")
         for stage in stages:
             lay_over(model, self.folder / stage / "best")
         return model.eval()

@@ -20,7 +20,6 @@ from lavis.cli.main import main
 from lavis.common.errors import UserError
 from lavis.models.language.t5 import t5_config
 from lavis.models.language.tokenizer import load_tokenizer
-from lavis.models.sevila.build import build_sevila, build_untrained
 from lavis.models.sevila.model import SeViLA
 from tests.architecture.source import ROOT
 from tests.unit.models.tiny import CONFIG, with_language
@@ -31,7 +30,7 @@ CODE = "from pathlib import Path\nPath('pwned').touch()\n"
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
-    build_untrained(CONFIG).save_pretrained(folder)
+    SeViLA.untrained(CONFIG).save_pretrained(folder)
     return folder
 
 
@@ -164,7 +163,7 @@ def language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: Path) -> Pa
 
 
 def build_with(language: Path) -> SeViLA:
-    return build_sevila(with_language(sizes={}, pretrained=str(language), tokenizer=None))
+    return SeViLA.from_config(with_language(sizes={}, pretrained=str(language), tokenizer=None))
 
 
 def test_a_language_model_that_names_code_or_kernels_is_loaded_without_them(language: Path) -> None:

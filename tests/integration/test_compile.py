@@ -10,8 +10,7 @@ import torch
 import lavis
 from lavis.cli.quickstart import first_example
 from lavis.common.types import Answer, Question
-from lavis.models.quantize import quantize_parts
-from lavis.models.sevila.build import build_untrained
+from lavis.models.precision import quantize_parts
 from lavis.models.sevila.compiled import compile_model
 from lavis.models.sevila.model import SeViLA
 from tests.precision import assert_near_float64, in_float64
@@ -35,7 +34,7 @@ def asked(count: int) -> list[Question]:
 
 def small(*, quantize: str | None = None) -> SeViLA:
     """A model whose vision tower is wide enough for whole numbers."""
-    model = build_untrained(
+    model = SeViLA.untrained(
         with_vision(args={"patch_size": 16, "width": 32, "depth": 1, "num_heads": 2, "intermediate_size": 32})
     )
     if quantize:

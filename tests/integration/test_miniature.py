@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lavis.common.distributed import World
-from lavis.models.checkpoints.safe import read_weights
+from lavis.models.checkpoints.weights_io import read_weights
 from lavis.runners.build import build_runner
 from lavis.runners.config import load_train_config
 from sevila_data.miniature.base import make_base, make_language, make_vision

@@ -9,7 +9,6 @@ from lavis.common.distributed import World
 from lavis.common.paths import configs_dir
 from lavis.datasets.annotations import write_annotations
 from lavis.models.loading import load_model
-from lavis.models.sevila.loading import load_sevila
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_runner
 from lavis.runners.checkpoint import lay_over
@@ -56,6 +55,6 @@ def test_prompters_that_were_set_back_learn_twenty_videos_by_heart(
     recipe = configs_dir() / "sevila" / "miniature" / "finetune.yaml"
     options = ["model.finetuned=null", "run.max_iters=10", f"run.output_dir={tmp_path / 'run'}"]
     build_runner(load_train_config(recipe, options=options), World()).run()
-    trained = load_sevila(tmp_path / "base")
+    trained = SeViLA.from_pretrained(tmp_path / "base")
     lay_over(trained, tmp_path / "run" / "best")
     assert percent_right(trained.eval(), split) >= 95

@@ -14,8 +14,8 @@ from lavis.cli.main import main
 from lavis.common.paths import checkpoints_dir
 from lavis.demo.serve import serving
 from lavis.demo.settings import Settings
-from lavis.models.checkpoints.sizes import read_size
-from lavis.models.sevila.build import build_untrained
+from lavis.models.sevila.known_files import read_config
+from lavis.models.sevila.model import SeViLA
 from tests.integration.evaluation.benchmarks import recipe
 from tests.integration.evaluation.questions import settings, write_questions
 
@@ -34,9 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spelling = json.loads(file.read_text(encoding="utf-8"))
     spelling["model"]["byte_fallback"] = False
     file.write_text(json.dumps(spelling), encoding="utf-8")
-    config = read_size("tiny")
+    config = read_config("tiny")
     language = dataclasses.replace(config.language, tokenizer=str(place / "tokenizer"))
-    build_untrained(dataclasses.replace(config, language=language)).save_pretrained(place / "model")
+    SeViLA.untrained(dataclasses.replace(config, language=language)).save_pretrained(place / "model")
     return place / "model"
 
 

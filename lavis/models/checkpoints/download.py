@@ -1,7 +1,6 @@
 """Downloading files so that an interrupted one resumes, and only a checked one gets its final name."""
 
 import base64
-import hashlib
 import http.client
 import re
 import ssl
@@ -16,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from lavis.common.errors import CheckpointError, UserError
 from lavis.common.files import write_text
-from lavis.models.checkpoints.manifest import digest_file
+from lavis.models.checkpoints.weight_files import file_digest
 
 Progress = Callable[[str, int, int], None]
 
@@ -34,7 +33,7 @@ class _Offer:
 
     num_bytes: int
     version: str
-    md5: bytes | None
+    md5: str | None
 
 
 class _InterruptedError(Exception):
@@ -99,7 +98,7 @@ def download_from_hub(repository: str, name: str) -> Path:
         raise CheckpointError(f"cannot download {name} of {repository}: {reason}") from error
     stored = path.resolve()
     # The cache keeps large files under their sha256.
-    if _LFS_NAME.fullmatch(stored.name) and digest_file(stored).sha256 != stored.name:
+    if _LFS_NAME.fullmatch(stored.name) and file_digest(stored) != stored.name:
         raise CheckpointError(f"{stored} of {repository} is damaged; remove it and fetch again")
     return path
 
@@ -168,33 +167,25 @@ def _read_offer(response: http.client.HTTPResponse | urllib.error.HTTPError, url
     return _Offer(
         int(num_bytes),
         headers.get("ETag") or headers.get("Last-Modified") or "",
-        base64.b64decode(md5[1]) if md5 else None,
+        base64.b64decode(md5[1]).hex() if md5 else None,
     )
 
 
 def _check(part: Path, offer: _Offer, *, url: str, num_bytes: int | None, sha256: str | None) -> None:
     found = part.stat().st_size
-    digest = digest_file(part).sha256 if sha256 else None
+    digest = file_digest(part) if sha256 else None
     wanted = offer.num_bytes if num_bytes is None else num_bytes
     problem = ""
     if found != wanted:
         problem = f"it has {found} bytes instead of {wanted}"
     elif digest != sha256:
         problem = f"its sha256 is {digest} instead of {sha256}"
-    elif offer.md5 and _md5(part) != offer.md5:
+    elif offer.md5 and file_digest(part, "md5") != offer.md5:
         problem = "its MD5 is not the one the server names"
     if problem:
         part.unlink()
         _version_file(part).unlink(missing_ok=True)
         raise CheckpointError(f"{url} is not the file that was wanted: {problem}; it was removed")
-
-
-def _md5(path: Path) -> bytes:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.digest()
 
 
 def _version_file(part: Path) -> Path:

@@ -15,8 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache
 
-from lavis.common.errors import ConfigError, MissingExtraError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, MissingExtraError, did_you_mean
 
 CHECKPOINTING = ("none", "torch", "fairscale")
 

@@ -25,11 +25,9 @@ from transformers import (
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput
 
-from lavis.common.errors import CheckpointError, ConfigError, QuestionError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import CheckpointError, ConfigError, QuestionError, did_you_mean
 from lavis.common.types import Unread
-from lavis.models.language.t5_attention import fold_cross_attention
-from lavis.models.language.t5_norm import keep_precision_of_norms
+from lavis.models.language.t5_layers import fold_cross_attention, keep_precision_of_norms
 from lavis.models.language.tokenizer import rust_errors, single_token_id, text_tokenizer
 from lavis.processors.prompts import OPTION_LETTERS
 

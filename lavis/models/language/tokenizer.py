@@ -1,19 +1,25 @@
-"""Loading a tokenizer exactly as its `tokenizer.json` defines it."""
+"""Loading a tokenizer exactly as its `tokenizer.json` defines it.
 
+The file may come from a stranger, and its patterns and replacements are a small program that runs on every prompt.
+Only steps on an allow-list are run, so that no text grows without bound.
+"""
+
+import base64
+import binascii
 import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import PreTokenizer, Sequence, Split
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
-from lavis.common.errors import CheckpointError
+from lavis.common.errors import CheckpointError, did_you_mean
 from lavis.common.files import read_json
-from lavis.models.language.tokenizer_steps import check_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 # mT5's, the largest known, has 16 million.
@@ -21,6 +27,38 @@ _MAX_BYTES = 64_000_000
 
 # T5's sentinels and the bytes of other vocabularies, which not every tokenizer marks as special.
 _OTHER_SPECIAL_NAMES = (r"extra_id_\d+>", "0x[0-9A-F]{2}>")
+
+_STEPS: dict[str, frozenset[str]] = {
+    "model": frozenset({"Unigram", "BPE", "WordLevel", "WordPiece"}),
+    "normalizer": frozenset(
+        {
+            *("Sequence", "Precompiled", "Replace", "Prepend", "Strip", "StripAccents", "Lowercase", "Nmt"),
+            *("NFC", "NFD", "NFKC", "NFKD", "BertNormalizer"),
+        }
+    ),
+    "pre_tokenizer": frozenset(
+        {
+            *("Sequence", "Metaspace", "WhitespaceSplit", "Whitespace", "BertPreTokenizer", "Punctuation", "Digits"),
+            *("ByteLevel", "UnicodeScripts"),
+        }
+    ),
+    "post_processor": frozenset({"Sequence", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel"}),
+    "decoder": frozenset(
+        {
+            *("Sequence", "Metaspace", "ByteFallback", "Fuse", "Strip", "Replace", "ByteLevel", "WordPiece"),
+            "BPEDecoder",
+        }
+    ),
+}
+_CHILDREN = ("normalizers", "pretokenizers", "processors", "decoders")
+_MAX_STEPS = 16
+# Patterns that transformers writes when it converts SentencePiece models, T5's among them.
+_PATTERNS = frozenset({" {2,}", r"\s+", r"\s{2,}"})
+# How much longer all replacements together may make a text, and what a step may add at its ends.
+_MAX_GROWTH = 64
+_MAX_ADDED = 16
+# The longest character of Unicode's compatibility forms takes 33 bytes.
+_MAX_CHARACTER_BYTES = 64
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
@@ -106,3 +144,98 @@ def single_token_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     if ids[0] == tokenizer.unk_token_id:
         raise CheckpointError(f"{text!r} is unknown to this tokenizer; use other options or weights")
     return ids[0]
+
+
+def check_tokenizer(content: Any, *, place: str) -> None:
+    """Refuse a tokenizer that does what no T5 tokenizer needs.
+
+    Args:
+        content: what stands in its `tokenizer.json`.
+        place: where that is, for messages.
+
+    Raises:
+        CheckpointError: a step is unknown, has a pattern of its own, or lets a text grow too much.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise CheckpointError(f"{place} is damaged: it describes no tokenizer")
+    growth = 1.0
+    for part, allowed in _STEPS.items():
+        for step in _flat(content.get(part), place=f"{place}: {part}"):
+            # Older files do not name the kind of their vocabulary.
+            kind = step.get("type", "Unigram" if part == "model" else None)
+            if not isinstance(kind, str) or kind not in allowed:
+                raise CheckpointError(f"{place}: {part}: unknown {kind!r}; {did_you_mean(str(kind), allowed)}")
+            if part == "normalizer":
+                growth *= _growth(step, place=f"{place}: {part}")
+            _check_pattern(step, place=f"{place}: {part}")
+            _check_template(step, place=f"{place}: {part}")
+    if growth > _MAX_GROWTH:
+        raise CheckpointError(f"{place}: its normalizer can make a text {growth:.3g} times longer, not {_MAX_GROWTH}")
+
+
+def _flat(step: Any, *, place: str) -> Iterator[dict[str, Any]]:
+    """Yield a step and, of a sequence, those within, in any order."""
+    left, count = [step], 0
+    while left:
+        step = left.pop()
+        if step is None:
+            continue
+        count += 1
+        if not isinstance(step, dict) or count > _MAX_STEPS:
+            raise CheckpointError(f"{place}: up to {_MAX_STEPS} steps are read, each a mapping")
+        yield step
+        for name in _CHILDREN:
+            children = step.get(name) or []
+            if not isinstance(children, list) or len(children) > _MAX_STEPS:
+                raise CheckpointError(f"{place}: {name} is no list of up to {_MAX_STEPS} steps")
+            left.extend(children)
+
+
+def _growth(step: dict[str, Any], *, place: str) -> float:
+    """Return how many times longer a step of the normalizer can make a text."""
+    if step["type"] == "Precompiled":
+        return _growth_of_charsmap(step.get("precompiled_charsmap"), place=place)
+    if step["type"] == "Replace":
+        pattern, content = step.get("pattern"), step.get("content")
+        shortest = len(str(pattern["String"])) if isinstance(pattern, dict) and "String" in pattern else 1
+        if not shortest or not isinstance(content, str):
+            raise CheckpointError(f"{place}: Replace needs a pattern and what to put there")
+        return max(1.0, len(content) / shortest)
+    added = step.get("prepend", "")
+    if not isinstance(added, str) or len(added) > _MAX_ADDED:
+        raise CheckpointError(f"{place}: Prepend adds more than {_MAX_ADDED} characters")
+    return 1.0
+
+
+def _growth_of_charsmap(charsmap: Any, *, place: str) -> float:
+    """Check SentencePiece's table: the size of an index, the index, and what characters become, each ended by a zero.
+
+    Nearly all characters become others of much the same length, and the longest entry is bounded: that is taken for a
+    growth of eight.
+    """
+    try:
+        table = base64.b64decode(charsmap, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise CheckpointError(f"{place}: precompiled_charsmap is damaged: {error}") from error
+    start = 4 + int.from_bytes(table[:4], "little")
+    if start > len(table) or max(map(len, table[start:].split(b"\0"))) > _MAX_CHARACTER_BYTES:
+        raise CheckpointError(f"{place}: precompiled_charsmap is damaged, or makes a text much longer")
+    return 8.0
+
+
+def _check_pattern(step: dict[str, Any], *, place: str) -> None:
+    pattern = step.get("pattern")
+    expression = pattern.get("Regex") if isinstance(pattern, dict) else None
+    if expression is not None and expression not in _PATTERNS:
+        shown = str(expression)[:80]
+        raise CheckpointError(f"{place}: the pattern {shown!r} is not run; known: {', '.join(sorted(_PATTERNS))}")
+
+
+def _check_template(step: dict[str, Any], *, place: str) -> None:
+    for name in ("single", "pair"):
+        if isinstance(step.get(name), list) and len(step[name]) > _MAX_ADDED:
+            raise CheckpointError(f"{place}: its template adds more than {_MAX_ADDED} tokens to each text")
+    special = step.get("special_tokens")
+    for token in special.values() if isinstance(special, dict) else ():
+        if isinstance(token, dict) and len(token.get("ids") or ()) > 1:
+            raise CheckpointError(f"{place}: a special token of its template stands for several")

@@ -1,18 +1,20 @@
-"""Building a SeViLA model from its configuration, with or without weights."""
+"""Building the parts of a SeViLA from its configuration, with initial weights or on the meta device."""
 
 from dataclasses import fields
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
 from transformers import (
     MT5Config,
     MT5ForConditionalGeneration,
     PretrainedConfig,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
     UMT5Config,
@@ -22,17 +24,23 @@ from transformers.utils import cached_file
 
 import lavis.models.vision  # noqa: F401  # declares the vision towers
 from lavis.common.config import from_mapping
-from lavis.common.errors import CheckpointError, ConfigError, UserError
+from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean
 from lavis.common.files import read_json
-from lavis.common.naming import did_you_mean
-from lavis.common.paths import checkpoints_dir
 from lavis.common.registry import registry
 from lavis.models.language.t5 import T5LanguageModel, t5_config
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.prompter import VisualPrompter
-from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.sizes import Blip2VisionSizes, HubLanguageSizes, LanguageSizes, PrompterSizes, TimmVisionArgs
+from lavis.models.sevila.config import (
+    Blip2VisionSizes,
+    HubLanguageSizes,
+    LanguageConfig,
+    LanguageSizes,
+    PrompterSizes,
+    SeViLAConfig,
+    TimmVisionArgs,
+    VisionConfig,
+    tokenizer_source,
+)
 
 # What transformers raises for files of a model that are damaged, or carry code.
 _DAMAGED = (
@@ -48,13 +56,10 @@ _LANGUAGE_MODELS: dict[str, tuple[type[PretrainedConfig], type[Any]]] = {
 }
 
 
-def build_sevila(
+def build_parts(
     config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | None = None, attn_implementation: str = "sdpa"
-) -> SeViLA:
-    """Build the module tree with initial weights, on the current default device.
-
-    Under `torch.device("meta")` nothing is allocated; `load_state_dict(assign=True)` then brings the
-    weights without a second copy.
+) -> dict[str, nn.Module]:
+    """Build the four parts of a SeViLA with initial weights, on the current default device.
 
     Args:
         tokenizer: used instead of the one the configuration names.
@@ -69,17 +74,29 @@ def build_sevila(
     check_parts(config)
     language = _build_language(config.language, tokenizer, attn_implementation)
     vision = _build_vision(config.vision, attn_implementation)
-    width = int(vision.width)
+    widths = {"vision_width": int(vision.width), "language_width": language.width}
 
     def prompter() -> VisualPrompter:
-        sizes = {"vision_width": width, "language_width": language.width, "attn_implementation": attn_implementation}
-        return _construct(VisualPrompter, {**sizes, **config.prompter}, place=f"{config.name}: prompter")
+        sizes = {**widths, "attn_implementation": attn_implementation, **config.prompter}
+        return _construct(VisualPrompter, sizes, place=f"{config.name}: prompter")
 
-    return SeViLA(vision=vision, localizer=prompter(), answerer=prompter(), language=language, config=config)
+    return {"vision": vision, "localizer": prompter(), "answerer": prompter(), "language": language}
+
+
+def build_on_meta(config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | None = None) -> nn.Module:
+    """Build the parts without weights, to see their shapes; names are those of the whole model.
+
+    Args:
+        tokenizer: one that must go with the model; None takes one that goes with every model.
+    """
+    words = Tokenizer(WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "yes": 3, "no": 4}, unk_token="<unk>"))
+    smallest = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    with torch.device("meta"):
+        return nn.ModuleDict(build_parts(config, tokenizer=tokenizer or smallest))
 
 
 def check_parts(config: SeViLAConfig) -> None:
-    """Refuse arguments of parts that are not on the allow-lists of `lavis.models.sevila.sizes`.
+    """Refuse arguments of parts that are not on the allow-lists of `lavis.models.sevila.config`.
 
     Towers that others have registered check their own.
 
@@ -91,27 +108,6 @@ def check_parts(config: SeViLAConfig) -> None:
         from_mapping(kind, config.vision.args, place=f"{config.name}: vision: args")
     from_mapping(PrompterSizes, config.prompter, place=f"{config.name}: prompter")
     from_mapping(LanguageSizes, config.language.sizes, place=f"{config.name}: language: sizes")
-
-
-def build_untrained(config: SeViLAConfig) -> SeViLA:
-    """Build with random weights that are the same on every machine for the configured seed."""
-    with torch.random.fork_rng(devices=[]):
-        # Weights are drawn on the CPU; `torch.manual_seed` would also reseed every GPU, for good.
-        torch.default_generator.manual_seed(config.weights.seed)
-        return build_sevila(config).eval()
-
-
-def tokenizer_source(config: LanguageConfig) -> str | Path:
-    """Return the embedded tokenizer's folder where there is one of that name, else the name itself.
-
-    Raises:
-        ConfigError: neither a tokenizer nor a pretrained model is named.
-    """
-    name = config.tokenizer or config.pretrained
-    if not name:
-        raise ConfigError("the language model has no tokenizer; give language.tokenizer a folder or name")
-    embedded = checkpoints_dir() / name
-    return embedded if embedded.is_dir() else name
 
 
 def _build_vision(config: VisionConfig, attn_implementation: str) -> Any:

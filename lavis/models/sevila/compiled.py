@@ -8,14 +8,15 @@ Shapes: N rows, L tokens, E language width.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.compiler.config
 from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutput
 
-from lavis.models.sevila.model import SeViLA
+if TYPE_CHECKING:
+    from lavis.models.sevila.model import SeViLA
 
 LENGTH_STEP = 32
 # Torch keeps code for 8 shapes of a function, and runs it uncompiled for others. The encoder meets 7 numbers of rows (1
@@ -23,7 +24,7 @@ LENGTH_STEP = 32
 _MOST_SHAPES = 64
 
 
-def compile_model(model: SeViLA, *, backend: str = "inductor") -> None:
+def compile_model(model: "SeViLA", *, backend: str = "inductor") -> None:
     """Let vision tower, visual prompters and the language model's encoder run compiled: all that runs many rows.
 
     The decoder's one or two steps stay as they are, and so does the encoder where text is written freely.

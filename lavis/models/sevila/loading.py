@@ -1,31 +1,37 @@
-"""Saving SeViLA models to folders and loading them, strictly.
+"""Building, saving and loading SeViLA models; loading is strict.
 
 A saved model is a folder with `config.json`, `model.safetensors` (our names), `tokenizer/` and
 `manifest.json`. Loading compares weights with the checksum they carry; `sevila checkpoint verify` looks at all files.
 """
 
 import dataclasses
-import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import T5ForConditionalGeneration
+from torch import nn
+from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 
-from lavis.common.errors import CheckpointError, ConfigError
-from lavis.common.naming import did_you_mean
-from lavis.common.paths import checkpoints_dir
-from lavis.models.checkpoints.folder import TOKENIZER_FOLDER, tokenizer_files, write_folder
-from lavis.models.checkpoints.safe import read_weights
-from lavis.models.checkpoints.schemes import group_of, short_groups
-from lavis.models.checkpoints.sizes import Shapes, misfits, shapes_of, size_hint, state_of
-from lavis.models.checkpoints.sources import WEIGHTS_FILE, check_source, open_source
+from lavis.common.errors import CheckpointError, ConfigError, did_you_mean
+from lavis.models.checkpoints.weight_files import TOKENIZER_FOLDER, WEIGHTS_FILE, write_folder
+from lavis.models.checkpoints.weights_io import misfits, read_weights, shapes_of, state_of
+from lavis.models.fingerprint import digest
+from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer
-from lavis.models.sevila.build import build_sevila, build_untrained
-from lavis.models.sevila.config import SeViLAConfig, read_saved, read_size, size_names
-from lavis.models.sevila.model import SeViLA
+from lavis.models.precision import quantize_parts
+from lavis.models.prompter import VisualPrompter
+from lavis.models.sevila.build import build_on_meta, build_parts
+from lavis.models.sevila.config import SeViLAConfig, find_model, read_config, read_saved, require_weights, size_names
+from lavis.models.sevila.known_files import open_source, size_hint
+from lavis.models.sevila.names import EMBEDDING, check_aliases, group_of, short_groups
+from lavis.models.sevila.published import FILES
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _T5_FIELDS = (
     "vocab_size",
     "d_model",
@@ -41,91 +47,215 @@ _T5_FIELDS = (
     "dense_act_fn",
     "layer_norm_epsilon",
 )
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What transformers keeps of a configuration that answers do not depend on.
+_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
-def load_sevila(source: str | Path = "tiny", *, dtype: str = "fp32", device: str = "cpu") -> SeViLA:
-    """Load a model in eval mode, from a saved folder or by size.
+class PretrainedSeViLA(nn.Module):
+    """What SeViLA inherits: how it is built, loaded, saved, and told from other models."""
 
-    Sizes are looked for among the embedded checkpoints, then in the folder `SEVILA_CHECKPOINTS`
-    (default `~/.cache/sevila`), where `sevila checkpoint` puts them. A size that is configured as
-    untrained is built with random weights, and says so with every answer.
+    config: SeViLAConfig
+    vision: nn.Module
+    localizer: VisualPrompter
+    answerer: VisualPrompter
+    language: T5LanguageModel
 
-    Args:
-        source: a folder, or a size such as "tiny" or "flant5xl".
-        dtype: see `set_precision`.
+    @classmethod
+    def from_config(
+        cls,
+        config: SeViLAConfig,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        attn_implementation: str = "sdpa",
+    ) -> "Self":
+        """Build with initial weights, on the current default device; arguments and errors as for `build_parts`.
 
-    Raises:
-        CheckpointError: nothing there, damaged, or weights that do not fit.
-    """
-    folder = require_weights(source)
-    model = build_untrained(read_size(str(source))) if folder is None else _load_folder(folder)
-    set_precision(model, dtype)
-    return model.to(device)
+        Under `torch.device("meta")` nothing is allocated; `load_state_dict(assign=True)` then brings the
+        weights without a second copy.
+        """
+        parts = build_parts(config, tokenizer=tokenizer, attn_implementation=attn_implementation)
+        return cls(**parts, config=config)
+
+    @classmethod
+    def untrained(cls, config: SeViLAConfig) -> "Self":
+        """Build with random weights that are the same on every machine for the configured seed."""
+        with torch.random.fork_rng(devices=[]):
+            # Weights are drawn on the CPU; `torch.manual_seed` would also reseed every GPU, for good.
+            torch.default_generator.manual_seed(config.weights.seed)
+            return cls.from_config(config).eval()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path = "tiny", *, dtype: str = "fp32", device: str = "cpu") -> "Self":
+        """Load a model in eval mode: from a saved folder, by size, or by a configuration file.
+
+        Sizes are looked for among the embedded checkpoints, then in the folder `SEVILA_CHECKPOINTS`
+        (default `~/.cache/sevila`), where `sevila checkpoint` puts them. What is configured as
+        untrained is built with random weights, and says so with every answer.
+
+        Args:
+            source: a folder, a size such as "tiny" or "flant5xl", or a `.yaml` or `.json` file.
+            dtype: see `set_precision`.
+
+        Raises:
+            CheckpointError: nothing there, damaged, or weights that do not fit.
+            ConfigError: a configuration says what no model can be.
+        """
+        folder = require_weights(source)
+        model = cls.untrained(read_config(source)) if folder is None else cls._from_folder(folder)
+        set_precision(model, dtype)
+        return model.to(device)
+
+    @classmethod
+    def _from_folder(cls, folder: Path) -> "Self":
+        config = read_saved(folder)
+        tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+        file = folder / WEIGHTS_FILE
+        weights = read_weights(file)
+        if config.language.pretrained is None:
+            with torch.device("meta"):
+                model = cls.from_config(config, tokenizer=tokenizer)
+            load_weights(model, weights, place=str(file))
+            if not any(buffer.is_meta for buffer in model.buffers()):
+                return model.eval()
+        # Computed buffers are not saved, and transformers brings hub models only to a real device.
+        model = cls.from_config(config, tokenizer=tokenizer)
+        load_weights(model, weights, place=str(file))
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
+        """Save weights, configuration and tokenizer.
+
+        Args:
+            parts: names of the parts to save, such as ["localizer"]; None saves everything. A folder with
+                only some parts cannot be loaded alone; it is merged over a whole model.
+
+        Raises:
+            ConfigError: there is no such part.
+            CheckpointError: the folder holds other parts than these, which would be lost.
+            UserError: the folder cannot be written to.
+        """
+        known = [name for name, _ in self.named_children()]
+        for part in parts or ():
+            if part not in known:
+                raise ConfigError(f"no part {part!r} to save; {did_you_mean(part, known)}")
+        wanted = tuple(f"{part}." for part in (parts or known))
+        write_folder(
+            Path(folder),
+            {name: value for name, value in state_of(self).items() if name.startswith(wanted)},
+            name=self.config.name,
+            config=_self_contained(self.config, self.language.model).as_json(),
+            tokenizer=_tokenizer_files(self.language.tokenizer),
+        )
+
+    def load_partial(self, path: str | Path) -> list[str]:
+        """Put the weights of a file over those of the model; precision and device of the model stay as they are.
+
+        A file may hold any of the model's weights: fine-tuning saves what it trained.
+
+        Args:
+            path: a file of any known kind (ours, published, the hub's), or a folder of such files.
+
+        Returns:
+            The parts that were in the file, such as ["localizer"].
+
+        Raises:
+            CheckpointError: nothing there, damaged, or weights that the model has no place for.
+        """
+        _check_there(Path(path))
+        own, found = state_of(self), open_source(path)
+        wanted = {name: own[name].shape for name in found.weights if name in own}
+        if problems := misfits(shapes_of(found.weights), wanted):
+            raise CheckpointError(f"{path} does not fit the model {self.config.name}: {'; '.join(problems)}")
+        check_aliases(found.aliases, found.weights.get(EMBEDDING), place=str(path))
+        with torch.no_grad():
+            for name, value in found.weights.items():
+                own[name].copy_(value)
+        return sorted({name.partition(".")[0] for name in found.weights})
+
+    def set_trainable(self, roles: Sequence[str]) -> None:
+        """Let the visual prompters of these roles train, and freeze everything else."""
+        raise NotImplementedError
+
+    def quantize(self, name: str) -> None:
+        """Replace the weights of vision tower and language model by whole numbers; see `quantize_parts`."""
+        quantize_parts([self.vision, self.language.model], name)
+
+    @classmethod
+    def sizes(cls) -> list[str]:
+        """Return the names of the sizes that can be loaded."""
+        return size_names()
+
+    @classmethod
+    def describe(cls, source: str | Path) -> dict[str, Any]:
+        """Say what a size, folder or configuration file holds, without loading it.
+
+        Returns:
+            JSON values: name, number of parameters, folder of the weights (None: not here), and what is known of them.
+        """
+        folder = find_model(source)
+        config = read_saved(folder) if folder else read_config(source)
+        return {
+            "name": str(source),
+            "parameters": sum(parameter.numel() for parameter in build_on_meta(config).parameters()),
+            "weights": str(folder) if folder else None,
+            "status": config.weights.status,
+            "note": config.weights.note,
+        }
+
+    @classmethod
+    def check_weights(cls, source: str | Path, *, partial: Sequence[Path] = ()) -> None:
+        """Make sure that there are weights to load, and others to lay over them with `load_partial`.
+
+        Raises:
+            CheckpointError: there are none; the message says how to get them.
+        """
+        require_weights(source)
+        for path in partial:
+            _check_there(path)
+
+    @classmethod
+    def weight_tools(cls) -> Any:
+        """Return what `sevila checkpoint` does with files of weights, as functions."""
+        from lavis.models.sevila import tools
+
+        return tools
+
+    def make_digest(self) -> str:
+        """Return a digest of all that answers depend on beside weights, precision and device."""
+        language = self.language
+        made = {name: value for name, value in language.model.config.to_dict().items() if name not in _WITHOUT_EFFECT}
+        tokenizer = language.tokenizer
+        rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+        words = [rules, tokenizer.special_tokens_map, language.max_text_length]
+        return digest({"vision": self.config.watching, "language": made, "words": words})
 
 
-def save_sevila(model: SeViLA, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
-    """Save weights, configuration and tokenizer.
-
-    Args:
-        parts: names of the parts to save, such as ["localizer"]; None saves everything. A folder with
-            only some parts cannot be loaded alone; it is merged over a whole model.
-
-    Raises:
-        ConfigError: there is no such part.
-        CheckpointError: the folder holds other parts than these, which would be lost.
-        UserError: the folder cannot be written to.
-    """
-    known = [name for name, _ in model.named_children()]
-    for part in parts or ():
-        if part not in known:
-            raise ConfigError(f"no part {part!r} to save; {did_you_mean(part, known)}")
-    wanted = tuple(f"{part}." for part in (parts or known))
-    write_folder(
-        Path(folder),
-        {name: value for name, value in state_of(model).items() if name.startswith(wanted)},
-        config=_self_contained(model),
-        tokenizer=tokenizer_files(model.language.tokenizer),
-    )
-
-
-def load_weights(model: SeViLA, weights: Mapping[str, torch.Tensor], *, place: str) -> None:
+def load_weights(model: PretrainedSeViLA, weights: Mapping[str, torch.Tensor], *, place: str) -> None:
     """Put weights (our names) into a model, in place of its own tensors.
+
+    A model that was built on the meta device takes the tensors themselves, without a second copy; one that lives on a
+    device keeps it, its precision, and what refers to its parameters.
 
     Raises:
         CheckpointError: weights are missing, unknown or of another shape; all are counted and the
             first of each kind is named.
     """
     shapes = shapes_of(weights)
-    problems = misfits(shapes, shapes_of(state_of(model)))
-    if problems:
-        raise CheckpointError(
-            f"{place} does not fit the model {model.config.name}: {'; '.join(problems)}{_way_out(model, shapes)}"
-        )
-    _put(model, weights)
+    if problems := misfits(shapes, shapes_of(state_of(model))):
+        groups = frozenset(map(group_of, shapes))
+        parts = {group.partition(".")[0] for group in groups}
+        hint = size_hint(shapes, name=model.config.name)
+        if parts < {name for name, _ in model.named_children()}:
+            hint = (
+                f"; it holds only {', '.join(short_groups(groups))}: lay it over a model with sevila checkpoint merge"
+            )
+        raise CheckpointError(f"{place} does not fit the model {model.config.name}: {'; '.join(problems)}{hint}")
+    on_meta = any(parameter.is_meta for parameter in model.parameters())
+    model.load_state_dict(weights, strict=False, assign=on_meta)
     model.set_trainable(())
 
 
-def load_parts(model: SeViLA, source: str | Path) -> list[str]:
-    """Put some parts over those of a model in memory, from a folder saved with `parts` or a file of any known kind.
-
-    Precision and device of the model stay as they are.
-
-    Returns:
-        The parts that were replaced, such as ["localizer"].
-
-    Raises:
-        CheckpointError: nothing there, damaged, or weights that do not fit the model.
-    """
-    own = state_of(model)
-    found = check_source(open_source(source), shapes_of(own), name=model.config.name)
-    with torch.no_grad():
-        for name, value in found.weights.items():
-            own[name].copy_(value)
-    return short_groups(found.groups)
-
-
-def set_precision(model: SeViLA, dtype: str) -> None:
+def set_precision(model: PretrainedSeViLA, dtype: str) -> None:
     """Set the precision of each part.
 
     "fp32" and "bf16" set all parts. "fp16" sets the vision tower alone, as published; visual
@@ -135,7 +265,7 @@ def set_precision(model: SeViLA, dtype: str) -> None:
         ConfigError: not one of these.
     """
     if dtype not in _DTYPES:
-        raise ConfigError(f"unknown dtype {dtype!r}; {did_you_mean(dtype, PRECISIONS)}")
+        raise ConfigError(f"unknown dtype {dtype!r}; {did_you_mean(dtype, _DTYPES)}")
     model.to(_DTYPES[dtype])
     if dtype == "fp16":
         model.localizer.float()
@@ -143,83 +273,26 @@ def set_precision(model: SeViLA, dtype: str) -> None:
         model.language.to(torch.bfloat16)
 
 
-def checkpoint_store() -> Path:
-    """Return the folder where fetched and assembled models lie."""
-    return Path(os.environ.get("SEVILA_CHECKPOINTS") or Path.home() / ".cache" / "sevila")
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        way_out = "set model.finetuned to weights that are there, such as the folder `best` of an earlier run"
+        if path.name in FILES:
+            way_out = f"download them with: sevila checkpoint fetch {path.name}"
+        raise CheckpointError(f"no weights at {path}; {way_out}")
 
 
-def find_model(source: str | Path) -> Path | None:
-    """Return the folder of a saved model, or None where a known size has no weights yet.
-
-    Raises:
-        CheckpointError: neither a folder nor a known size.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    name = str(source)
-    if Path(source).is_file():
-        raise CheckpointError(f"{name} is a file, not a model folder; make one with: sevila checkpoint convert {name}")
-    if name not in size_names():
-        raise CheckpointError(f"no model folder or size {name!r}; {did_you_mean(name, size_names())}")
-    for parent in (checkpoints_dir(), checkpoint_store()):
-        folder = parent / f"sevila_{name}"
-        if (folder / WEIGHTS_FILE).is_file():
-            return folder
-    return None
+def _tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
+    """Return the files a tokenizer saves."""
+    with tempfile.TemporaryDirectory() as name:
+        tokenizer.save_pretrained(name)
+        return {file.name: file.read_bytes() for file in sorted(Path(name).iterdir()) if file.is_file()}
 
 
-def require_weights(source: str | Path) -> Path | None:
-    """Return the folder of a saved model, or None for a size that is configured as untrained.
-
-    Raises:
-        CheckpointError: neither; the message says how to get the weights.
-    """
-    folder = find_model(source)
-    if folder is None and read_size(str(source)).weights.status != "untrained":
-        raise CheckpointError(
-            f"no weights for {source} in {checkpoint_store()}; get them with: sevila checkpoint fetch {source}"
-        )
-    return folder
-
-
-def _load_folder(folder: Path) -> SeViLA:
-    config = read_saved(folder)
-    tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
-    weights = read_weights(folder / WEIGHTS_FILE)
-    if config.language.pretrained is None:
-        with torch.device("meta"):
-            model = build_sevila(config, tokenizer=tokenizer)
-        load_weights(model, weights, place=str(folder / WEIGHTS_FILE))
-        if not any(buffer.is_meta for buffer in model.buffers()):
-            return model.eval()
-    # Computed buffers are not saved, and transformers brings hub models only to a real device.
-    model = build_sevila(config, tokenizer=tokenizer)
-    load_weights(model, weights, place=str(folder / WEIGHTS_FILE))
-    return model.eval()
-
-
-def _way_out(model: SeViLA, shapes: Shapes) -> str:
-    groups = frozenset(map(group_of, shapes))
-    parts = {group.partition(".")[0] for group in groups}
-    if parts < {name for name, _ in model.named_children()}:
-        return f"; it holds only {', '.join(short_groups(groups))}: lay it over a model with sevila checkpoint merge"
-    return size_hint(shapes, name=model.config.name)
-
-
-def _put(model: SeViLA, weights: Mapping[str, torch.Tensor]) -> None:
-    # A model that was built on the meta device takes the tensors themselves, without a second copy; one that
-    # lives on a device keeps it, its precision, and what refers to its parameters.
-    on_meta = any(parameter.is_meta for parameter in model.parameters())
-    model.load_state_dict(weights, strict=False, assign=on_meta)
-
-
-def _self_contained(model: SeViLA) -> SeViLAConfig:
+def _self_contained(config: SeViLAConfig, language: Any) -> SeViLAConfig:
     """Return a configuration that rebuilds the model without downloading what its own weights replace."""
-    config = model.config
     if config.vision.args.get("pretrained"):
         vision = dataclasses.replace(config.vision, args={**config.vision.args, "pretrained": False})
         config = dataclasses.replace(config, vision=vision)
-    language = model.language.model
     # Others than T5 with an output matrix of its own can only be built from the hub again.
     if (
         config.language.pretrained is None
@@ -229,8 +302,3 @@ def _self_contained(model: SeViLA) -> SeViLAConfig:
         return config
     sizes = {name: getattr(language.config, name) for name in _T5_FIELDS}
     return dataclasses.replace(config, language=dataclasses.replace(config.language, pretrained=None, sizes=sizes))
-
-
-def with_weights_note(config: SeViLAConfig, *, status: str, note: str) -> SeViLAConfig:
-    """Return the configuration with another statement about its weights."""
-    return dataclasses.replace(config, weights=dataclasses.replace(config.weights, status=status, note=note))

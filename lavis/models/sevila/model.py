@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lavis.common.errors import ConfigError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.registry import registry
 from lavis.common.types import FrameBatch
+from lavis.models.fingerprint import digest
 from lavis.models.language.t5 import IGNORED, T5LanguageModel
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.precision import at_least_fp32
 from lavis.models.prompter import VisualPrompter
 from lavis.models.roles import Answerer, Localizer
 from lavis.models.sevila.config import SeViLAConfig
-from lavis.models.sevila.identity import watching_key
+from lavis.models.sevila.loading import PretrainedSeViLA
 from lavis.models.sevila.readers import FrameReader, PerFrameReader
 from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
 from lavis.models.sevila.tokens import (
@@ -41,7 +41,7 @@ from lavis.processors.transforms import EvalTransform
 ROLES = ("localizer", "answerer")
 
 
-class SeViLA(nn.Module):
+class SeViLA(PretrainedSeViLA):
     """One frozen vision tower and language model with two visual prompters between them.
 
     Args:
@@ -129,6 +129,13 @@ class SeViLA(nn.Module):
     def replaced_runs(self) -> tuple[str, ...]:
         """Names of the parts that another function runs."""
         return tuple(sorted(self._runs))
+
+    def compile_parts(self) -> None:
+        """Let all that runs many rows run compiled; see `compile_model`."""
+        # Compiling needs parts of torch that take a while to import.
+        from lavis.models.sevila.compiled import compile_model
+
+        compile_model(self)
 
     def _run(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         return self._runs.get(name) or self.get_submodule(name)
@@ -238,8 +245,13 @@ class SeViLA(nn.Module):
         return FrameTokens.joined(chunks)
 
     def watching_key(self) -> str:
-        """Return a digest of everything that tokens depend on beside the frames; see `identity.watching_key`."""
-        return watching_key(self)
+        """Return a digest of everything that tokens depend on beside the frames.
+
+        That is preprocessing, vision tower, visual prompters, their precision, and the kind of device. The language
+        model reads tokens and makes none.
+        """
+        facts = {"vision": self.config.watching, "device": self.device.type, "replaced_runs": self.replaced_runs}
+        return digest(facts, {name: self.get_submodule(name) for name in ("vision", *ROLES)})
 
     def tokens_to_tensors(self, tokens: FrameTokens) -> dict[str, torch.Tensor]:
         """Return the tokens of all frames as named tensors."""
@@ -271,20 +283,6 @@ class SeViLA(nn.Module):
     def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
         """Watch a video file once; options as in `lavis.models.pipeline.watch`."""
         return watch(self, path, **options)
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, *, dtype: str = "fp32", device: str = "cpu") -> "SeViLA":
-        """Load a saved model from its folder, or an embedded one by size ("tiny"); see `load_sevila`."""
-        # Loading builds this very class, so it can only be imported once the class exists.
-        from lavis.models.sevila.loading import load_sevila
-
-        return load_sevila(source, dtype=dtype, device=device)
-
-    def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
-        """Save weights, configuration and tokenizer to a folder; see `save_sevila`."""
-        from lavis.models.sevila.loading import save_sevila
-
-        save_sevila(self, folder, parts=parts)
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the named parameters that train."""

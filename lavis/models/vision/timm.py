@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lavis.common.errors import ConfigError, MissingExtraError
-from lavis.common.naming import did_you_mean
-from lavis.models.torchvision_misfit import explained_misfit
+from lavis.common.errors import ConfigError, MissingExtraError, did_you_mean
+from lavis.models.machine import explained_misfit
 
 
 class TimmVisionTower(nn.Module):

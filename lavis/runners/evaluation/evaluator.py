@@ -23,7 +23,7 @@ from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
 from lavis.models.frame_cache import FrameCache, video_digest
 from lavis.models.loading import speed_up
-from lavis.models.quantize import check_quantization
+from lavis.models.precision import check_quantization
 from lavis.models.roles import Answerer, Localizer, VideoModel
 from lavis.models.selectors import FrameSelector, build_selector
 from lavis.models.sevila.model import SeViLA

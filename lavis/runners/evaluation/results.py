@@ -30,7 +30,7 @@ from lavis.common.files import write_text
 from lavis.common.logging import JsonLines, read_json_lines, removed
 from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
-from lavis.models.sevila.identity import make_digest, weights_digest
+from lavis.models.fingerprint import weights_digest
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.config import EvaluationConfig, TrainConfig, flattened
 from lavis.runners.provenance import file_digest
@@ -107,7 +107,7 @@ def fingerprint_of(
     facts = {
         "version": __version__,
         "weights": weights_digest(model),
-        "model": make_digest(model),
+        "model": model.make_digest(),
         "quantize": quantize,
         "compile": compiled,
         "device": model.device.type,

@@ -12,7 +12,7 @@ from lavis.cli.main import main
 from lavis.common.paths import paper_tables_path
 from lavis.datasets.annotations import Annotation, read_annotations
 from lavis.export.report import load_paper_tables
-from lavis.models.sevila.build import build_untrained
+from lavis.models.sevila.model import SeViLA
 from lavis.tasks.evaluation.moments import moment_metrics
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics
@@ -35,7 +35,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    build_untrained(CONFIG).save_pretrained(folder)
+    SeViLA.untrained(CONFIG).save_pretrained(folder)
     return folder
 
 

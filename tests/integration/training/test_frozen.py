@@ -9,7 +9,7 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
-from lavis.models.checkpoints.safe import read_weights
+from lavis.models.checkpoints.weights_io import read_weights
 from lavis.runners.build import build_runner
 from lavis.runners.config import TrainConfig, load_train_config
 from tests.integration.training.tiny_run import options, recipe

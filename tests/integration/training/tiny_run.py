@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from lavis.common.paths import configs_dir
-from lavis.models.sevila.build import build_untrained
-from lavis.models.sevila.config import read_size
+from lavis.models.sevila.config import read_config
+from lavis.models.sevila.model import SeViLA
 from tests.videos import write_video
 
 STAGES = {"pretrain": "pretrain/qvh", "refine": "refine/nextqa", "finetune": "finetune/nextqa"}
@@ -30,9 +30,9 @@ def write_tiny_data(folder: Path) -> Path:
 
 def write_tiny_model(folder: Path, *, dropout: float = 0.1) -> Path:
     """Save a model with random weights."""
-    config = read_size("tiny")
+    config = read_config("tiny")
     config = dataclasses.replace(config, prompter={**config.prompter, "dropout": dropout})
-    build_untrained(config).save_pretrained(folder)
+    SeViLA.untrained(config).save_pretrained(folder)
     return folder
 
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from lavis.common.errors import CheckpointError
-from lavis.models.checkpoints.names import buffers_and_aliases, to_ours, to_published
-from lavis.models.checkpoints.schemes import GROUPS, short_groups
-from lavis.models.checkpoints.sizes import detect_size, shapes_of, shapes_of_size
-from lavis.models.checkpoints.sources import Source, check_source, identify
+from lavis.models.checkpoints.weights_io import shapes_of
+from lavis.models.sevila.known_files import Source, check_source, detect_size, identify, shapes_of_size
+from lavis.models.sevila.names import GROUPS, buffers_and_aliases, short_groups, to_ours, to_published
 
 GOLDEN = Path(__file__).parent / "golden"
 KEYS = json.loads(gzip.decompress((GOLDEN / "published_keys.json.gz").read_bytes()))

@@ -6,7 +6,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.fixtures import questions
 from benchmarks.flops import Flops, min_flops
 from lavis.common.types import Question
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from tests.unit.models.tiny import CONFIG, random_pixels
 
@@ -15,7 +14,7 @@ ASKED = [Question("Is it red?", ("yes", "no")), Question("What is shown?", ("a b
 
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
-    return build_untrained(CONFIG)
+    return SeViLA.untrained(CONFIG)
 
 
 def counted(model: SeViLA, *, num_questions: int = 1, num_frames: int = 8, num_read: int = 4) -> Flops:

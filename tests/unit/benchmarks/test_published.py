@@ -10,7 +10,6 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from benchmarks.film import encode_film
 from benchmarks.fixtures import as_published, questions
 from benchmarks.published import PublishedProcedure
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from tests.precision import assert_near_float64
 from tests.unit.models.tiny import CONFIG
@@ -28,7 +27,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
     # In float64, where the two ways of computing the same agree to the last bits on any processor.
-    untrained = build_untrained(CONFIG).double()
+    untrained = SeViLA.untrained(CONFIG).double()
     # Frames that untrained weights hardly tell apart are a tie, which rounding decides, on each side for itself.
     with torch.no_grad():
         untrained.localizer.proj.weight.mul_(20)

@@ -16,7 +16,6 @@ from benchmarks.subprocess_worker import SubprocessWorker
 from benchmarks.training import _losses
 from benchmarks.training_side import FirstStep
 from lavis.common.errors import FaultError
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from lavis.tasks.build import build_objective, resolve_task
 from lavis.tasks.objectives.base import TrainingBatch
@@ -37,7 +36,7 @@ def batch() -> TrainingBatch:
 @pytest.fixture
 def model() -> SeViLA:
     """In float64, where the two ways of computing the same agree to the last bits on any processor."""
-    return build_untrained(CONFIG).double()
+    return SeViLA.untrained(CONFIG).double()
 
 
 def published(model: SeViLA, task: str) -> tuple[SeViLA, PublishedStep]:

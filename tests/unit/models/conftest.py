@@ -6,7 +6,6 @@ from transformers import PreTrainedTokenizerBase
 from lavis.common.paths import checkpoints_dir
 from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from tests.precision import in_float64
 from tests.unit.models.tiny import CONFIG
@@ -21,7 +20,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture(scope="session")
 def tiny_model() -> SeViLA:
     """Shared by all tests: none may change it."""
-    return build_untrained(CONFIG)
+    return SeViLA.untrained(CONFIG)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +32,7 @@ def exact_model(tiny_model: SeViLA) -> SeViLA:
 @pytest.fixture
 def own_model() -> SeViLA:
     """The same model for a test that changes it."""
-    return build_untrained(CONFIG)
+    return SeViLA.untrained(CONFIG)
 
 
 @pytest.fixture(scope="session")

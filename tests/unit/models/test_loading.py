@@ -8,7 +8,7 @@ import torch
 
 import lavis
 from lavis.common.errors import CheckpointError, ConfigError
-from lavis.models.loading import usable_device
+from lavis.models.machine import usable_device
 from lavis.models.sevila.model import SeViLA
 
 

@@ -5,16 +5,15 @@ import torch
 
 from lavis.common.config import load_yaml
 from lavis.common.paths import configs_dir
-from lavis.models.sevila.build import build_untrained
-from lavis.models.sevila.config import read_size
-from lavis.models.sevila.identity import weights_digest
+from lavis.models.fingerprint import weights_digest
+from lavis.models.sevila.config import read_config
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.evaluation.results import WITHOUT_EFFECT, flattened
 
 
 @pytest.fixture(scope="module")
 def model() -> SeViLA:
-    return build_untrained(read_size("tiny"))
+    return SeViLA.untrained(read_config("tiny"))
 
 
 def test_the_same_weights_have_the_same_digest_wherever_they_come_from(model: SeViLA, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import torch
 from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.common.types import Question, Span
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader, PerFrameReader
 from lavis.tasks.build import build_objective, resolve_task
@@ -41,7 +40,7 @@ def batch() -> TrainingBatch:
 
 
 def model_with(method: str, *, dropout: float = 0.0) -> SeViLA:
-    model = build_untrained(replace(CONFIG, prompter={**CONFIG.prompter, "dropout": dropout}))
+    model = SeViLA.untrained(replace(CONFIG, prompter={**CONFIG.prompter, "dropout": dropout}))
     for part in (model.language, model.localizer, model.answerer):
         checkpoint_activations(part, method=method)
     # fairscale adds up gradients in another order, which shows in the last bits only.

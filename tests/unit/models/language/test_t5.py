@@ -5,7 +5,6 @@ import torch
 
 from lavis.common.errors import CheckpointError, ConfigError, QuestionError
 from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel, t5_config
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader
 from tests.precision import assert_near_float64
@@ -61,7 +60,7 @@ def test_texts_are_padded_on_the_right_to_the_longest(language: T5LanguageModel)
 
 @pytest.mark.parametrize(("words", "cut"), [(6, False), (7, False), (8, True), (500, True)])
 def test_texts_beyond_the_limit_lose_their_end_but_not_the_end_token(words: int, cut: bool) -> None:
-    language = build_untrained(with_language(max_text_length=8)).language
+    language = SeViLA.untrained(with_language(max_text_length=8)).language
     tokens = language.tokenize([" ".join(["yes"] * words), "no"], end_of_text=True)
     kept = 7 if cut else words
     assert tokens.ids[0].tolist() == [482] * kept + [1]
@@ -70,7 +69,7 @@ def test_texts_beyond_the_limit_lose_their_end_but_not_the_end_token(words: int,
 
 
 def test_cut_prompts_are_counted_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    language = build_untrained(with_language(max_text_length=8)).language
+    language = SeViLA.untrained(with_language(max_text_length=8)).language
     long = " ".join(["yes"] * 20)
     with caplog.at_level(logging.WARNING):
         language.tokenize([long, "no", long], end_of_text=True)
@@ -84,13 +83,13 @@ def test_cut_prompts_are_counted_and_warned_of_once(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("limit", [0, 1, 7])
 def test_limits_that_leave_no_room_for_a_prompt_are_refused(limit: int) -> None:
     with pytest.raises(ConfigError, match=rf"^max_text_length is {limit}; prompts need at least 8 tokens$"):
-        build_untrained(with_language(max_text_length=limit))
+        SeViLA.untrained(with_language(max_text_length=limit))
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_knows_is_refused() -> None:
     sizes = {**CONFIG.language.sizes, "vocab_size": 700}
     with pytest.raises(CheckpointError, match=r"^the tokenizer has 716 tokens and the language model 700; give the "):
-        build_untrained(with_language(sizes=sizes))
+        SeViLA.untrained(with_language(sizes=sizes))
 
 
 def test_rows_are_chosen_without_padding_that_none_of_them_needs(language: T5LanguageModel) -> None:

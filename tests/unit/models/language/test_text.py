@@ -11,7 +11,7 @@ from lavis.common.paths import checkpoints_dir
 from lavis.common.types import Unread
 from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer, text_tokenizer
-from lavis.models.sevila.build import build_sevila
+from lavis.models.sevila.model import SeViLA
 from tests.unit.models.tiny import CONFIG
 
 GOLDEN = Path(__file__).parents[3] / "parity" / "golden" / "tokenizer"
@@ -43,7 +43,7 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
 @pytest.fixture(scope="module")
 def published() -> T5LanguageModel:
     """A model that spells as the published one does: a part of T5's vocabulary, without a way to spell any byte."""
-    return build_sevila(CONFIG, tokenizer=TOKENIZERS["published"]()).language
+    return SeViLA.from_config(CONFIG, tokenizer=TOKENIZERS["published"]()).language
 
 
 @pytest.mark.parametrize("end_of_text", [True, False])
@@ -110,7 +110,7 @@ def test_the_embedded_tokenizer_spells_everything_byte_by_byte(language: T5Langu
 
 
 def test_unspelt_prompts_are_counted_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    language = build_sevila(CONFIG, tokenizer=TOKENIZERS["published"]()).language
+    language = SeViLA.from_config(CONFIG, tokenizer=TOKENIZERS["published"]()).language
     with caplog.at_level(logging.WARNING):
         language.tokenize(["{", "no", "{}"], end_of_text=True)
         language.tokenize(["}"], end_of_text=True)

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from lavis.common.errors import CheckpointError
 from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer, single_token_id
-from lavis.models.sevila.build import build_sevila
+from lavis.models.sevila.model import SeViLA
 from tests.unit.models.tiny import CONFIG
 
 WORDS = ["<pad>", "</s>", "<unk>", "yes", "no", "y", "es", "A", "B", "C"]
@@ -24,7 +24,7 @@ def tokenizer_of(*, splitting: dict[str, str] | None = None) -> PreTrainedTokeni
 
 
 def language_of(tokenizer: PreTrainedTokenizerFast) -> T5LanguageModel:
-    return build_sevila(CONFIG, tokenizer=tokenizer).language
+    return SeViLA.from_config(CONFIG, tokenizer=tokenizer).language
 
 
 def test_ids_come_from_the_tokenizer() -> None:

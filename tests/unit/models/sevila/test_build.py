@@ -9,14 +9,14 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTok
 
 from lavis.common.errors import ConfigError
 from lavis.models.language.t5 import t5_config
-from lavis.models.sevila.build import build_sevila, build_untrained
 from lavis.models.sevila.config import SeViLAConfig, WeightsConfig
+from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader
 from tests.unit.models.tiny import CONFIG, random_tokens, with_language, with_vision
 
 
 def weights_of(config: SeViLAConfig) -> dict[str, torch.Tensor]:
-    return dict(build_untrained(config).named_parameters())
+    return dict(SeViLA.untrained(config).named_parameters())
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before() -> None:
@@ -39,14 +39,14 @@ def test_building_leaves_the_random_numbers_of_others_alone(monkeypatch: pytest.
     seeded_gpus: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded_gpus.append)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    build_untrained(CONFIG)
+    SeViLA.untrained(CONFIG)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.random.get_state()[1].tolist() == numpy_state
     assert seeded_gpus == []
 
 
 def test_untrained_models_are_built_in_eval_mode() -> None:
-    model = build_untrained(CONFIG)
+    model = SeViLA.untrained(CONFIG)
     assert not any(part.training for part in model.modules())
 
 
@@ -71,7 +71,7 @@ def test_untrained_models_are_built_in_eval_mode() -> None:
 )
 def test_what_cannot_be_built_is_refused_in_one_line(config: SeViLAConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        build_sevila(config)
+        SeViLA.from_config(config)
     assert "\n" not in str(caught.value)
 
 
@@ -92,7 +92,7 @@ def saved_t5(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
 
 def test_a_language_model_by_name_keeps_its_weights_activation_and_tokenizer(saved_t5: Path) -> None:
     original = T5ForConditionalGeneration.from_pretrained(saved_t5)
-    model = build_sevila(with_language(sizes={}, pretrained=str(saved_t5), tokenizer=None)).eval()
+    model = SeViLA.from_config(with_language(sizes={}, pretrained=str(saved_t5), tokenizer=None)).eval()
     ours = model.language.model
     assert ours.config.dense_act_fn == "gelu_new"
     assert ours.config.scale_decoder_outputs is False
@@ -109,12 +109,12 @@ def test_a_language_model_by_name_keeps_its_weights_activation_and_tokenizer(sav
 def test_a_folder_that_holds_no_language_model_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 32}')
     with pytest.raises(ConfigError, match=r"^no language model at [^\n]*: 'bert' is not built like T5; known: [^\n]*$"):
-        build_sevila(with_language(pretrained=str(tmp_path)))
+        SeViLA.from_config(with_language(pretrained=str(tmp_path)))
 
 
 def test_a_missing_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^no language model at [^\n]*/none: [^\n]*$"):
-        build_sevila(with_language(pretrained=str(tmp_path / "none")))
+        SeViLA.from_config(with_language(pretrained=str(tmp_path / "none")))
 
 
 def test_a_language_model_that_is_not_built_like_t5_is_refused(tmp_path: Path) -> None:
@@ -123,4 +123,4 @@ def test_a_language_model_that_is_not_built_like_t5_is_refused(tmp_path: Path) -
         BartConfig(vocab_size=1024, d_model=8, encoder_ffn_dim=8, decoder_ffn_dim=8, **small)
     ).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r": 'bart' is not built like T5; known: mt5, t5, umt5"):
-        build_sevila(with_language(pretrained=str(tmp_path)))
+        SeViLA.from_config(with_language(pretrained=str(tmp_path)))

@@ -6,9 +6,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from lavis.common.types import Question
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.compiled import compile_model, rounded_length, rounded_rows
-from lavis.models.sevila.identity import watching_key
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.tokens import whole
 from tests.precision import assert_near_float64
@@ -25,7 +23,7 @@ def forgetful() -> Iterator[None]:
 
 def compiled() -> SeViLA:
     """The shared model's twin; this backend runs what was traced as it is, and needs no C++ compiler."""
-    model = build_untrained(CONFIG)
+    model = SeViLA.untrained(CONFIG)
     compile_model(model, backend="eager")
     return model
 
@@ -92,7 +90,7 @@ def test_frames_that_are_read_later_are_compiled_for_few_numbers_of_them() -> No
 def test_weights_keep_their_names_and_tokens_their_own_key(tiny_model: SeViLA) -> None:
     model = compiled()
     assert model.state_dict().keys() == tiny_model.state_dict().keys()
-    assert watching_key(model) != watching_key(tiny_model)
+    assert model.watching_key() != tiny_model.watching_key()
 
 
 @torch.inference_mode()

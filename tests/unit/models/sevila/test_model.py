@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from lavis.common.errors import ConfigError, QuestionError
-from lavis.models.sevila.build import build_sevila
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader, PerFrameReader
@@ -248,7 +247,7 @@ def test_lower_precision_gives_nearly_the_same_scores(own_model: SeViLA, exact_m
 
 @torch.no_grad()
 def test_fused_attention_equals_the_plain_one(tiny_model: SeViLA, exact_model: SeViLA) -> None:
-    plain = build_sevila(CONFIG, attn_implementation="eager").double().eval()
+    plain = SeViLA.from_config(CONFIG, attn_implementation="eager").double().eval()
     plain.load_state_dict(tiny_model.state_dict())
     pixels = random_pixels(4)
     expected = plain.encode(pixels)

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from lavis.common.errors import ConfigError, MissingExtraError, UserError
-from lavis.models.sevila.build import build_sevila, build_untrained
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader
 from lavis.models.sevila.tokens import whole
@@ -18,7 +17,7 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(
         MissingExtraError, match=r"^timm is not installed; install it with: pip install 'sevila\[timm\]'"
     ):
-        build_sevila(with_vision(name="timm:vit_tiny_patch16_224", args={}))
+        SeViLA.from_config(with_vision(name="timm:vit_tiny_patch16_224", args={}))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def test_a_torchvision_that_does_not_fit_torch_is_named(
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
 def test_a_model_with_a_timm_transformer_answers(name: str) -> None:
-    model = build_untrained(with_vision(name=f"timm:{name}", image_size=28 * 2, args={}))
+    model = SeViLA.untrained(with_vision(name=f"timm:{name}", image_size=28 * 2, args={}))
     pixels = torch.randn(3, 3, 56, 56)
     features = model.features(pixels)
     assert features.shape == (3, (56 // model.vision.model.patch_embed.patch_size[0]) ** 2 + 1, 192)
@@ -61,7 +60,7 @@ def test_a_model_with_a_timm_transformer_answers(name: str) -> None:
 @pytest.mark.timm
 def test_timm_weights_are_the_same_for_the_same_seed() -> None:
     config = with_vision(name="timm:vit_tiny_patch16_224", image_size=32, args={})
-    first, second = build_untrained(config).state_dict(), build_untrained(config).state_dict()
+    first, second = SeViLA.untrained(config).state_dict(), SeViLA.untrained(config).state_dict()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
@@ -73,7 +72,7 @@ def test_towers_that_make_no_sequence_of_tokens_are_refused(name: str) -> None:
         "give a plain vision transformer, such as timm:vit_base_patch16_clip_224"
     )
     with pytest.raises(ConfigError) as caught:
-        build_sevila(with_vision(name=f"timm:{name}", image_size=64, args={}))
+        SeViLA.from_config(with_vision(name=f"timm:{name}", image_size=64, args={}))
     assert str(caught.value) == message
 
 
@@ -87,7 +86,7 @@ def test_unknown_timm_models_are_refused_in_one_short_line(name: str) -> None:
 
 @pytest.mark.timm
 def test_a_saved_model_with_a_timm_tower_is_loaded_again(tmp_path: Path) -> None:
-    model = build_untrained(with_vision(name="timm:vit_tiny_patch16_224", image_size=32, args={}))
+    model = SeViLA.untrained(with_vision(name="timm:vit_tiny_patch16_224", image_size=32, args={}))
     model.save_pretrained(tmp_path / "model")
     again = SeViLA.from_pretrained(tmp_path / "model").state_dict()
     assert [name for name, value in model.state_dict().items() if not torch.equal(value, again[name])] == []

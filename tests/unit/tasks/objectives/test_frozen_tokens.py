@@ -7,7 +7,6 @@ import torch
 
 from lavis.common.types import Question
 from lavis.models.frame_cache import FrameCache
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader
 from lavis.processors.prompts import MultipleChoicePrompt
@@ -22,7 +21,7 @@ FRAMES = 4
 
 @pytest.fixture
 def model() -> SeViLA:
-    return build_untrained(CONFIG).eval()
+    return SeViLA.untrained(CONFIG).eval()
 
 
 def batch(*clips: int) -> TrainingBatch:

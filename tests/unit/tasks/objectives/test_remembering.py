@@ -7,7 +7,6 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.types import Question
-from lavis.models.sevila.build import build_untrained
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.readers import JointReader
 from lavis.processors.prompts import MultipleChoicePrompt
@@ -54,7 +53,7 @@ OBJECTIVES = pytest.mark.parametrize(
 
 @pytest.fixture
 def model() -> SeViLA:
-    return build_untrained(CONFIG).eval()
+    return SeViLA.untrained(CONFIG).eval()
 
 
 def learned(model: SeViLA, objective: Objective, asked: TrainingBatch) -> tuple[float, torch.Tensor]:

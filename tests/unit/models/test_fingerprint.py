@@ -4,19 +4,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lavis.models.sevila.build import build_untrained
-from lavis.models.sevila.identity import make_digest, watching_key, weights_digest
+from lavis.models.fingerprint import weights_digest
 from lavis.models.sevila.model import SeViLA
 from tests.unit.models.tiny import CONFIG
 
 
 @pytest.fixture(scope="module")
 def key() -> str:
-    return watching_key(build_untrained(CONFIG))
+    return SeViLA.untrained(CONFIG).watching_key()
 
 
 def test_the_same_weights_have_the_same_key(own_model: SeViLA, key: str) -> None:
-    assert watching_key(own_model) == key
+    assert own_model.watching_key() == key
 
 
 @pytest.mark.parametrize("part", ["vision", "localizer", "answerer"])
@@ -24,28 +23,28 @@ def test_any_changed_weight_changes_the_key(own_model: SeViLA, key: str, part: s
     parameter = list(own_model.get_submodule(part).parameters())[-1]
     with torch.no_grad():
         parameter.view(-1)[-1] += 1e-3
-    assert watching_key(own_model) != key
+    assert own_model.watching_key() != key
 
 
 def test_weights_that_have_changed_places_have_another_key(own_model: SeViLA, key: str) -> None:
     weight = own_model.localizer.proj.weight
     with torch.no_grad():
         weight.copy_(weight.flip(0))
-    assert watching_key(own_model) != key
+    assert own_model.watching_key() != key
 
 
 def test_the_precision_is_part_of_the_key(own_model: SeViLA, key: str) -> None:
-    assert watching_key(own_model.to(torch.bfloat16)) != key
+    assert own_model.to(torch.bfloat16).watching_key() != key
 
 
 def test_the_preprocessing_is_part_of_the_key(key: str) -> None:
-    assert watching_key(build_untrained(replace(CONFIG, image_mean=(0.5, 0.5, 0.5)))) != key
+    assert SeViLA.untrained(replace(CONFIG, image_mean=(0.5, 0.5, 0.5))).watching_key() != key
 
 
 def test_the_language_model_makes_no_tokens_and_is_not_part_of_the_key(own_model: SeViLA, key: str) -> None:
     with torch.no_grad():
         next(own_model.language.parameters()).add_(1)
-    assert watching_key(own_model) == key
+    assert own_model.watching_key() == key
 
 
 def _transposed(weight: torch.Tensor) -> torch.Tensor:
@@ -86,7 +85,7 @@ def test_numbers_beyond_those_that_are_mixed_in_one_go_count(
     own_model: SeViLA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = weights_digest(own_model)
-    monkeypatch.setattr("lavis.models.sevila.identity._AT_ONCE", 7)
+    monkeypatch.setattr("lavis.models.fingerprint._AT_ONCE", 7)
     assert weights_digest(own_model) == whole
 
 
@@ -99,10 +98,10 @@ def test_a_buffer_is_part_of_the_digest(own_model: SeViLA) -> None:
 
 
 def test_words_are_part_of_how_a_model_is_made(own_model: SeViLA) -> None:
-    before = make_digest(own_model)
-    assert make_digest(build_untrained(CONFIG)) == before
+    before = own_model.make_digest()
+    assert SeViLA.untrained(CONFIG).make_digest() == before
     own_model.language.max_text_length -= 1
-    shorter = make_digest(own_model)
+    shorter = own_model.make_digest()
     own_model.language.max_text_length += 1
     own_model.language.tokenizer.add_tokens(["kaleidoscope"])
-    assert len({before, shorter, make_digest(own_model)}) == 3
+    assert len({before, shorter, own_model.make_digest()}) == 3

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from lavis.common.errors import CheckpointError, ConfigError, UserError
-from lavis.models.checkpoints import folder as folder_module
-from lavis.models.checkpoints.sizes import state_of
-from lavis.models.sevila.build import build_untrained
-from lavis.models.sevila.loading import find_model, load_parts, load_weights, set_precision
+from lavis.models.checkpoints import weight_files
+from lavis.models.checkpoints.weights_io import state_of
+from lavis.models.sevila.config import find_model
+from lavis.models.sevila.loading import load_weights, set_precision
 from lavis.models.sevila.model import SeViLA
 
 FILES = [
@@ -85,17 +85,17 @@ def test_saving_again_replaces_the_model(model: SeViLA, tmp_path: Path) -> None:
 
 def test_a_part_alone_is_saved_and_laid_over_a_model_in_memory(model: SeViLA, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "part", parts=["localizer"])
-    other = build_untrained(model.config)
-    assert load_parts(other, tmp_path / "part") == ["localizer"]
+    other = SeViLA.untrained(model.config)
+    assert other.load_partial(tmp_path / "part") == ["localizer"]
     changed = {name for name, value in state_of(other).items() if torch.equal(value, state_of(model)[name])}
     assert changed == {name for name in state_of(model) if name.startswith("localizer.")}
 
 
 def test_parts_take_the_precision_of_the_model_they_are_laid_over(model: SeViLA, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "part", parts=["localizer"])
-    other = build_untrained(model.config)
+    other = SeViLA.untrained(model.config)
     set_precision(other, "bf16")
-    load_parts(other, tmp_path / "part")
+    other.load_partial(tmp_path / "part")
     assert torch.equal(other.localizer.queries, model.localizer.queries.bfloat16())
 
 
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_the_old_model_whole(model: SeViLA, tmp_path: Path, m
     def fail(*args: object, **options: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder_module, "stream_weights", fail)
+    monkeypatch.setattr(weight_files, "stream_weights", fail)
     with pytest.raises(UserError, match=r"cannot write .*model\.safetensors: No space left on device"):
         model.save_pretrained(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)} == before
@@ -152,7 +152,7 @@ def test_a_save_that_stops_half_way_leaves_no_model(
     def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_module, "write_manifest", stop)
+    monkeypatch.setattr(weight_files, "write_manifest", stop)
     with pytest.raises(KeyboardInterrupt):
         model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"is not a saved model: it holds no config\.json"):
@@ -187,7 +187,7 @@ def test_weights_that_do_not_fit_are_listed(model: SeViLA, change: object, messa
 
 
 def test_loading_into_a_model_keeps_its_tensors_and_precision(model: SeViLA) -> None:
-    target = build_untrained(model.config)
+    target = SeViLA.untrained(model.config)
     set_precision(target, "bf16")
     queries = target.answerer.queries
     load_weights(target, state_of(model), place="here")

@@ -9,11 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from lavis.common.paths import checkpoints_dir
-from lavis.models.checkpoints.names import buffers_and_aliases, to_published
-from lavis.models.checkpoints.sizes import state_of
-from lavis.models.sevila.build import build_untrained
+from lavis.models.checkpoints.weights_io import state_of
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig, WeightsConfig
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.names import buffers_and_aliases, to_published
 
 CONFIG = SeViLAConfig(
     name="small",
@@ -52,7 +51,7 @@ def config() -> SeViLAConfig:
 @pytest.fixture
 def model() -> SeViLA:
     """Weights that are all different, so that none can stand for another; key biases are zero, as published."""
-    made = build_untrained(CONFIG)
+    made = SeViLA.untrained(CONFIG)
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for name, value in state_of(made).items():

@@ -7,8 +7,7 @@ from torch import nn
 
 import lavis
 from lavis.common.errors import ConfigError, MissingExtraError
-from lavis.models.quantize import quantize_parts
-from lavis.models.sevila.identity import watching_key
+from lavis.models.precision import quantize_parts
 from lavis.models.sevila.model import SeViLA
 from tests.unit.models.tiny import random_pixels
 
@@ -85,9 +84,9 @@ def test_four_bits_need_a_device_that_multiplies_them() -> None:
 
 @torch.inference_mode()
 def test_a_quantised_model_answers_nearly_the_same_under_a_key_of_its_own(own_model: SeViLA) -> None:
-    before, expected = watching_key(own_model), verdicts(own_model)
+    before, expected = own_model.watching_key(), verdicts(own_model)
     quantize_parts([own_model.vision, own_model.language.model], "int8")
-    assert watching_key(own_model) != before
+    assert own_model.watching_key() != before
     assert 0 < np.abs(verdicts(own_model) - expected).max() < 0.1 * np.abs(expected).max()
     prompter = own_model.localizer.qformer.state_dict()
     assert {type(value) for value in prompter.values()} == {torch.Tensor}

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from lavis.common.errors import CheckpointError
-from lavis.models.checkpoints.sources import open_source
+from lavis.models.sevila.known_files import open_source
 
 SavePublished = Callable[[str], Path]
 

@@ -1,4 +1,4 @@
-"""Reading and writing weight files without running anything they carry.
+"""Reading, writing and comparing weights; reading runs nothing that a file carries.
 
 PyTorch files are unpickled with `weights_only`, which refuses code; safetensors cannot carry any.
 Both are mapped into memory: a tensor takes up room when it is used, and only as long. Both are checked for damage when
@@ -13,22 +13,24 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from lavis.common.errors import CheckpointError
-from lavis.common.files import written_whole
+from lavis.common.files import parse_json, written_whole
 
 StateDict = dict[str, torch.Tensor]
+Shapes = Mapping[str, torch.Size]
 
 _HEADER_LENGTH = struct.Struct("<Q")
 _MAX_HEADER_BYTES = 100_000_000  # as the safetensors format allows
-_METADATA, _CHECKSUM = "__metadata__", "sha256"  # the latter of everything behind the header
+METADATA, _CHECKSUM = "__metadata__", "sha256"  # the latter of everything behind the header
 _BLOCK = 1 << 22
 _DTYPE_NAMES = {
     torch.float64: "F64",
@@ -102,8 +104,10 @@ def _read(path: str | Path, *, device: str) -> StateDict:
             raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
         _check_own_sum(file)
         return weights
-    cut = start[:4] == b"PK\x03\x04"
-    reason = "is damaged: its end is missing" if cut else "is neither a safetensors nor a PyTorch file, or is damaged"
+    truncated = start[:4] == b"PK\x03\x04"
+    reason = (
+        "is damaged: its end is missing" if truncated else "is neither a safetensors nor a PyTorch file, or is damaged"
+    )
     raise CheckpointError(f"{file} {reason}")
 
 
@@ -138,7 +142,7 @@ def stream_weights(
     checksum = hashlib.sha256()
     for name in order:
         checksum.update(_raw(weights[name], stored[name]))
-    header: dict[str, Any] = {_METADATA: {**metadata, _CHECKSUM: checksum.hexdigest()}}
+    header: dict[str, Any] = {METADATA: {**metadata, _CHECKSUM: checksum.hexdigest()}}
     end = 0
     for name in order:
         begin, end = end, end + weights[name].numel() * stored[name].itemsize
@@ -163,12 +167,26 @@ def _raw(tensor: torch.Tensor, dtype: torch.dtype) -> memoryview:
     return data.view(torch.uint8).numpy().data
 
 
+def read_header(opened: BinaryIO) -> dict[str, Any]:
+    """Read the header of a safetensors file, up to where its numbers begin.
+
+    Raises:
+        ValueError: it is none.
+    """
+    length = int.from_bytes(opened.read(_HEADER_LENGTH.size), "little")
+    header = parse_json(opened.read(length)) if length <= _MAX_HEADER_BYTES else None
+    if not isinstance(header, dict):
+        raise ValueError("it has no header")
+    return header
+
+
 def _check_own_sum(file: Path) -> None:
     """Compare what a safetensors file holds with the checksum it carries; files of others carry none."""
     with file.open("rb") as opened:
-        (length,) = _HEADER_LENGTH.unpack(opened.read(_HEADER_LENGTH.size))
-        metadata = json.loads(opened.read(min(length, _MAX_HEADER_BYTES))).get(_METADATA) or {}
-        wanted = metadata.get(_CHECKSUM)
+        try:
+            wanted = (read_header(opened).get(METADATA) or {}).get(_CHECKSUM)
+        except ValueError as error:
+            raise CheckpointError(f"{file} is damaged: {error}") from error
         if wanted is None:
             return
         found = hashlib.sha256()
@@ -251,3 +269,35 @@ def _is_weight(name: object, value: object) -> bool:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def state_of(model: nn.Module) -> StateDict:
+    """Return every parameter and persistent buffer of a model once, under its first name."""
+    persistent = model.state_dict().keys()
+    buffers = {name: value for name, value in model.named_buffers() if name in persistent}
+    return {**dict(model.named_parameters()), **buffers}
+
+
+def shapes_of(weights: Mapping[str, torch.Tensor]) -> Shapes:
+    """Return the shapes of weights."""
+    return {name: tensor.shape for name, tensor in weights.items()}
+
+
+def misfits(shapes: Shapes, expected: Shapes) -> list[str]:
+    """Say what is missing, unexpected or of another shape, each with a count and the first few; empty if all fits."""
+    reshaped = [
+        f"{name} {list(shapes[name])} instead of {list(expected[name])}"
+        for name in expected
+        if name in shapes and shapes[name] != expected[name]
+    ]
+    kinds = (
+        ("missing", [name for name in expected if name not in shapes]),
+        ("unexpected", [name for name in shapes if name not in expected]),
+        ("of another shape", reshaped),
+    )
+    return [f"{len(found)} {kind} ({first_few(found)})" for kind, found in kinds if found]
+
+
+def first_few(items: Sequence[str]) -> str:
+    """Name the first few of a list, for messages."""
+    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")

@@ -1,4 +1,4 @@
-"""A missing compiler is told before a model is loaded, not by a traceback in its first answer."""
+"""What a machine lacks is told in one line before a model is loaded: a compiler, or a torchvision that fits torch."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import lavis
-from lavis.common.errors import CheckpointError, ConfigError
-from lavis.models.compiler import check_compiler
+from lavis.common.errors import CheckpointError, ConfigError, UserError
+from lavis.models.machine import check_compiler, explained_misfit
 
 
 @pytest.fixture
@@ -55,3 +55,28 @@ def test_the_compiler_that_the_environment_names_is_the_one_that_is_used(
 def test_either_compiler_of_c_does_for_a_gpu(name: str, programs: Path) -> None:
     install(programs, name)
     check_compiler(torch.device("cuda"))
+
+
+def test_a_misfit_deep_in_the_chain_of_causes_is_told_in_one_line() -> None:
+    error = ModuleNotFoundError("Could not import module 'T5ForConditionalGeneration'.")
+    error.__cause__ = RuntimeError("operator torchvision::nms does not exist\nmore")
+    with pytest.raises(UserError) as caught, explained_misfit():
+        raise error
+    assert str(caught.value) == (
+        f"the installed torchvision does not fit torch {torch.__version__} (operator torchvision::nms does not exist); "
+        "install the torchvision made for it, or uninstall torchvision"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("No module named 'yaml'"),
+        RuntimeError("out of memory"),
+        ImportError("No module named 'torchvision'"),
+    ],
+)
+def test_other_failures_are_left_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, explained_misfit():
+        raise error
+    assert caught.value is error

@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from lavis.common.errors import CheckpointError, ConfigError
-from lavis.models.checkpoints.convert import convert, export_published
-from lavis.models.checkpoints.names import to_ours
-from lavis.models.checkpoints.safe import read_weights
-from lavis.models.checkpoints.sizes import state_of
+from lavis.models.checkpoints.weights_io import read_weights, state_of
+from lavis.models.sevila.convert import convert, export_published
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.names import to_ours
 
 SavePublished = Callable[[str], Path]
 

@@ -1,17 +1,19 @@
-"""The names of weights in published files, and in our modules: tables, read both ways.
+"""The names of SeViLA's weights: in published files and in our modules, as tables that are read both ways.
 
-Two things are not a plain rename. Published vision towers store `q_bias` and `v_bias` where our
-attention has one `qkv.bias` (the key bias is zero). Buffers and aliases in published files carry
-nothing of their own; they are checked, then dropped.
+A file's naming scheme is told by what it holds and not by what it is called. Two things are not a plain rename.
+Published vision towers store `q_bias` and `v_bias` where our attention has one `qkv.bias` (the key bias is zero).
+Buffers and aliases in published files carry nothing of their own; they are checked, then dropped.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from lavis.common.errors import CheckpointError
+from lavis.models.checkpoints.weights_io import first_few
 
 EMBEDDING = "language.model.shared.weight"
 VISION_BLOCK = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\..+")
@@ -183,8 +185,7 @@ def to_ours(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             stands for, or position ids that are not 0, 1, 2, ...
     """
     translated = translate(published, PUBLISHED, place="the state dict")
-    if EMBEDDING in translated.weights:
-        check_aliases(translated.aliases, translated.weights[EMBEDDING], place="the state dict")
+    check_aliases(translated.aliases, translated.weights.get(EMBEDDING), place="the state dict")
     return translated.weights
 
 
@@ -223,25 +224,20 @@ def buffers_and_aliases(published: Mapping[str, torch.Tensor]) -> dict[str, torc
     return extra
 
 
-def check_aliases(aliases: Mapping[str, torch.Tensor], embedding: torch.Tensor, *, place: str) -> None:
-    """Check that every alias holds the embedding's values, in the alias' precision.
+def check_aliases(aliases: Mapping[str, torch.Tensor], embedding: torch.Tensor | None, *, place: str) -> None:
+    """Check that every alias holds the embedding's values, where they are known, in the alias' precision.
 
     Raises:
         CheckpointError: it holds others: the file belongs to another language model, or is damaged.
     """
     for name, alias in aliases.items():
-        if alias.is_meta or embedding.is_meta:
+        if embedding is None or alias.is_meta or embedding.is_meta:
             continue
         if alias.shape != embedding.shape or not torch.equal(alias, embedding.to(alias.dtype)):
             raise CheckpointError(
                 f"{place}: {name} differs from the language model's embedding it stands for; "
                 "the file is damaged or belongs to another language model"
             )
-
-
-def first_few(items: Sequence[str]) -> str:
-    """Name the first few of a list, for messages."""
-    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
 
 
 def _fused_biases(theirs: Mapping[str, torch.Tensor], table: NameTable, place: str) -> dict[str, torch.Tensor]:
@@ -262,3 +258,118 @@ def _fused_biases(theirs: Mapping[str, torch.Tensor], table: NameTable, place: s
 def _check_position_ids(name: str, tensor: torch.Tensor, place: str) -> None:
     if not tensor.is_meta and not torch.equal(tensor.flatten().cpu(), torch.arange(tensor.numel())):
         raise CheckpointError(f"{place}: {name} is not 0, 1, 2, ...; the file is damaged or not a SeViLA checkpoint")
+
+
+ROLES = ("localizer", "answerer")
+_ROLE_GROUPS = ("queries", "norm", "qformer", "proj")
+# What a file holds whole or not at all; in this order they make a model.
+GROUPS = ("vision", *(f"{role}.{group}" for role in ROLES for group in _ROLE_GROUPS), "language")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way to name weights.
+
+    Attributes:
+        what: in words, for people.
+        marker: names that only this scheme has; the scheme with most of them is the file's.
+        leftovers: names the scheme's files may hold and no model of ours reads.
+        has_last_block: files hold one vision block more than BLIP-2 reads.
+    """
+
+    name: str
+    what: str
+    marker: re.Pattern[str]
+    table: NameTable
+    leftovers: re.Pattern[str] | None = None
+    has_last_block: bool = False
+
+
+def _scheme(name: str, what: str, marker: str, table: NameTable, *, leftovers: str = "", **more: bool) -> Scheme:
+    return Scheme(name, what, re.compile(marker), table, re.compile(leftovers) if leftovers else None, **more)
+
+
+SCHEMES: dict[str, Scheme] = {
+    scheme.name: scheme
+    for scheme in (
+        _scheme("sevila", "saved by this package", r"(vision|localizer|answerer|language)\..+", OURS),
+        _scheme(
+            "published",
+            "SeViLA's and LAVIS' names",
+            r"(query_tokens(_loc)?|(ln_vision|Qformer|t5_proj)(_loc)?\..+|(visual_encoder|t5_model)\..+)",
+            PUBLISHED,
+        ),
+        _scheme(
+            "eva",
+            "EVA's ViT-g",
+            r"(cls_token|pos_embed|patch_embed\..+|blocks\.\d+\..+)",
+            EVA,
+            leftovers=r"(norm|fc_norm|head|lm_head)\..+|mask_token",
+            has_last_block=True,
+        ),
+        _scheme(
+            "blip2_hub",
+            "BLIP-2 of transformers",
+            r"(query_tokens|(vision_model|qformer|language_projection|language_model)\..+)",
+            HUB_BLIP2,
+        ),
+        _scheme(
+            "t5_hub",
+            "T5 of transformers",
+            r"(shared|lm_head)\.weight|(encoder|decoder)\.(block|final_layer_norm|embed_tokens)\..+",
+            HUB_T5,
+            # An unused matrix of the first T5 files, which transformers leaves out as well.
+            leftovers=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+        ),
+    )
+}
+
+_KINDS = {
+    ("published", frozenset(GROUPS)): "a whole SeViLA state dict",
+    ("published", frozenset(GROUPS[1:-1])): "SeViLA's visual prompters (as sevila_pretrained.pth)",
+    ("published", frozenset(GROUPS[1:5])): "a localizer (as qformer_loc.pth)",
+    ("published", frozenset(GROUPS[5:9])): "BLIP-2's visual prompter (as blip2_pretrained_flant5xl.pth)",
+    ("eva", frozenset({"vision"})): "EVA's ViT-g (as eva_vit_g.pth)",
+    (
+        "blip2_hub",
+        frozenset({"vision", *GROUPS[5:]}),
+    ): "BLIP-2 of transformers (as Salesforce/blip2-flan-t5-xl)",
+    ("t5_hub", frozenset({"language"})): "T5 of transformers (as google/flan-t5-xl)",
+    ("sevila", frozenset(GROUPS)): "a whole model of this package",
+}
+
+
+def detect_scheme(theirs: Mapping[str, object], *, place: str) -> Scheme:
+    """Tell the naming scheme from the names.
+
+    Raises:
+        CheckpointError: the names belong to none.
+    """
+    counts = Counter({scheme.name: sum(map(bool, map(scheme.marker.fullmatch, theirs))) for scheme in SCHEMES.values()})
+    name, count = counts.most_common(1)[0]
+    if not count:
+        raise CheckpointError(f"{place} belongs to no known model: it holds names such as {next(iter(theirs))!r}")
+    return SCHEMES[name]
+
+
+def describe_kind(scheme: Scheme, groups: frozenset[str]) -> str:
+    """Say in words what a file with these groups is."""
+    known = _KINDS.get((scheme.name, groups))
+    return known or f"part of a model ({scheme.what}): {', '.join(short_groups(groups))}"
+
+
+def group_of(name: str) -> str:
+    """Return the group of one of our weights: "vision", "localizer.norm", ..."""
+    first, second, *_ = [*name.split("."), ""]
+    return f"{first}.{second}" if first in ROLES else first
+
+
+def short_groups(groups: frozenset[str] | set[str]) -> list[str]:
+    """List groups in the model's order, a role with all its groups as the role alone."""
+    result = []
+    for group in GROUPS:
+        role = group.partition(".")[0]
+        whole = role in ROLES and groups >= {f"{role}.{part}" for part in _ROLE_GROUPS}
+        if group in groups and (role if whole else group) not in result:
+            result.append(role if whole else group)
+    return [*result, *sorted(groups - set(GROUPS))]

@@ -1,16 +1,16 @@
-"""The published weight files: where they are, what they hold, and which of them make a model."""
+"""The published weight files: where they are, which of them make a model, and fetching them."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub.errors import EntryNotFoundError
 
-from lavis.common.errors import CheckpointError, ConfigError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean
 from lavis.models.checkpoints.download import Progress, download, download_from_hub
-from lavis.models.checkpoints.folder import TOKENIZER_FILES
-from lavis.models.checkpoints.sources import index_entries
+from lavis.models.checkpoints.weight_files import TOKENIZER_FILES, index_entries
+from lavis.models.sevila.convert import Assembled, convert
 
 LAVIS_STORE = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2"
 
@@ -153,3 +153,42 @@ def _fetch_hub_model(repository: str) -> Path:
     for name in index_entries(index):
         download_from_hub(repository, name)
     return folder
+
+
+def fetch_model(
+    size: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    downloads: Path,
+    language_dtype: str = "bf16",
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Assembled:
+    """Download a recipe's files and assemble the model folder `out`.
+
+    Args:
+        downloads: folder for files with an address of their own; they stay there, and can be removed.
+        language_dtype: see `convert`.
+        say: told what happens.
+
+    Raises:
+        CheckpointError: a download fails, or the files do not make the model.
+        UserError: the disk has too little room, or the folder cannot be written to.
+    """
+    web_files = [file for file in (*recipe.files, *recipe.over) if isinstance(file, WebFile)]
+    _check_room(out, recipe.gigabytes)
+    _check_room(downloads, sum(file.gigabytes for file in web_files if not (downloads / file.name).is_file()))
+    paths = [fetch_file(file, downloads, progress=progress, say=say) for file in recipe.files]
+    over = [fetch_file(file, downloads, progress=progress, say=say) for file in recipe.over]
+    say(f"assembling {out}")
+    return convert(paths, out, size=size, over=over, language_dtype=language_dtype)
+
+
+def _check_room(folder: Path, gigabytes: float) -> None:
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    if free < gigabytes:
+        raise UserError(
+            f"{folder} needs {gigabytes:.1f} GB, but only {free:.1f} GB are free there; choose another disk"
+        )

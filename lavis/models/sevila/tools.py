@@ -8,14 +8,25 @@ from pathlib import Path
 import torch
 
 from lavis.common.errors import CheckpointError, UserError
-from lavis.models.checkpoints.convert import read_config
-from lavis.models.checkpoints.folder import CONFIG_FILE, TOKENIZER_FOLDER, read_tokenizer_files
-from lavis.models.checkpoints.manifest import manifest_problems, read_manifest
-from lavis.models.checkpoints.names import first_few
-from lavis.models.checkpoints.schemes import GROUPS, group_of, short_groups
-from lavis.models.checkpoints.sizes import Shapes, expected_shapes, fitting_sizes, shapes_of_size
-from lavis.models.checkpoints.sources import Source, check_source, open_source, weight_files
-from lavis.models.sevila.config import read_saved
+from lavis.models.checkpoints.weight_files import (
+    CONFIG_FILE,
+    TOKENIZER_FOLDER,
+    manifest_problems,
+    read_manifest,
+    read_tokenizer_files,
+    weight_files,
+)
+from lavis.models.checkpoints.weights_io import Shapes, first_few
+from lavis.models.sevila.config import read_config, read_saved
+from lavis.models.sevila.known_files import (
+    Source,
+    check_source,
+    expected_shapes,
+    fitting_sizes,
+    open_source,
+    shapes_of_size,
+)
+from lavis.models.sevila.names import GROUPS, group_of, short_groups
 
 
 @dataclass(frozen=True)

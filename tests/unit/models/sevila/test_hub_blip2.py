@@ -11,10 +11,10 @@ from transformers import (
     Blip2VisionConfig,
 )
 
-from lavis.models.checkpoints.convert import convert
-from lavis.models.checkpoints.sources import open_source
 from lavis.models.language.t5 import t5_config
 from lavis.models.sevila.config import SeViLAConfig
+from lavis.models.sevila.convert import convert
+from lavis.models.sevila.known_files import open_source
 from lavis.models.sevila.model import SeViLA
 
 SavePublished = Callable[[str], Path]

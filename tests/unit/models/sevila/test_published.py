@@ -7,9 +7,9 @@ import huggingface_hub
 import pytest
 
 from lavis.common.errors import CheckpointError, UserError
-from lavis.models.checkpoints import published
 from lavis.models.checkpoints.download import download_from_hub
-from lavis.models.checkpoints.published import HubModel, WebFile, fetch_file, find_recipe
+from lavis.models.sevila import published
+from lavis.models.sevila.published import HubModel, WebFile, fetch_file, find_recipe
 from tests.unit.models.checkpoints.file_server import Server, serving
 
 CONTENT = b"weights of a published model"

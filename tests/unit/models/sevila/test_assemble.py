@@ -8,10 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from lavis.common.errors import CheckpointError, ConfigError
-from lavis.models.checkpoints.assemble import DERIVED_NOTE
-from lavis.models.checkpoints.convert import convert, merge
-from lavis.models.checkpoints.sizes import state_of
+from lavis.models.checkpoints.weights_io import state_of
 from lavis.models.sevila.config import SeViLAConfig
+from lavis.models.sevila.convert import DERIVED_NOTE, convert, merge
 from lavis.models.sevila.model import SeViLA
 
 SavePublished = Callable[[str], Path]

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from lavis.common.errors import CheckpointError
-from lavis.models.checkpoints.manifest import digest_file
-from lavis.models.checkpoints.safe import read_weights, write_weights
+from lavis.models.checkpoints.weight_files import file_digest
+from lavis.models.checkpoints.weights_io import read_weights, write_weights
 
 # torch remarks on damaged and foreign pickles before it refuses them.
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -84,7 +84,7 @@ def test_what_is_written_is_what_safetensors_reads(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     sha256 = write_weights(file, WEIGHTS, metadata={"model": "small"})
     assert_equal(load_file(file), WEIGHTS)
-    assert sha256 == digest_file(file).sha256
+    assert sha256 == file_digest(file)
 
 
 def test_weights_are_converted_while_they_are_written(tmp_path: Path) -> None:

@@ -1,22 +1,24 @@
-"""Opening a weight file or folder of any known kind, and looking at it under our names."""
+"""Weight files of any known kind, looked at under our names, and the sizes of models that they fit.
 
-import re
+The shapes of a size are found on the meta device: nothing is allocated.
+"""
+
+import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from lavis.common.errors import CheckpointError
-from lavis.common.files import read_json
-from lavis.models.checkpoints.names import VISION_BLOCK, translate
-from lavis.models.checkpoints.safe import read_weights
-from lavis.models.checkpoints.schemes import Scheme, describe_kind, detect_scheme, group_of
-from lavis.models.checkpoints.sizes import Shapes, misfits, shapes_of, size_hint
+from lavis.models.checkpoints.weight_files import weight_files
+from lavis.models.checkpoints.weights_io import Shapes, misfits, read_weights, shapes_of, state_of
+from lavis.models.language.tokenizer import load_tokenizer
+from lavis.models.sevila.build import build_on_meta
+from lavis.models.sevila.config import SeViLAConfig, read_config, size_names
+from lavis.models.sevila.names import VISION_BLOCK, Scheme, describe_kind, detect_scheme, group_of, translate
 
-WEIGHTS_FILE = "model.safetensors"
-_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SINGLE_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
+POSITION_TABLE = "vision.model.embeddings.position_embedding"
 
 
 @dataclass(frozen=True)
@@ -83,41 +85,6 @@ def identify(theirs: Mapping[str, torch.Tensor], *, path: Path, files: tuple[Pat
     return Source(path, files, scheme, translated.weights, translated.aliases, translated.left_out)
 
 
-def weight_files(path: Path) -> tuple[Path, ...]:
-    """Return the weight files of a folder, or the file itself.
-
-    Raises:
-        CheckpointError: neither a file nor a folder with weights, or an index names a file that is not there.
-    """
-    if not path.is_dir():
-        if not path.is_file():
-            raise CheckpointError(f"no weights at {path}")
-        return (path,)
-    for name in _INDEX_FILES:
-        if (path / name).is_file():
-            return _indexed_files(path / name)
-    for name in _SINGLE_FILES:
-        if (path / name).is_file():
-            return (path / name,)
-    raise CheckpointError(f"{path} holds no weights: neither {WEIGHTS_FILE} nor an index of several files")
-
-
-def index_entries(index: Path) -> list[str]:
-    """Return the file names that the index of a sharded model lists.
-
-    Raises:
-        CheckpointError: it is damaged, or names files elsewhere.
-    """
-    try:
-        names = sorted(set(read_json(index)["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is no index of weight files: {error}") from error
-    for name in names:
-        if not re.fullmatch(r"\w[\w.-]*", str(name)):
-            raise CheckpointError(f"{index} names {name!r}, which is not a file beside it")
-    return names
-
-
 def check_source(source: Source, expected: Shapes, *, name: str) -> Source:
     """Check that every group the source holds is there whole, and of the right shape.
 
@@ -138,9 +105,7 @@ def check_source(source: Source, expected: Shapes, *, name: str) -> Source:
     if problems:
         hint = size_hint(source.telling_shapes, name=name)
         raise CheckpointError(f"{source.path} does not fit the model {name}: {'; '.join(problems)}{hint}")
-    return Source(
-        source.path, source.files, source.scheme, weights, source.aliases, (*source.left_out, *sorted(surplus))
-    )
+    return replace(source, weights=weights, left_out=(*source.left_out, *sorted(surplus)))
 
 
 def num_vision_blocks(names: Iterable[str]) -> int:
@@ -152,9 +117,48 @@ def _block(names: Iterable[str], number: int) -> set[str]:
     return {name for name in names if (match := VISION_BLOCK.fullmatch(name)) and match[1] == str(number)}
 
 
-def _indexed_files(index: Path) -> tuple[Path, ...]:
-    files = tuple(index.parent / name for name in index_entries(index))
-    for file in files:
-        if not file.is_file():
-            raise CheckpointError(f"{file} is missing: {index.name} lists it")
-    return files
+def expected_shapes(config: SeViLAConfig, *, tokenizer: Path | None = None) -> Shapes:
+    """Return the name and shape of every weight of a model.
+
+    Args:
+        tokenizer: folder of a tokenizer that must go with the model; shapes do not depend on it.
+
+    Raises:
+        UserError: an impossible configuration, or a tokenizer that does not go with it.
+    """
+    built = build_on_meta(config, tokenizer=load_tokenizer(tokenizer) if tokenizer else None)
+    return shapes_of(state_of(built))
+
+
+@functools.cache
+def shapes_of_size(name: str) -> Shapes:
+    """Return `expected_shapes` of a configured size."""
+    return expected_shapes(read_config(name))
+
+
+def fitting_sizes(shapes: Shapes) -> list[str]:
+    """Return the sizes whose model has all these weights; position tables may be resized, and do not count."""
+    return [
+        size
+        for size in size_names()
+        if all(name == POSITION_TABLE or shapes_of_size(size).get(name) == shape for name, shape in shapes.items())
+    ]
+
+
+def detect_size(shapes: Shapes, *, place: str) -> str:
+    """Tell the size from weights.
+
+    Raises:
+        CheckpointError: no size fits, or several do.
+    """
+    sizes = fitting_sizes(shapes)
+    if len(sizes) != 1:
+        fitting = f"fits several sizes ({', '.join(sizes)})" if sizes else "fits no known size"
+        raise CheckpointError(f"{place} {fitting}; say which model is meant with --size: {', '.join(size_names())}")
+    return sizes[0]
+
+
+def size_hint(shapes: Shapes, *, name: str) -> str:
+    """Return "; it fits flant5xxl" where weights that do not fit the model `name` are those of another size."""
+    sizes = [f"sevila_{size}" for size in fitting_sizes(shapes)] if shapes else []
+    return f"; it fits {' or '.join(sizes)}" if sizes and name not in sizes else ""
