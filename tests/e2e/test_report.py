@@ -16,7 +16,7 @@ from tests.integration.evaluation.benchmarks import (
     write_clips,
 )
 from tests.integration.training.tiny_run import write_tiny_model
-from tests.unit.report.runs import write_run
+from tests.unit.export.runs import write_run
 
 BENCHMARKS = ("nextqa", "tvqa", "vlep")
 

@@ -13,7 +13,7 @@ from lavis.common.paths import paper_tables_path
 from lavis.export.report import Cell, Report, load_paper_tables, make_report, markdown
 from lavis.export.report_picture import picture, summaries
 from tests.timing import cpu_seconds_at_most
-from tests.unit.report.runs import accuracy, write_run
+from tests.unit.export.runs import accuracy, write_run
 
 
 def report(folder: Path) -> Report:
