@@ -17,17 +17,19 @@ _SCRIPT = """
 import json, time
 started = time.perf_counter()
 import lavis
-from lavis.cli.quickstart import first_example
+from lavis.common.paths import checkpoints_dir
 import torch
 if {threads}: torch.set_num_threads({threads})
 imported = time.perf_counter()
 model = lavis.load_model("sevila", "tiny", device="{device}")
 loaded = time.perf_counter()
-example = first_example()
-answer = model.watch(example.clip).ask(example.question, example.options)
+clips = checkpoints_dir() / "clips"
+example = json.loads((clips / "questions.json").read_text())[0]
+asked = example["questions"][0]
+answer = model.watch(clips / example["video"]).ask(asked["question"], asked["options"])
 answered = time.perf_counter()
 print(json.dumps(dict(imports=imported - started, load=loaded - imported, answer=answered - loaded,
-                      right=answer.index == example.answer)))
+                      right=answer.index == asked["answer"])))
 """
 _PARTS = ("imports", "load", "answer")
 

@@ -1,18 +1,15 @@
 """`sevila answer`: choose keyframes of a video for a question and answer it from them."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import add_one_video_options
+from lavis.cli.options import add_command, add_one_video_options
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, QuestionError
 
 if TYPE_CHECKING:
-    from lavis.cli.one_video import Watched
-    from lavis.common.types import Answer, Question
-    from lavis.datasets.own_rows import OwnRow
+    from lavis.common.types import Question
 
 _SELECTORS = "how they are chosen: localizer, coarse_to_fine (for long videos), uniform or random"
 _EXAMPLES = """examples:
@@ -26,12 +23,13 @@ A questions file is a JSON list or JSONL of {"question": ..., "options": [...], 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand to the main parser's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "answer",
+        run,
         help="answer questions about a video from its keyframes",
         description="Watch a video once, choose keyframes for each question, and answer from them.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     parser.add_argument("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
     parser.add_argument("question", metavar="QUESTION", nargs="?", help="what to ask")
@@ -52,7 +50,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     group.add_argument("--prompt", default=defaults.PROMPT, help="wording: multiple_choice or next_event")
     add_one_video_options(parser)
-    parser.set_defaults(run=run)
     return parser
 
 
@@ -63,11 +60,16 @@ def run(args: argparse.Namespace) -> int:
         UserError: whatever is wrong with question, video, model or result folder; nothing is written then.
     """
     # Imported late, as everything that needs more than the standard library.
-    from lavis.cli.one_video import check_watching, watch_video
+    import lavis.models  # declares the parts
+    import lavis.processors.prompts  # noqa: F401  # declares the prompts
+    from lavis.cli.one_video import check_watching, present, watch_video
+    from lavis.common.registry import registry
 
     questions = _questions(args)
     check_watching(args)
-    _check_names(args)
+    registry.selectors.get(args.selector)
+    registry.frame_readers.get(args.frame_reader)
+    registry.prompts.get(args.prompt)
     watched = watch_video(args)
     answers = watched.video.ask_all(
         questions,
@@ -76,17 +78,13 @@ def run(args: argparse.Namespace) -> int:
         reader=args.frame_reader,
         prompt=args.prompt,
     )
-    saved = _save(args, answers, watched) if args.save else []
-    if args.json:
-        _print_json(args, answers, watched)
-    else:
-        _show(answers, watched, folder=args.save, saved=saved)
+    present(args, watched, answers, several=args.questions is not None)
     return 0
 
 
 def _questions(args: argparse.Namespace) -> "list[Question]":
     from lavis.common.types import Question
-    from lavis.models.pipeline import check_question
+    from lavis.models.questions import check_question
 
     if args.questions is None:
         if args.question is None:
@@ -108,8 +106,10 @@ def read_questions(path: Path) -> "list[Question]":
         UserError: the file cannot be read, or holds a row that cannot be asked; the message names file, row (or line)
             and field.
     """
+    from lavis.common.types import Question
     from lavis.datasets.own_rows import own_row, require_columns
     from lavis.datasets.records import read_records
+    from lavis.models.questions import check_question
 
     rows = [own_row(record) for record in read_records(path)]
     if not rows:
@@ -121,59 +121,14 @@ def read_questions(path: Path) -> "list[Question]":
             f"{path} asks about {len(videos)} videos, such as {', '.join(map(repr, list(videos)[:2]))}; "
             "give a file for each, or use: sevila prepare custom"
         )
-    return [_question(row) for row in rows]
-
-
-def _question(row: "OwnRow") -> "Question":
-    from lavis.common.types import Question
-    from lavis.models.pipeline import check_question
-
-    record = row.record
-    question = Question(record.text("question"), row.options, id=record.id("qid") if record.has("qid") else "")
-    try:
-        check_question(question)
-    except QuestionError as error:
-        raise QuestionError(f"{record.path}, {record.unit} {record.number}: {error}") from error
-    return question
-
-
-def _check_names(args: argparse.Namespace) -> None:
-    import lavis.models  # declares the parts
-    import lavis.processors.prompts  # noqa: F401  # declares the prompts
-    from lavis.common.registry import registry
-
-    registry.selectors.get(args.selector)
-    registry.frame_readers.get(args.frame_reader)
-    registry.prompts.get(args.prompt)
-
-
-def _save(args: argparse.Namespace, answers: "Sequence[Answer]", watched: "Watched") -> list[str]:
-    from lavis.cli.one_video import all_answer_files, answer_files
-    from lavis.export import write_folder
-
-    files = all_answer_files(answers, watched) if args.questions else answer_files(answers[0], watched)
-    write_folder(args.save, files, force=args.force)
-    return list(files)
-
-
-def _print_json(args: argparse.Namespace, answers: "Sequence[Answer]", watched: "Watched") -> None:
-    from lavis.export import answer_record, to_json
-
-    origin: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
-    records = [answer_record(answer, timings_s=watched.timings_s, **origin) for answer in answers]
-    print(to_json(records if args.questions else records[0]))
-
-
-def _show(answers: "Sequence[Answer]", watched: "Watched", *, folder: Path | None, saved: Sequence[str]) -> None:
-    from lavis.cli import one_video as show
-    from lavis.cli.show import make_console
-
-    console = make_console()
-    video = watched.video
-    show.show_video(console, video, model=watched.model_name)
-    show.show_caveats(console, list(dict.fromkeys(caveat for answer in answers for caveat in answer.caveats)))
-    for answer in answers:
-        show.show_answer(console, answer)
-    show.show_timings(console, watched.timings_s)
-    if folder is not None:
-        show.show_saved(console, folder, saved)
+    questions = []
+    for row in rows:
+        record = row.record
+        questions.append(
+            Question(record.text("question"), row.options, id=record.id("qid") if record.has("qid") else "")
+        )
+        try:
+            check_question(questions[-1])
+        except QuestionError as error:
+            raise QuestionError(f"{path}, {record.unit} {record.number}: {error}") from error
+    return questions

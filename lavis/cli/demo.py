@@ -5,7 +5,7 @@ import os
 import threading
 from typing import Any
 
-from lavis.cli.options import add_model_options
+from lavis.cli.options import add_command, add_model_options
 from lavis.cli.show import say
 
 _EXAMPLES = """examples:
@@ -32,12 +32,13 @@ _LIMITS = {
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand to the main parser's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "demo",
+        run,
         help="serve a web page that answers questions and shows where the answers come from",
         description="Serve a web page that answers questions about videos and shows where the answers come from.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     # Hosting services say by these variables where they look for the page.
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")
@@ -49,7 +50,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     group = parser.add_argument_group("limits")
     for name, purpose in _LIMITS.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=purpose)
-    parser.set_defaults(run=run)
     return parser
 
 

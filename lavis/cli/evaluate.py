@@ -2,12 +2,19 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import add_cache_opt_in, add_speed_options, cache_of, checked_options
+from lavis.cli.options import (
+    add_cache_options,
+    add_command,
+    add_settings,
+    add_speed_options,
+    cache_of,
+    checked_options,
+)
 from lavis.cli.show import announce, say
 from lavis.common.errors import ConfigError
 
@@ -30,25 +37,18 @@ An evaluation that was stopped goes on where it was, with the same command.
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand to the main parser's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "evaluate",
+        run,
         help="measure a model on a benchmark",
         description="Answer every question of a split, and write predictions.jsonl, metrics.json and report.md.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     parser.add_argument("--cfg-path", metavar="YAML", help="the recipe")
-    parser.add_argument(
-        "--options",
-        nargs="*",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings that win over the recipe",
-    )
+    add_settings(parser, "settings that win over the recipe")
     add_speed_options(parser)
-    add_cache_opt_in(parser)
-    parser.set_defaults(run=run)
+    add_cache_options(parser, on=False)
     _add_actions(parser.add_subparsers(metavar="ACTION"))
     return parser
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from lavis.common.logging import start_logging
     from lavis.common.processes import sole_use
     from lavis.runners.config import load_evaluation_config
-    from lavis.runners.faults import ended_readers
+    from lavis.runners.faults import Notice, ended_readers, explained
     from lavis.runners.provenance import check_inputs
 
     if args.cfg_path is None:
@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
     run, cache = config.base.run, cache_of(args)
     with (
         ended_readers(),
-        listening(),
+        Notice().listening(),
+        explained(batch_size="run.batch_size_eval"),
         join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
         sole_use(folder) if world.is_main else nullcontext(),
     ):
@@ -109,15 +110,6 @@ def run(args: argparse.Namespace) -> int:
         announce(config.base.remarks, world)
         measure(config, world, cache=cache, quantize=args.quantize, compiled=args.compile)
     return 0
-
-
-@contextmanager
-def listening() -> Iterator[None]:
-    """Let an evaluation end in one line where it is asked to end, or memory or disk is full."""
-    from lavis.runners.faults import Notice, explained
-
-    with Notice().listening(), explained(batch_size="run.batch_size_eval"):
-        yield
 
 
 def measure(
@@ -167,12 +159,12 @@ def run_compare(args: argparse.Namespace) -> int:
     """
     from lavis.runners.evaluation.results import compare_folders
 
-    comparison = compare_folders(args.first, args.second, common_only=args.common_only)
-    say(f"right in both {comparison.both}, only in {args.first} {comparison.only_first}, "
-          f"only in {args.second} {comparison.only_second}, in neither {comparison.neither}")  # fmt: skip
-    say(f"difference {comparison.difference:+.2f} points on {comparison.questions} questions, "
-          f"p = {comparison.p_value:.3g} (exact McNemar)")  # fmt: skip
-    _write(args.out, comparison.as_dict())
+    found = compare_folders(args.first, args.second, common_only=args.common_only)
+    only = f"only in {args.first} {found.only_first}, only in {args.second} {found.only_second}"
+    say(f"right in both {found.both}, {only}, in neither {found.neither}")
+    p_value = f"p = {found.p_value:.3g} (exact McNemar)"
+    say(f"difference {found.difference:+.2f} points on {found.questions} questions, {p_value}")
+    _write(args.out, found.as_dict())
     return 0
 
 
@@ -206,7 +198,7 @@ def run_moments(args: argparse.Namespace) -> int:
     protocol, measure = ("published", published_report) if args.published else ("corrected", corrected_report)
     predictions, truths = read_submission(args.submission), read_ground_truth(args.gt)
     shared = shared_queries(predictions, truths)
-    figures = measure(*shared) if args.partial else measure(predictions, truths)
+    metrics = measure(*shared) if args.partial else measure(predictions, truths)
     queries = {
         "scored": len(shared[1]) if args.partial else len(truths),
         "without_prediction": len(truths) - len(shared[1]),
@@ -214,18 +206,20 @@ def run_moments(args: argparse.Namespace) -> int:
     }
     say(f"protocol: {protocol}")
     meaning = "left out" if args.partial else "counted as not found; --partial leaves them out"
-    say(f"queries: {queries['scored']} scored, {queries['without_prediction']} without prediction ({meaning}), "
-          f"{queries['without_ground_truth']} without ground truth (left out)")  # fmt: skip
+    say(
+        f"queries: {queries['scored']} scored, {queries['without_prediction']} without prediction ({meaning}), "
+        f"{queries['without_ground_truth']} without ground truth (left out)"
+    )
     if predictions[0].saliency is not None and not scores_highlights(predictions, truths):
         say("highlights are not scored: the ground truth rates no clips")
-    for name, value in figures["brief"].items():
+    for name, value in metrics["brief"].items():
         say(f"{name} {value:.2f}")
-    _write(args.out, {"protocol": protocol, **({"queries": queries} if args.partial else {}), **figures})
+    _write(args.out, {"protocol": protocol, **({"queries": queries} if args.partial else {}), **metrics})
     return 0
 
 
-def _write(path: Path | None, figures: Mapping[str, Any]) -> None:
+def _write(path: Path | None, content: Mapping[str, Any]) -> None:
     from lavis.common.files import write_text
 
     if path is not None:
-        write_text(path, json.dumps(figures, indent=2) + "\n")
+        write_text(path, json.dumps(content, indent=2) + "\n")

@@ -2,14 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lavis.cli.options import add_one_video_options
+from lavis.cli.options import add_command, add_one_video_options
 from lavis.common import defaults
-
-if TYPE_CHECKING:
-    from lavis.cli.one_video import Watched
-    from lavis.common.types import Moments
 
 _EXAMPLES = """examples:
   sevila find clip.mp4 "A man rides a bicycle"
@@ -19,12 +15,13 @@ _EXAMPLES = """examples:
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand to the main parser's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "find",
+        run,
         help="find the moments of a video that a sentence describes",
         description="Score the frames of a video for a sentence, and join those that match to moments.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     parser.add_argument("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
     parser.add_argument("query", metavar="QUERY", help="what the moment shows")
@@ -50,7 +47,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     group.add_argument("--prompt", default=defaults.MOMENT_PROMPT, help="wording (default: %(default)s)")
     add_one_video_options(parser)
-    parser.set_defaults(run=run)
     return parser
 
 
@@ -61,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
         UserError: whatever is wrong with query, video, model or result folder; nothing is written then.
     """
     import lavis.processors.prompts  # noqa: F401  # declares the prompts
-    from lavis.cli.one_video import check_watching, watch_video
+    from lavis.cli.one_video import check_watching, present, watch_video
     from lavis.common.registry import registry
     from lavis.common.types import Question
-    from lavis.models.pipeline import check_question
+    from lavis.models.questions import check_question
 
     check_question(Question(text=args.query))
     registry.prompts.get(args.prompt)
@@ -78,39 +74,5 @@ def run(args: argparse.Namespace) -> int:
         max_moments=args.max_moments,
         prompt=args.prompt,
     )
-    saved = _save(args, found, watched) if args.save else []
-    if args.json:
-        _print_json(found, watched)
-    else:
-        _show(found, watched, folder=args.save, saved=saved)
+    present(args, watched, [found], several=False)
     return 0
-
-
-def _save(args: argparse.Namespace, found: "Moments", watched: "Watched") -> list[str]:
-    from lavis.cli.one_video import moments_files
-    from lavis.export import write_folder
-
-    files = moments_files(found, watched)
-    write_folder(args.save, files, force=args.force)
-    return list(files)
-
-
-def _print_json(found: "Moments", watched: "Watched") -> None:
-    from lavis.export import moments_record, to_json
-
-    video = watched.video.info
-    print(to_json(moments_record(found, video=video, model=watched.model_name, timings_s=watched.timings_s)))
-
-
-def _show(found: "Moments", watched: "Watched", *, folder: Path | None, saved: list[str]) -> None:
-    from lavis.cli import one_video as show
-    from lavis.cli.show import make_console
-
-    console = make_console()
-    video = watched.video
-    show.show_video(console, video, model=watched.model_name)
-    show.show_caveats(console, found.caveats)
-    show.show_moments(console, found)
-    show.show_timings(console, watched.timings_s)
-    if folder is not None:
-        show.show_saved(console, folder, saved)

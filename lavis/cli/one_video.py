@@ -1,10 +1,9 @@
-"""What `sevila answer` and `sevila find` share: watching a video as the command line asks, and saving results."""
+"""What `sevila answer` and `sevila find` share: watching a video, and saving and printing what comes of it."""
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lavis.cli.options import cache_of, clip_of
-from lavis.cli.show import progress_bar
+from lavis.cli.show import make_console, progress_bar
 from lavis.common.naming import counted, visible
 from lavis.common.types import Answer, Moments
 from lavis.export import (
@@ -29,9 +28,10 @@ from lavis.export import (
     slug,
     thumbnail,
     to_json,
+    write_folder,
 )
 from lavis.export.pictures import best_positions, option_shares
-from lavis.export.records import LETTERS
+from lavis.export.records import LETTERS, Record
 from lavis.models.pipeline import WatchedVideo, frames_to_watch
 from lavis.video import open_video
 
@@ -51,7 +51,14 @@ class Watched:
     @property
     def timings_s(self) -> dict[str, float]:
         """Seconds per part, so far."""
-        return {"load": self.load_s, **{part[:-2]: value for part, value in asdict(self.video.timings).items()}}
+        parts = asdict(self.video.timings)
+        return {"load": self.load_s, **{part.removesuffix("_s"): value for part, value in parts.items()}}
+
+    def record(self, result: Answer | Moments) -> Record:
+        """Return the record of a result."""
+        make: Any = answer_record if isinstance(result, Answer) else moments_record
+        record: Record = make(result, video=self.video.info, model=self.model_name, timings_s=self.timings_s)
+        return record
 
 
 def check_watching(args: argparse.Namespace) -> None:
@@ -73,22 +80,15 @@ def watch_video(args: argparse.Namespace) -> Watched:
     Raises:
         UserError: see `lavis.load_model` and `lavis.models.pipeline.watch`.
     """
-    with progress_bar() as bar:
-        bar.add_task("loading the model", total=None)
+    with progress_bar("loading the model"):
         from lavis.models.loading import load_model  # takes seconds, which are not the model's
 
         started = time.perf_counter()
         model = load_model(
-            "sevila",
-            args.model,
-            device=args.device,
-            dtype=args.dtype,
-            quantize=args.quantize,
-            compiled=args.compile,
+            "sevila", args.model, device=args.device, dtype=args.dtype, quantize=args.quantize, compiled=args.compile
         )
         load_s = time.perf_counter() - started
-    with progress_bar() as bar:
-        task = bar.add_task("watching the video", total=None)
+    with progress_bar("watching the video") as progress:
         video = model.watch(
             args.video,
             num_frames=args.num_frames,
@@ -96,57 +96,70 @@ def watch_video(args: argparse.Namespace) -> Watched:
             reader=args.reader,
             fps=args.fps,
             cache=cache_of(args),
-            progress=lambda seen, total: bar.update(task, completed=seen, total=total),
+            progress=progress,
         )
     return Watched(video, model.config.name, load_s)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    jpeg: bytes
-    small: npt.NDArray[np.uint8]
+def present(args: argparse.Namespace, watched: Watched, results: Sequence[Answer | Moments], *, several: bool) -> None:
+    """Save results where --save says, and print them: as JSON alone with --json, else for people.
 
-
-def answer_files(answer: Answer, watched: Watched) -> dict[str, bytes]:
-    """Return the files of an answer by name: the record, the keyframes as they are in the video, the picture."""
-    video, keyframes = watched.video, answer.keyframes
-    frames = _read(watched, keyframes.frame_idx)
-    origin: dict[str, Any] = {"video": video.info, "model": watched.model_name}
-    record = answer_record(answer, timings_s=watched.timings_s, **origin)
-    files = {"answer.json": _text(to_json(record))}
-    chosen = zip(keyframes.times_s, keyframes.frame_idx, frames, strict=True)
-    for number, (time_s, frame_idx, frame) in enumerate(chosen, start=1):
-        files[keyframe_name(number, time_s=float(time_s), frame_idx=int(frame_idx))] = frame.jpeg
-    files["scores.png"] = answer_picture(answer, frames=[frame.small for frame in frames], **origin)
-    return files
-
-
-def all_answer_files(answers: Sequence[Answer], watched: Watched) -> dict[str, bytes]:
-    """Return the files of several answers, each in a folder of its own, numbered and named by id or question."""
+    Args:
+        several: whether each result has a folder of its own, and JSON is a list.
+    """
     files: dict[str, bytes] = {}
-    for number, answer in enumerate(answers, start=1):
-        folder = f"{number:02d}_{slug(answer.question.id or answer.question.text)}".rstrip("_")
-        files |= {f"{folder}/{name}": content for name, content in answer_files(answer, watched).items()}
+    if args.save:
+        for number, result in enumerate(results, start=1):
+            folder = f"{_folder_name(number, result)}/" if several else ""
+            files |= {f"{folder}{name}": content for name, content in _files(result, watched).items()}
+        write_folder(args.save, files, force=args.force)
+    if args.json:
+        records = [watched.record(result) for result in results]
+        print(to_json(records if several else records[0]))
+        return
+    console = make_console()
+    _show_video(console, watched)
+    for caveat in dict.fromkeys(caveat for result in results for caveat in result.caveats):
+        _print(console, f"! {caveat}", style="bold yellow")
+    for result in results:
+        if isinstance(result, Answer):
+            _show_answer(console, result)
+        else:
+            _show_moments(console, result)
+    parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in watched.timings_s.items() if seconds)
+    _print(console, f"\ntime: {parts}", style="dim")
+    if args.save:
+        _print(console, "\n".join([f"\nsaved in {args.save}:", *(f"  {name}" for name in files)]))
+
+
+def _folder_name(number: int, result: Answer | Moments) -> str:
+    text = result.question.id or result.question.text if isinstance(result, Answer) else result.query
+    return f"{number:02d}_{slug(text)}".rstrip("_")
+
+
+def _files(result: Answer | Moments, watched: Watched) -> dict[str, bytes]:
+    """Return the files of a result by name: the record, what others read (keyframes, subtitles), the picture."""
+    video: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
+    record = _text(to_json(watched.record(result)))
+    if isinstance(result, Moments):
+        best = best_positions(result)[:_MOST_MOMENT_PICTURES]
+        small = [picture for _, picture in _read(watched, watched.video.frame_idx[best])]
+        picture = moments_picture(result, frames=small, **video)
+        return {"moments.json": record, "moments.vtt": _text(moments_vtt(result)), "scores.png": picture}
+    files, keyframes = {"answer.json": record}, result.keyframes
+    frames = _read(watched, keyframes.frame_idx)
+    chosen = zip(keyframes.times_s, keyframes.frame_idx, frames, strict=True)
+    for number, (time_s, frame_idx, (full, _)) in enumerate(chosen, start=1):
+        files[keyframe_name(number, time_s=float(time_s), frame_idx=int(frame_idx))] = full
+    files["scores.png"] = answer_picture(result, frames=[small for _, small in frames], **video)
     return files
 
 
-def moments_files(moments: Moments, watched: Watched) -> dict[str, bytes]:
-    """Return the files of a moment search by name: the record, subtitles, the picture."""
-    best = best_positions(moments)[:_MOST_MOMENT_PICTURES]
-    frames = _read(watched, watched.video.frame_idx[best])
-    origin: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
-    return {
-        "moments.json": _text(to_json(moments_record(moments, timings_s=watched.timings_s, **origin))),
-        "moments.vtt": _text(moments_vtt(moments)),
-        "scores.png": moments_picture(moments, frames=[frame.small for frame in frames], **origin),
-    }
-
-
-def _read(watched: Watched, frame_idx: npt.NDArray[np.int64]) -> list[_Frame]:
-    """Read frames in any order at the video's own size, and keep them only as JPEG and thumbnail."""
+def _read(watched: Watched, frame_idx: npt.NDArray[np.int64]) -> list[tuple[bytes, npt.NDArray[np.uint8]]]:
+    """Read frames in any order, and keep of each only a JPEG of the video's own size and a thumbnail."""
     order, places = np.unique(frame_idx, return_inverse=True)
     frames = [
-        _Frame(jpeg(picture), thumbnail(picture))
+        (jpeg(picture), thumbnail(picture))
         for start in range(0, len(order), _READ_AT_ONCE)
         for picture in watched.video.frames(order[start : start + _READ_AT_ONCE]).frames
     ]
@@ -157,77 +170,51 @@ def _text(content: str) -> bytes:
     return f"{content.rstrip()}\n".encode()
 
 
-def show_video(console: Console, video: WatchedVideo, *, model: str) -> None:
-    """Print what was watched by whom."""
-    info, part = video.info, f" from {video.clip}" if video.clip else ""
+def _show_video(console: Console, watched: Watched) -> None:
+    video, info = watched.video, watched.video.info
+    part = f" from {video.clip}" if video.clip else ""
     size = f"{info.width}x{info.height}"
     facts = f"{info.duration_s:.2f} s, {counted(info.num_frames, 'frame')} at {info.fps:.4g} fps, {size}"
-    seen = f"{counted(len(video.frame_idx), 'frame')}{part} watched by {model}"
-    line = Text.assemble((info.path, "bold"), f": {facts}; {seen}")
-    _print(console, line)
+    seen = f"{counted(len(video.frame_idx), 'frame')}{part} watched by {watched.model_name}"
+    _print(console, (info.path, "bold"), f": {facts}; {seen}")
 
 
-def show_caveats(console: Console, caveats: Sequence[str]) -> None:
-    """Print what must not be overlooked."""
-    for caveat in caveats:
-        _print(console, Text(f"! {caveat}", style="bold yellow"))
-
-
-def show_answer(console: Console, answer: Answer) -> None:
+def _show_answer(console: Console, answer: Answer) -> None:
     """Print question, options with bars, and keyframes."""
-    _print(console, Text(f"\n{answer.question.text}", style="bold"))
-    if answer.index is None:
-        _print(console, Text.assemble("answer: ", (answer.text or "(none)", "bold green")))
-    else:
+    _print(console, f"\n{answer.question.text}", style="bold")
+    text = answer.text or "(none)"
+    if answer.index is not None:
         console.print(_options(answer, answer.index))
-        _print(console, Text.assemble("answer: ", (f"{LETTERS[answer.index]} {answer.text}", "bold green")))
+        text = f"{LETTERS[answer.index]} {answer.text}"
+    _print(console, "answer: ", (text, "bold green"))
     keyframes = answer.keyframes
-    rows = [
-        [f"{int(frame_idx)}", f"{time_s:.2f} s"]
-        for frame_idx, time_s in zip(keyframes.frame_idx, keyframes.times_s, strict=True)
-    ]
-    columns = ["frame", "time"]
-    if len(keyframes.scores):
-        columns.append("score")
-        rows = [[*row, f"{score:.3f}"] for row, score in zip(rows, keyframes.scores, strict=True)]
-    if len(answer.frame_choices):
-        columns.append("chooses")
-        rows = [[*row, LETTERS[choice]] for row, choice in zip(rows, answer.frame_choices, strict=True)]
-    console.print(_numbered("keyframe", columns, rows))
+    columns = {
+        "frame": [f"{int(frame_idx)}" for frame_idx in keyframes.frame_idx],
+        "time": [f"{time_s:.2f} s" for time_s in keyframes.times_s],
+        "score": [f"{score:.3f}" for score in keyframes.scores],
+        "chooses": [LETTERS[choice] for choice in answer.frame_choices],
+    }
+    console.print(_numbered("keyframe", columns))
     scored, total = keyframes.num_scored, len(keyframes.all_scores)
     if scored < total:
-        _print(
-            console,
-            Text(
-                f"{scored} of {counted(total, 'frame')} scored: {1 - scored / total:.0%} of the calls saved",
-                style="dim",
-            ),
-        )
+        saved = f"{1 - scored / total:.0%} of the calls saved"
+        _print(console, f"{scored} of {counted(total, 'frame')} scored: {saved}", style="dim")
 
 
-def show_moments(console: Console, found: Moments) -> None:
+def _show_moments(console: Console, found: Moments) -> None:
     """Print the query and its moments, best first."""
-    _print(console, Text(f"\n{found.query}", style="bold"))
+    _print(console, f"\n{found.query}", style="bold")
     if not found.moments:
         best = int(found.scores.argmax())
         nearest = f"the best frame, at {found.times_s[best]:.2f} s, scores {found.scores[best]:.3f}"
-        _print(console, Text(f"no moment found; {nearest}"))
+        _print(console, f"no moment found; {nearest}")
         return
-    rows = [[f"{one.start_s:.2f} s", f"{one.end_s:.2f} s", f"{one.score:.3f}"] for one in found.moments]
-    console.print(_numbered("moment", ["start", "end", "score"], rows))
-
-
-def show_timings(console: Console, timings_s: Mapping[str, float]) -> None:
-    """Print the seconds per part."""
-    parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in timings_s.items() if seconds)
-    _print(console, Text(f"\ntime: {parts}", style="dim"))
-
-
-def show_saved(console: Console, folder: Path, names: Sequence[str]) -> None:
-    """Print which files were written."""
-    _print(console, Text(f"\nsaved in {folder}:"))
-    for name in names:
-        _print(console, Text(f"  {name}"))
+    columns = {
+        "start": [f"{moment.start_s:.2f} s" for moment in found.moments],
+        "end": [f"{moment.end_s:.2f} s" for moment in found.moments],
+        "score": [f"{moment.score:.3f}" for moment in found.moments],
+    }
+    console.print(_numbered("moment", columns))
 
 
 def _options(answer: Answer, chosen: int) -> RenderableType:
@@ -242,16 +229,19 @@ def _options(answer: Answer, chosen: int) -> RenderableType:
     return table
 
 
-def _numbered(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _numbered(name: str, columns: dict[str, list[str]]) -> Table:
+    """Return a table of numbered rows; columns without values are left out."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in (name, *columns):
+    filled = {column: values for column, values in columns.items() if values}
+    for column in (name, *filled):
         table.add_column(column, justify="right")
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(zip(*filled.values(), strict=True), start=1):
         table.add_row(str(number), *row)
     return table
 
 
-def _print(console: Console, text: Text) -> None:
-    # Not wrapped, so that paths and messages can be copied and searched for.
+def _print(console: Console, *parts: str | tuple[str, str], style: str = "") -> None:
+    """Print a text of (styled) parts; not wrapped, so that paths and messages can be copied and searched for."""
+    text = Text.assemble(*parts, style=style)
     text.plain = visible(text.plain)
     console.print(text, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""Options that several subcommands share."""
+"""Adding subcommands, and the options that several of them share."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,26 @@ if TYPE_CHECKING:
     from lavis.models.frame_cache import FrameCache
 
 
+def add_command(
+    subparsers: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    help: str,  # as argparse calls it
+    description: str,
+    examples: str | None = None,
+) -> argparse.ArgumentParser:
+    """Add a subcommand; examples stand below its options as they are written."""
+    as_written = argparse.RawDescriptionHelpFormatter if examples else argparse.HelpFormatter
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=help, description=description, epilog=examples, formatter_class=as_written
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
 def add_one_video_options(parser: argparse.ArgumentParser) -> None:
-    """Add all that is said of watching one video, and of where the results go."""
-    _add_watch_options(parser)
-    add_model_options(parser)
-    add_speed_options(parser)
-    _add_cache_options(parser)
-    _add_output_options(parser)
-
-
-def _add_watch_options(parser: argparse.ArgumentParser) -> None:
-    """Add which part of the video is watched, and how."""
+    """Add how one video is watched, by which model, and where the results go."""
     group = parser.add_argument_group("video")
     group.add_argument(
         "--num-frames",
@@ -39,6 +48,13 @@ def _add_watch_options(parser: argparse.ArgumentParser) -> None:
         help="video reader: pyav, decord or torchcodec (default: %(default)s)",
     )
     group.add_argument("--fps", type=float, help="frames per second, where VIDEO is a folder of frames")
+    add_model_options(parser)
+    add_speed_options(parser)
+    add_cache_options(parser, on=True)
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    group.add_argument("--save", type=Path, metavar="DIR", help="write the results, with pictures, to a new folder")
+    group.add_argument("--force", action="store_true", help="let --save replace the results of an earlier run")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -60,45 +76,36 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compile", action="store_true", help="compile first; pays for many questions in one call")
 
 
-def add_cache_place(parser: Any) -> None:
-    """Add where the cache of watched videos lies."""
-    parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of the cache (default: SEVILA_CACHE, or ~/.cache/sevila/frames)",
-    )
+def add_cache_options(parser: argparse.ArgumentParser, *, on: bool) -> None:
+    """Add whether, where and how much is remembered of watched videos.
 
-
-def _add_cache_options(parser: argparse.ArgumentParser) -> None:
-    """Add where and how much is remembered of watched videos, unless it is not wanted.
-
-    People ask one video several times, mostly one question per call, so it is on by default.
+    Args:
+        on: by default. People ask one video several times, mostly one question per call. A benchmark watches each clip
+            once per run, and is larger than the cache by default, which would then hold the clips that were watched
+            last and none that come first.
     """
     group = parser.add_argument_group("cache of watched videos")
-    group.add_argument("--no-cache", dest="cache", action="store_false", help="remember nothing, recall nothing")
-    _add_cache_size(group)
-
-
-def add_cache_opt_in(parser: argparse.ArgumentParser) -> None:
-    """Add where and how much is remembered of watched videos, if it is wanted.
-
-    A benchmark watches each clip once per run, and is larger than the cache by default, which would then hold the
-    clips that were watched last and none that come first: it is for who has room.
-    """
-    group = parser.add_argument_group("cache of watched videos")
-    group.add_argument("--cache", action="store_true", help="keep watched clips for further runs, and recall them")
-    _add_cache_size(group)
-
-
-def _add_cache_size(group: Any) -> None:
-    add_cache_place(group)
+    if on:
+        group.add_argument("--no-cache", dest="cache", action="store_false", help="remember nothing, recall nothing")
+    else:
+        group.add_argument("--cache", action="store_true", help="keep watched clips for further runs, and recall them")
+    add_cache_folder(group)
     group.add_argument(
         "--cache-size",
         type=float,
         default=defaults.CACHE_GIB,
         metavar="GIB",
         help="most it may take (default: %(default)s)",
+    )
+
+
+def add_cache_folder(parser: Any) -> None:
+    """Add where the cache of watched videos lies."""
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the cache (default: SEVILA_CACHE, or ~/.cache/sevila/frames)",
     )
 
 
@@ -110,17 +117,7 @@ def cache_of(args: argparse.Namespace) -> "FrameCache | None":
     """
     from lavis.models.frame_cache import FrameCache
 
-    if not args.cache:
-        return None
-    return FrameCache(args.cache_dir, max_bytes=int(args.cache_size * 2**30))
-
-
-def _add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add where results go."""
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    group.add_argument("--save", type=Path, metavar="DIR", help="write the results, with pictures, to a new folder")
-    group.add_argument("--force", action="store_true", help="let --save replace the results of an earlier run")
+    return FrameCache(args.cache_dir, max_bytes=int(args.cache_size * 2**30)) if args.cache else None
 
 
 def clip_of(args: argparse.Namespace) -> "Span | None":
@@ -128,6 +125,11 @@ def clip_of(args: argparse.Namespace) -> "Span | None":
     from lavis.common.types import Span
 
     return Span(*args.clip) if args.clip else None
+
+
+def add_settings(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add --options, the settings that win over a recipe's; see `checked_options`."""
+    parser.add_argument("--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=purpose)
 
 
 def checked_options(options: Sequence[str]) -> list[str]:

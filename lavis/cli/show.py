@@ -1,7 +1,7 @@
 """Text for people: what every subcommand prints with. rich is imported where it is used; help does without it."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,6 @@ from lavis.common.naming import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
     from lavis.common.distributed import World
 
@@ -29,14 +28,15 @@ def announce(remarks: Sequence[str], world: "World") -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator["Progress"]:
-    """Show a bar on a terminal's standard error, and leave nothing behind."""
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal's standard error for the block, which calls it with what is done of how much."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def make_console() -> "Console":

@@ -5,14 +5,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import checked_options
+from lavis.cli.options import add_command, add_settings, checked_options
 from lavis.cli.show import announce, say
 
 if TYPE_CHECKING:
     from lavis.common.distributed import World
     from lavis.runners.config import TrainConfig
 
-_OPTIONS_HELP = "settings that win over the recipe, such as run.init_lr=1e-5"
 _EXAMPLES = """examples:
   sevila train --cfg-path configs/sevila/refine/nextqa.yaml --dry-run
   sevila train --cfg-path configs/sevila/finetune/nextqa.yaml --options run.output_dir=output/ft run.batch_size_train=4
@@ -23,24 +22,24 @@ _EXAMPLES = """examples:
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand to the main parser's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "train",
+        run,
         help="train a stage from a recipe",
         description="Train what a recipe names. Every setting, with its default, is in configs/default.yaml.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     parser.add_argument(
         "--cfg-path", required=True, nargs="+", metavar="YAML", help="the recipe; several are run one after another"
     )
-    parser.add_argument("--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=_OPTIONS_HELP)
+    add_settings(parser, "settings that win over the recipe, such as run.init_lr=1e-5")
     parser.add_argument(
-        "--iterations", type=int, metavar="N", help="run the recipes in N rounds (default: run.iterations, which is 1)"
+        "--iterations", type=int, metavar="N", help="run the recipes N times over (default: run.iterations, which is 1)"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="build everything, run one step, and report; no training"
     )
-    parser.set_defaults(run=run)
     return parser
 
 
@@ -104,12 +103,13 @@ def _train(config: "TrainConfig", world: "World") -> None:
 
 
 def _test(config: "TrainConfig", world: "World") -> None:
-    from lavis.cli.evaluate import listening, measure, usable
+    from lavis.cli.evaluate import measure, usable
     from lavis.runners.config import evaluation_of
+    from lavis.runners.faults import Notice, explained
 
     evaluation = evaluation_of(config)
     usable(evaluation)
-    with listening():
+    with Notice().listening(), explained(batch_size="run.batch_size_eval"):
         measure(evaluation, world)
 
 

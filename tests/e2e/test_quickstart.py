@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from lavis.cli.quickstart import first_example, run
+from lavis.cli.quickstart import run
+from lavis.demo.videos import read_examples
 
 
 def test_quickstart_answers_right_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    example = first_example()
+    example = read_examples()[0].questions[0]
     for _ in range(2):
         assert run([]) == 0
         shown = capsys.readouterr()
@@ -21,7 +22,7 @@ def test_quickstart_answers_right_and_can_be_repeated(
         # The world the model knows is named with every answer.
         assert "synthetic world" in " ".join(shown.out.split())
     record = json.loads(Path("quickstart_output/answer.json").read_text())
-    assert (record["question"], record["options"]) == (example.question, list(example.options))
+    assert (record["question"], record["options"]) == (example.text, list(example.options))
     assert record["answer_index"] == example.answer
     assert len(list(Path("quickstart_output").glob("keyframe_*.jpg"))) == 4
 

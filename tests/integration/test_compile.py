@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import lavis
-from lavis.cli.quickstart import first_example
 from lavis.common.types import Answer, Question
+from lavis.demo.videos import read_examples
 from lavis.models.precision import quantize_parts
 from lavis.models.sevila.compiled import compile_model
 from lavis.models.sevila.model import SeViLA
@@ -28,8 +28,8 @@ def forgetful() -> Iterator[None]:
 
 
 def asked(count: int) -> list[Question]:
-    options = first_example().options
-    return [Question(f"{'and ' * number}what is there", tuple(options), id=str(number)) for number in range(count)]
+    options = read_examples()[0].questions[0].options
+    return [Question(f"{'and ' * number}what is there", options, id=str(number)) for number in range(count)]
 
 
 def small(*, quantize: str | None = None) -> SeViLA:
@@ -74,7 +74,7 @@ def test_the_embedded_model_answers_the_same_through_compiled_code(quantize: str
 
 
 def answers(model: Any, num_frames: int) -> list[Answer]:
-    return model.watch(first_example().clip, num_frames=num_frames).ask_all(asked(2), num_keyframes=2)
+    return model.watch(read_examples()[0].clip, num_frames=num_frames).ask_all(asked(2), num_keyframes=2)
 
 
 def compare(ours: list[Answer], plain: list[Answer], worst: float) -> None:
