@@ -126,13 +126,13 @@ def dataset_defaults(name: str, *layers: Any) -> dict[str, Any]:
     return load_yaml(file) if file.is_file() else {}
 
 
-def builder_of(name: str, config: DatasetConfig) -> Any:
+def builder_of(name: str, config: DatasetConfig) -> "type[DatasetBuilder]":
     """Return the class that builds a dataset; what a recipe defines needs none of its own."""
     return registry.builders.get(config.type or (name if name in registry.builders else "custom"))
 
 
 class DatasetBuilder:
-    """Builds the splits of one benchmark.
+    """Builds the splits of one benchmark; one whose files are of another format replaces `read`.
 
     Args:
         image_size: side of the square frames the model watches.
@@ -154,6 +154,11 @@ class DatasetBuilder:
         self._place, self._config, self._seed = f"datasets.{name}", config, seed
         self._frame_args: dict[str, Any] = {"image_size": image_size, "mean": mean, "std": std}
 
+    @staticmethod
+    def read(path: Path, *, skip_bad: bool = False) -> Annotations:
+        """Read an annotation file; see `read_annotations`."""
+        return read_annotations(path, skip_bad=skip_bad)
+
     def build_training(self, split: str) -> VideoQuestionDataset:
         """Build a split for training: random frames and crops."""
         return self._build(split, self._config.vis_processor.train)
@@ -172,7 +177,7 @@ class DatasetBuilder:
             raise ConfigError(f"{self._place} has no split {split!r}; set {place}.annotations.{split}.storage")
         kind = registry.processors.get(processor.name)
         return VideoQuestionDataset(
-            read_annotations(self._config.annotations[split]).rows,
+            self.read(self._config.annotations[split]).rows,
             videos=video_storage(videos.storage, place=f"{place}.videos.storage"),
             processor=kind(num_frames=processor.n_frms, **self._frame_args),
             reader=videos.reader,
@@ -232,7 +237,8 @@ def read_splits(
     if not chosen:
         places = ", ".join(map(str, files.values()))
         raise AnnotationError(f"no annotations of {name} at {places}; make them with: sevila prepare {name} --raw DIR")
-    return {split: read_annotations(files[split], skip_bad=skip_bad) for split in chosen}
+    read = builder_of(name, config).read
+    return {split: read(files[split], skip_bad=skip_bad) for split in chosen}
 
 
 def storage_of(name: str, config: DatasetConfig) -> VideoFolders:

@@ -23,7 +23,7 @@ from lavis.common.files import write_text
 from lavis.common.logging import read_json_lines
 from lavis.common.paths import configs_dir
 from lavis.common.registry import registry
-from lavis.datasets.annotations import read_annotations
+from lavis.datasets.builder import builder_of
 from lavis.datasets.shards import holds_shards, video_storage
 from lavis.datasets.videos import VideoFolders
 from lavis.models.fingerprint import weights_digest
@@ -59,7 +59,7 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
             prepared = file.parent.name if file.parent.name in _PREPARED_APART else name
             made = f"make them with: sevila prepare {prepared} --raw DOWNLOADS"
             raise AnnotationError(f"no annotations at {file}; {made}, or {_where(place)}")
-        read_annotations(file)
+        builder_of(name, config.datasets[name]).read(file)
     for name, dataset in config.datasets.items():
         place = f"datasets.{name}.build_info.videos.storage"
         videos = video_storage(dataset.build_info.videos.storage, place=place)
@@ -102,7 +102,7 @@ def video_samples(config: TrainConfig, *, splits: Collection[str]) -> dict[str, 
             continue
         videos = VideoFolders.from_storage(storage, place=f"datasets.{name}.build_info.videos.storage")
         for _, _, file in _annotation_files(config, splits, only=name):
-            for row in read_annotations(file).rows:
+            for row in builder_of(name, dataset).read(file).rows:
                 key = "/".join([name, *([row.source] if row.source else []), row.question.video or ""])
                 if key not in found:
                     found[key] = _sample(videos, row.question.video or "", row.source)
