@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -63,7 +62,7 @@ class VideoReader:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know about this video, such as that it is cut; may grow while frames are read."""
+        """What a user should know about this video, such as that it is truncated; may grow while frames are read."""
         return tuple(self._source.warnings)
 
     def times_s(self, frame_idx: npt.ArrayLike) -> Floats:
@@ -99,9 +98,7 @@ class VideoReader:
     def __enter__(self) -> "VideoReader":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _checked(self, frame_idx: npt.ArrayLike) -> Integers:

@@ -65,15 +65,13 @@ class PacketReader:
     packets corrupt that may well be whole, as at the joint of two transport streams; they are tried, as players do.
 
     Attributes:
-        cut_off: the last packet was left out.
-        broken: the file cannot be read to its end.
+        incomplete: the last packet was left out, or the file cannot be read to its end.
         too_many: the limit came first; packets without data count too.
     """
 
     container: InputContainer
     stream: VideoStream
-    cut_off: bool = False
-    broken: bool = False
+    incomplete: bool = False
     too_many: bool = False
 
     def __iter__(self) -> Iterator[Packet]:
@@ -91,8 +89,8 @@ class PacketReader:
                 if held is None:
                     yield packet
         except av.FFmpegError:
-            self.broken = True
-        self.cut_off = held is not None
+            self.incomplete = True
+        self.incomplete |= held is not None
 
 
 def scan(container: InputContainer, stream: VideoStream) -> Packets:
@@ -106,7 +104,7 @@ def scan(container: InputContainer, stream: VideoStream) -> Packets:
         packets.duration.append(packet.duration or 0)
         packets.end_position = (packet.pos or 0) + packet.size
         packets.num_corrupt += packet.is_corrupt
-    packets.too_many, packets.incomplete = reader.too_many, reader.cut_off or reader.broken
+    packets.too_many, packets.incomplete = reader.too_many, reader.incomplete
     return packets
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorTrc
@@ -24,6 +23,9 @@ from lavis.video.picture import PictureMaker, orientation
 
 _HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
 _OPAQUE = 255
+# A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
+_SEEK_COST_FRAMES = 8
+_MAX_FAILURES = 500  # packets in a row that do not decode: what follows is no video
 _MAX_KEPT_INDEXES = 8
 _SETTLED_S = 2.0  # a file that changed just now may change again within a tick of its clock
 
@@ -46,12 +48,11 @@ class PyAVSource:
         try:
             index = _index_of(media)
             media.file.end_metering()
+            if index is None:
+                raise LimitError("holds no video frames")
         except LimitError as error:
             media.close()
             raise unreadable(path, str(error)) from error
-        if index is None:
-            media.close()
-            raise unreadable(path, "holds no video frames")
         self._decoder = FrameDecoder(media, index, reopen=partial(open_media, path))
         self._undecodable: set[int] = set()
         self._concealed: set[int] = set()
@@ -135,18 +136,12 @@ def _unshown(stream: VideoStream, first: VideoFrame) -> list[str]:
     """Say what of the pictures RGB of 8 bits does not show."""
     has_alpha = any(component.is_alpha for component in first.format.components)
     transparent = has_alpha and first.reformat(format="rgba").to_ndarray()[..., 3].min() < _OPAQUE
-    told = {
-        "its colours are of high dynamic range, and are read without adapting them": stream.codec_context.color_trc
-        in _HIGH_DYNAMIC_RANGE,
-        "its pictures are transparent in places, and are read as if they were not": transparent
-        or stream.metadata.get("alpha_mode") == "1",
-    }
-    return [what for what, is_so in told.items() if is_so]
-
-
-# A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
-_SEEK_COST_FRAMES = 8
-_MAX_FAILURES = 500  # packets in a row that do not decode: what follows is no video
+    warnings = []
+    if stream.codec_context.color_trc in _HIGH_DYNAMIC_RANGE:
+        warnings.append("its colours are of high dynamic range, and are read without adapting them")
+    if transparent or stream.metadata.get("alpha_mode") == "1":
+        warnings.append("its pictures are transparent in places, and are read as if they were not")
+    return warnings
 
 
 class FrameDecoder:
@@ -158,18 +153,10 @@ class FrameDecoder:
         reopen: opens the file again, for files that cannot be sought in.
     """
 
-    def __init__(
-        self,
-        media: Media,
-        index: FrameIndex,
-        *,
-        reopen: Callable[[], Media],
-    ) -> None:
-        self._media = media
-        self._index = index
-        self._reopen = reopen
-        # Which iteration moved the decoder last. A token, since holding the run would tie a knot that keeps
-        # the file's buffers and threads alive until the garbage collector comes by.
+    def __init__(self, media: Media, index: FrameIndex, *, reopen: Callable[[], Media]) -> None:
+        self._media, self._index, self._reopen = media, index, reopen
+        # Which iteration moved the decoder last. A token, since a reference to the run would make a cycle that keeps
+        # the file's buffers and threads alive until the garbage collector runs.
         self._moved_by: object = None
         self._seekable = not index.in_file_order and not is_costly_to_seek(media.container)
         self._budget = RunBudget()  # of the frame asked for
@@ -199,7 +186,7 @@ class FrameDecoder:
             if found is None:
                 return
             position = self._index.position(found.pts)
-            assert position is not None
+            assert position is not None, "a run gives frames of the index only"
             yield position, found
 
     def close(self) -> None:
@@ -208,11 +195,10 @@ class FrameDecoder:
 
     def _seek_pays(self, run: "_Run", target: int) -> bool:
         key_pts = int(self._index.key_pts[self._index.keyframe_before(target)])
-        reached = run.reached
-        if reached is None or key_pts <= reached or not self._seekable:
+        if run.reached is None or key_pts <= run.reached or not self._seekable:
             return False
-        skipped = self._index.pts.searchsorted(key_pts) - self._index.pts.searchsorted(reached)
-        return int(skipped) > _SEEK_COST_FRAMES
+        first, last = self._index.pts.searchsorted([run.reached, key_pts]).tolist()
+        return last - first > _SEEK_COST_FRAMES
 
     def _start(self, target: int, wanted: frozenset[int]) -> "tuple[_Run, VideoFrame | None]":
         """Decode from the keyframe before; where that gives nothing, from ever earlier ones."""
@@ -267,7 +253,7 @@ class FrameDecoder:
 
     def _read_on(self) -> Iterator[Packet]:
         """Yield the packets from where the file is."""
-        for packet in _packets(self._media.container, self._media.stream):
+        for packet in PacketReader(self._media.container, self._media.stream):
             self._budget.read_packet()
             yield packet
 
@@ -293,29 +279,20 @@ class _Run:
 
     def __init__(self, decoded: Iterator[VideoFrame], index: FrameIndex) -> None:
         self._decoded = (frame for frame in decoded if index.position(frame.pts) is not None)
-        self._last: VideoFrame | None = None
-        self._next: VideoFrame | None = None
+        self._latest: VideoFrame | None = None
+        self.following: VideoFrame | None = None
+        """The frame after the latest one given out, as far as it has been decoded."""
 
     @property
     def reached(self) -> int | None:
         """The timestamp of the latest frame given out."""
-        return self._last.pts if self._last else None
-
-    @property
-    def following(self) -> VideoFrame | None:
-        """The frame after the latest one given out, as far as it has been decoded."""
-        return self._next
+        return self._latest.pts if self._latest else None
 
     def advance(self, target: int) -> VideoFrame | None:
         """Return the frame at `target`, or the last one before it, or None if there is neither."""
         while self.reached != target:
-            if self._next is None:
-                self._next = next(self._decoded, None)
-            if self._next is None or self._next.pts is None or self._next.pts > target:
+            self.following = self.following or next(self._decoded, None)
+            if self.following is None or self.following.pts is None or self.following.pts > target:
                 break
-            self._last, self._next = self._next, None
-        return self._last
-
-
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    return iter(PacketReader(container, stream))
+            self._latest, self.following = self.following, None
+        return self._latest

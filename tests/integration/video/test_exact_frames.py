@@ -163,14 +163,14 @@ def test_a_display_matrix_of_an_odd_angle_is_rounded_to_a_right_angle_with_a_war
 def packets_read(monkeypatch):
     """Collect the packets that are read for decoding."""
     collected = []
-    packets = pyav_module._packets
+    packets = pyav_module.PacketReader
 
     def collecting(container, stream):
         for packet in packets(container, stream):
             collected.append(packet)
             yield packet
 
-    monkeypatch.setattr(pyav_module, "_packets", collecting)
+    monkeypatch.setattr(pyav_module, "PacketReader", collecting)
     return collected
 
 
