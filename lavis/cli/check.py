@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import checked_options
 from lavis.cli.show import say
-from lavis.common.errors import EXIT_FAILURE
+from lavis.common.errors import EXIT_FAILURE, ConfigError
 
 if TYPE_CHECKING:
     from lavis.datasets.checking import Progress
@@ -36,11 +36,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="DATASET", help="nextqa, star, how2qa, tvqa, vlep, qvh or custom")
-    parser.add_argument("--cfg", type=Path, metavar="YAML", help="a recipe that says where the dataset is")
-    parser.add_argument(
-        "--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="settings over the recipe's"
-    )
-    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: every split that is there")
+    add_dataset_options(parser)
     parser.add_argument("--out", type=Path, help="folder for the list (default: output/check/DATASET)")
     parser.add_argument(
         "--frames", type=int, default=1, metavar="N", help="frames to decode of each video (default: 1)"
@@ -51,6 +47,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--skip-bad", action="store_true", help="count rows that are no questions, and go on")
     parser.set_defaults(run=run)
     return parser
+
+
+def add_dataset_options(parser: Any) -> None:
+    """Add where a dataset is and which of its splits are meant, to a parser or a group of one."""
+    parser.add_argument("--cfg", type=Path, metavar="YAML", help="a recipe that says where the dataset is")
+    parser.add_argument(
+        "--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="settings over the recipe's"
+    )
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: every split that is there")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +69,10 @@ def run(args: argparse.Namespace) -> int:
     from lavis.datasets.checking import DatasetCheck
     from lavis.export import to_json
 
-    _check_counts(args)
+    if args.frames < 1:
+        raise ConfigError(f"--frames is {args.frames}; it must be 1 or more")
+    if args.workers is not None and args.workers < 0:
+        raise ConfigError(f"--workers is {args.workers}; it must be 0 or more")
     config = load_dataset_config(args.name, recipe=args.cfg, options=checked_options(args.options))
     splits = read_splits(args.name, config, splits=args.splits, skip_bad=args.skip_bad)
     folder = args.out or Path("output", "check", args.name)
@@ -85,15 +93,6 @@ def run(args: argparse.Namespace) -> int:
     say(report.as_text(most=_SHOWN), end="")
     say(f"\nthe whole list is in {folder / 'check.txt'} and {folder / 'check.json'}")
     return EXIT_FAILURE if report.num_lost else 0
-
-
-def _check_counts(args: argparse.Namespace) -> None:
-    from lavis.common.errors import ConfigError
-
-    if args.frames < 1:
-        raise ConfigError(f"--frames is {args.frames}; it must be 1 or more")
-    if args.workers is not None and args.workers < 0:
-        raise ConfigError(f"--workers is {args.workers}; it must be 0 or more")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavis.cli.check import add_dataset_options
 from lavis.cli.options import checked_options
 from lavis.cli.show import say
 from lavis.common.errors import ConfigError
@@ -43,7 +44,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--videos", type=Path, help="folder of videos (custom only; default: RAW/videos or RAW)")
     parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and count them")
     parser.add_argument("--force", action="store_true", help="overwrite files that were prepared before")
-    _add_shard_options(parser)
+    group = parser.add_argument_group("for shards")
+    group.add_argument("--dataset", metavar="NAME", help="the dataset, prepared before; --out is the folder of shards")
+    add_dataset_options(group)
+    group.add_argument("--shard-mib", type=int, default=512, metavar="N", help="size of a shard (default: 512)")
     parser.set_defaults(run=run)
     return parser
 
@@ -93,18 +97,6 @@ def _print_split(name: str, split: "PreparedSplit") -> None:
             say(f"    {problem}")
         if len(split.dropped) > _DROPPED_SHOWN:
             say(f"    and {len(split.dropped) - _DROPPED_SHOWN} more")
-
-
-def _add_shard_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that only shards have."""
-    group = parser.add_argument_group("for shards")
-    group.add_argument("--dataset", metavar="NAME", help="the dataset, prepared before; --out is the folder of shards")
-    group.add_argument("--cfg", type=Path, metavar="YAML", help="a recipe that says where the dataset is")
-    group.add_argument(
-        "--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="settings over the recipe's"
-    )
-    group.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: every split that is there")
-    group.add_argument("--shard-mib", type=int, default=512, metavar="N", help="size of a shard (default: 512)")
 
 
 def _write_shards(args: argparse.Namespace) -> int:

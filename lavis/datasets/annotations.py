@@ -42,7 +42,7 @@ class Annotation:
         source: name of the video folder that holds the video, for datasets with several; None: any of them.
         saliency: three annotators' scores (0 to 4) of each relevant 2-second clip, by clip index (QVHighlights).
         untimed: its times were written as "nan", so that the question is about the whole video.
-        shortened: a window went on a little after the video's end and is cut there.
+        shortened: a window went on a little after the video's end and now ends with it.
     """
 
     question: Question
@@ -59,7 +59,9 @@ def parse_row(record: Record) -> Annotation:
     Raises:
         AnnotationError: the row does not fit; the message names file, line, field, value and way out.
     """
-    _check_names(record, frozenset(record.fields))
+    misspelt = _misspelt(frozenset(record.fields))
+    if misspelt:
+        raise record.error(misspelt, f"is not a field of the schema; {did_you_mean(misspelt, FIELDS)}")
     qid = record.id("qid")
     duration_s = record.seconds("duration") if record.has("duration") else None
     clip, untimed = _clip(record, duration_s)
@@ -83,12 +85,6 @@ def question_type(qid: str) -> str | None:
     """Return the question type that ids carry: what stands before the first underscore, if there is one."""
     prefix, underscore, _ = qid.partition("_")
     return prefix if underscore and prefix else None
-
-
-def _check_names(record: Record, names: frozenset[str]) -> None:
-    misspelt = _misspelt(names)
-    if misspelt:
-        raise record.error(misspelt, f"is not a field of the schema; {did_you_mean(misspelt, FIELDS)}")
 
 
 @lru_cache(maxsize=1024)
@@ -149,7 +145,7 @@ def _clip(record: Record, duration_s: float | None) -> tuple[Span | None, bool]:
         return None, True
     record.as_seconds("start", start)  # named as itself, which what follows would not
     span = _span(record, "end", start, end)
-    _check_inside(record, "end", span, duration_s)
+    _check_end(record, "end", span, duration_s)
     return span, False
 
 
@@ -164,11 +160,11 @@ def _windows(record: Record, duration_s: float | None) -> tuple[tuple[Span, ...]
     if not isinstance(pairs, list) or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
         raise record.error(field, f"{shown(pairs)} is not a list of [start, end] pairs in seconds")
     given_spans = tuple(_span(record, field, start, end) for start, end in pairs)
-    spans = tuple(_cut_at_end(span, duration_s) for span in given_spans)
+    spans = tuple(_ending_with_video(span, duration_s) for span in given_spans)
     for span in spans:
         if span.start_s == span.end_s:
             raise record.error(field, f"[{span.start_s:g}, {span.end_s:g}] has no length; widen it or leave it out")
-        _check_inside(record, field, span, duration_s)
+        _check_end(record, field, span, duration_s)
     return spans, spans != given_spans
 
 
@@ -179,7 +175,7 @@ def _span(record: Record, field: str, start: object, end: object) -> Span:
     return span
 
 
-def _cut_at_end(span: Span, duration_s: float | None) -> Span:
+def _ending_with_video(span: Span, duration_s: float | None) -> Span:
     # Lengths are often rounded to whole seconds, and people mark a little more than the video's end.
     if duration_s is None or not span.start_s < duration_s < span.end_s:
         return span
@@ -187,7 +183,7 @@ def _cut_at_end(span: Span, duration_s: float | None) -> Span:
     return Span(span.start_s, duration_s) if excess_s < 1 or excess_s <= duration_s / 10 else span
 
 
-def _check_inside(record: Record, field: str, span: Span, duration_s: float | None) -> None:
+def _check_end(record: Record, field: str, span: Span, duration_s: float | None) -> None:
     if duration_s is not None and span.end_s > duration_s:
         raise record.error(field, f"{span.end_s:g} s is after the video's end at {duration_s:g} s; mend one of them")
 
@@ -222,11 +218,6 @@ class Annotations:
     def questions(self) -> tuple[Question, ...]:
         """The questions alone."""
         return tuple(row.question for row in self.rows)
-
-    @property
-    def num_untimed(self) -> int:
-        """How many questions are about the whole video because their times were "nan"."""
-        return sum(row.untimed for row in self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)

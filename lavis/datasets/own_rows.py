@@ -116,7 +116,7 @@ def readable_rows(path: Path) -> list[OwnRow]:
 
 @lru_cache(maxsize=256)
 def _columns(found: tuple[str, ...], path: Path) -> Columns:
-    plain = {column: re.sub(r"[\W_]", "", str(column)).casefold() for column in found}
+    plain = {column: _plain(column) for column in found}
     names: dict[str, str] = {}
     for field in (*FIELDS, "options"):
         known = _OTHER_NAMES.get(field, (field.replace("_", ""),))
@@ -275,10 +275,13 @@ def _by_letter(text: str, options: Sequence[Any]) -> set[int]:
 
 
 def _by_column(text: str, columns: Columns) -> set[int]:
-    plain = re.sub(r"[\W_]", "", text).casefold()
-    named = [re.sub(r"[\W_]", "", str(column)).casefold() for column in columns.options]
+    name = _plain(text)
     # A lone letter or number is an answer by letter or by number.
-    return {at for at, name in enumerate(named) if name == plain and len(name) > 1}
+    return {at for at, column in enumerate(columns.options) if _plain(column) == name} if len(name) > 1 else set()
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[\W_]", "", str(name)).casefold()
 
 
 def ways_of(rows: Iterable[OwnRow]) -> frozenset[str]:

@@ -44,7 +44,7 @@ _SHOWN.maxstring = _SHOWN.maxother = 60
 
 
 def shown(value: object) -> str:
-    """Return a value for an error message: one line, cut if long."""
+    """Return a value for an error message: one line, shortened if long."""
     return _SHOWN.repr(value)
 
 
@@ -317,7 +317,9 @@ def table_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
     (_, header), *rows = list(_rows(path, text, delimiter, spaced=spaced)) or [(0, [])]
     columns = [cell.strip() for cell in header]
     rows = _without_row_names(rows, len(columns))
-    _check_header(path, columns)
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise AnnotationError(f"{path} has two columns {twice[0]!r:.80}; its columns are {listed(columns)}")
     for number, cells in rows:
         if any(cell.strip() for cell in cells[len(columns) :]):
             raise AnnotationError(
@@ -355,12 +357,6 @@ def _without_row_names(rows: list[Row], width: int) -> list[Row]:
     if len(rows) > 1 and width > 1 and counted and all(len(cells) == width + 1 for _, cells in rows):
         return [(number, cells[1:]) for number, cells in rows]
     return rows
-
-
-def _check_header(path: Path, columns: Sequence[str]) -> None:
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
-        raise AnnotationError(f"{path} has two columns {twice[0]!r:.80}; its columns are {listed(columns)}")
 
 
 def _tell_nameless(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:

@@ -260,7 +260,7 @@ class ShardedVideos:
         """Take a video out and return where it is, until some more have been taken out.
 
         Raises:
-            VideoError: it was missing when the shards were written, or its shard is missing or cut.
+            VideoError: it was missing when the shards were written, or its shard is missing or truncated.
         """
         entry = self._stored.get((name, source))
         if entry is None:

@@ -202,7 +202,7 @@ def _distinct(pts: Integers, hidden: np.ndarray) -> tuple[Integers, int]:
 
 _PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that of the frames
 _UNKNOWN_RATE = 25.0
-_TOLERATED_CUT_S = 0.5
+_TOLERATED_MISSING_S = 0.5
 _MATROSKA_START = b"\x1a\x45\xdf\xa3"
 _MAX_TAIL_BYTES = 1 << 24
 _MAX_HIDDEN = 20_000  # a tenth of a second for each seek
@@ -409,7 +409,7 @@ def _missing_end(
     if "matroska" in container.format.name and _begins_again(container, behind=packets.end_position):
         return ["the file holds another movie behind the last frame that is read"]
     promised_s = _promised_s(container, stream)
-    if promised_s and promised_s - end_s > _TOLERATED_CUT_S:
+    if promised_s and promised_s - end_s > _TOLERATED_MISSING_S:
         return [f"the file is cut: {end_s:.1f} of {promised_s:.1f} s can be read"]
     damage = [f"the file is damaged: frames that may look wrong: {packets.num_corrupt}"] if packets.num_corrupt else []
     return [*damage, *(["the file is damaged: not all of its frames can be read"] if packets.incomplete else [])]

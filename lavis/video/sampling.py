@@ -1,11 +1,11 @@
 """Which frames of a video are looked at: pure arithmetic on indices.
 
-A video, or a clip of it, is cut into as many segments as frames are wanted; `uniform_indices` takes
-the middle of each, `random_indices` a random frame of each. Both equal the sampling the published
+A video, or a clip of it, is divided into as many equal segments as frames are wanted; `uniform_indices`
+takes the middle of each, `random_indices` a random frame of each. Both equal the sampling that the published
 results were made with (`load_video` of the SeViLA code): a time becomes a frame by `int(time * fps)`,
-and segments shorter than a frame name the same frame more than once.
+and where segments are shorter than a frame, frames are repeated.
 
-`watched_indices` is for people's questions: it goes by the frames' own times, and names each frame once.
+`watched_indices` is for people's questions: it goes by the frames' own times, and returns each frame once.
 """
 
 import math
@@ -24,7 +24,7 @@ def uniform_indices(num_frames: int, *, video_frames: int, fps: float, clip: Spa
     """Return the middle frame of each of `num_frames` equal segments of the video or clip.
 
     A video with fewer frames than asked for gives `video_frames` indices. A clip that reaches beyond
-    the video is cut to it; one of zero length gives its one frame, as often as frames are wanted.
+    the video is shortened to it; one of zero length gives its one frame, as often as frames are wanted.
 
     Args:
         num_frames: how many frames are wanted.
@@ -57,10 +57,10 @@ def random_indices(
 def watched_indices(
     num_frames: int, *, times_s: Floats, duration_s: float, clip: Span | None
 ) -> tuple[Integers, Span | None]:
-    """Return frames spread evenly over a video, or over what is on the screen during a clip; none is named twice.
+    """Return frames spread evenly over a video, or over what is on the screen during a clip; none is repeated.
 
-    Of frames at a constant rate these are the ones of `uniform_indices`, wherever it names none twice: the frame that a
-    clip ends in counts only where there are fewer than wanted.
+    At a constant frame rate these are the frames of `uniform_indices`, wherever it repeats none. The frame that is on
+    the screen when a clip ends is used only where the clip has fewer frames than wanted.
 
     Args:
         num_frames: how many frames are wanted; there may be fewer.

@@ -37,7 +37,7 @@ class TorchCodecSource:
     Pictures are scaled here, not by TorchCodec, whose filter is not the published one.
 
     Raises:
-        VideoError: the file is not a video, or one that TorchCodec cannot read (a cut end, some streams).
+        VideoError: the file is not a video, or one that TorchCodec cannot read (truncated, or some streams).
     """
 
     def __init__(self, path: Path) -> None:
