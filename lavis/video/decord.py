@@ -26,7 +26,7 @@ class DecordSource:
     """Pictures of a video file, decoded by decord; what the file is and its times come from PyAV.
 
     Raises:
-        VideoError: the file is not a video, or one that decord reads wrongly (edit lists, open groups, a truncated file).
+        VideoError: the file is not a video, or one that decord reads wrongly (edit lists, open groups, a missing end).
     """
 
     def __init__(self, path: Path) -> None:

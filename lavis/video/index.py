@@ -25,6 +25,14 @@ _MAX_PACKETS = 600_000  # over 5 hours; a crafted file can hold one in every byt
 _LATEST = 1 << 60  # far from the largest number, and millions of years in any unit
 _MOST_MOVED, _MOST_UNTIMED = 0.25, 0.5  # of all frames, for times to be of use
 _MAX_GAP_S = 10.0  # in formats whose timestamps may jump; FFmpeg's own limit (-dts_delta_threshold)
+_PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that of the frames
+_UNKNOWN_RATE = 25.0
+_TOLERATED_MISSING_S = 0.5
+_MATROSKA_START = b"\x1a\x45\xdf\xa3"
+_MAX_TAIL_BYTES = 1 << 24
+_MAX_HIDDEN = 20_000  # a tenth of a second for each seek
+_CHUNK_HEADER_BYTES = 8  # of RIFF, which an AVI is
+_MAX_RIFF_CHUNKS = 100  # an AVI has one for each gigabyte
 
 
 @dataclass(slots=True)
@@ -32,6 +40,8 @@ class Packets:
     """What a stream's packets say, in the order of the file; timestamps in ticks of the stream.
 
     Attributes:
+        container: the file they are from.
+        stream: theirs.
         pts: when a packet's frame is shown.
         dts: when it is decoded.
         key: decoding can start with it.
@@ -43,6 +53,8 @@ class Packets:
         incomplete: there are more of them, or a part of one, which cannot be read.
     """
 
+    container: InputContainer
+    stream: VideoStream
     pts: list[int | None] = field(default_factory=list)
     dts: list[int | None] = field(default_factory=list)
     key: list[bool] = field(default_factory=list)
@@ -55,6 +67,21 @@ class Packets:
 
     def __len__(self) -> int:
         return len(self.pts)
+
+    @property
+    def is_avi(self) -> bool:
+        """They are of an AVI, whose packets have the times of decoding only."""
+        return self.container.format.name == "avi"
+
+    @property
+    def reordered(self) -> bool:
+        """Frames are not shown in the order in which they are stored (B-frames)."""
+        return bool(self.stream.codec_context.has_b_frames)
+
+    @property
+    def tick_s(self) -> float:
+        """The unit of timestamps, in seconds."""
+        return float(self.stream.time_base or 1)
 
 
 @dataclass(slots=True)
@@ -95,7 +122,7 @@ class PacketReader:
 
 def scan(container: InputContainer, stream: VideoStream) -> Packets:
     """Read all packets of a stream, without decoding them."""
-    packets, reader = Packets(), PacketReader(container, stream)
+    packets, reader = Packets(container, stream), PacketReader(container, stream)
     for packet in reader:
         packets.pts.append(packet.pts)
         packets.dts.append(packet.dts)
@@ -125,13 +152,11 @@ class Timeline:
     warnings: list[str]
 
 
-def timeline(packets: Packets, container: InputContainer, stream: VideoStream) -> Timeline:
+def timeline(packets: Packets) -> Timeline:
     """Return the times of frames: the file's own, made one line where they start again or coincide."""
-    may_jump = Flags.ts_discont in Flags(container.format.flags)
-    max_gap = round(_MAX_GAP_S / (stream.time_base or 1)) if may_jump else None
-    placed, num_joints, num_lost = _in_one_line(packets, max_gap=max_gap, frame_ticks=_frame_ticks(stream))
+    placed, num_joints, num_lost = _in_one_line(packets)
     untimed = np.array([pts is None for pts in packets.pts])
-    in_order = not stream.codec_context.has_b_frames
+    in_order = not packets.reordered
     timed = np.flatnonzero(placed != NO_TIME)
     if in_order and untimed.any() and len(timed):
         placed[untimed] = np.round(np.interp(np.flatnonzero(untimed), timed, placed[timed]))
@@ -148,16 +173,15 @@ def timeline(packets: Packets, container: InputContainer, stream: VideoStream) -
     return Timeline(pts, changed=changed, useless=useless, warnings=warnings)
 
 
-def _frame_ticks(stream: VideoStream) -> int:
-    return max(1, round(1 / (float(stream.average_rate or 25) * float(stream.time_base or 1))))
-
-
-def _in_one_line(packets: Packets, *, max_gap: int | None, frame_ticks: int) -> tuple[Integers, int, int]:
+def _in_one_line(packets: Packets) -> tuple[Integers, int, int]:
     """Put a part whose timestamps are not those that follow behind the one before it, as players do.
 
     Returns:
         Timestamps, the number of such parts, and how many of their frames need frames that are not there.
     """
+    may_jump = Flags.ts_discont in Flags(packets.container.format.flags)
+    max_gap = round(_MAX_GAP_S / (packets.stream.time_base or 1)) if may_jump else math.inf
+    frame_ticks = max(1, round(1 / (float(packets.stream.average_rate or _UNKNOWN_RATE) * packets.tick_s)))
     placed = np.full(len(packets), NO_TIME)
     shift = num_joints = num_lost = 0
     highest = end = -math.inf  # of all that was placed
@@ -169,7 +193,7 @@ def _in_one_line(packets: Packets, *, max_gap: int | None, frame_ticks: int) -> 
         if not packets.hidden[number]:
             if packets.key[number]:
                 # A keyframe is shown after everything that is stored before it.
-                if time <= highest or (max_gap is not None and -math.inf < end < time - max_gap):
+                if time <= highest or -math.inf < end < time - max_gap:
                     time, num_joints = int(end), num_joints + 1
                     shift, before_key = time - pts, time
                 else:
@@ -198,16 +222,6 @@ def _distinct(pts: Integers, hidden: np.ndarray) -> tuple[Integers, int]:
     moved = pts.copy()
     moved[order] = apart
     return moved, num_moved
-
-
-_PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that of the frames
-_UNKNOWN_RATE = 25.0
-_TOLERATED_MISSING_S = 0.5
-_MATROSKA_START = b"\x1a\x45\xdf\xa3"
-_MAX_TAIL_BYTES = 1 << 24
-_MAX_HIDDEN = 20_000  # a tenth of a second for each seek
-_CHUNK_HEADER_BYTES = 8  # of RIFF, which an AVI is
-_MAX_RIFF_CHUNKS = 100  # an AVI has one for each gigabyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,16 +282,14 @@ def build_index(container: InputContainer, stream: VideoStream) -> FrameIndex | 
     packets = scan(container, stream)
     if not any(packets.key):
         return None
-    is_avi = container.format.name == "avi"
-    reordered = bool(stream.codec_context.has_b_frames)
-    if is_avi and not reordered:
+    if packets.is_avi and not packets.reordered:
         packets.pts = list(packets.dts)
-    if (is_avi and reordered) or packets.pts.count(None) == len(packets):
-        return _counted_index(packets, container, stream)
-    line = timeline(packets, container, stream)
+    if (packets.is_avi and packets.reordered) or packets.pts.count(None) == len(packets):
+        return _counted_index(packets)
+    line = timeline(packets)
     if line.useless:
         said = "its timestamps tell no order of its frames, whose times are counted from the frame rate"
-        return replace(index := _counted_index(packets, container, stream), warnings=(said, *index.warnings))
+        return replace(index := _counted_index(packets), warnings=(said, *index.warnings))
     key_ordinals = np.flatnonzero(np.array(packets.key) & (line.pts != NO_TIME))
     key_ordinals = key_ordinals[np.argsort(line.pts[key_ordinals], kind="stable")]
     if not len(key_ordinals):
@@ -289,15 +301,13 @@ def build_index(container: InputContainer, stream: VideoStream) -> FrameIndex | 
         return None
     lost = len(listed) - len(pts)
     warnings = [*([f"frames at the start that cannot be decoded: {lost}"] if lost else []), *line.warnings]
-    tick_s = float(stream.time_base or 1)
-    times_s = (pts.astype(np.float64) - float(pts[0])) * tick_s
-    last = int(np.argmax(line.pts == pts[-1]))
-    last_s = packets.duration[last] * tick_s
-    if is_avi:
-        last_s = (_avi_end(packets, container, stream) - int(pts[-1])) * tick_s
-    fps, last_s = _rate(times_s, stream, declared_last_s=last_s)
-    end_s = float(pts[-1]) * tick_s + last_s
-    warnings += _missing_end(packets, container, stream, readable=len(pts), end_s=end_s)
+    times_s = (pts.astype(np.float64) - float(pts[0])) * packets.tick_s
+    last_ticks = packets.duration[int(np.argmax(line.pts == pts[-1]))]
+    if packets.is_avi:
+        last_ticks = _avi_end(packets) - int(pts[-1])
+    fps, last_s = _rate(times_s, stream, declared_last_s=last_ticks * packets.tick_s)
+    end_s = float(pts[-1]) * packets.tick_s + last_s
+    warnings += _missing_end(packets, readable=len(pts), end_s=end_s)
     key_dts = [packets.dts[ordinal] for ordinal in key_ordinals.tolist()]
     return FrameIndex(
         pts=pts,
@@ -308,7 +318,7 @@ def build_index(container: InputContainer, stream: VideoStream) -> FrameIndex | 
         fps=fps,
         duration_s=float(times_s[-1]) + last_s,
         open_groups=_has_open_groups(line.pts, np.array(packets.key)),
-        packet_pts=line.pts if line.changed or is_avi else None,
+        packet_pts=line.pts if line.changed or packets.is_avi else None,
         warnings=tuple(warnings),
     )
 
@@ -329,23 +339,21 @@ def _has_open_groups(pts: Integers, key: npt.NDArray[np.bool_]) -> bool:
     return bool(np.any(~key & (pts != NO_TIME) & (pts < latest_key)))
 
 
-def _counted_index(packets: Packets, container: InputContainer, stream: VideoStream) -> FrameIndex:
+def _counted_index(packets: Packets) -> FrameIndex:
     """Index a stream whose frames have no times of their own, or only in the order in which they are decoded."""
-    first = packets.key.index(True)
-    reordered = bool(stream.codec_context.has_b_frames)
+    first, stream = packets.key.index(True), packets.stream
     ordinals = np.arange(first, len(packets), dtype=np.int64)
     # With B-frames, what is shown before a keyframe may be stored behind it: only the start can be counted from.
-    keys = np.flatnonzero(packets.key)[: 1 if reordered else None]
+    keys = np.flatnonzero(packets.key)[: 1 if packets.reordered else None]
     fps = float(stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE)
     times_s, duration_s = np.arange(len(ordinals)) / fps, len(ordinals) / fps
     dts = packets.dts[first:]
-    if container.format.name == "avi" and None not in dts:
-        tick_s = float(stream.time_base or 1)
+    if packets.is_avi and None not in dts:
         places = _shown_places(np.array(dts, dtype=np.int64), delay=stream.codec_context.reorder_depth)
-        times_s = (places - places[0]) * tick_s
-        duration_s = (_avi_end(packets, container, stream) - int(dts[0] or 0)) * tick_s
+        times_s = (places - places[0]) * packets.tick_s
+        duration_s = (_avi_end(packets) - int(dts[0] or 0)) * packets.tick_s
         fps, _ = _rate(times_s, stream, declared_last_s=duration_s - float(times_s[-1]))
-    warnings = _missing_end(packets, container, stream, readable=len(ordinals), end_s=duration_s)
+    warnings = _missing_end(packets, readable=len(ordinals), end_s=duration_s)
     return FrameIndex(ordinals, keys, keys, keys, times_s, fps, duration_s, counted=True, warnings=tuple(warnings))
 
 
@@ -358,12 +366,13 @@ def _shown_places(dts: Integers, *, delay: int) -> Integers:
     return np.concatenate([dts, behind_the_end])[delay:]
 
 
-def _avi_end(packets: Packets, container: InputContainer, stream: VideoStream) -> int:
+def _avi_end(packets: Packets) -> int:
     """Return where an AVI's last frame ends: frames dropped at the end are counted in its header only."""
+    container, promised = packets.container, packets.stream.frames
     end = max((dts for dts in packets.dts if dts is not None), default=len(packets) - 1) + 1
     # Each of them is an empty chunk.
-    has_room = (stream.frames - end) * _CHUNK_HEADER_BYTES <= container.size - packets.end_position
-    return max(end, stream.frames) if has_room and _is_whole(container) else end
+    has_room = (promised - end) * _CHUNK_HEADER_BYTES <= container.size - packets.end_position
+    return max(end, promised) if has_room and _is_whole(container) else end
 
 
 def _is_whole(container: InputContainer) -> bool:
@@ -391,18 +400,14 @@ def _rate(times_s: Floats, stream: VideoStream, *, declared_last_s: float) -> tu
     return (declared if abs(declared - measured) <= _PLAUSIBLE_RATE_ERROR * measured else measured), last_s
 
 
-def _missing_end(
-    packets: Packets, container: InputContainer, stream: VideoStream, *, readable: int, end_s: float
-) -> list[str]:
+def _missing_end(packets: Packets, *, readable: int, end_s: float) -> list[str]:
     """Compare what was read with what the file's header promised."""
+    container, stream = packets.container, packets.stream
     if packets.too_many:
         return [f"the video is too long: only its first {readable} frames are read"]
     # MP4's index counts edits in; the other formats that know their number of frames know no edits.
     promised = len(stream.index_entries) if "mp4" in container.format.name else stream.frames
-    found = len(packets)
-    if container.format.name == "avi":
-        found = _avi_end(packets, container, stream)
-    missing = promised - found
+    missing = promised - (_avi_end(packets) if packets.is_avi else len(packets))
     if missing > 0:
         promise = f"{'' if stream.frames else 'at least '}{readable + missing} frames"  # fragments state their own
         return [f"the file is cut: {readable} of {promise} can be read"]
