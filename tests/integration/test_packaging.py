@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from statistics import median
@@ -112,6 +113,19 @@ def test_tools_of_the_checkout_are_not_in_the_wheel(checkout: Path, wheel: Path)
     assert folders & {"benchmarks", "parity", "tests", "miniature"} <= {"miniature"}
     miniature = {name for name in names_in(wheel) if "/miniature/" in name}
     assert miniature == {f"lavis/configs/sevila/miniature/{stage}.yaml" for stage in ("pretrain", "refine", "finetune")}
+
+
+def test_the_source_distribution_holds_all_that_the_wheel_is_made_of(
+    checkout: Path, wheel: Path, tmp_path: Path
+) -> None:
+    run_python("-m", "build", "--sdist", "--no-isolation", "-o", str(tmp_path), str(checkout), cwd=checkout, path=ROOT)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    bundled = ("lavis/configs/", "lavis/sevila_checkpoints/")
+    sources = {name.removeprefix("lavis/") if name.startswith(bundled) else name for name in names_in(wheel)}
+    assert sources - held == set()
+    assert not any(name.startswith(("benchmarks/", "parity/", "tests/", "sevila_data/miniature/")) for name in held)
 
 
 def test_every_tracked_file_of_the_bundled_folders_is_in_the_wheel(wheel: Path) -> None:
