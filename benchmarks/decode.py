@@ -39,10 +39,10 @@ def run(args: argparse.Namespace) -> None:
     show_machine(device)
     for length in args.video_seconds:
         readers = _readers(film(length), num_frames=args.num_frames, size=args.image_size)
-        found = by_turns(readers, repeats=args.repeats, device=device)
-        figures[f"{length} s"] = {name: measured.figures() for name, measured in found.items()}
+        results = by_turns(readers, repeats=args.repeats, device=device)
+        figures[f"{length} s"] = {name: measured.figures() for name, measured in results.items()}
         print(f"\n{args.num_frames} frames of {length} s of film")
-        _show(found, num_frames=args.num_frames)
+        _show(results, num_frames=args.num_frames)
     write_figures(args.json, {"films": figures}, device=device)
     if args.profile:
         with profiled(args.profile):
@@ -64,9 +64,9 @@ def _loadable() -> Iterator[str]:
             yield name
 
 
-def _show(found: dict[str, Measured], *, num_frames: int) -> None:
-    others = [measured.median_s for name, measured in found.items() if name != BASELINE]
-    fastest = min(others, default=found[BASELINE].median_s)
+def _show(results: dict[str, Measured], *, num_frames: int) -> None:
+    others = [measured.median_s for name, measured in results.items() if name != BASELINE]
+    fastest = min(others, default=results[BASELINE].median_s)
     rows = [
         [
             name,
@@ -77,7 +77,7 @@ def _show(found: dict[str, Measured], *, num_frames: int) -> None:
             seconds(measured.median_cpu_s),
             f"{measured.peak_bytes / 2**20:.0f} MiB",
         ]
-        for name, measured in found.items()
+        for name, measured in results.items()
     ]
     show_table(["reader", "median", "spread", "to the fastest other", "per frame", "CPU time", "peak"], rows)
 

@@ -54,15 +54,15 @@ def run(args: argparse.Namespace) -> None:
     set_threads(args.threads)
     device = usable_device(args.device)
     show_machine(device)
-    lengths = [_apart(args, minutes, profile=None) for minutes in args.minutes]
+    lengths = [_in_new_process(args, minutes, profile=None) for minutes in args.minutes]
     if args.profile:
-        _apart(args, args.minutes[0], profile=args.profile)
+        _in_new_process(args, args.minutes[0], profile=args.profile)
     _show(lengths)
     write_figures(args.json, {"lengths": [asdict(length) for length in lengths]}, device=device)
 
 
-def _apart(args: argparse.Namespace, minutes: int, *, profile: Path | None) -> Length:
-    """Measure in a new process, whose memory no earlier length has grown."""
+def _in_new_process(args: argparse.Namespace, minutes: int, *, profile: Path | None) -> Length:
+    """Measure in a new process, whose memory no earlier film has grown."""
     path = film(60 * minutes)
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
         options = (args.size, args.dtype, args.device, args.threads, args.frames_per_second)

@@ -127,12 +127,12 @@ def by_turns(
     """
     for work in (candidates if warmup is None else warmup).values():
         work()
-    found = {name: Measured() for name in candidates}
+    results = {name: Measured() for name in candidates}
     names = list(candidates)
     for turn in range(repeats):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            _once(candidates[name], found[name], device)
-    return found
+            _once(candidates[name], results[name], device)
+    return results
 
 
 def _once(work: Work, into: Measured, device: torch.device) -> None:

@@ -72,9 +72,9 @@ def compared(ours: Asked, plain: Asked) -> dict[str, float]:
     pairs = list(zip(ours.answers, plain.answers, strict=True))
     scores, exact = (np.stack([answer.keyframes.all_scores for answer in side.answers]) for side in (ours, plain))
     # About the mean of each question, since only frames of one question compete.
-    apart = [rows - rows.mean(1, keepdims=True) for rows in (scores, exact)]
+    centred = [rows - rows.mean(1, keepdims=True) for rows in (scores, exact)]
     return {
-        "correlation": float(np.corrcoef(apart[0].ravel(), apart[1].ravel())[0, 1]),
+        "correlation": float(np.corrcoef(centred[0].ravel(), centred[1].ravel())[0, 1]),
         "worst_difference": float(np.abs(scores - exact).max()),
         "mean_difference": float(np.abs(scores - exact).mean()),
         "same_frames": float(np.mean([np.array_equal(a.keyframes.positions, b.keyframes.positions) for a, b in pairs])),

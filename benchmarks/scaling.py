@@ -84,14 +84,14 @@ def run(args: argparse.Namespace) -> None:
     counts = sorted({1, *args.processes})
     _check(counts, work)
     show_machine(device)
-    found = {count: Scaled() for count in counts}
+    results = {count: Scaled() for count in counts}
     for turn in range(args.repeats):
         for count in counts if turn % 2 == 0 else reversed(counts):
             measured = _launch(count, work)
-            found[count].step_s += measured["step_s"]
-            found[count].alone_s += measured["alone_s"]
-            found[count].load.append(os.getloadavg()[0])
-    write_figures(args.json, {"options": dataclasses.asdict(work), "processes": show(found, work)}, device=device)
+            results[count].step_s += measured["step_s"]
+            results[count].alone_s += measured["alone_s"]
+            results[count].load.append(os.getloadavg()[0])
+    write_figures(args.json, {"options": dataclasses.asdict(work), "processes": show(results, work)}, device=device)
     if args.profile:
         _launch(counts[-1], dataclasses.replace(work, profile=str(args.profile)))
         print(f"trace of the first of {counts[-1]} processes: {args.profile}")
@@ -128,7 +128,7 @@ def _launch(processes: int, work: Work) -> dict[str, Any]:
     return measured
 
 
-def show(found: dict[int, Scaled], work: Work) -> dict[str, Any]:
+def show(results: dict[int, Scaled], work: Work) -> dict[str, Any]:
     """Print the table and return what goes into the JSON file."""
     place = "a GPU" if work.device == "cuda" else f"{work.threads} pinned core{'s' * (work.threads > 1)}"
     print(
@@ -136,8 +136,8 @@ def show(found: dict[int, Scaled], work: Work) -> dict[str, Any]:
         f"{work.batch_size} videos of {work.num_frames} frames a step"
     )
     figures = {}
-    for count, scaled in found.items():
-        ratio = count * found[1].median_s / scaled.median_s
+    for count, scaled in results.items():
+        ratio = count * results[1].median_s / scaled.median_s
         figures[str(count)] = {
             "samples_per_s": count * work.batch_size / scaled.median_s,
             "ratio": ratio,

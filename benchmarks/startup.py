@@ -51,13 +51,13 @@ def run(args: argparse.Namespace) -> None:
     rows = [["first start", *_cells(first)]]
     rows.append(["median of further starts", *_cells({part: _median(further, part) for part in ("whole", *_PARTS)})])
     show_table(["", "process", "imports", "load the model", "watch and answer"], rows)
-    print(f"right in {sum(found['right'] for found in rounds)} of {len(rounds)} starts")
+    print(f"right in {sum(start['right'] for start in rounds)} of {len(rounds)} starts")
     write_figures(args.json, {"starts": rounds}, device=torch.device(args.device))
 
 
-def _cells(found: dict[str, float]) -> list[str]:
-    return [seconds(found[part]) for part in ("whole", *_PARTS)]
+def _cells(start: dict[str, float]) -> list[str]:
+    return [seconds(start[part]) for part in ("whole", *_PARTS)]
 
 
 def _median(rounds: list[dict[str, float]], part: str) -> float:
-    return statistics.median(found[part] for found in rounds)
+    return statistics.median(start[part] for start in rounds)

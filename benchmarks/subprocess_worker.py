@@ -1,4 +1,4 @@
-"""Objects that live in processes of their own, so that the memory each takes is seen alone."""
+"""Objects in processes of their own, so that the memory each takes is measured alone."""
 
 import multiprocessing
 from collections.abc import Callable

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     show_machine(device)
     figures = {task: _measure(args, task, device) for task in args.tasks}
     write_figures(args.json, {"tasks": figures}, device=device)
-    return int(any(found["losses"]["equal"] is False for found in figures.values()))
+    return int(any(task["losses"]["equal"] is False for task in figures.values()))
 
 
 def _measure(args: argparse.Namespace, task: str, device: torch.device) -> dict[str, Any]:
@@ -56,15 +56,15 @@ def _measure(args: argparse.Namespace, task: str, device: torch.device) -> dict[
     with ExitStack() as stack:
         sides = {name: stack.enter_context(closing(SubprocessWorker(Side, options[name]))) for name in options}
         firsts: dict[str, FirstStep] = {name: side.call("first") for name, side in sides.items()}
-        found = {name: Measured() for name in sides}
+        results = {name: Measured() for name in sides}
         for turn in range(args.repeats):
             for name in list(sides) if turn % 2 == 0 else reversed(sides):
-                found[name].include(sides[name].call("measure"))
+                results[name].include(sides[name].call("measure"))
         if args.profile:
             for name, side in sides.items():
                 trace = args.profile.with_stem(f"{args.profile.stem}-{task}-{name}")
                 print(f"\n{task}, {name}; trace: {trace}\n{side.call('profile', trace)}")
-    return _show(options["ours"], options["published"], firsts, found)
+    return _show(options["ours"], options["published"], firsts, results)
 
 
 def _options(args: argparse.Namespace, side: str, task: str, device: torch.device) -> SideOptions:
@@ -85,14 +85,14 @@ def _options(args: argparse.Namespace, side: str, task: str, device: torch.devic
 
 
 def _show(
-    ours: SideOptions, published: SideOptions, firsts: Mapping[str, FirstStep], found: Mapping[str, Measured]
+    ours: SideOptions, published: SideOptions, firsts: Mapping[str, FirstStep], results: Mapping[str, Measured]
 ) -> dict[str, Any]:
     """Print the table and return what goes into the JSON file."""
     print(
         f"\n{ours.task}: {ours.batch_size} videos of {ours.num_frames} frames; published in {_precision(published)}, "
         f"ours in {_precision(ours)} with checkpointing {ours.checkpointing}"
     )
-    rows = [_row(name, ours.batch_size, firsts, found) for name in found]
+    rows = [_row(name, ours.batch_size, firsts, results) for name in results]
     headings = ["an optimizer step", "samples/s", "median", "spread", "ratio", "CPU time", "ratio in CPU time"]
     show_table([*headings, "peak", "of published", "above the weights", "of published"], rows)
     losses = _losses(firsts, exact=_precision(ours) == _precision(published) == "fp32")
@@ -101,9 +101,9 @@ def _show(
         name: {
             **measured.figures(),
             **dataclasses.asdict(firsts[name]),
-            "above_weights_mib": _above(name, firsts, found) / 2**20,
+            "above_weights_mib": _above(name, firsts, results) / 2**20,
         }
-        for name, measured in found.items()
+        for name, measured in results.items()
     }
     return {
         "options": dataclasses.asdict(ours),
@@ -130,13 +130,13 @@ def _losses(firsts: Mapping[str, FirstStep], *, exact: bool) -> dict[str, Any]:
     }
 
 
-def _above(name: str, firsts: Mapping[str, FirstStep], found: Mapping[str, Measured]) -> int:
-    return found[name].peak_bytes - firsts[name].idle_bytes
+def _above(name: str, firsts: Mapping[str, FirstStep], results: Mapping[str, Measured]) -> int:
+    return results[name].peak_bytes - firsts[name].idle_bytes
 
 
-def _row(name: str, batch_size: int, firsts: Mapping[str, FirstStep], found: Mapping[str, Measured]) -> list[str]:
-    measured, baseline = found[name], found["published"]
-    above, published = (_above(side, firsts, found) for side in (name, "published"))
+def _row(name: str, batch_size: int, firsts: Mapping[str, FirstStep], results: Mapping[str, Measured]) -> list[str]:
+    measured, baseline = results[name], results["published"]
+    above, published = (_above(side, firsts, results) for side in (name, "published"))
     return [
         name,
         f"{batch_size / measured.median_s:.3g}",

@@ -155,8 +155,8 @@ class Side:
 
     def measure(self) -> Measured:
         """Run one step, dropout included."""
-        found = by_turns({"step": self._run}, repeats=1, device=self._device, warmup={})["step"]
-        return dataclasses.replace(found, last=None)
+        measured = by_turns({"step": self._run}, repeats=1, device=self._device, warmup={})["step"]
+        return dataclasses.replace(measured, last=None)
 
     def profile(self, path: Path) -> str:
         """Trace one step to a file; return a table of what took longest."""
