@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.show import say
-from lavis.common.errors import EXIT_FAILURE, ConfigError
-from lavis.common.naming import visible
+from lavis.common.errors import EXIT_FAILURE, ConfigError, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lavis.models.checkpoints.download import Progress
-    from lavis.models.sevila.convert import Assembled
-    from lavis.models.sevila.tools import Inspection
 
 _EXAMPLES = """examples:
   sevila checkpoint fetch flant5xl                        SeViLA as published: downloads about 14 GB, makes 8.6 GB
@@ -27,7 +24,7 @@ _EXAMPLES = """examples:
   sevila checkpoint convert my_model --to published --parts localizer answerer --out sevila.pth
   sevila checkpoint verify my_model
 """
-_LANGUAGE_DTYPES = ("bf16", "keep")
+_SIZE = "a model size or a configuration file (default: told from the weights)"
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -40,11 +37,45 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_fetch(actions)
-    _add_inspect(actions)
-    _add_convert(actions)
-    _add_merge(actions)
-    _add_verify(actions)
+    fetch = actions.add_parser("fetch", help="download published weights and assemble a model folder")
+    fetch.add_argument("name", nargs="?", metavar="NAME", help="a size or one published file; without it, list them")
+    fetch.add_argument("--from", dest="recipe", metavar="RECIPE", help="which weights, where a size has several")
+    fetch.add_argument("--out", type=Path, help="model folder (default: sevila_NAME in the checkpoint store)")
+    fetch.add_argument("--downloads", type=Path, help="folder for downloads (default: downloads in the store)")
+    inspect = actions.add_parser("inspect", help="say what a weight file is, from its content")
+    inspect.add_argument("path", type=Path, metavar="PATH", help="a weight file, or a folder of them")
+    inspect.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    convert = actions.add_parser("convert", help="make a model folder of weight files, or published files of a model")
+    convert.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="files or folders that complete each other"
+    )
+    convert.add_argument(
+        "--to", choices=("sevila", "published"), default="sevila", help="naming (default: %(default)s)"
+    )
+    convert.add_argument("--out", type=Path, required=True, help="model folder; with --to published, a .pth file")
+    convert.add_argument("--size", help=_SIZE)
+    convert.add_argument("--over", nargs="+", type=Path, default=[], metavar="PATH", help="files that win over PATHs")
+    convert.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json (default: looked for in PATHs)")
+    convert.add_argument("--image-size", type=int, help="side of the frames; the position table is resized to it")
+    convert.add_argument(
+        "--parts", nargs="+", metavar="PART", help="with --to published: parts to write (default: all)"
+    )
+    merge = actions.add_parser("merge", help="lay parts, such as a trained localizer, over a model folder")
+    merge.add_argument("base", type=Path, metavar="BASE", help="a whole model folder")
+    merge.add_argument("parts", nargs="+", type=Path, metavar="PART", help="files or folders; a later one wins")
+    merge.add_argument("--out", type=Path, required=True, help="model folder to write")
+    verify = actions.add_parser("verify", help="check hashes, completeness, shapes, and that all numbers are finite")
+    verify.add_argument("path", type=Path, metavar="PATH", help="a model folder or a weight file")
+    verify.add_argument("--size", help=_SIZE)
+    for writing in (fetch, convert, merge):
+        writing.add_argument("--force", action="store_true", help="replace what is at --out")
+    for assembling in (fetch, convert):
+        assembling.add_argument(
+            "--language-dtype",
+            choices=("bf16", "keep"),
+            default="bf16",
+            help="store the language model in bf16, as published code runs it, or keep its precision (default: bf16)",
+        )
     parser.set_defaults(run=run)
     return parser
 
@@ -53,86 +84,29 @@ def run(args: argparse.Namespace) -> int:
     """Do what was asked.
 
     Raises:
-        UserError: see the functions of `lavis.models.checkpoints`.
+        UserError: see the model's own functions, such as those of `lavis.models.sevila.tools`.
     """
+    from lavis.models.loading import weight_tools
+
     actions = {"fetch": _fetch, "inspect": _inspect, "convert": _convert, "merge": _merge, "verify": _verify}
-    return actions[args.action](args)
+    return actions[args.action](args, weight_tools())
 
 
-def _add_fetch(actions: Any) -> None:
-    parser = actions.add_parser("fetch", help="download published weights and assemble a model folder")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a size or one published file; without it, list them")
-    parser.add_argument("--from", dest="recipe", metavar="RECIPE", help="which weights, where a size has several")
-    parser.add_argument("--out", type=Path, help="model folder (default: sevila_NAME in the checkpoint store)")
-    parser.add_argument("--downloads", type=Path, help="folder for downloads (default: downloads in the store)")
-    _add_language_dtype(parser)
-    _add_force(parser)
-
-
-def _add_inspect(actions: Any) -> None:
-    parser = actions.add_parser("inspect", help="say what a weight file is, from its content")
-    parser.add_argument("path", type=Path, metavar="PATH", help="a weight file, or a folder of them")
-    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-
-
-def _add_convert(actions: Any) -> None:
-    parser = actions.add_parser("convert", help="make a model folder of weight files, or published files of a model")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders that complete each other")
-    parser.add_argument("--to", choices=("sevila", "published"), default="sevila", help="naming (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="model folder; with --to published, a .pth file")
-    parser.add_argument("--size", help="a model size or a configuration file (default: told from the weights)")
-    parser.add_argument("--over", nargs="+", type=Path, default=[], metavar="PATH", help="files that win over PATHs")
-    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json (default: looked for in PATHs)")
-    parser.add_argument("--image-size", type=int, help="side of the frames; the position table is resized to it")
-    parser.add_argument("--parts", nargs="+", metavar="PART", help="with --to published: parts to write (default: all)")
-    _add_language_dtype(parser)
-    _add_force(parser)
-
-
-def _add_merge(actions: Any) -> None:
-    parser = actions.add_parser("merge", help="lay parts, such as a trained localizer, over a model folder")
-    parser.add_argument("base", type=Path, metavar="BASE", help="a whole model folder")
-    parser.add_argument("parts", nargs="+", type=Path, metavar="PART", help="files or folders; a later one wins")
-    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
-    _add_force(parser)
-
-
-def _add_verify(actions: Any) -> None:
-    parser = actions.add_parser("verify", help="check hashes, completeness, shapes, and that all numbers are finite")
-    parser.add_argument("path", type=Path, metavar="PATH", help="a model folder or a weight file")
-    parser.add_argument("--size", help="a model size or a configuration file (default: told from the weights)")
-
-
-def _add_language_dtype(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--language-dtype",
-        choices=_LANGUAGE_DTYPES,
-        default="bf16",
-        help="store the language model in bf16, as published code runs it, or keep its precision (default: bf16)",
-    )
-
-
-def _add_force(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--force", action="store_true", help="replace what is at --out")
-
-
-def _fetch(args: argparse.Namespace) -> int:
-    from lavis.models.sevila.config import checkpoint_store
-    from lavis.models.sevila.published import FILES, fetch_file, fetch_model, find_recipe
-
+def _fetch(args: argparse.Namespace, tools: Any) -> int:
     if args.name is None:
-        return _list_published()
-    downloads = args.downloads or checkpoint_store() / "downloads"
+        return _list_published(tools)
+    store = tools.checkpoint_store()
+    downloads = args.downloads or store / "downloads"
     with _progress() as progress:
-        if args.name in FILES:
-            print(fetch_file(FILES[args.name], downloads, progress=progress, say=_say))
+        if args.name in tools.FILES:
+            print(tools.fetch_file(tools.FILES[args.name], downloads, progress=progress, say=_say))
             return 0
-        recipe = find_recipe(args.name, args.recipe)
-        out = args.out or checkpoint_store() / f"sevila_{args.name}"
+        recipe = tools.find_recipe(args.name, args.recipe)
+        out = args.out or store / f"sevila_{args.name}"
         if (out / "config.json").is_file() and not args.force:
             say(f"{out} is already there; check it with: sevila checkpoint verify {out}, or fetch again with --force")
             return 0
-        made = fetch_model(
+        made = tools.fetch_model(
             args.name,
             recipe,
             out,
@@ -141,50 +115,51 @@ def _fetch(args: argparse.Namespace) -> int:
             progress=progress,
             say=_say,
         )
-    _print_assembled(made, out)
-    return 0
+    return _show_assembled(made, out)
 
 
-def _list_published() -> int:
-    from lavis.models.sevila.published import FILES, RECIPES
-
+def _list_published(tools: Any) -> int:
     say("models:")
-    for size, recipes in RECIPES.items():
+    for size, recipes in tools.RECIPES.items():
         for name, recipe in recipes.items():
             files = ", ".join(file.name for file in (*recipe.files, *recipe.over))
             say(f"  {size} --from {name:7} {recipe.what}: {files} -> {recipe.gigabytes} GB")
     say("files:")
-    for name, file in FILES.items():
+    for name, file in tools.FILES.items():
         say(f"  {name:30} about {file.gigabytes} GB")
     return 0
 
 
-def _inspect(args: argparse.Namespace) -> int:
-    from lavis.models.sevila.tools import inspect
-
-    found = inspect(args.path)
+def _inspect(args: argparse.Namespace, tools: Any) -> int:
+    found = tools.inspect(args.path)
     if args.json:
         print(json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
-    else:
-        _print_inspection(found)
+        return 0
+    say(f"{found.path}: {found.kind}")
+    say(f"  fits: {', '.join(found.sizes) or 'no known size'}")
+    say(f"  {found.num_tensors} tensors, {found.num_bytes / 1e6:,.1f} MB")
+    for part in found.parts:
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part.dtypes.items())
+        origin = f"  from {found.origins[part.name]}" if part.name in found.origins else ""
+        size = f"{part.num_parameters:>14,} parameters  {part.num_bytes / 1e6:>10,.1f} MB"
+        say(f"  {part.name:18} {part.num_tensors:>5} tensors {size}  ({dtypes}){origin}")
+    if found.left_out:
+        say(f"  of no use: {len(found.left_out)} entries, such as {found.left_out[0]}")
+    say(f"  missing for a whole model: {', '.join(found.missing) or 'nothing'}")
     return 0
 
 
-def _convert(args: argparse.Namespace) -> int:
+def _convert(args: argparse.Namespace, tools: Any) -> int:
     _refuse_to_replace(args)
     if args.to == "published":
-        from lavis.models.sevila.convert import PARTS, export_published
-
         if len(args.paths) > 1:
             raise ConfigError(f"--to published takes one model, not {len(args.paths)} paths")
-        count = export_published(args.paths[0], args.out, parts=args.parts or PARTS)
+        count = tools.export_published(args.paths[0], args.out, parts=args.parts or tools.PARTS)
         say(f"{args.out}: {count} entries under the published names")
         return 0
-    from lavis.models.sevila.convert import convert
-
     if args.parts:
         raise ConfigError("--parts goes with --to published; a model folder is made of all parts")
-    made = convert(
+    made = tools.convert(
         args.paths,
         args.out,
         size=args.size,
@@ -193,22 +168,16 @@ def _convert(args: argparse.Namespace) -> int:
         image_size=args.image_size,
         language_dtype=args.language_dtype,
     )
-    _print_assembled(made, args.out)
-    return 0
+    return _show_assembled(made, args.out)
 
 
-def _merge(args: argparse.Namespace) -> int:
-    from lavis.models.sevila.convert import merge
-
+def _merge(args: argparse.Namespace, tools: Any) -> int:
     _refuse_to_replace(args)
-    _print_assembled(merge(args.base, args.parts, args.out), args.out)
-    return 0
+    return _show_assembled(tools.merge(args.base, args.parts, args.out), args.out)
 
 
-def _verify(args: argparse.Namespace) -> int:
-    from lavis.models.sevila.tools import verify
-
-    verdict = verify(args.path, size=args.size)
+def _verify(args: argparse.Namespace, tools: Any) -> int:
+    verdict = tools.verify(args.path, size=args.size)
     for check in verdict.checks:
         say(f"  {check}")
     for problem in verdict.problems:
@@ -223,26 +192,13 @@ def _refuse_to_replace(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.out} is already there; choose another --out, or replace it with --force")
 
 
-def _print_assembled(made: "Assembled", out: Path) -> None:
+def _show_assembled(made: Any, out: Path) -> int:
     for part, origin in made.origins.items():
         say(f"  {part:18} from {origin}")
     for remark in made.remarks:
         say(f"  note: {remark}")
     say(f"{made.config.name} -> {out}")
-
-
-def _print_inspection(found: "Inspection") -> None:
-    say(f"{found.path}: {found.kind}")
-    say(f"  fits: {', '.join(found.sizes) or 'no known size'}")
-    say(f"  {found.num_tensors} tensors, {found.num_bytes / 1e6:,.1f} MB")
-    for part in found.parts:
-        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part.dtypes.items())
-        origin = f"  from {found.origins[part.name]}" if part.name in found.origins else ""
-        size = f"{part.num_parameters:>14,} parameters  {part.num_bytes / 1e6:>10,.1f} MB"
-        say(f"  {part.name:18} {part.num_tensors:>5} tensors {size}  ({dtypes}){origin}")
-    if found.left_out:
-        say(f"  of no use: {len(found.left_out)} entries, such as {found.left_out[0]}")
-    say(f"  missing for a whole model: {', '.join(found.missing) or 'nothing'}")
+    return 0
 
 
 def _say(message: str) -> None:

@@ -3,13 +3,16 @@
 The converters in `sevila_data` stand beside the package, above `datasets`; only entry points use them. The miniature in
 there is an experiment: it makes its data and runs the stages through the runner, as an entry point does. `parity`
 and `benchmarks` are tools of a checkout too; of the package only `sevila verify` imports one.
+
+No two files import each other in a circle, however long. Only `lavis/models` knows which models there are: everyone
+else goes through `lavis.models.loading`.
 """
 
 from pathlib import Path
 
 import pytest
 
-from tests.architecture.source import ROOT, imported_modules, package_of, python_files
+from tests.architecture.source import ROOT, circle, import_graph, imported_modules, package_of, python_files
 
 BELOW_TASKS = {"common", "export", "video", "processors", "datasets", "models"}
 BELOW_ENTRY = BELOW_TASKS | {"tasks", "runners"}
@@ -33,6 +36,22 @@ TORCH_IN_COMMON = {
     "lavis/common/checkpoint_io.py",
     "lavis/common/distributed.py",
     "lavis/common/optim.py",
+}
+# Folders of `lavis/models` that hold one kind of model each.
+MODELS = ("sevila", "hf", "api")
+# Files that still know a model; the list may only get shorter.
+KNOW_A_MODEL = {
+    "lavis/runners/build.py",
+    "lavis/runners/checkpoint.py",
+    "lavis/runners/evaluation/evaluator.py",
+    "lavis/runners/evaluation/results.py",
+    "lavis/runners/provenance.py",
+    "lavis/runners/trainer.py",
+    "lavis/runners/validation.py",
+    "lavis/tasks/objectives/answerer.py",
+    "lavis/tasks/objectives/base.py",
+    "lavis/tasks/objectives/frozen_tokens.py",
+    "lavis/tasks/objectives/localizer.py",
 }
 FILES = python_files("lavis", "sevila_data")
 
@@ -113,3 +132,54 @@ def test_every_part_of_the_package_has_its_place() -> None:
 )
 def test_forbidden_imports_are_found_wherever_they_stand(path: str, source: str, found: list[str]) -> None:
     assert forbidden_imports(Path(path), source) == found
+
+
+def known_models(path: Path, source: str) -> list[str]:
+    """Models of one kind that a file outside `lavis/models` imports."""
+    if path.parts[:2] == ("lavis", "models"):
+        return []
+    packages = tuple(f"lavis.models.{name}." for name in MODELS)
+    return sorted(name for name in imported_modules(source, package_of(path)) if f"{name}.".startswith(packages))
+
+
+def test_only_models_know_which_models_there_are() -> None:
+    files = python_files("lavis")
+    knowing = {str(path) for path in files if known_models(path, (ROOT / path).read_text(encoding="utf-8"))}
+    assert knowing - KNOW_A_MODEL == set()
+    assert KNOW_A_MODEL - knowing == set(), "take these off the list"
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "found"),
+    [
+        (
+            "lavis/cli/a.py",
+            "def f():\n    from lavis.models.sevila.model import SeViLA",
+            ["lavis.models.sevila.model.SeViLA"],
+        ),
+        ("lavis/tasks/a.py", "from lavis.models import hf", ["lavis.models.hf"]),
+        ("lavis/runners/deep/a.py", "from lavis.models.loading import load_model", []),
+        ("lavis/models/__init__.py", "declare('sevila', 'lavis.models.sevila.model:SeViLA')", []),
+        ("lavis/models/sevila/a.py", "from lavis.models.sevila.model import SeViLA", []),
+    ],
+)
+def test_a_known_model_is_found_wherever_its_import_stands(path: str, source: str, found: list[str]) -> None:
+    assert known_models(Path(path), source) == found
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = import_graph({path: (ROOT / path).read_text(encoding="utf-8") for path in FILES})
+    assert circle(graph) == []
+
+
+def test_a_circle_is_found_at_any_depth_and_also_inside_functions() -> None:
+    sources = {
+        Path("lavis/a.py"): "from lavis.b import B",
+        Path("lavis/b.py"): "from .deep import c",
+        Path("lavis/deep/__init__.py"): "",
+        Path("lavis/deep/c.py"): "def f():\n    import lavis.a",
+    }
+    assert {*circle(import_graph(sources))} == sources.keys() - {Path("lavis/deep/__init__.py")}
+    # What only annotations name is never imported, and a name in a string is looked up when a part is asked for.
+    for harmless in ("if TYPE_CHECKING:\n    from lavis import a", "declare('a', 'lavis.a:A')", "import lavis.other"):
+        assert circle(import_graph({**sources, Path("lavis/deep/c.py"): harmless})) == []

@@ -23,30 +23,23 @@ from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.precision import quantize_parts
 from lavis.models.prompter import VisualPrompter
 from lavis.models.sevila.build import build_on_meta, build_parts
-from lavis.models.sevila.config import SeViLAConfig, find_model, read_config, read_saved, require_weights, size_names
+from lavis.models.sevila.config import (
+    LanguageSizes,
+    SeViLAConfig,
+    find_model,
+    read_config,
+    read_saved,
+    require_weights,
+    size_names,
+)
 from lavis.models.sevila.known_files import open_source, size_hint
-from lavis.models.sevila.names import EMBEDDING, check_aliases, group_of, short_groups
+from lavis.models.sevila.names import EMBEDDING, check_aliases, group_of, published_name, short_groups
 from lavis.models.sevila.published import FILES
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_T5_FIELDS = (
-    "vocab_size",
-    "d_model",
-    "d_kv",
-    "d_ff",
-    "num_layers",
-    "num_decoder_layers",
-    "num_heads",
-    "relative_attention_num_buckets",
-    "relative_attention_max_distance",
-    "dropout_rate",
-    "feed_forward_proj",
-    "dense_act_fn",
-    "layer_norm_epsilon",
-)
 # What transformers keeps of a configuration that answers do not depend on.
 _WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
@@ -220,6 +213,11 @@ class PretrainedSeViLA(nn.Module):
 
         return tools
 
+    def published_names(self) -> dict[str, str]:
+        """Return the names in published files of those parameters that have one."""
+        names = {name: published_name(name) for name, _ in self.named_parameters()}
+        return {ours: theirs for ours, theirs in names.items() if theirs}
+
     def make_digest(self) -> str:
         """Return a digest of all that answers depend on beside weights, precision and device."""
         language = self.language
@@ -300,5 +298,6 @@ def _self_contained(config: SeViLAConfig, language: Any) -> SeViLAConfig:
         or language.lm_head.weight is language.shared.weight
     ):
         return config
-    sizes = {name: getattr(language.config, name) for name in _T5_FIELDS}
+    made = language.config.to_dict()
+    sizes = {field.name: made[field.name] for field in dataclasses.fields(LanguageSizes) if field.name in made}
     return dataclasses.replace(config, language=dataclasses.replace(config.language, pretrained=None, sizes=sizes))

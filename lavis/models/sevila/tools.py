@@ -1,4 +1,4 @@
-"""Looking at weight files: what they are, what is missing, and whether they are sound."""
+"""What `sevila checkpoint` does with SeViLA's weights: looking at files and checking them here, the rest by import."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ from lavis.models.checkpoints.weight_files import (
     weight_files,
 )
 from lavis.models.checkpoints.weights_io import Shapes, first_few
-from lavis.models.sevila.config import read_config, read_saved
+from lavis.models.sevila.config import checkpoint_store, read_config, read_saved
+from lavis.models.sevila.convert import PARTS, convert, export_published, merge
 from lavis.models.sevila.known_files import (
     Source,
     check_source,
@@ -27,6 +28,22 @@ from lavis.models.sevila.known_files import (
     shapes_of_size,
 )
 from lavis.models.sevila.names import GROUPS, group_of, short_groups
+from lavis.models.sevila.published import FILES, RECIPES, fetch_file, fetch_model, find_recipe
+
+__all__ = [
+    "FILES",
+    "PARTS",
+    "RECIPES",
+    "checkpoint_store",
+    "convert",
+    "export_published",
+    "fetch_file",
+    "fetch_model",
+    "find_recipe",
+    "inspect",
+    "merge",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -70,15 +87,17 @@ def inspect(path: str | Path) -> Inspection:
     """
     source = open_source(path)
     manifest = read_manifest(source.path) if source.path.is_dir() else None
-    parts = short_groups(source.groups)
-    halves = sum(name.endswith("qkv.bias") for name in source.weights) if _has_split_biases(source) else 0
+    # Such files hold two biases where we have one.
+    halved = source.scheme.name in ("published", "eva")
+    halves = sum(name.endswith("qkv.bias") for name in source.weights) if halved else 0
+    fitting = tuple(f"sevila_{size}" for size in fitting_sizes(source.telling_shapes))
     return Inspection(
         path=str(path),
         kind=source.kind,
-        sizes=_sizes(source),
+        sizes=(read_saved(source.path).name,) if _is_model_folder(source) else fitting,
         num_bytes=sum(file.stat().st_size for file in source.files),
         num_tensors=len(source.weights) + halves + len(source.aliases) + len(source.left_out),
-        parts=tuple(_part_report(part, source.weights) for part in parts),
+        parts=tuple(_part_report(part, source.weights) for part in short_groups(source.groups)),
         left_out=source.left_out,
         missing=tuple(short_groups(set(GROUPS) - source.groups)),
         origins=manifest.origins if manifest else {},
@@ -104,7 +123,11 @@ def verify(path: str | Path, *, size: str | None = None) -> Verdict:
         CheckpointError: there is nothing, or the manifest is damaged.
     """
     place = Path(path)
-    checks, problems = _check_files(place)
+    weight_files(place)
+    manifest = read_manifest(place) if place.is_dir() else None
+    problems = manifest_problems(place, manifest) if manifest else []
+    compared = f"{len(manifest.files)} files compared with their sha256" if manifest else ""
+    checks = [compared or "no manifest: nothing to compare sha256 with"]
     try:
         source = open_source(place)
         model, expected = _model_of(source, size)
@@ -114,25 +137,13 @@ def verify(path: str | Path, *, size: str | None = None) -> Verdict:
     if _is_model_folder(source):
         problems += _tokenizer_problems(place)
     checks.append(f"{len(found.weights)} weights of {', '.join(short_groups(found.groups))} fit {model}")
-    missing = short_groups(set(GROUPS) - found.groups)
-    if missing:
+    if missing := short_groups(set(GROUPS) - found.groups):
         checks.append(f"not a whole model: {', '.join(missing)} must come from elsewhere")
-    broken = not_finite(found.weights)
-    if broken:
+    if broken := [name for name, value in found.weights.items() if not bool(torch.isfinite(value).all())]:
         problems.append(f"{len(broken)} weights hold numbers that are not finite ({first_few(broken)})")
     else:
         checks.append("every number is finite")
     return Verdict(tuple(checks), tuple(problems))
-
-
-def _check_files(place: Path) -> tuple[list[str], list[str]]:
-    """Look at files without opening the weights; return what was checked and what is wrong."""
-    weight_files(place)
-    manifest = read_manifest(place) if place.is_dir() else None
-    problems = manifest_problems(place, manifest) if manifest else []
-    if manifest:
-        return [f"{len(manifest.files)} files compared with their sha256"], problems
-    return ["no manifest: nothing to compare sha256 with"], problems
 
 
 def _tokenizer_problems(folder: Path) -> list[str]:
@@ -144,11 +155,6 @@ def _tokenizer_problems(folder: Path) -> list[str]:
     except UserError as error:
         return [str(error)]
     return []
-
-
-def not_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
-    """Return the names of weights that hold NaN or infinity."""
-    return [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
 
 
 def _model_of(source: Source, size: str | None) -> tuple[str, Shapes]:
@@ -166,14 +172,8 @@ def _is_model_folder(source: Source) -> bool:
     return source.scheme.name == "sevila" and (source.path / CONFIG_FILE).is_file()
 
 
-def _sizes(source: Source) -> tuple[str, ...]:
-    if _is_model_folder(source):
-        return (read_saved(source.path).name,)
-    return tuple(f"sevila_{size}" for size in fitting_sizes(source.telling_shapes))
-
-
 def _part_report(part: str, weights: Mapping[str, torch.Tensor]) -> PartReport:
-    own = [value for name, value in weights.items() if group_of(name) == part or name.partition(".")[0] == part]
+    own = [value for name, value in weights.items() if part in (group_of(name), name.partition(".")[0])]
     dtypes = Counter(str(value.dtype).removeprefix("torch.") for value in own)
     return PartReport(
         name=part,
@@ -182,7 +182,3 @@ def _part_report(part: str, weights: Mapping[str, torch.Tensor]) -> PartReport:
         num_bytes=sum(value.nbytes for value in own),
         dtypes=dict(dtypes.most_common()),
     )
-
-
-def _has_split_biases(source: Source) -> bool:
-    return source.scheme.name in ("published", "eva")
