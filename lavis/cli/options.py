@@ -61,7 +61,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add which model is loaded, where to and how."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", default=defaults.MODEL, metavar="SIZE|FOLDER", help="a size of `sevila models`, or a saved model"
+        "--model",
+        default=defaults.MODEL,
+        metavar="SIZE|FOLDER|FILE",
+        help="a size of `sevila models`, a saved model, or a model's configuration (.yaml)",
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     group.add_argument("--dtype", help="fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")

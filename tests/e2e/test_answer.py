@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 from lavis.cli.main import main
+from lavis.common.config import load_yaml
+from lavis.common.errors import EXIT_USER_ERROR
+from lavis.common.files import configs_dir
 from tests.e2e.conftest import Sevila
 from tests.videos import cut, shown_numbers, write_video
 
@@ -189,6 +192,59 @@ def test_saved_model_is_used_from_its_folder(clip: Path, tmp_path: Path, capsys:
         assert main(["answer", str(clip), "What is shown?", *OPTIONS, "--model", model, "--json"]) == 0
         found.append(scores(json.loads(capsys.readouterr().out)))
     assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    """The configuration of the tiny model as a file of one's own."""
+    content = {**load_yaml(configs_dir() / "models" / "sevila_tiny.yaml"), **changes}
+    file = folder / "my.yaml"
+    file.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
+    return file
+
+
+def test_a_configuration_file_is_a_model(sevila: Sevila, clip: Path, tmp_path: Path) -> None:
+    import lavis
+
+    weights = {"status": "untrained", "note": "drawn at random", "seed": 5}
+    file = write_config(tmp_path, name="mine", weights=weights)
+    done = sevila("answer", clip, "What is shown?", *OPTIONS, "--model", file, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads(done.stdout)
+    assert (record["model"], record["caveats"]) == ("mine", ["drawn at random"])
+    video = lavis.load_model("sevila", str(file), device="cpu").watch(clip)
+    answer = video.ask("What is shown?", ["a cat", "a dog", "squares"])
+    assert scores(record) == pytest.approx(answer.option_scores.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"depth": 3}, "my.yaml: unknown key 'depth'"),
+        ({"prompter": {"width": 10**9}}, "prompter: width is 1000000000; it must be from 1 to 65536"),
+        ({"vision": {"name": "blip3"}}, "unknown vision tower 'blip3'"),
+        (
+            {"weights": {"status": "trained"}},
+            "is the configuration of a trained model, without its weights; set weights",
+        ),
+    ],
+)
+def test_a_configuration_file_that_is_no_model_is_one_line(
+    changes: dict[str, Any], says: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_config(tmp_path, **changes)
+    assert main(["answer", str(clip), "What is shown?", *OPTIONS, "--model", str(file)]) == EXIT_USER_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize(("name", "content"), [("my.yaml", "a: ["), ("my.yml", "5"), ("my.json", "[" * 100_000)])
+def test_a_file_that_is_no_configuration_is_one_line(
+    name: str, content: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert main(["answer", str(clip), "What?", *OPTIONS, "--model", str(tmp_path / name)]) == EXIT_USER_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
 
 
 def test_old_results_are_replaced_when_forced(clip: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lavis.cli.main import main
+from lavis.common.files import configs_dir
 from lavis.datasets.annotations import read_annotations
 from lavis.models.pipeline import watch
 from lavis.models.sevila.model import SeViLA
@@ -70,6 +71,16 @@ def test_raw_files_become_the_answers_that_the_pipeline_gives(
     right = [prediction["choice"] == row.question.answer for prediction, row in zip(found, rows, strict=True)]
     assert metrics["accuracy"]["overall"]["percent"] == pytest.approx(100 * np.mean(right))
     assert (metrics["questions"], metrics["unreadable"], metrics["dataset"]) == (len(rows), 0, name)
+
+
+def test_a_models_configuration_file_is_evaluated(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text((configs_dir() / "models" / "sevila_tiny.yaml").read_text().replace("sevila_tiny", "mine", 1))
+    settings = options("nextqa", model=file, output=tmp_path / "run")
+    evaluate("nextqa", data=tmp_path, clips=clips, monkeypatch=monkeypatch, settings=settings)
+    assert len(read_lines(tmp_path / "run" / "predictions.jsonl")) == len(
+        read_annotations(tmp_path / "nextqa" / "val.json").rows
+    )
 
 
 def test_raw_files_become_moments_and_a_submission(
