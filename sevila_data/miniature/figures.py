@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from lavis.common.files import write_text
-from lavis.tasks.metrics.accuracy import AccuracyReport, Outcome, accuracy_report
-from lavis.tasks.metrics.bootstrap import interval
+from lavis.tasks.metrics.accuracy import AccuracyReport, Outcome, accuracy_report, interval
 from sevila_data.miniature.questions import ASKED
 
 _RESAMPLES = 2000

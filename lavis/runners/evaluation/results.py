@@ -36,8 +36,8 @@ from lavis.runners.config import EvaluationConfig, TrainConfig, flattened
 from lavis.runners.provenance import file_digest
 from lavis.tasks.evaluation.moments import fit_spans
 from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.metrics.accuracy import PairedComparison, compare_runs
 from lavis.tasks.metrics.fit_moments import MomentParameters
-from lavis.tasks.metrics.paired import PairedComparison, compare_runs
 from lavis.tasks.published import PublishedTask
 
 Fingerprint = dict[str, Any]

@@ -11,8 +11,7 @@ from lavis.common.types import Span
 from lavis.datasets.annotations import Annotation
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.spans import SpanRule, duration_of
-from lavis.tasks.metrics.accuracy import NEXTQA_GROUPS, Outcome, accuracy_report
-from lavis.tasks.metrics.bootstrap import DEFAULT_RESAMPLES
+from lavis.tasks.metrics.accuracy import DEFAULT_RESAMPLES, NEXTQA_GROUPS, Outcome, accuracy_report
 from lavis.tasks.metrics.grounding import GroundedAnswer, grounding_scores, keyframe_span
 
 TYPE_GROUPS: Mapping[str, Mapping[str, str]] = {"nextqa": NEXTQA_GROUPS}
@@ -96,7 +95,7 @@ def _grounding(known: Sequence[Pair], spans: SpanRule) -> dict[str, Any] | None:
                 GroundedAnswer(prediction.id, prediction.is_right, span, row.question.windows or ())
                 for (prediction, row), span in zip(grounded, predicted, strict=True)
             ]
-        ).as_dict()
+        )
         for name, predicted in found.items()
     }
 

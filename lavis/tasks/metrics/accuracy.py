@@ -1,14 +1,18 @@
-"""Accuracy of multiple-choice answers: overall, by question type, by groups of types."""
+"""Accuracy of multiple-choice answers: overall, by question type and group of types, and of one run against another.
+
+Confidence intervals come from resampling whole units: questions, or all questions of a video together.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from lavis.common.errors import UserError
+from lavis.common.errors import ConfigError, UserError
 from lavis.common.types import Floats
-from lavis.tasks.metrics.bootstrap import DEFAULT_RESAMPLES, Estimate, interval, resampled_totals
+
+DEFAULT_RESAMPLES = 10_000
 
 NEXTQA_GROUPS = {
     "TN": "Tem",
@@ -41,6 +45,20 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """A share in percent with the borders of its 95 % interval and the number of questions it stands for."""
+
+    percent: float
+    low: float
+    high: float
+    questions: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class AccuracyReport:
     """Accuracy in percent; unreadable questions count as wrong everywhere but in `readable_only`.
 
@@ -62,14 +80,7 @@ class AccuracyReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {
-            "overall": self.overall.as_dict(),
-            "readable_only": self.readable_only.as_dict() if self.readable_only else None,
-            "unreadable": self.unreadable,
-            "by_type": {name: estimate.as_dict() for name, estimate in self.by_type.items()},
-            "by_group": {name: estimate.as_dict() for name, estimate in self.by_group.items()},
-            "mean_of_types": self.mean_of_types.as_dict() if self.mean_of_types else None,
-        }
+        return asdict(self)
 
 
 def question_type(question_id: str) -> str:
@@ -172,3 +183,103 @@ def _check(outcomes: Sequence[Outcome], clusters: Sequence[str] | None) -> None:
             raise UserError(
                 f"question {outcome.id!r}: correct is {outcome.correct}; it is 0 to 1, and 0 for an unreadable video"
             )
+
+
+def resampled_totals(units: Floats, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Floats:
+    """Draw as many units as there are, with replacement, and add them up; again and again.
+
+    Units with equal rows are interchangeable, so how often each distinct row is drawn follows a multinomial
+    distribution: one draw of it replaces drawing every unit, and 5,000 questions cost no more than a few.
+
+    Args:
+        units: [U, C], what every unit adds to each of C totals.
+        resamples: number B of repetitions.
+        seed: the same seed gives the same draws.
+
+    Returns:
+        [B, C] totals.
+    """
+    if resamples < 1:
+        raise ConfigError(f"resamples is {resamples}; it must be 1 or more")
+    rows, multiplicity = np.unique(units, axis=0, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(units), multiplicity / len(units), size=resamples)
+    return draws @ rows
+
+
+def interval(samples: Floats) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles; samples in which the figure is not defined (nan) are left out."""
+    low, high = np.nanpercentile(samples, [2.5, 97.5])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedComparison:
+    """Two runs on the same questions.
+
+    Attributes:
+        both: questions that both runs answered right; the next three are counts in the same way.
+        difference: accuracy of the first run minus that of the second, in percentage points.
+        p_value: exact two-sided McNemar test; the chance of disagreements at least as lopsided if the runs were equal.
+    """
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    difference: float
+    p_value: float
+
+    @property
+    def questions(self) -> int:
+        """Number of questions compared."""
+        return self.both + self.only_first + self.only_second + self.neither
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"questions": self.questions}
+
+
+def compare_runs(
+    first: Mapping[str, bool], second: Mapping[str, bool], *, common_only: bool = False
+) -> PairedComparison:
+    """Compare which questions two runs answered right.
+
+    Args:
+        first: question id -> answered right.
+        second: likewise.
+        common_only: compare on the questions that both runs have, instead of refusing runs over different questions.
+
+    Raises:
+        UserError: the runs are over different questions, or have none in common.
+    """
+    common = first.keys() & second.keys()
+    if not common:
+        raise UserError("the two runs have no question in common; compare runs over the same questions")
+    different = sorted(first.keys() ^ second.keys())
+    if different and not common_only:
+        raise UserError(
+            f"{len(different)} questions are in one run only, such as {different[0]!r}; "
+            "evaluate both runs on the same questions or compare the common ones"
+        )
+    only_first = sum(first[key] and not second[key] for key in common)
+    only_second = sum(second[key] and not first[key] for key in common)
+    both = sum(first[key] and second[key] for key in common)
+    return PairedComparison(
+        both=both,
+        only_first=only_first,
+        only_second=only_second,
+        neither=len(common) - both - only_first - only_second,
+        difference=100 * (only_first - only_second) / len(common),
+        p_value=mcnemar_exact(only_first, only_second),
+    )
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Return the two-sided p-value of a fair coin falling `only_first` times on one side and the rest on the other."""
+    disagreements = only_first + only_second
+    term = tail = 1
+    for chosen in range(min(only_first, only_second)):
+        # Binomial coefficients by recurrence: whole numbers, so nothing underflows.
+        term = term * (disagreements - chosen) // (chosen + 1)
+        tail += term
+    return min(1.0, 2 * tail / 2**disagreements)

@@ -8,13 +8,12 @@ script leaves it out.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lavis.common.errors import UserError
 from lavis.common.types import Floats, Span
-from lavis.tasks.metrics.temporal import intersection_over_prediction, intersection_over_union
+from lavis.tasks.metrics.moment_retrieval import intersection_over_prediction, intersection_over_union
 
 GROUNDED_IOP = 0.5
 
@@ -34,35 +33,6 @@ class GroundedAnswer:
     windows: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GroundingScores:
-    """Percent over all questions; `_at_` is the share of questions that reach the threshold."""
-
-    acc_qa: float
-    acc_gqa: float
-    mean_iop: float
-    iop_at_03: float
-    iop_at_05: float
-    mean_iou: float
-    iou_at_03: float
-    iou_at_05: float
-    questions: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values under the benchmark's names."""
-        return {
-            "Acc@QA": self.acc_qa,
-            "Acc@GQA": self.acc_gqa,
-            "mIoP": self.mean_iop,
-            "IoP@0.3": self.iop_at_03,
-            "IoP@0.5": self.iop_at_05,
-            "mIoU": self.mean_iou,
-            "IoU@0.3": self.iou_at_03,
-            "IoU@0.5": self.iou_at_05,
-            "questions": self.questions,
-        }
-
-
 def keyframe_span(times_s: Floats) -> Span:
     """Return the span from the first to the last keyframe, as the benchmark's authors read SeViLA's keyframes.
 
@@ -74,8 +44,8 @@ def keyframe_span(times_s: Floats) -> Span:
     return Span(float(np.min(times_s)), float(np.max(times_s)))
 
 
-def grounding_scores(answers: Sequence[GroundedAnswer]) -> GroundingScores:
-    """Measure answers together with their grounding.
+def grounding_scores(answers: Sequence[GroundedAnswer]) -> dict[str, float]:
+    """Return the benchmark's figures in percent over all questions, and the number of "questions".
 
     Raises:
         UserError: there is no question, or one has no annotated window.
@@ -84,21 +54,10 @@ def grounding_scores(answers: Sequence[GroundedAnswer]) -> GroundingScores:
         raise UserError("no grounded question was evaluated; the figures need at least one")
     correct = np.array([answer.correct for answer in answers], dtype=bool)
     iop, iou = np.array([_best_overlaps(answer) for answer in answers]).T
-
-    def percent(values: np.ndarray) -> float:
-        return 100 * float(values.mean())
-
-    return GroundingScores(
-        acc_qa=percent(correct),
-        acc_gqa=percent(correct & (iop >= GROUNDED_IOP)),
-        mean_iop=percent(iop),
-        iop_at_03=percent(iop >= 0.3),
-        iop_at_05=percent(iop >= 0.5),
-        mean_iou=percent(iou),
-        iou_at_03=percent(iou >= 0.3),
-        iou_at_05=percent(iou >= 0.5),
-        questions=len(answers),
-    )
+    shares = {"Acc@QA": correct, "Acc@GQA": correct & (iop >= GROUNDED_IOP)}
+    for name, overlaps in (("IoP", iop), ("IoU", iou)):
+        shares |= {f"m{name}": overlaps, f"{name}@0.3": overlaps >= 0.3, f"{name}@0.5": overlaps >= 0.5}
+    return {**{name: 100 * float(values.mean()) for name, values in shares.items()}, "questions": len(answers)}
 
 
 def _best_overlaps(answer: GroundedAnswer) -> tuple[float, float]:

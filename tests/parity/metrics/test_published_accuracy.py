@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from lavis.common.types import Question
+from lavis.datasets.annotations import Annotation
+from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.evaluation.questions import question_metrics
+from lavis.tasks.evaluation.spans import SpanRule
 from lavis.tasks.metrics.accuracy import Outcome, accuracy_report, question_type
-from lavis.tasks.metrics.voting import FrameAnswers, voting_report
 
 GOLDEN = Path(__file__).parent / "golden" / "multiple_choice.jsonl"
 REPORTS = {report["name"]: report for report in map(json.loads, GOLDEN.read_text(encoding="utf-8").splitlines())}
@@ -58,12 +61,17 @@ def test_answers_by_frame_name_the_frame_mean_and_the_oracle():
     for qid, prediction, target in results("frameqa"):
         frames.setdefault(qid, []).append(prediction)
         answers[qid] = target
-    questions = [FrameAnswers(qid, np.eye(5)[frames[qid]], answers[qid], qid[0]) for qid in frames]
-    report = voting_report(questions)
-    assert report.oracle.overall.percent == pytest.approx(100 * metrics["agg_metrics"])
-    assert report.oracle.overall.questions == metrics["num"]
-    assert report.frame_mean.overall.percent == pytest.approx(metrics["avg_acc"])
-    assert by_type(report.frame_mean) == pytest.approx({letter: metrics[letter] for letter in "CTD"})
+    predictions = [
+        Prediction(id=qid, video=qid, answer=answers[qid], choice=seen[0], frame_choices=tuple(seen))
+        for qid, seen in frames.items()
+    ]
+    rows = [Annotation(Question("?", id=qid, kind=qid[0], answer=answers[qid])) for qid in frames]
+    report = question_metrics(predictions, rows, spans=SpanRule(), resamples=10)["voting"]
+    assert report["oracle"]["overall"]["percent"] == pytest.approx(100 * metrics["agg_metrics"])
+    assert report["oracle"]["overall"]["questions"] == metrics["num"]
+    assert report["frame_mean"]["overall"]["percent"] == pytest.approx(metrics["avg_acc"])
+    by_letter = {letter: figures["percent"] for letter, figures in report["frame_mean"]["by_type"].items()}
+    assert by_letter == pytest.approx({letter: metrics[letter] for letter in "CTD"})
 
 
 def test_frame_judgements_of_moment_retrieval():

@@ -8,11 +8,12 @@ from lavis.tasks.metrics.moment_retrieval import (
     IOU_THRESHOLDS,
     MomentScores,
     corrected_moment_scores,
+    intersection_over_prediction,
+    intersection_over_union,
     published_moment_scores,
     shared_queries,
 )
 from lavis.tasks.metrics.submission import QueryPrediction, QueryTruth
-from lavis.tasks.metrics.temporal import intersection_over_prediction, intersection_over_union
 
 PROTOCOLS = [published_moment_scores, corrected_moment_scores]
 
