@@ -50,6 +50,11 @@ class RawDataset:
     converter: Callable[[RawSplit], RowConverter]
 
 
+def row_by_row(convert: Callable[[Record, int, RawSplit], Row]) -> Callable[[RawSplit], RowConverter]:
+    """Return the `converter` of a dataset whose rows are converted one by one, with nothing to prepare."""
+    return lambda raw: lambda record, index: convert(record, index, raw)
+
+
 def option_fields(options: Sequence[str]) -> Row:
     """Return the schema's fields for the options."""
     return {"num_option": len(options), **{f"a{index}": option for index, option in enumerate(options)}}

@@ -6,26 +6,22 @@ annotators' saliency scores are kept: highlight detection is measured against th
 """
 
 from lavis.datasets.records import Record
-from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter
+from sevila_data.dataset import RawDataset, RawSplit, Row, row_by_row
 
 _KEPT = ("relevant_windows", "relevant_clip_ids", "saliency_scores")
 
 
-def converter(raw: RawSplit) -> RowConverter:
-    """Return the converter of a split."""
-
-    def convert(record: Record, _index: int) -> Row:
-        if not record.has("relevant_windows"):
-            raw.notes["no windows given: the query can be answered but not measured"] += 1
-        return {
-            "video": record.name("vid"),
-            "qid": f"QVHighlight_{record.id('qid')}",
-            "query": record.text("query"),
-            "duration": record.value("duration"),
-            **{field: record.value(field) for field in _KEPT if record.has(field)},
-        }
-
-    return convert
+def convert(record: Record, _index: int, raw: RawSplit) -> Row:
+    """Return the schema's row."""
+    if not record.has("relevant_windows"):
+        raw.notes["no windows given: the query can be answered but not measured"] += 1
+    return {
+        "video": record.name("vid"),
+        "qid": f"QVHighlight_{record.id('qid')}",
+        "query": record.text("query"),
+        "duration": record.value("duration"),
+        **{field: record.value(field) for field in _KEPT if record.has(field)},
+    }
 
 
 DATASET = RawDataset(
@@ -35,5 +31,5 @@ DATASET = RawDataset(
         "val": ("highlight_val_release.jsonl",),
         "test": ("highlight_test_with_gt.jsonl", "highlight_test_release.jsonl"),
     },
-    converter,
+    row_by_row(convert),
 )

@@ -5,28 +5,22 @@ of the row before; here such a row is bad.
 """
 
 from lavis.datasets.records import Record, id_text, is_blank, shown
-from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_of_text, option_fields
+from sevila_data.dataset import RawDataset, RawSplit, Row, answer_of_text, option_fields, row_by_row
 
 
-def converter(raw: RawSplit) -> RowConverter:
-    """Return the converter of a split."""
-
-    def convert(record: Record, _index: int) -> Row:
-        options = _options(record)
-        answer = {}
-        if not is_blank(record.fields.get("answer")):
-            answer["answer"] = answer_of_text(record, "answer", options, raw.notes)
-        return {
-            "video": record.name("video_id"),
-            "qid": record.id("question_id"),
-            "question": record.text("question"),
-            **option_fields(options),
-            **answer,
-            "start": record.value("start"),
-            "end": record.value("end"),
-        }
-
-    return convert
+def convert(record: Record, _index: int, raw: RawSplit) -> Row:
+    """Return the schema's row."""
+    options = _options(record)
+    is_answered = not is_blank(record.fields.get("answer"))
+    return {
+        "video": record.name("video_id"),
+        "qid": record.id("question_id"),
+        "question": record.text("question"),
+        **option_fields(options),
+        **({"answer": answer_of_text(record, "answer", options, raw.notes)} if is_answered else {}),
+        "start": record.value("start"),
+        "end": record.value("end"),
+    }
 
 
 def _options(record: Record) -> list[str]:
@@ -39,4 +33,6 @@ def _options(record: Record) -> list[str]:
         raise record.error("choices", message) from None
 
 
-DATASET = RawDataset("star", {split: (f"STAR_{split}.json",) for split in ("train", "val", "test")}, converter)
+DATASET = RawDataset(
+    "star", {split: (f"STAR_{split}.json",) for split in ("train", "val", "test")}, row_by_row(convert)
+)

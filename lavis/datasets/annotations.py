@@ -11,9 +11,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lavis.common.errors import AnnotationError
+from lavis.common.errors import AnnotationError, did_you_mean
 from lavis.common.files import write_text
-from lavis.common.naming import did_you_mean
 from lavis.common.types import Question, Span
 from lavis.datasets.records import Record, is_blank, read_records, shown
 

@@ -19,9 +19,8 @@ from lavis.common.config import (
     parsed_options,
     section_of,
 )
-from lavis.common.errors import AnnotationError, ConfigError
-from lavis.common.naming import did_you_mean
-from lavis.common.paths import configs_dir
+from lavis.common.errors import AnnotationError, ConfigError, did_you_mean
+from lavis.common.files import configs_dir
 from lavis.common.published_settings import translated
 from lavis.common.registry import registry
 from lavis.datasets.annotations import Annotations, read_annotations

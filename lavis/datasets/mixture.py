@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from lavis.common.errors import ConfigError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.types import Integers
 from lavis.datasets.builder import DatasetBuilder
 from lavis.datasets.dataset import QuestionDataset, Sample, SampleKey, Unreadable

@@ -14,8 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lavis.common.errors import AnnotationError
-from lavis.common.naming import listed
+from lavis.common.errors import AnnotationError, listed
 from lavis.datasets.annotations import FIELDS
 from lavis.datasets.records import Record, id_text, is_blank, read_records, shown
 

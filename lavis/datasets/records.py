@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavis.common.errors import AnnotationError, MissingExtraError
-from lavis.common.naming import listed
+from lavis.common.errors import AnnotationError, MissingExtraError, listed
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,8 @@ def id_text(value: object) -> str | None:
 class Record:
     """One row and its place in a file.
 
-    The getters return a field in the type asked for.
+    The getters return a field in the type asked for, or raise an AnnotationError that names place, field, value and
+    way out where it is missing, null or anything else.
 
     Attributes:
         number: counts from 1.
@@ -95,22 +95,14 @@ class Record:
         return self.fields.get(field) is not None
 
     def value(self, field: str) -> Any:
-        """Return the field as it is.
-
-        Raises:
-            AnnotationError: it is missing or null.
-        """
+        """Return the field as it is."""
         if not self.has(field):
             found = [self.written.get(name, name) for name, value in self.fields.items() if not is_blank(value)]
             raise self.error(field, f"is missing; every row of this kind needs it, this one has {listed(found)}")
         return self.fields[field]
 
     def text(self, field: str) -> str:
-        """Return text that is not blank, exactly as written.
-
-        Raises:
-            AnnotationError: it is missing, blank, not text, or not Unicode that can be written.
-        """
+        """Return text that is not blank and can be written as UTF-8, exactly as it is."""
         value = self.value(field)
         if not isinstance(value, str):
             raise self.error(field, f"{shown(value)} is not text; put it in quotes")
@@ -132,11 +124,7 @@ class Record:
         return id_text(self.name(field)) or ""
 
     def whole(self, field: str) -> int:
-        """Return a whole number, which may be written as text or with a point (1.0).
-
-        Raises:
-            AnnotationError: it is missing or anything else.
-        """
+        """Return a whole number, which may be written as text or with a point (1.0)."""
         value = self.value(field)
         if isinstance(value, int) and not isinstance(value, bool):
             return value
@@ -150,11 +138,7 @@ class Record:
         return self.as_number(field, self.value(field))
 
     def seconds(self, field: str) -> float:
-        """Return a time in seconds.
-
-        Raises:
-            AnnotationError: it is missing, not a number, not finite, or negative.
-        """
+        """Return a time in seconds, a finite number from 0."""
         return self.as_seconds(field, self.value(field))
 
     def as_number(self, field: str, value: object) -> float:

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lavis.common.errors import ConfigError, VideoError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, VideoError, did_you_mean
 
 _ENDINGS = (
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".gif"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lavis.common.distributed import join_world
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_runner
 from lavis.runners.checkpoint import lay_over
