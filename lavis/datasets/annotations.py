@@ -142,7 +142,7 @@ def _clip(record: Record, duration_s: float | None) -> tuple[Span | None, bool]:
     start, end = record.number_or_nan("start"), record.number_or_nan("end")
     if math.isnan(start) or math.isnan(end):
         return None, True
-    record.as_seconds("start", start)  # named as itself, which what follows would not
+    record.as_seconds("start", start)  # errors below name the field "end"
     span = _span(record, "end", start, end)
     _check_end(record, "end", span, duration_s)
     return span, False
@@ -267,7 +267,7 @@ def raise_bad_rows(bad: list[str]) -> None:
     """
     if not bad:
         return
-    # What is wrong with all rows of a file, such as a column, is told once.
+    # An error that all rows share, such as a missing column, is named once.
     named = list(dict.fromkeys(bad))[:_NAMED_BAD_ROWS]
     more = len(bad) - len(named)
     counted = [f"and {more} more bad rows"] if more > 0 else []

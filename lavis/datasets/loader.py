@@ -79,8 +79,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
 
 def _worker_context() -> BaseContext:
-    # Forking a process that computes with several threads can deadlock in the child. A server that has imported
-    # everything forks workers instead, at once.
+    # Forking a process that runs several threads can deadlock in the child. Instead, a server process that has
+    # imported everything forks the workers.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "lavis.processors.transforms", "av"])
     return context

@@ -225,7 +225,7 @@ def parsed_cell(text: str) -> Any:
     try:
         if len(text) > _LONGEST_CELL:
             return None
-        # NumPy writes no commas, and Python would join the texts.
+        # NumPy writes no commas, and Python joins adjacent texts.
         array = _ARRAY.fullmatch(text.strip())
         if array:
             return [ast.literal_eval(match[0]) for match in _QUOTED.finditer(array[1])]
@@ -242,7 +242,7 @@ def readings(row: OwnRow) -> dict[str, set[int]]:
     is_text = isinstance(value, str)
     text, number = str(value).strip(), _number(value)
     found = {
-        # A number that is no text is none of the texts.
+        # A number is not compared with texts.
         BY_TEXT: _by_text(text, options) if is_text else set(),
         BY_LETTER: _by_letter(text, options) if is_text else set(),
         BY_COLUMN: _by_column(text, row.columns) if is_text else set(),

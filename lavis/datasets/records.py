@@ -21,14 +21,14 @@ TABLE_ENDINGS = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t", "|")
 # How pandas names a column without a name when it reads one.
 _NAMELESS = re.compile(r"(Unnamed: [\d.]+)?")
-# A last line of our own: a quotation that is never closed takes it in, and all rows since its start.
+# A last line that is appended: if a quotation is never closed, this line ends up inside of its cell.
 _END = "\x1e\x1e"
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 
 Row = tuple[int, list[str]]
 
 _ENCODINGS = (
-    # The 32-bit mark starts as the 16-bit one does.
+    # 32 bits first: their mark starts with the mark of 16 bits.
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -234,7 +234,7 @@ def _whole_json(path: Path, text: str) -> Sequence[object] | None:
         return None
     if not isinstance(value, dict):
         return None
-    # On a single line a row is one of JSONL.
+    # An object on a single line is a row of JSONL.
     return _rows_of_object(value) or ([value] if "\n" in text.strip() else None)
 
 
@@ -296,7 +296,7 @@ def table_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
     order = ("\t", ",", ";", "|") if path.suffix.lower() == ".tsv" else _DELIMITERS
     delimiter = told[1] if told else max(order, key=lambda each: len(_header(path, text, each)))
     header = _header(path, text, delimiter)
-    # Some write ", " between all cells; otherwise a space belongs to its cell.
+    # Spaces belong to their cells, unless ", " separates all cells of the header.
     spaced = len(header) > 1 and all(cell.startswith(" ") for cell in header[1:])
     (_, header), *rows = list(_rows(path, text, delimiter, spaced=spaced)) or [(0, [])]
     columns = [cell.strip() for cell in header]

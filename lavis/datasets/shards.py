@@ -84,7 +84,7 @@ class ShardWriter:
         rows: list[Mapping[str, Any]] = []
         grouped: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
         for record in records:
-            annotation = parse_row(record)  # knows the video's name where the row has another one
+            annotation = parse_row(record)  # its video's name may differ from the one in the row
             rows.append(record.fields)
             grouped.setdefault((annotation.question.video or "", annotation.source), []).append(record.fields)
         samples: list[_Sample] = []
@@ -169,7 +169,7 @@ def _bytes_of(video: Path | None) -> int:
 def _write_shard(path: Path, file: str, split: str, samples: Iterable[_Sample]) -> Iterator[StoredVideo]:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as shard:
         for number, (name, source, rows, video) in enumerate(samples):
-            # Readers join neighbours of one key, also those of two shards: keys differ in all of them.
+            # WebDataset joins neighbours of one key, also across shards, so keys differ over all shards.
             key = f"{Path(file).stem}-{number:06d}"
             about = json.dumps({"video": name, "source": source, "questions": rows}, ensure_ascii=False)
             _add(shard, f"{key}.json", io.BytesIO(about.encode()))

@@ -18,7 +18,7 @@ except ImportError as error:
 
 _FRAMES_AT_ONCE = 8
 _SIZE_TO_COMPARE = 224
-# In files of other kinds it was seen to give other frames than those asked for.
+# From files of other formats it returned other frames than those asked for.
 _FORMATS = ("mp4", "matroska")
 
 

@@ -113,7 +113,7 @@ def _ending(name: str) -> str:
 def _parsed(names: Sequence[str]) -> list[_Frame]:
     stems = [name[: -len(_ending(name))].casefold() for name in names]
     fractions = [number.split(".")[1] for stem in stems for number in _DOTTED.findall(stem) if number.count(".") == 1]
-    # Whoever writes decimals pads all to one width, or none of them: 0.5, but not 0.10 beside it.
+    # Programs that write decimals pad all of them to one width, or none (0.5, but never 0.10 beside it).
     are_decimals = len({len(digits) for digits in fractions}) == 1 or not any(
         digits.endswith("0") and digits != "0" for digits in fractions
     )
@@ -160,7 +160,7 @@ def _passed_over(what: str, names: Sequence[str]) -> list[str]:
     return [f"{what}: {len(names)}, such as {min(names)!r}"] if names else []
 
 
-# What the content may be, whatever the name says: other formats of Pillow run programs or read other files.
+# Formats that are read, whatever a file's name says; some others of Pillow run programs or read further files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 _MAX_PIXELS = 40_000_000  # as RGB they fit into the largest allocation that FFmpeg is allowed; see `limits`
 _BITS_PER_SAMPLE = 258  # TIFF's tag
@@ -228,7 +228,9 @@ class FrameFolderSource:
             raise unreadable(file, "is not a regular file")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's, of pictures that are refused here or read all the same
+                warnings.simplefilter(
+                    "ignore"
+                )  # Pillow warns of pictures that are refused below, and of some that it reads well
                 with Image.open(file, formats=_FORMATS) as image:
                     if image.width * image.height > _MAX_PIXELS:
                         raise ValueError(f"it has more than {_MAX_PIXELS} pixels; make it smaller")

@@ -21,17 +21,17 @@ from lavis.common.types import Floats, Integers
 NO_TIME = np.iinfo(np.int64).min
 """In arrays of timestamps: of a packet whose frame is not shown."""
 
-_MAX_PACKETS = 600_000  # over 5 hours; a crafted file can hold one in every byte
+_MAX_PACKETS = 600_000  # of over 5 hours; in a crafted file every byte can be a packet
 _LATEST = 1 << 60  # far from the largest number, and millions of years in any unit
-_MOST_MOVED, _MOST_UNTIMED = 0.25, 0.5  # of all frames, for times to be of use
+_MOST_MOVED, _MOST_UNTIMED = 0.25, 0.5  # shares of all frames; beyond them timestamps are not used
 _MAX_GAP_S = 10.0  # in formats whose timestamps may jump; FFmpeg's own limit (-dts_delta_threshold)
 _PLAUSIBLE_RATE_ERROR = 0.05  # beyond this, the declared frame rate is not that of the frames
 _UNKNOWN_RATE = 25.0
 _TOLERATED_MISSING_S = 0.5
 _MATROSKA_START = b"\x1a\x45\xdf\xa3"
 _MAX_TAIL_BYTES = 1 << 24
-_MAX_HIDDEN = 20_000  # a tenth of a second for each seek
-_CHUNK_HEADER_BYTES = 8  # of RIFF, which an AVI is
+_MAX_HIDDEN = 20_000  # with which a seek takes a tenth of a second
+_CHUNK_HEADER_BYTES = 8  # in RIFF files, such as AVI
 _MAX_RIFF_CHUNKS = 100  # an AVI has one for each gigabyte
 
 
@@ -174,10 +174,11 @@ def timeline(packets: Packets) -> Timeline:
 
 
 def _in_one_line(packets: Packets) -> tuple[Integers, int, int]:
-    """Put a part whose timestamps are not those that follow behind the one before it, as players do.
+    """Where timestamps start again or jump, shift the part that begins there to the end of the one before, as players do.
 
     Returns:
-        Timestamps, the number of such parts, and how many of their frames need frames that are not there.
+        Timestamps, the number of shifted parts, and how many of their frames cannot be decoded, since they refer to
+        frames before the part.
     """
     may_jump = Flags.ts_discont in Flags(packets.container.format.flags)
     max_gap = round(_MAX_GAP_S / (packets.stream.time_base or 1)) if may_jump else math.inf
@@ -200,7 +201,7 @@ def _in_one_line(packets: Packets) -> tuple[Integers, int, int]:
                     before_key = highest
                 key = time
             elif time < key and (time <= before_key or highest > key):
-                # Between the frames before a keyframe and itself only those are shown that are stored right behind it.
+                # Only frames that are stored right behind a keyframe can be shown between it and the frames before.
                 num_lost += 1
                 continue
             if abs(time) > _LATEST:
@@ -262,7 +263,7 @@ class FrameIndex:
 
     def keyframe_before(self, pts: int) -> int:
         """Return which keyframe decoding must start at to get the frame at `pts`."""
-        # By presentation time: pictures shown before an open group's keyframe need the group before it.
+        # By presentation time: frames of an open group that are shown before its keyframe need the group before.
         return max(0, int(np.searchsorted(self.key_pts, pts, side="right")) - 1)
 
     def position(self, pts: int | None) -> int | None:
@@ -343,7 +344,7 @@ def _counted_index(packets: Packets) -> FrameIndex:
     """Index a stream whose frames have no times of their own, or only in the order in which they are decoded."""
     first, stream = packets.key.index(True), packets.stream
     ordinals = np.arange(first, len(packets), dtype=np.int64)
-    # With B-frames, what is shown before a keyframe may be stored behind it: only the start can be counted from.
+    # With B-frames, what is shown before a keyframe may be stored behind it, so frames are counted from the start.
     keys = np.flatnonzero(packets.key)[: 1 if packets.reordered else None]
     fps = float(stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE)
     times_s, duration_s = np.arange(len(ordinals)) / fps, len(ordinals) / fps
@@ -358,9 +359,9 @@ def _counted_index(packets: Packets) -> FrameIndex:
 
 
 def _shown_places(dts: Integers, *, delay: int) -> Integers:
-    """Return when the frames of an AVI are shown, in the order in which they are: when the decoder gives them out.
+    """Return when the frames of an AVI are shown, in that order: when the decoder returns them.
 
-    That is with the packet that stands so many packets behind, since its packets have the times of decoding.
+    The packets have the times of decoding, and the decoder returns a frame `delay` packets later.
     """
     behind_the_end = dts[-1] + 1 + np.arange(delay)
     return np.concatenate([dts, behind_the_end])[delay:]
@@ -370,7 +371,7 @@ def _avi_end(packets: Packets) -> int:
     """Return where an AVI's last frame ends: frames dropped at the end are counted in its header only."""
     container, promised = packets.container, packets.stream.frames
     end = max((dts for dts in packets.dts if dts is not None), default=len(packets) - 1) + 1
-    # Each of them is an empty chunk.
+    # Each dropped frame is an empty chunk, which is a header.
     has_room = (promised - end) * _CHUNK_HEADER_BYTES <= container.size - packets.end_position
     return max(end, promised) if has_room and _is_whole(container) else end
 
@@ -396,7 +397,7 @@ def _rate(times_s: Floats, stream: VideoStream, *, declared_last_s: float) -> tu
         return declared or 1 / last_s, last_s
     last_s = declared_last_s or float(times_s[-1]) / (len(times_s) - 1)
     measured = len(times_s) / (float(times_s[-1]) + last_s)
-    # The declared one is exact (30000/1001) where it is right at all; published sampling multiplies by it.
+    # The declared rate is exact (30000/1001) unless it is wrong, and published sampling multiplies by it.
     return (declared if abs(declared - measured) <= _PLAUSIBLE_RATE_ERROR * measured else measured), last_s
 
 
@@ -405,7 +406,7 @@ def _missing_end(packets: Packets, *, readable: int, end_s: float) -> list[str]:
     container, stream = packets.container, packets.stream
     if packets.too_many:
         return [f"the video is too long: only its first {readable} frames are read"]
-    # MP4's index counts edits in; the other formats that know their number of frames know no edits.
+    # The index of an MP4 has the frames that edit lists hide; other formats that state a number have no edit lists.
     promised = len(stream.index_entries) if "mp4" in container.format.name else stream.frames
     missing = promised - (_avi_end(packets) if packets.is_avi else len(packets))
     if missing > 0:

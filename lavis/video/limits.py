@@ -220,7 +220,7 @@ class _Tally:
         """Count the samples of the track whose tables came last."""
         is_sound = b"soun" in self._kinds and not self._kinds & _PICTURE_KINDS
         is_raw_sound = is_sound and bool(self._one_tick_each) and all(self._one_tick_each)
-        if not is_raw_sound:  # of which there are millions a minute, while FFmpeg indexes its chunks only
+        if not is_raw_sound:  # which has millions of samples a minute, of which FFmpeg indexes only chunks
             self._add_samples(self._num_track_samples)
         self._begin_track()
 

@@ -27,21 +27,21 @@ from lavis.video.limits import (
 # Playlists, scripts and subtitles are formats too for FFmpeg, and may name other files and addresses.
 _FORMATS = "matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"
 _MP4_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2"  # of files whose boxes were checked, and of no others
-_MAX_STREAMS = "200"  # each is given a decoder
+_MAX_STREAMS = "200"  # FFmpeg makes a decoder for each
 # A title need not be UTF-8. PyAV 19 always takes it as it comes, and no longer knows the option.
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-_ALLOWED_S, _ALLOWED_BYTES_PER_S = 3.0, 100e6  # of work on finding all packets; a tenth of the usual pace
+_ALLOWED_S, _ALLOWED_BYTES_PER_S = 3.0, 100e6  # CPU time for finding all packets; usual files take a tenth of it
 
 
 class MeteredFile(io.FileIO):
-    """A file as FFmpeg reads it, which ends the reading where finding its packets takes too much work for its size.
+    """A file for FFmpeg that seems to end once finding its packets has taken too much work for its size.
 
-    Some formats let a crafted file hold a structure in every few bytes, which FFmpeg goes through one by one without
-    giving out a packet.
+    In some formats a crafted file can hold a structure every few bytes, and FFmpeg goes through all of them without
+    returning a packet.
 
     Attributes:
-        metered: work is counted: that of this thread since the file was opened.
-        exhausted: it was too much, so that the file seemed to end.
+        metered: the CPU time of this thread since the file was opened is limited.
+        exhausted: the limit was reached.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,18 +51,18 @@ class MeteredFile(io.FileIO):
         self._ends_s = time.thread_time() + _ALLOWED_S + os.fstat(self.fileno()).st_size / _ALLOWED_BYTES_PER_S
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as any file; nothing where that took too much work."""
+        """Read as from any file; nothing once the limit is reached."""
         if self.metered and time.thread_time() > self._ends_s:
             self.exhausted = True
         return b"" if self.exhausted else super().read(-1 if size is None else size) or b""
 
     def check(self) -> None:
-        """Raise a LimitError where it was too much work."""
+        """Raise a LimitError if the limit was reached."""
         if self.exhausted:
             raise LimitError("finding its frames takes too much work for its size; convert it to MP4")
 
     def end_metering(self) -> None:
-        """Count no longer; raises as `check`."""
+        """Limit the work no longer; raises as `check`."""
         self.metered = False
         self.check()
 
@@ -114,12 +114,12 @@ def open_media(path: Path) -> Media:
 
 
 def _options(file: MeteredFile, *, is_mp4: bool) -> dict[str, str]:
-    """Return how FFmpeg may open a file, after checks of what opening it would cost: FFmpeg decodes some pictures."""
+    """Return how FFmpeg may open a file, after checking the size of the pictures that it decodes while opening."""
     limits = {"protocol_whitelist": "file", "max_streams": _MAX_STREAMS, "max_pixels": str(MAX_PIXELS)}
     if is_mp4:
         return {**limits, "format_whitelist": _MP4_FORMATS}
     options = {**limits, "format_whitelist": _FORMATS}
-    # Where streams are found on the way, as in MPEG-TS, FFmpeg takes no limits for them. So look without decoders.
+    # FFmpeg applies no limits to streams that it finds while reading, as in MPEG-TS; so open without decoders first.
     with _open_container(file, {**options, "codec_whitelist": "none"}) as parsed:
         for codec in (stream.codec_context for stream in parsed.streams.video):
             if codec is not None:
@@ -134,7 +134,7 @@ def _open_container(file: MeteredFile, options: dict[str, str]) -> InputContaine
 
 def _video_stream(container: InputContainer) -> VideoStream:
     """Return the stream to decode, prepared for it; a ValueError says why there is none."""
-    # A cover picture is a video stream too. FFmpeg's own choice goes by the flag "default" before all else.
+    # A cover picture is a video stream too, and FFmpeg's own choice could be one that is flagged as default.
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
         raise ValueError("holds no video, only sound" if container.streams.audio else "holds no video")

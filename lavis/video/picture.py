@@ -26,7 +26,7 @@ _TURNS: dict[int, tuple[tuple[str, str], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How stored pictures are laid to be shown: mirrored left to right, if at all, and then turned.
+    """How stored pictures are to be shown: mirrored left to right, if at all, and then turned.
 
     Attributes:
         mirrored: left and right are exchanged first.
@@ -48,7 +48,7 @@ class Orientation:
 
     @property
     def angle(self) -> float:
-        """Degrees clockwise that a reader turns pictures by which knows turning, but no mirroring."""
+        """Degrees clockwise by which a reader that cannot mirror turns pictures."""
         return (self.rotation + self.remainder + 180 * self.mirrored) % 360
 
     def after(self, turned: int) -> "Orientation":
@@ -90,7 +90,7 @@ class PictureMaker:
             ("scale", f"{width}:{height}:flags=bilinear"),
             ("format", "rgb24"),
         ]
-        # Kept, since it holds the prepared filter, and made anew when the frames' size or format changes.
+        # Building the graph takes long; it is built again only when the frames' size or format changes.
         self._graph: Graph | None = None
         self._made_for: tuple[int, int, str] | None = None
 

@@ -106,7 +106,7 @@ def _evenly(start: int, end: int, num_segments: int) -> Integers:
 
 def _clip_frames(clip: Span, *, video_frames: int, fps: float) -> tuple[int, int]:
     _check_times(clip)
-    # Bounded before they become integers, for times that are infinite.
+    # Times may be infinite, so they are bounded before they become integers.
     start = int(min(max(clip.start_s * fps, -1.0), video_frames + 1.0))
     end = int(min(max(clip.end_s * fps, -1.0), video_frames + 1.0))
     # A start at the very end is the last frame: annotated times are rounded, often up.

@@ -16,7 +16,7 @@ try:
     import torchcodec
     from torchcodec.decoders import VideoDecoder
 
-    # torchcodec 0.17 keeps the failure to itself until a video is opened.
+    # torchcodec 0.17 does not raise before a video is opened.
     if getattr(torchcodec, "ffmpeg_major_version", "known") is None:
         raise OSError("its libraries were not loaded")
 except ModuleNotFoundError as error:
