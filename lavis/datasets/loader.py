@@ -89,8 +89,8 @@ def _worker_context() -> BaseContext:
 def _start_worker(plugins: Sequence[str], _worker: int) -> None:
     """Import what adds parts in the main process, and let a worker end with that process, and not before.
 
-    A scheduler tells all processes to end, but the main process ends its workers when it has saved. Where it is killed,
-    torch's workers look for another parent, but theirs is the fork server, which waits for them in turn.
+    A scheduler sends SIGTERM to all processes; the main process ends its workers once it has saved. If it is killed,
+    torch's workers would notice a change of parent, but their parent is the fork server, which lives on.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     main = multiprocessing.parent_process()

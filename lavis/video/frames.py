@@ -228,9 +228,7 @@ class FrameFolderSource:
             raise unreadable(file, "is not a regular file")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # Pillow warns of pictures that are refused below, and of some that it reads well
+                warnings.simplefilter("ignore")  # of pictures that are refused below, or read well
                 with Image.open(file, formats=_FORMATS) as image:
                     if image.width * image.height > _MAX_PIXELS:
                         raise ValueError(f"it has more than {_MAX_PIXELS} pixels; make it smaller")

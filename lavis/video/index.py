@@ -174,7 +174,7 @@ def timeline(packets: Packets) -> Timeline:
 
 
 def _in_one_line(packets: Packets) -> tuple[Integers, int, int]:
-    """Where timestamps start again or jump, shift the part that begins there to the end of the one before, as players do.
+    """Where timestamps start again or jump, shift the part that begins there behind the one before, as players do.
 
     Returns:
         Timestamps, the number of shifted parts, and how many of their frames cannot be decoded, since they refer to
