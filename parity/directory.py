@@ -1,4 +1,4 @@
-"""A directory of golden figures: sizes, weights, tokenizer, cases with what went in and what came out."""
+"""A directory of golden figures: sizes, weights, tokenizer, cases with their inputs, questions and figures."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lavis.common.errors import CheckpointError
+from lavis.common.types import Question, Span
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig
 from lavis.models.sevila.loading import load_weights
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.names import to_ours
+from lavis.processors.prompts import OPTION_LETTERS
 from parity.checks import FLOAT32, FLOAT64, Precision
 
 _T5_SIZES = (
@@ -193,3 +195,46 @@ class Case:
         if name not in self._directory.videos:
             raise CheckpointError(f"{self['name']}: there is no video {name!r} in videos.safetensors")
         return self._directory.videos[name]
+
+
+class GivenPrompt:
+    """A prompt that asks in the case's own words, given as text; a question's id is its row."""
+
+    def __init__(self, *, localizer: list[str], answerer: list[str]) -> None:
+        self._localizer = localizer
+        self._answerer = answerer
+
+    def localizer(self, question: Question) -> str:
+        """Return the row's text for the Localizer."""
+        return self._localizer[int(question.id)]
+
+    def answerer(self, question: Question) -> str:
+        """Return the row's text for the Answerer."""
+        return self._answerer[int(question.id)]
+
+
+def given_prompt(case: Case) -> GivenPrompt:
+    """Return the texts of a case."""
+    inputs = case["inputs"]
+    return GivenPrompt(localizer=inputs["loc_input"], answerer=inputs["qa_input"])
+
+
+def choice_questions(case: Case) -> list[Question]:
+    """Return questions with as many options as the case has, and the right one from "Option X"."""
+    options = tuple(OPTION_LETTERS[: case["answer_num"]])
+    return [
+        Question(text="given", options=options, id=str(row), answer=OPTION_LETTERS.index(target.split()[-1]))
+        for row, target in enumerate(case["inputs"]["qa_output"])
+    ]
+
+
+def moment_questions(targets: list[str]) -> list[Question]:
+    """Return queries whose windows hold just the "yes" frames of texts such as "yes_no_no", at 1 frame a second."""
+    return [
+        Question(
+            text="given",
+            id=str(row),
+            windows=tuple(Span(i, i) for i, word in enumerate(target.split("_")) if word == "yes"),
+        )
+        for row, target in enumerate(targets)
+    ]

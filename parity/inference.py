@@ -82,7 +82,7 @@ def check_inference(model: SeViLA, case: Case, checks: Checks) -> None:
         model.language.model.lm_head.weight[model.language.tokenizer.eos_token_id] = patched
     if task is PRETRAINING:
         check_vision(watched, case, checks, read=torch.arange(0))
-        _check_verdicts(model, case, checks, watched)
+        _check_yes_no(model, case, checks, watched)
         _check_moment_output(case, checks)
         return
     positions = _choose(model, case, checks, watched, task)
@@ -126,7 +126,7 @@ def _choose(model: SeViLA, case: Case, checks: Checks, watched: Watched, task: P
     if task.selector != "localizer":
         return torch.arange(frames).expand(batch, -1).numpy()
     wanted = _num_keyframes(case, task)
-    scores = _check_verdicts(model, case, checks, watched)
+    scores = _check_yes_no(model, case, checks, watched)
     positions = top_positions(scores.double().numpy(), wanted)
     if wanted < frames:
         checks.close("topk_margin", margin(scores, wanted), case["topk_margin"], scale=scores)
@@ -135,7 +135,7 @@ def _choose(model: SeViLA, case: Case, checks: Checks, watched: Watched, task: P
     return positions
 
 
-def _check_verdicts(model: SeViLA, case: Case, checks: Checks, watched: Watched) -> torch.Tensor:
+def _check_yes_no(model: SeViLA, case: Case, checks: Checks, watched: Watched) -> torch.Tensor:
     """Ask the Localizer of every frame, compare, and return its "yes" logits [B, T]."""
     prompts = case["inputs"]["loc_input"]
     tokens = watched.fold(watched.localizer.tokens)
@@ -206,7 +206,7 @@ def _check_output(case: Case, checks: Checks, positions: Integers, chosen: torch
 
 def _check_moment_output(case: Case, checks: Checks) -> None:
     out, inputs = case["out"], case["inputs"]
-    labels = [verdict for target in inputs["qa_output"] for verdict in target.split("_")]
+    labels = [word for target in inputs["qa_output"] for word in target.split("_")]
     checks.equal("out.answer", labels, out["answer"])
     checks.equal("out.qid", [qid for qid in inputs["question_id"] for _ in range(case["t"])], out["qid"])
     for what in sorted(set(out) - {"answer", "qid", "yes_score", "pred_ans"}):

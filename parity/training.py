@@ -12,9 +12,8 @@ from lavis.tasks.objectives.base import Objective, TrainingBatch, frozen_feature
 from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement, inside_windows
 from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage, margin
-from parity.directory import Case
+from parity.directory import Case, choice_questions, given_prompt, moment_questions
 from parity.inference import check_tokens, check_vision, watch_case
-from parity.inputs import choice_questions, given_prompt, moment_questions
 
 _LOSS, _GRADIENT = Stage("loss"), Stage("gradient")
 # What counts as the smallest scale of a gradient, relative to the largest of its case.

@@ -23,7 +23,7 @@ _PRECISIONS = {"fp64": FLOAT64, "fp32": FLOAT32}
 
 
 @dataclass(frozen=True)
-class Report:
+class Verification:
     """All comparisons of a directory.
 
     Attributes:
@@ -51,7 +51,7 @@ class Report:
         return cases
 
 
-def verify_directory(path: str | Path, *, progress: Callable[[str], None] | None = None) -> Report:
+def verify_directory(path: str | Path, *, progress: Callable[[str], None] | None = None) -> Verification:
     """Build the model of a directory, run every case in float64, and compare every figure it holds.
 
     Args:
@@ -66,13 +66,13 @@ def verify_directory(path: str | Path, *, progress: Callable[[str], None] | None
         if progress:
             progress(name)
         checks += run().results
-    return Report(checks, directory.precision)
+    return Verification(checks, directory.precision)
 
 
-def print_report(report: Report, *, every: bool) -> None:
+def print_verification(verification: Verification, *, every: bool) -> None:
     """Print one line per case, or per figure where one differs or all are wanted."""
     say(f"{'case':<48} {'quantity':<44} {'error':>9} {'allowed':>9}  verdict")
-    for case, checks in report.by_case().items():
+    for case, checks in verification.by_case().items():
         failed = [check for check in checks if not check.passed]
         worst = max(checks, key=lambda check: check.error / (check.allowed or 1.0))
         for check in checks if every else failed or [worst]:
@@ -80,12 +80,12 @@ def print_report(report: Report, *, every: bool) -> None:
             of_many = "" if every or failed else f" (worst of {len(checks)})"
             row = f"{case:<48} {check.quantity + of_many:<44} {check.error:>9.2g} {check.allowed:>9.2g}  {verdict}"
             say(f"{row} {check.note}".rstrip())
-    say(_basis(report.precision))
-    counted = f"{len(report.checks)} figures in {len(report.by_case())} cases"
-    if report.passed:
+    say(_basis(verification.precision))
+    counted = f"{len(verification.checks)} figures in {len(verification.by_case())} cases"
+    if verification.passed:
         say(f"all {counted} are equal within tolerance")
     else:
-        say(f"{len(report.failures)} of {counted} differ")
+        say(f"{len(verification.failures)} of {counted} differ")
 
 
 def _basis(precision: Precision) -> str:

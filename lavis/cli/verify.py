@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
-    from parity.verify import print_report, verify_directory
+    from parity.verify import print_verification, verify_directory
 
     torch.set_num_threads(1)  # the cases are tiny: a second thread costs more than it computes
     logging.getLogger("lavis").setLevel(logging.ERROR)  # some cases truncate prompts on purpose
     with Console(stderr=True).status("reading") as status:
-        report = verify_directory(args.directory, progress=lambda name: status.update(f"running {name}"))
-    print_report(report, every=args.all)
-    return 0 if report.passed else EXIT_FAILURE
+        verification = verify_directory(args.directory, progress=lambda name: status.update(f"running {name}"))
+    print_verification(verification, every=args.all)
+    return 0 if verification.passed else EXIT_FAILURE

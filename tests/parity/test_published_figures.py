@@ -20,7 +20,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.runners.optim import build_adamw
 from parity.checks import FLOAT64
 from parity.directory import GoldenDirectory
-from parity.verify import Report, verify_directory
+from parity.verify import Verification, verify_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,18 +38,18 @@ TASKS = [f"task {task['task']}" for task in json.loads((GOLDEN / "tasks.json").r
 
 
 @pytest.fixture(scope="session")
-def report() -> Report:
+def report() -> Verification:
     return verify_directory(GOLDEN)
 
 
 @pytest.mark.parametrize("case", ["config", "pos_embed", *names(GOLDEN), *TASKS, "tensors"])
-def test_figures_of_case_are_equal(report: Report, case: str) -> None:
+def test_figures_of_case_are_equal(report: Verification, case: str) -> None:
     checks = report.by_case()[case]
     assert [check for check in checks if not check.passed] == []
     assert len(checks) > 0
 
 
-def test_float64_is_compared_to_the_stated_tolerance(report: Report) -> None:
+def test_float64_is_compared_to_the_stated_tolerance(report: Verification) -> None:
     assert report.precision == FLOAT64
     assert (FLOAT64.case, FLOAT64.loop) == (1e-10, 1e-8)
     tensors = load_file(GOLDEN / "tensors.safetensors").values()
