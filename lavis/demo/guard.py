@@ -5,7 +5,7 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,6 @@ _HEADERS = {
 # "http:", "file:", "//host" and the like; one letter before the colon is a disk of Windows.
 _ADDRESS = re.compile(r"\s*(?:[a-z][a-z0-9+.-]+:|//|\\\\)", re.IGNORECASE)
 _FILE_FIELDS = ("path", "url")
-Respond = Callable[[Scope, Receive, Send], Awaitable[None]]
 _SLACK = 100_000  # what a multipart request adds to its file
 _MAX_FILES = 8
 _MAX_FIELDS, _MAX_FIELD_BYTES = 8, 1000
@@ -147,14 +146,10 @@ async def whole_body(scope: Scope, receive: Receive, *, most: int) -> bytes:
 
 def with_body(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives a body that was read already, then goes on."""
-    sent = False
+    read = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive_again() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return next(read, None) or await receive()
 
     return receive_again
 
@@ -167,7 +162,7 @@ class Guard:
         upload: what answers uploads in Gradio's place, once the visitor is known to be let in.
     """
 
-    def __init__(self, app: ASGIApp, *, files: VisitorFiles, upload: Respond) -> None:
+    def __init__(self, app: ASGIApp, *, files: VisitorFiles, upload: ASGIApp) -> None:
         self._app = app
         self._files = files
         self._upload = upload
@@ -191,7 +186,8 @@ class Guard:
         if not is_open(method, path):
             raise RefusedError(404, "not found")
         if method != "POST":
-            _check_no_body(scope)
+            if content_length(scope) or "transfer-encoding" in Headers(scope=scope):
+                raise RefusedError(413, "no content goes here")
             _, _, named = path.partition(f"{_API}/file=")
             if named and (not self._files.may_be_read(named) or self._files.is_anothers(named, visitor_of(scope))):
                 raise RefusedError(404, "not found")
@@ -206,7 +202,10 @@ class Guard:
                 if any(self._files.is_anothers(file, visitor_of(scope)) for file in files):
                     raise RefusedError(404, "this file is not yours, or no longer here; upload it again")
                 # Gradio gets what was looked at, and not another reading of the same bytes.
-                scope = {**scope, "headers": _json_headers(scope, len(body))}
+                headers = MutableHeaders(raw=list(scope["headers"]))
+                headers.update({"content-type": "application/json", "content-length": str(len(body))})
+                del headers["transfer-encoding"], headers["content-encoding"]
+                scope = {**scope, "headers": headers.raw}
             receive = with_body(body, receive)
         await self._app(scope, receive, send)
 
@@ -259,11 +258,6 @@ def _path(scope: Scope) -> str:
     return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
 
 
-def _check_no_body(scope: Scope) -> None:
-    if content_length(scope) or "transfer-encoding" in Headers(scope=scope):
-        raise RefusedError(413, "no content goes here")
-
-
 def _named_files(content: Any) -> list[str]:
     """Return the paths and addresses of all files in it that Gradio would take or fetch."""
     found, waiting = [], [content]
@@ -275,12 +269,6 @@ def _named_files(content: Any) -> list[str]:
         elif isinstance(part, list):
             waiting += part
     return found
-
-
-def _json_headers(scope: Scope, length: int) -> list[tuple[bytes, bytes]]:
-    replaced = (b"content-type", b"content-length", b"transfer-encoding", b"content-encoding")
-    kept = [(name, value) for name, value in scope["headers"] if name.lower() not in replaced]
-    return [*kept, (b"content-type", b"application/json"), (b"content-length", str(length).encode())]
 
 
 def _with_headers(send: Send, scope: Scope) -> Send:
@@ -317,12 +305,15 @@ class Uploads:
             ClientDisconnect: the sender has gone.
         """
         address = scope["client"][0] if scope.get("client") else ""
+        form = Request(scope, in_time(receive)).form(
+            max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+        )
         with self._room(content_length(scope), address):
-            form = await _form(Request(scope, in_time(receive)))
             try:
-                paths = [str(await self._keep(file, visitor_of(scope))) for file in self._sent(form)]
-            finally:
-                await form.close()
+                async with form as sent:
+                    paths = [str(await self._keep(file, visitor_of(scope))) for file in self._files_in(sent)]
+            except HTTPException as error:
+                raise RefusedError(400, str(error.detail)) from error
         await JSONResponse(paths)(scope, receive, send)
 
     @contextmanager
@@ -345,7 +336,7 @@ class Uploads:
             self._announced -= length
             self._under_way -= Counter([address])
 
-    def _sent(self, form: FormData) -> list[UploadFile]:
+    def _files_in(self, form: FormData) -> list[UploadFile]:
         sent = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
         if not sent:
             raise RefusedError(400, "there is no file in it")
@@ -359,13 +350,6 @@ class Uploads:
             return await to_thread.run_sync(partial(self._files.take, name, file.file, owner=owner))
         except OSError:  # the disk is full, or the page is being closed
             raise RefusedError(507, "there is no room for more files; try again in an hour") from None
-
-
-async def _form(request: Request) -> FormData:
-    try:
-        return await request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
-    except HTTPException as error:
-        raise RefusedError(400, str(error.detail)) from error
 
 
 class BoundedProtocol(H11Protocol):

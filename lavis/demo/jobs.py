@@ -1,4 +1,7 @@
-"""Who may use the model now: one job at a time, one per visitor, a short line, and an end to each."""
+"""The queue in front of the model: it runs one job at a time, and each visitor has at most one.
+
+The queue has a bounded length, and every job a bounded time.
+"""
 
 import threading
 import time
@@ -9,6 +12,7 @@ from contextvars import copy_context
 from typing import TypeVar
 
 from lavis.demo.problems import JobError
+from lavis.demo.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -28,12 +32,12 @@ class Job:
         self.address = address
         self._listener = listener
         self._max_s = max_s
-        self._ends_at: float | None = None
+        self.started_at: float | None = None
         self._cancelled = threading.Event()
 
     def start(self) -> None:
         """Let the clock run; the time spent waiting does not count."""
-        self._ends_at = time.monotonic() + self._max_s
+        self.started_at = time.monotonic()
 
     def cancel(self) -> None:
         """Let the next `report` end the job."""
@@ -55,27 +59,20 @@ class Job:
             JobError: the job was cancelled, or its time is over.
         """
         self.check()
-        if self._ends_at is not None and time.monotonic() > self._ends_at:
+        if self.started_at is not None and time.monotonic() - self.started_at > self._max_s:
             raise JobError(f"This took longer than {self._max_s:g} s and was stopped; try fewer frames.")
         self._listener(what, done, total)
 
 
 class Jobs:
-    """The line in front of the model, and the thread that runs it.
+    """The queue in front of the model, and the thread that runs it.
 
-    It is one for all visitors: every thread that has run a model keeps memory, and torch's helper threads, for itself.
-
-    Args:
-        max_waiting: jobs in the line, the running one aside.
-        max_per_address: of all jobs, from one network address.
-        max_job_s: how long a job may run.
+    It is one thread for all visitors: each that has run a model keeps memory, and torch's helper threads, for itself.
     """
 
-    def __init__(self, *, max_waiting: int, max_per_address: int, max_job_s: float) -> None:
-        self._max_waiting = max_waiting
-        self._max_per_address = max_per_address
-        self._max_job_s = max_job_s
-        self._line: list[Job] = []
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._queue: list[Job] = []  # the running job, then those that wait
         self._usual_s: float | None = None
         self._changed = threading.Condition()
         self._closed = False
@@ -88,7 +85,7 @@ class Jobs:
             JobError: see `turn`, and `Job.report`.
         """
         with self.turn(visitor, address=address, listener=listener) as job:
-            with self._changed:  # or the line could be closed between
+            with self._changed:  # or the queue could be closed between
                 job.check()
                 # A listener may look at the caller's context to know whom to tell.
                 running = self._thread.submit(copy_context().run, work, job)
@@ -98,7 +95,7 @@ class Jobs:
         """End all jobs, the running one after its step, and take no more."""
         with self._changed:
             self._closed = True
-            for job in self._line:
+            for job in self._queue:
                 job.cancel()
             self._changed.notify_all()
             self._thread.shutdown(wait=False)
@@ -110,27 +107,27 @@ class Jobs:
         Raises:
             JobError: too many jobs, cancelled while waiting, or closed.
         """
-        job = Job(visitor, address, listener=listener, max_s=self._max_job_s)
+        job = Job(visitor, address, listener=listener, max_s=self._settings.max_job_s)
         with self._changed:
             self._admit(job)
-            self._line.append(job)
-        started = None
+            self._queue.append(job)
         try:
             self._wait(job)
             job.start()
-            started = time.monotonic()
             yield job
         finally:
             with self._changed:
-                self._line.remove(job)
-                if started is not None:
-                    self._learn(time.monotonic() - started)
+                self._queue.remove(job)
+                if job.started_at is not None:
+                    taken_s = time.monotonic() - job.started_at
+                    self._usual_s = taken_s if self._usual_s is None else self._usual_s
+                    self._usual_s += _LATEST * (taken_s - self._usual_s)
                 self._changed.notify_all()
 
     def cancel(self, visitor: str) -> None:
         """End the visitor's job, whether it waits or runs."""
         with self._changed:
-            for job in self._line:
+            for job in self._queue:
                 if job.visitor == visitor:
                     job.cancel()
             self._changed.notify_all()
@@ -138,25 +135,18 @@ class Jobs:
     def _admit(self, job: Job) -> None:
         if self._closed:
             raise JobError("The page is being closed.")
-        if any(other.visitor == job.visitor for other in self._line):
+        if any(other.visitor == job.visitor for other in self._queue):
             raise JobError("Your last question is still being answered; wait for it, or cancel it.")
-        if sum(other.address == job.address for other in self._line) >= self._max_per_address:
+        if sum(other.address == job.address for other in self._queue) >= self._settings.max_jobs_per_address:
             raise JobError("Too many questions at once from your network; try again in a moment.")
-        if len(self._line) > self._max_waiting:
+        if len(self._queue) > self._settings.max_waiting:
             raise JobError("Too many people are asking at once; try again in a moment.")
 
     def _wait(self, job: Job) -> None:
         with self._changed:
-            while self._line[0] is not job:
-                job.report(self._waiting(self._line.index(job)))
+            while self._queue[0] is not job:
+                ahead = self._queue.index(job)
+                about = "" if self._usual_s is None else f", about {max(1, round(ahead * self._usual_s))} s"
+                job.report(f"waiting for {ahead} before you{about}")
                 self._changed.wait(_LOOK_AGAIN_S)
             job.check()
-
-    def _waiting(self, ahead: int) -> str:
-        if self._usual_s is None:
-            return f"waiting for {ahead} before you"
-        return f"waiting for {ahead} before you, about {max(1, round(ahead * self._usual_s))} s"
-
-    def _learn(self, taken_s: float) -> None:
-        before = taken_s if self._usual_s is None else self._usual_s
-        self._usual_s = before + _LATEST * (taken_s - before)

@@ -71,11 +71,7 @@ def serving(
         files = VisitorFiles(folder, keep_s=settings.keep_s)
         sources = Sources(files, read_examples(), settings=settings)
         service = Service(model, model_name=model_name, sources=sources, settings=settings)
-        jobs = Jobs(
-            max_waiting=settings.max_waiting,
-            max_per_address=settings.max_jobs_per_address,
-            max_job_s=settings.max_job_s,
-        )
+        jobs = Jobs(settings)
         try:
             block, url = launch(service, jobs, files, host=host, port=port, auth=auth)
         except OSError as error:

@@ -5,7 +5,7 @@ import threading
 import time
 from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -26,11 +26,13 @@ from lavis.demo.settings import MEGABYTE, Settings
 from lavis.export import jpeg, thumbnail
 from lavis.export.axes import time_label
 from lavis.models.pipeline import WatchedVideo
-from lavis.video import VideoReader, open_video
+from lavis.video import open_video
 
 _MAX_SIDE = 720
 _READ_AT_ONCE = 4
 _CLOCK = Fraction(1, 90_000)
+
+_Key = tuple[str, Path, int]  # visitor, video, frames watched of it
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,10 @@ class Sources:
         """
         with shown_beside("video"):
             match value:
+                case {"clip": str(name)} if name in self._clips:
+                    return Source(self._clips[name], name)
                 case {"clip": str(name)}:
-                    return self._clip(name)
+                    raise VideoError(f"There is no clip {name!r:.80}; {did_you_mean(name[:80], self._clips)}")
                 case {"path": str(path)}:
                     found = self._files.uploaded(path)
                     return Source(found, found.name)
@@ -150,16 +154,6 @@ class Sources:
             raise FieldError("video", f"Its pictures of {info.width} × {info.height} pixels are too large.")
         return source.shown(info)
 
-    def _clip(self, name: str) -> Source:
-        if name not in self._clips:
-            raise VideoError(f"There is no clip {name!r:.80}; {did_you_mean(name[:80], self._clips)}")
-        return Source(self._clips[name], name)
-
-
-def clip_value(example: Example) -> Mapping[str, str]:
-    """Return how a page names a shipped clip."""
-    return {"clip": example.clip.name}
-
 
 @dataclass
 class Watched:
@@ -179,13 +173,6 @@ class Watched:
         return tuple(self._pictures[index] for index in wanted)
 
 
-@dataclass(frozen=True)
-class _Key:
-    visitor: str
-    path: Path
-    num_frames: int
-
-
 class WatchedVideos:
     """Watched videos by visitor: only so many, and only for so long.
 
@@ -202,7 +189,7 @@ class WatchedVideos:
 
     def get(self, visitor: str, path: Path, *, num_frames: int) -> Watched | None:
         """Return what this visitor had watched, and no other visitor's."""
-        key = _Key(visitor, path, num_frames)
+        key = (visitor, path, num_frames)
         with self._lock:
             self._expire()
             if key not in self._kept:
@@ -215,7 +202,7 @@ class WatchedVideos:
         watched = Watched(video)
         with self._lock:
             self._expire()
-            self._kept[_Key(visitor, path, num_frames)] = (watched, self._clock())
+            self._kept[(visitor, path, num_frames)] = (watched, self._clock())
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return watched
@@ -223,7 +210,7 @@ class WatchedVideos:
     def forget(self, visitor: str) -> None:
         """Drop everything of a visitor who left."""
         with self._lock:
-            self._drop(key for key in self._kept if key.visitor == visitor)
+            self._drop(key for key in self._kept if key[0] == visitor)
 
     def __len__(self) -> int:
         with self._lock:
@@ -255,8 +242,9 @@ def cut_clip(
         frame_idx = np.flatnonzero((times_s >= start_s) & (times_s < end_s))
         if not len(frame_idx):
             raise VideoError(f"{source}: no frame lies between {start_s:.1f} and {end_s:.1f} s")
+        rate = Fraction(video.info.fps).limit_denominator(1001)
         with written_whole(target) as path, av.open(f"file:{path}", "w", format="mp4") as output:
-            stream = output.add_stream("libx264", rate=_rate(video), options={"preset": "veryfast", "crf": "21"})
+            stream = output.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "21"})
             stream.width, stream.height = _fitting(video.info.width, video.info.height)
             stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _CLOCK
             for batch in video.stream(frame_idx, chunk=_READ_AT_ONCE):
@@ -267,10 +255,6 @@ def cut_clip(
                     frame.pts, frame.time_base = round(float(time_s - start_s) / _CLOCK), _CLOCK
                     output.mux(stream.encode(frame))
             output.mux(stream.encode())
-
-
-def _rate(video: VideoReader) -> Fraction:
-    return Fraction(video.info.fps).limit_denominator(1001)
 
 
 def _fitting(width: int, height: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""One job at a time, one per visitor, a short line, and an end to each."""
+"""One job runs at a time, one per visitor; the queue is bounded, and so is the time of each job."""
 
 import threading
 import time
@@ -11,6 +11,7 @@ import pytest
 
 from lavis.demo.jobs import Job, Jobs, Listener
 from lavis.demo.problems import JobError
+from lavis.demo.settings import Settings
 
 WAIT_S = 20
 
@@ -18,8 +19,8 @@ WAIT_S = 20
 def quiet(what: str, done: int, total: int) -> None: ...
 
 
-def make_jobs(*, max_waiting: int = 4, max_per_address: int = 9, max_job_s: float = 60) -> Jobs:
-    return Jobs(max_waiting=max_waiting, max_per_address=max_per_address, max_job_s=max_job_s)
+def make_jobs(*, max_waiting: int = 4, max_per_address: int = 9, max_job_s: int = 60) -> Jobs:
+    return Jobs(Settings(max_waiting=max_waiting, max_jobs_per_address=max_per_address, max_job_s=max_job_s))
 
 
 def test_the_second_waits_for_the_first_and_is_told_so() -> None:
@@ -75,7 +76,7 @@ def test_an_address_has_a_few_jobs() -> None:
         another.__enter__()
 
 
-def test_the_line_has_an_end() -> None:
+def test_the_queue_is_bounded() -> None:
     jobs, told = make_jobs(max_waiting=1), threading.Event()
 
     def wait() -> None:
@@ -118,7 +119,7 @@ def test_a_job_that_is_cancelled_when_its_turn_comes_does_not_run() -> None:
             pytest.fail("it had its turn")
 
     with ThreadPoolExecutor() as pool:
-        # The line is held while somebody is told, so the first one leaves it just when the second looks again.
+        # The queue is held while somebody is told, so the first one leaves it just when the second looks again.
         with jobs.turn("ada", address="1", listener=quiet):
             waiting = pool.submit(wait)
             assert told.wait(WAIT_S)
@@ -200,6 +201,6 @@ def test_what_is_closed_between_its_turn_and_its_start_does_not_run() -> None:
                 self.close()
                 yield job
 
-    jobs = Closing(max_waiting=4, max_per_address=9, max_job_s=60)
+    jobs = Closing(Settings())
     with pytest.raises(JobError, match=r"^Cancelled\.$"):
         jobs.run(lambda _: 7, "ada", address="1", listener=quiet)
