@@ -7,7 +7,7 @@ as Charades-STA's, has the same layout without ratings of clips. Whatever does n
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +16,8 @@ import numpy as np
 
 from lavis.common.errors import AnnotationError
 from lavis.common.files import write_text
-from lavis.common.naming import listed
 from lavis.common.types import Floats, Moment
-from lavis.datasets.records import id_text, read_records
+from lavis.datasets.records import Record, read_records
 
 logger = logging.getLogger(__name__)
 
@@ -98,13 +97,13 @@ def read_submission(path: str | Path) -> list[QueryPrediction]:
     """Read a submission file.
 
     Raises:
-        AnnotationError: a row does not fit the format; the message starts with file:line:field.
+        AnnotationError: a row does not fit the format; the message names file, line and field.
     """
     rows = _read_rows(path, _prediction)
     if any(prediction.saliency is not None for _, prediction in rows):
-        for fields, prediction in rows:
+        for row, prediction in rows:
             if prediction.saliency is None:
-                raise fields.error("pred_saliency_scores", "is missing while other rows have it")
+                raise row.error("pred_saliency_scores", "is missing while other rows have it")
     return [prediction for _, prediction in rows]
 
 
@@ -114,14 +113,14 @@ def read_ground_truth(path: str | Path) -> list[QueryTruth]:
     A window that goes on after the video is cut at its end, with a warning that counts such queries.
 
     Raises:
-        AnnotationError: a row does not fit the format; the message starts with file:line:field.
+        AnnotationError: a row does not fit the format; the message names file, line and field.
     """
     rows = _read_rows(path, _truth)
     if any(truth.saliency is not None for _, truth in rows):
-        for fields, truth in rows:
+        for row, truth in rows:
             if truth.saliency is None:
-                raise fields.error("saliency_scores", "is missing while other rows have it")
-    cut = sum(max(end for _, end in fields.row[_TRUE_WINDOWS]) > truth.duration_s for fields, truth in rows)
+                raise row.error("saliency_scores", "is missing while other rows have it")
+    cut = sum(max(end for _, end in row.fields[_TRUE_WINDOWS]) > truth.duration_s for row, truth in rows)
     if cut:
         logger.warning("%s: %d of %d queries have a window that ends after the video: cut there", path, cut, len(rows))
     return [truth for _, truth in rows]
@@ -130,115 +129,98 @@ def read_ground_truth(path: str | Path) -> list[QueryTruth]:
 Row = TypeVar("Row", QueryTruth, QueryPrediction)
 
 
-def _read_rows(path: str | Path, parse: Callable[["_Fields"], Row]) -> list[tuple["_Fields", Row]]:
-    rows: dict[int | str, tuple[_Fields, Row]] = {}
+def _read_rows(path: str | Path, parse: Callable[[Record], Row]) -> list[tuple[Record, Row]]:
+    rows: dict[int | str, tuple[Record, Row]] = {}
     for record in read_records(path):
-        fields = _Fields(f"{path}:{record.number}", record.fields)
-        row = parse(fields)
+        row = parse(record)
         if row.qid in rows:
-            raise fields.error("qid", f"{row.qid!r} occurs before; every query has one row")
-        rows[row.qid] = fields, row
+            raise record.error("qid", f"{row.qid!r} occurs before; every query has one row")
+        rows[row.qid] = record, row
     if not rows:
         raise AnnotationError(f"{path} has no rows; it must hold one JSON object per line")
     return list(rows.values())
 
 
-def _prediction(fields: "_Fields") -> QueryPrediction:
-    windows = fields.numbers("pred_relevant_windows", columns=3, meaning="[start, end, score]")
-    fields.check_windows("pred_relevant_windows", windows)
+def _prediction(row: Record) -> QueryPrediction:
+    windows = _windows(row, "pred_relevant_windows", columns=3, meaning="[start, end, score]")
     saliency = None
-    if "pred_saliency_scores" in fields.row:
-        saliency = fields.numbers("pred_saliency_scores", columns=None, meaning="one score per clip")
+    if "pred_saliency_scores" in row.fields:
+        saliency = _numbers(row, "pred_saliency_scores", columns=None, meaning="one score per clip")
         if not len(saliency):
-            raise fields.error("pred_saliency_scores", "is empty; one score per clip")
-    return QueryPrediction(fields.qid(), fields.text("query"), fields.text("vid"), windows, saliency)
+            raise row.error("pred_saliency_scores", "is empty; one score per clip")
+    return QueryPrediction(_qid(row), _text(row, "query"), _text(row, "vid"), windows, saliency)
 
 
-def _truth(fields: "_Fields") -> QueryTruth:
-    windows = fields.numbers(_TRUE_WINDOWS, columns=2, meaning="[start, end]")
-    fields.check_windows(_TRUE_WINDOWS, windows)
+def _truth(row: Record) -> QueryTruth:
+    windows = _windows(row, _TRUE_WINDOWS, columns=2, meaning="[start, end]")
     if not len(windows):
-        raise fields.error(_TRUE_WINDOWS, "is empty; a query needs one to be scored")
-    rated = fields.has("saliency_scores")
+        raise row.error(_TRUE_WINDOWS, "is empty; a query needs one to be scored")
+    rated = row.has("saliency_scores")
     # Without ratings a video's length only tells where windows end.
-    duration_s = fields.number("duration") if rated or fields.has("duration") else float(windows.max())
+    duration_s = _duration(row) if rated or row.has("duration") else float(windows.max())
     outside = np.flatnonzero(windows[:, 0] >= duration_s)
     if len(outside):
         window = windows[outside[0]].tolist()
-        raise fields.error(_TRUE_WINDOWS, f"window {window} lies after the video's end at {duration_s:g} s")
-    saliency = _ratings(fields, duration_s) if rated else None
+        raise row.error(_TRUE_WINDOWS, f"window {window} lies after the video's end at {duration_s:g} s")
+    saliency = _ratings(row, duration_s) if rated else None
     inside = windows.clip(max=duration_s)
-    return QueryTruth(fields.qid(), fields.text("query"), fields.text("vid"), duration_s, inside, saliency)
+    return QueryTruth(_qid(row), _text(row, "query"), _text(row, "vid"), duration_s, inside, saliency)
 
 
-def _ratings(fields: "_Fields", duration_s: float) -> Floats:
-    clips = fields.numbers("relevant_clip_ids", columns=None, meaning="one clip number each")
-    ratings = fields.numbers("saliency_scores", columns=NUM_ANNOTATORS, meaning="three ratings")
+def _ratings(row: Record, duration_s: float) -> Floats:
+    clips = _numbers(row, "relevant_clip_ids", columns=None, meaning="one clip number each")
+    ratings = _numbers(row, "saliency_scores", columns=NUM_ANNOTATORS, meaning="three ratings")
     num_clips = int(duration_s / CLIP_S)
     if len(clips) and clips.max() == num_clips and num_clips * CLIP_S < duration_s:
         num_clips += 1  # the shorter clip at the end is rated too
     saliency = np.zeros((num_clips, NUM_ANNOTATORS))
     if len(ratings) != len(clips):
-        raise fields.error("saliency_scores", f"{len(ratings)} ratings for {len(clips)} relevant_clip_ids")
+        raise row.error("saliency_scores", f"{len(ratings)} ratings for {len(clips)} relevant_clip_ids")
     if ((ratings < 0) | (ratings > _HIGHEST_SALIENCY)).any():
-        raise fields.error("saliency_scores", f"ratings are 0 to {_HIGHEST_SALIENCY}")
+        raise row.error("saliency_scores", f"ratings are 0 to {_HIGHEST_SALIENCY}")
     if ((clips < 0) | (clips >= len(saliency)) | (clips % 1 != 0)).any():
-        raise fields.error("relevant_clip_ids", f"clips of {duration_s:g} s are numbered 0 to {len(saliency) - 1}")
+        raise row.error("relevant_clip_ids", f"clips of {duration_s:g} s are numbered 0 to {len(saliency) - 1}")
     saliency[clips.astype(int)] = ratings
     return saliency
 
 
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """One row and where it stands, for checks that name the place."""
+def _qid(row: Record) -> int | str:
+    # A number for 7, "7" and 7.0 alike: files of one benchmark write it in each way.
+    qid = row.id("qid")
+    return int(qid) if _NUMBER.fullmatch(qid) else qid
 
-    place: str
-    row: Mapping[str, Any]
 
-    def error(self, field: str, problem: str) -> AnnotationError:
-        return AnnotationError(f"{self.place}:{field}: {problem}")
+def _duration(row: Record) -> float:
+    duration_s = row.seconds("duration")
+    if not duration_s:
+        raise row.error("duration", "is 0; it must be a positive number of seconds")
+    return duration_s
 
-    def has(self, field: str) -> bool:
-        return self.row.get(field) is not None
 
-    def value(self, field: str) -> Any:
-        if field not in self.row:
-            raise self.error(field, f"is missing; the row has {listed(self.row)}")
-        return self.row[field]
+def _text(row: Record, field: str) -> str:
+    # The evaluator does not need these, and many systems' files leave them out.
+    return str(row.fields.get(field, ""))
 
-    def qid(self) -> int | str:
-        qid = id_text(self.value("qid"))
-        if not qid:
-            raise self.error("qid", f"is {self.row['qid']!r}; it must be a whole number or a text")
-        # A number for 7, "7" and 7.0 alike: files of one benchmark write it in each way.
-        return int(qid) if _NUMBER.fullmatch(qid) else qid
 
-    def text(self, field: str) -> str:
-        # The evaluator does not need these, and many systems' files leave them out.
-        return str(self.row.get(field, ""))
+def _windows(row: Record, field: str, *, columns: int, meaning: str) -> Floats:
+    windows = _numbers(row, field, columns=columns, meaning=meaning)
+    backwards = np.flatnonzero(windows[:, 1] < windows[:, 0])
+    if len(backwards):
+        raise row.error(field, f"window {windows[backwards[0], :2].tolist()} ends before it starts")
+    return windows
 
-    def number(self, field: str) -> float:
-        value = self.value(field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise self.error(field, f"is {value!r}; it must be a positive number of seconds")
-        return float(value)
 
-    def numbers(self, field: str, *, columns: int | None, meaning: str) -> Floats:
-        value = self.value(field)
-        try:
-            array = np.array(value, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise self.error(field, f"must be a list of {meaning}") from error
-        wanted = (0,) if columns is None else (0, columns)
-        if isinstance(value, list) and not value:
-            array = array.reshape(wanted)
-        if not isinstance(value, list) or array.shape[1:] != wanted[1:] or array.ndim != len(wanted):
-            raise self.error(field, f"must be a list of {meaning}")
-        if not np.isfinite(array).all():
-            raise self.error(field, "holds a value that is not a finite number")
-        return array
-
-    def check_windows(self, field: str, windows: Floats) -> None:
-        backwards = np.flatnonzero(windows[:, 1] < windows[:, 0])
-        if len(backwards):
-            raise self.error(field, f"window {windows[backwards[0], :2].tolist()} ends before it starts")
+def _numbers(row: Record, field: str, *, columns: int | None, meaning: str) -> Floats:
+    value = row.value(field)
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise row.error(field, f"must be a list of {meaning}") from error
+    wanted = (0,) if columns is None else (0, columns)
+    if isinstance(value, list) and not value:
+        array = array.reshape(wanted)
+    if not isinstance(value, list) or array.shape[1:] != wanted[1:] or array.ndim != len(wanted):
+        raise row.error(field, f"must be a list of {meaning}")
+    if not np.isfinite(array).all():
+        raise row.error(field, "holds a value that is not a finite number")
+    return array

@@ -80,7 +80,7 @@ def test_empty_lines_are_skipped_and_counted(tmp_path):
     path = write(tmp_path / "s.jsonl", "\n", PREDICTION, "\n", PREDICTION)
     with pytest.raises(AnnotationError) as caught:
         read_submission(path)
-    assert str(caught.value) == f"{path}:4:qid: 1 occurs before; every query has one row"
+    assert str(caught.value) == f"{path}, line 4, field 'qid': 1 occurs before; every query has one row"
 
 
 def test_unusual_line_breaks_within_a_query_do_not_end_a_row(tmp_path):
@@ -93,13 +93,15 @@ def test_unusual_line_breaks_within_a_query_do_not_end_a_row(tmp_path):
     [
         (
             without(PREDICTION, "qid"),
-            ":qid: is missing; the row has 'query', 'vid', 'pred_relevant_windows', 'pred_saliency_scores'",
+            ":qid: is missing; every row of this kind needs it, this one has 'query', 'vid', 'pred_relevant_windows', "
+            "'pred_saliency_scores'",
         ),
-        (PREDICTION | {"qid": 1.5}, ":qid: is 1.5; it must be a whole number or a text"),
-        (PREDICTION | {"qid": True}, ":qid: is True; it must be a whole number or a text"),
+        (PREDICTION | {"qid": 1.5}, ":qid: 1.5 is not text; put it in quotes"),
+        (PREDICTION | {"qid": True}, ":qid: True is not text; put it in quotes"),
         (
             without(PREDICTION, "pred_relevant_windows"),
-            ":pred_relevant_windows: is missing; the row has 'qid', 'query', 'vid', 'pred_saliency_scores'",
+            ":pred_relevant_windows: is missing; every row of this kind needs it, this one has 'qid', 'query', 'vid', "
+            "'pred_saliency_scores'",
         ),
         (
             PREDICTION | {"pred_relevant_windows": [[0, 10]]},
@@ -130,7 +132,8 @@ def test_a_bad_submission_row_is_named_by_file_line_and_field(tmp_path, row, pro
     path = write(tmp_path / "s.jsonl", PREDICTION | {"qid": 0}, row)
     with pytest.raises(AnnotationError) as caught:
         read_submission(path)
-    assert str(caught.value) == f"{path}:2{problem}"
+    field, said = problem[1:].split(": ", 1)
+    assert str(caught.value) == f"{path}, line 2, field {field!r}: {said}"
 
 
 @pytest.mark.parametrize(
@@ -192,14 +195,17 @@ def test_a_window_after_the_video_is_named(tmp_path):
     path = write(tmp_path / "gt.jsonl", charades(duration=20))
     with pytest.raises(AnnotationError) as caught:
         read_ground_truth(path)
-    assert str(caught.value) == f"{path}:1:relevant_windows: window [24.3, 30.4] lies after the video's end at 20 s"
+    assert (
+        str(caught.value)
+        == f"{path}, line 1, field 'relevant_windows': window [24.3, 30.4] lies after the video's end at 20 s"
+    )
 
 
 def test_ratings_of_some_queries_only_are_named(tmp_path):
     path = write(tmp_path / "gt.jsonl", TRUTH, charades())
     with pytest.raises(AnnotationError) as caught:
         read_ground_truth(path)
-    assert str(caught.value) == f"{path}:2:saliency_scores: is missing while other rows have it"
+    assert str(caught.value) == f"{path}, line 2, field 'saliency_scores': is missing while other rows have it"
 
 
 def test_the_shorter_clip_at_the_end_of_a_video_may_be_rated(tmp_path):
@@ -211,14 +217,14 @@ def test_a_curve_for_some_queries_only_is_named(tmp_path):
     path = write(tmp_path / "s.jsonl", PREDICTION, "\n", without(PREDICTION, "pred_saliency_scores") | {"qid": 2})
     with pytest.raises(AnnotationError) as caught:
         read_submission(path)
-    assert str(caught.value) == f"{path}:3:pred_saliency_scores: is missing while other rows have it"
+    assert str(caught.value) == f"{path}, line 3, field 'pred_saliency_scores': is missing while other rows have it"
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
         ({"duration": 0}, "duration: is 0; it must be a positive number of seconds"),
-        ({"duration": "150"}, "duration: is '150'; it must be a positive number of seconds"),
+        ({"duration": "long"}, "duration: 'long' is not a finite number; write it as one"),
         ({"relevant_windows": []}, "relevant_windows: is empty; a query needs one to be scored"),
         ({"relevant_windows": [[2, 6, 1]]}, "relevant_windows: must be a list of [start, end]"),
         ({"relevant_clip_ids": [1]}, "saliency_scores: 2 ratings for 1 relevant_clip_ids"),
@@ -231,7 +237,8 @@ def test_a_bad_ground_truth_row_is_named_by_file_line_and_field(tmp_path, change
     path = write(tmp_path / "gt.jsonl", TRUTH | change)
     with pytest.raises(AnnotationError) as caught:
         read_ground_truth(path)
-    assert str(caught.value) == f"{path}:1:{problem}"
+    field, said = problem.split(": ", 1)
+    assert str(caught.value) == f"{path}, line 1, field {field!r}: {said}"
 
 
 @pytest.mark.parametrize(
