@@ -17,12 +17,10 @@ from lavis.cli.show import make_console, progress_bar
 from lavis.common.naming import counted, visible
 from lavis.common.types import Answer, Moments
 from lavis.export import (
-    answer_picture,
     answer_record,
     check_folder,
     jpeg,
     keyframe_name,
-    moments_picture,
     moments_record,
     moments_vtt,
     slug,
@@ -30,8 +28,7 @@ from lavis.export import (
     to_json,
     write_folder,
 )
-from lavis.export.pictures import best_positions, option_shares
-from lavis.export.records import LETTERS, Record
+from lavis.export.records import LETTERS, Record, best_positions, option_shares
 from lavis.models.pipeline import WatchedVideo, frames_to_watch
 from lavis.video import open_video
 
@@ -139,6 +136,8 @@ def _folder_name(number: int, result: Answer | Moments) -> str:
 
 def _files(result: Answer | Moments, watched: Watched) -> dict[str, bytes]:
     """Return the files of a result by name: the record, what others read (keyframes, subtitles), the picture."""
+    from lavis.export.pictures import answer_picture, moments_picture
+
     video: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
     record = _text(to_json(watched.record(result)))
     if isinstance(result, Moments):

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from lavis.common.files import paper_tables_path, write_text, written_whole
     from lavis.export import to_json
+    from lavis.export.pictures import report_picture
     from lavis.export.report import load_paper_tables, make_report, markdown
-    from lavis.export.report_picture import picture
 
     report = make_report(load_paper_tables(args.tables or paper_tables_path()), args.runs, expected=expected_facts)
     folder = args.out or args.runs
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     write_text(folder / f"{_NAME}.md", page)
     write_text(folder / f"{_NAME}.json", to_json(report.as_dict()) + "\n")
     with written_whole(folder / f"{_NAME}.png") as file:
-        file.write_bytes(picture(report))
+        file.write_bytes(report_picture(report))
     say(page, end="")
     say(f"\nwritten to {folder / _NAME}.md, .json and .png")
     return 0

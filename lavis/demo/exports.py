@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from lavis.demo.service import AnswerResult, FindResult
-from lavis.export import answer_picture, jpeg, keyframe_name, moments_picture, moments_vtt, slug, to_json
+from lavis.export import jpeg, keyframe_name, moments_vtt, slug, to_json
 from lavis.video import open_video
 
 # Kind of file -> what its button says.
@@ -23,6 +23,8 @@ Files = dict[str, tuple[str, bytes]]
 
 def answer_files(answered: AnswerResult) -> Files:
     """Return the record, a row per watched frame, the keyframes at the video's own size, and all as one picture."""
+    from lavis.export.pictures import answer_picture
+
     answer, frames = answered.chosen.answer, _pixels(answered.chosen.pictures)
     contents = {
         "json": _text(to_json(answered.record)),
@@ -35,6 +37,8 @@ def answer_files(answered: AnswerResult) -> Files:
 
 def moment_files(found: FindResult) -> Files:
     """Return the record, a row per moment (best first), WebVTT chapters, and all as one picture."""
+    from lavis.export.pictures import moments_picture
+
     moments = found.moments
     rows = [
         [rank, f"{moment.start_s:.3f}", f"{moment.end_s:.3f}", f"{moment.score:.6f}"]

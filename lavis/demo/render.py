@@ -9,9 +9,7 @@ from lavis.common.types import Answer, Floats, Moment, VideoInfo
 from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Seconds
 from lavis.demo.timeline import Pin, Timeline, best_span
 from lavis.demo.videos import Example, data_address
-from lavis.export.axes import time_label
-from lavis.export.pictures import best_positions, option_shares
-from lavis.export.records import LETTERS
+from lavis.export.records import LETTERS, best_positions, option_shares, time_label
 
 _PARTS = {
     "decode": "Decode frames",

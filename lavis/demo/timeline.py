@@ -8,7 +8,7 @@ import numpy as np
 
 from lavis.common.moments import frame_edges
 from lavis.common.types import Floats
-from lavis.export.axes import time_label, time_ticks
+from lavis.export.records import time_label, time_ticks
 
 _HEIGHT = 100.0
 _ROOM = 0.12

@@ -24,7 +24,7 @@ from lavis.demo.files import VisitorFiles
 from lavis.demo.problems import FieldError, shown_beside
 from lavis.demo.settings import MEGABYTE, Settings
 from lavis.export import jpeg, thumbnail
-from lavis.export.axes import time_label
+from lavis.export.records import time_label
 from lavis.models.pipeline import WatchedVideo
 from lavis.video import open_video
 

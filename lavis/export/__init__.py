@@ -1,22 +1,17 @@
-"""Results as others read them: records for JSON, pictures, subtitles, and folders of these.
+"""Results as others read them: records for JSON, subtitles, files, and pictures of these.
 
-Everything here takes plain results and returns records or bytes, so that the command line and the
-web page show the same.
+Everything here takes plain results and returns records or bytes, so that the command line and the web page show the
+same. `lavis.export.pictures` is imported where a picture is drawn, because matplotlib takes half a second.
 """
 
-from lavis.export.folder import check_folder, write_folder
-from lavis.export.names import keyframe_name, slug
-from lavis.export.pictures import answer_picture, jpeg, moments_picture, thumbnail
-from lavis.export.records import answer_record, moments_record, to_json
-from lavis.export.subtitles import moments_vtt
+from lavis.export.files import check_folder, jpeg, keyframe_name, slug, thumbnail, write_folder
+from lavis.export.records import answer_record, moments_record, moments_vtt, to_json
 
 __all__ = [
-    "answer_picture",
     "answer_record",
     "check_folder",
     "jpeg",
     "keyframe_name",
-    "moments_picture",
     "moments_record",
     "moments_vtt",
     "slug",

@@ -1,133 +1,238 @@
-"""An answer or a search as one picture: what was asked, the score of each frame, and the frames that count."""
+"""Results as pictures: an answer, the moments of a search, the learning curves of a run, a report of many runs.
+
+A picture is a page of blocks under each other. The page is one axes over a whole figure of matplotlib, whose unit is a
+pixel counted from the upper left corner; so is that of font sizes and line widths. Nothing here touches matplotlib's
+global state: pictures may be drawn in several threads.
+"""
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager
+from matplotlib.ft2font import FT2Font
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from lavis.common.files import written_whole
+from lavis.common.logging import read_json_lines
 from lavis.common.moments import frame_edges
-from lavis.common.types import Answer, Floats, Keyframes, Moment, Moments, Span, VideoInfo
-from lavis.export.axes import time_label
-from lavis.export.blocks import Bar, Bars, Curve, Heading, Mark, Notes, Thumbnail, Thumbnails
-from lavis.export.canvas import Block, stack
-from lavis.export.records import LETTERS
+from lavis.common.types import Answer, Floats, Keyframes, Moments, Span, VideoInfo
+from lavis.export.records import LETTERS, best_positions, option_shares, time_label, time_ticks
+from lavis.export.report import Cell, Report
 
-_JPEG_QUALITY = 92
-_THUMBNAIL_SIDE = 640
+WIDTH, MARGIN = 1280, 56
+RIGHT = WIDTH - MARGIN
+INNER_WIDTH = RIGHT - MARGIN
+_GAP = 28
+_DPI = 72  # so that a point, the unit of fonts and lines, is a pixel
+
+PAPER, INK, MUTED, GRID, NEUTRAL = "#ffffff", "#17202a", "#66717e", "#e3e8ed", "#aab7c4"
+ACCENT, ACCENT_LIGHT, ACCENT_FAINT = "#1f6feb", "#d6e4fb", "#edf3fd"
+MARK, MARK_LIGHT = "#e8590c", "#fde3d3"
+WARN, WARN_LIGHT = "#7a5200", "#fff1cc"
+
+_BASE_FONT = "DejaVu Sans"  # comes with matplotlib
+# Used where they are installed, for scripts that the base font lacks.
+_OTHER_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
+    *("Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "Noto Sans Devanagari"),
+)
+_MOST_CHARACTERS = 2000
+_BADGE = 25
+_MOST_DOTS = 200
 _MOST_THUMBNAILS = 24
+_THUMBNAIL_HEIGHT, _THUMBNAIL_GAP, _CAPTION = 220, 18, 32
+_OPTION_ROW, _REPORT_TITLE, _REPORT_ROW = 36, 34, 30
+_SUMMARIES = ("Avg", "Oracle")
+# What of a run's log is no figure to draw.
+_NOT_DRAWN = {"kind", "iteration", "epoch", "samples_per_s", "data_wait", "memory_mib", "left_s"}
+_NOT_DRAWN |= {"questions", "unreadable"}
+
+Picture = npt.NDArray[np.uint8]
 
 
-def jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
-    """Return a picture [H, W, 3] as a JPEG of the same size."""
-    buffer = BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
+@dataclass(frozen=True)
+class Block:
+    """A part of a page, `height` pixels high; `draw` takes the page and where its upper edge is."""
+
+    height: float
+    draw: Callable[[Axes, float], None]
 
 
-def thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return a picture [H, W, 3] as small as result pictures show it, with the same sides' ratio."""
-    small = Image.fromarray(picture)
-    small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    return np.asarray(small)
-
-
-def option_shares(scores: Floats) -> list[float]:
-    """Return the softmax of option scores [O]: how the model spreads itself over the options."""
-    if not len(scores) or not np.isfinite(scores).all():
-        return [0.0] * len(scores)
-    weights = np.exp(scores - scores.max())
-    return [float(share) for share in weights / weights.sum()]
-
-
-def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequence[npt.NDArray[np.uint8]]) -> bytes:
+def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
     """Return a PNG of an answer.
 
     Args:
         frames: the picture of each keyframe, uint8 [H, W, 3], in their order.
     """
     keyframes = answer.keyframes
-    shares = option_shares(answer.option_scores)
-    bars = [
-        Bar(LETTERS[index], text, share, f"{share:.0%}", chosen=index == answer.index)
-        for index, (text, share) in enumerate(zip(answer.question.options, shares, strict=True))
-    ]
-    scores = keyframes.scores if len(keyframes.scores) else [math.nan] * len(keyframes)
-    times = [float(time_s) for time_s in keyframes.times_s]
     label = _score_label(keyframes)
     if len(frames) > _MOST_THUMBNAILS:
         label += f"; below, the first {_MOST_THUMBNAILS} of {len(frames)} keyframes"
-    parts: list[Block] = [Heading(answer.question.text, subtitle=_subtitle(answer, video, model))]
-    if answer.caveats:
-        parts.append(Notes(answer.caveats))
-    parts.append(Bars(bars) if bars else Heading(answer.text or "(no answer)", subtitle="open answer"))
-    parts.append(
-        Curve(
-            _points(keyframes.all_times_s, keyframes.all_scores),
-            range_s=_time_range(keyframes.all_times_s, video, answer.clip),
-            marks=[Mark(number, time_s) for number, time_s in enumerate(times, start=1)],
-            label=label,
-        )
+    blocks = _title(answer.question.text, answer, video, model)
+    blocks.append(_options(answer) if answer.question.options else _heading(answer.text, subtitle="open answer"))
+    range_s = _time_range(keyframes.all_times_s, video, answer.clip)
+    blocks.append(
+        _curve(label, keyframes.all_times_s, keyframes.all_scores, range_s, seconds=True, marks=keyframes.times_s)
     )
-    captions = [_caption(time_s, score) for time_s, score in zip(times, scores, strict=True)]
-    parts.append(_thumbnails(frames, captions))
-    return stack(parts)
+    scores = keyframes.scores if len(keyframes.scores) else np.full(len(keyframes), math.nan)
+    captions = [
+        time_label(time_s, ".2f") + (f", score {score:.2f}" if math.isfinite(score) else "")
+        for time_s, score in zip(keyframes.times_s, scores, strict=True)
+    ]
+    return _page_png([*blocks, *_thumbnails(frames, captions)])
 
 
-def moments_picture(
-    moments: Moments, *, video: VideoInfo, model: str, frames: Sequence[npt.NDArray[np.uint8]]
-) -> bytes:
+def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
     """Return a PNG of the moments found for a query.
 
     Args:
         frames: the best frame of each of the first moments (see `best_positions`), uint8 [H, W, 3].
     """
-    times = [float(moments.times_s[position]) for position in best_positions(moments)][: len(frames)]
-    parts: list[Block] = [Heading(moments.query, subtitle=_subtitle(moments, video, model))]
-    if moments.caveats:
-        parts.append(Notes(moments.caveats))
-    parts.append(
-        Curve(
-            _points(moments.times_s, moments.scores),
-            range_s=_time_range(moments.times_s, video, moments.clip),
-            marks=[Mark(number, time_s) for number, time_s in enumerate(times, start=1)],
-            spans=[(found.start_s, found.end_s) for found in moments.moments],
-            label="how well each frame matches" if moments.moments else "how well each frame matches: no moment found",
-        )
-    )
+    range_s = _time_range(moments.times_s, video, moments.clip)
+    label = "how well each frame matches" + ("" if moments.moments else ": no moment found")
+    marks = moments.times_s[best_positions(moments)[: len(frames)]]
+    spans = [(found.start_s, found.end_s) for found in moments.moments]
     captions = [
         f"{time_label(round(found.start_s, 1))} to {time_label(round(found.end_s, 1))}, score {found.score:.2f}"
-        for found in moments.moments
+        for found in moments.moments[: len(frames)]
     ]
-    if frames:
-        parts.append(_thumbnails(frames, captions[: len(frames)]))
-    return stack(parts)
+    return _page_png(
+        [
+            *_title(moments.query, moments, video, model),
+            _curve(label, moments.times_s, moments.scores, range_s, seconds=True, marks=marks, spans=spans),
+            *_thumbnails(frames, captions),
+        ]
+    )
 
 
-def best_positions(moments: Moments) -> list[int]:
-    """Return for each moment the position of its frame with the highest score, among the sampled frames."""
-    return [_best_position(found, moments.times_s, moments.scores) for found in moments.moments]
+def draw_learning_curves(log: Path, picture: Path) -> None:
+    """Draw one panel for each figure of training and of validation; without any figure, draw nothing.
+
+    Args:
+        log: the `log.jsonl` of a run.
+    """
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in read_json_lines(log):
+        for name, value in row.items():
+            if name not in _NOT_DRAWN and isinstance(value, (int, float)):
+                curves.setdefault(f"{row['kind']}: {name}", []).append((row["iteration"], value))
+    if not curves:
+        return
+    panels = []
+    for title, points in sorted(curves.items()):
+        x, y = np.array(sorted(points), np.float64).T
+        panels.append(_curve(title, x, y, (x[0], x[-1]), seconds=False, height=150))
+    with written_whole(picture) as temporary:
+        temporary.write_bytes(_page_png(panels))
 
 
-def _best_position(found: Moment, times_s: Floats, scores: Floats) -> int:
-    inside = np.flatnonzero((times_s >= found.start_s) & (times_s <= found.end_s))
-    if not len(inside):  # a clip shorter than its frame, which was shown before and stayed
-        return int(np.abs(times_s - found.start_s).argmin())
-    return int(inside[scores[inside].argmax()])
+def report_picture(report: Report) -> bytes:
+    """Return a PNG of `summaries`: for each published figure a bar, and the measured one below it."""
+    shown = summaries(report)
+    measured = sum(cell.measured is not None and not cell.deviations for cell in shown)
+    legend = "percent | grey: paper, blue: measured, *: some questions were unreadable and count as wrong"
+    subtitle = f"{legend} | measured: {measured} of {len(shown)}"
+    blocks = [_heading("Published and measured figures", subtitle=subtitle)]
+    deviations = list(dict.fromkeys(note for cell in shown for note in cell.deviations))
+    if deviations:
+        blocks.append(_notes(["Orange: measured under other conditions than published:", *deviations]))
+    blocks += [_comparison(title, list(cells)) for title, cells in groupby(shown, key=lambda cell: cell.table)]
+    return _page_png(blocks)
 
 
-def _subtitle(result: Answer | Moments, video: VideoInfo, model: str) -> str:
-    length = f"{video.duration_s:.1f} s" if video.duration_s < 60 else time_label(video.duration_s)
-    part = f"{result.clip} watched | " if result.clip else ""
-    return f"{Path(video.path).name} | {length} | {part}{model}"
+def summaries(report: Report) -> list[Cell]:
+    """Return the cells over all questions; of benchmarks without an average, all cells."""
+    averaged = {cell.benchmark for cell in report.cells if cell.figure == "Avg"}
+    return [cell for cell in report.cells if cell.figure in _SUMMARIES or cell.benchmark not in averaged]
 
 
-def _caption(time_s: float, score: float) -> str:
-    time = f"{time_s:.2f} s" if time_s < 60 else time_label(time_s)
-    return f"{time}, score {score:.2f}" if math.isfinite(score) else time
+def _title(text: str, result: Answer | Moments, video: VideoInfo, model: str) -> list[Block]:
+    watched = [f"{result.clip} watched"] if result.clip else []
+    facts = [Path(video.path).name, time_label(video.duration_s, ".1f"), *watched, model]
+    return [_heading(text, subtitle=" | ".join(facts)), *([_notes(result.caveats)] if result.caveats else [])]
+
+
+def _options(answer: Answer) -> Block:
+    """Return a row per option with its share as a bar, the chosen one in colour."""
+    options, bar_left = answer.question.options, MARGIN + INNER_WIDTH * 0.52
+    longest = RIGHT - bar_left - 70
+
+    def draw(page: Axes, top: float) -> None:
+        for index, (text, share) in enumerate(zip(options, option_shares(answer.option_scores), strict=True)):
+            upper, chosen = top + _OPTION_ROW * index, index == answer.index
+            if chosen:
+                _box(page, MARGIN, upper + 1, INNER_WIDTH, _OPTION_ROW - 2, color=ACCENT_LIGHT)
+            middle, color = upper + _OPTION_ROW / 2, ACCENT if chosen else INK
+            _write(page, MARGIN + 14, middle, LETTERS[index], size=16, color=color)
+            _write(page, MARGIN + 42, middle, fitted(text, bar_left - MARGIN - 62, size=16), size=16, color=color)
+            length = max(longest * share, 2)
+            _box(page, bar_left, middle - 9, length, 18, color=ACCENT if chosen else NEUTRAL)
+            _write(page, bar_left + length + 10, middle, f"{share:.0%}", size=16, color=color)
+
+    return Block(_OPTION_ROW * len(options), draw)
+
+
+def _thumbnails(frames: Sequence[Picture], captions: Sequence[str]) -> list[Block]:
+    """Return numbered pictures in rows with a line below each; none where there are none."""
+    if not len(frames):
+        return []
+    frames = frames[:_MOST_THUMBNAILS]
+    num, ratio = len(frames), max(frame.shape[1] / frame.shape[0] for frame in frames)
+    fitting = int((INNER_WIDTH + _THUMBNAIL_GAP) // (_THUMBNAIL_HEIGHT * ratio + _THUMBNAIL_GAP))
+    columns = min(max(num, 3), max(5 if num in (5, 9, 10) else 4, min(fitting, 6)))
+    cell = (INNER_WIDTH - _THUMBNAIL_GAP * (columns - 1)) / columns
+    scales = [min(cell / frame.shape[1], _THUMBNAIL_HEIGHT / frame.shape[0]) for frame in frames]
+    row_height = max(frame.shape[0] * scale for frame, scale in zip(frames, scales, strict=True)) + _CAPTION
+    rows = math.ceil(num / columns)
+
+    def draw(page: Axes, top: float) -> None:
+        for index, (frame, scale, caption) in enumerate(zip(frames, scales, captions[:num], strict=True)):
+            row, column = divmod(index, columns)
+            left, upper = MARGIN + column * (cell + _THUMBNAIL_GAP), top + row * (row_height + _THUMBNAIL_GAP)
+            right, lower = left + frame.shape[1] * scale, upper + frame.shape[0] * scale
+            page.imshow(frame, extent=(left, right, lower, upper), aspect="auto", interpolation="antialiased")
+            _badges(page, [left + 20], [upper + 20], [index + 1])
+            _write(page, left, upper + row_height - 16, fitted(caption, cell, size=14), size=14)
+
+    return [Block(rows * row_height + (rows - 1) * _THUMBNAIL_GAP, draw)]
+
+
+def _comparison(title: str, cells: Sequence[Cell]) -> Block:
+    """Return one table of a report: a row for each figure."""
+    bar_left, longest = MARGIN + 540, INNER_WIDTH - 540 - 250
+
+    def draw(page: Axes, top: float) -> None:
+        _write(page, MARGIN, top + 10, fitted(title, INNER_WIDTH, size=17), size=17, weight="bold")
+        for index, cell in enumerate(cells):
+            middle = top + _REPORT_TITLE + _REPORT_ROW * (index + 0.5)
+            color = MARK if cell.deviations else ACCENT
+            _write(page, MARGIN, middle, fitted(cell.row, 330, size=14), size=14)
+            what = fitted(f"{cell.benchmark} {cell.figure}", 190, size=14)
+            _write(page, MARGIN + 340, middle, what, size=14, color=MUTED)
+            _box(page, bar_left + longest, middle - 12, 1, 24, color=GRID)
+            _box(page, bar_left, middle - 9, longest * cell.paper / 100, 8, color=NEUTRAL)
+            if cell.measured is not None:
+                _box(page, bar_left, middle + 1, longest * cell.measured / 100, 8, color=color)
+            texts = (f"{cell.paper:.1f}", 190, MUTED), (cell.measured_text, 80, color), (cell.difference_text, 0, INK)
+            for text, place, ink in texts:
+                shown = MUTED if cell.measured is None else ink
+                _write(page, RIGHT - place, middle, text, size=14, color=shown, ha="right")
+
+    return Block(_REPORT_TITLE + _REPORT_ROW * len(cells), draw)
 
 
 def _score_label(keyframes: Keyframes) -> str:
@@ -139,11 +244,6 @@ def _score_label(keyframes: Keyframes) -> str:
     return f"score of the {keyframes.num_scored} frames that were scored, of {total}"
 
 
-def _points(times_s: Floats, scores: Floats) -> list[tuple[float, float]]:
-    pairs = zip(times_s, scores, strict=False)
-    return [(float(time_s), float(score)) for time_s, score in pairs if math.isfinite(score)]
-
-
 def _time_range(times_s: Floats, video: VideoInfo, clip: Span | None) -> tuple[float, float]:
     if clip is not None:
         return clip.start_s, clip.end_s
@@ -151,7 +251,202 @@ def _time_range(times_s: Floats, video: VideoInfo, clip: Span | None) -> tuple[f
     return float(edges[0]), float(edges[-1])
 
 
-def _thumbnails(frames: Sequence[npt.NDArray[np.uint8]], captions: Sequence[str]) -> Thumbnails:
-    shown = list(zip(frames, captions, strict=True))[:_MOST_THUMBNAILS]
-    pairs = enumerate(shown, start=1)
-    return Thumbnails([Thumbnail(number, Image.fromarray(frame), caption) for number, (frame, caption) in pairs])
+def _page_png(blocks: Sequence[Block]) -> bytes:
+    """Draw blocks under each other and return the PNG, the same bytes for the same blocks."""
+    height = round(2 * MARGIN + sum(block.height for block in blocks) + _GAP * (len(blocks) - 1))
+    figure = Figure(figsize=(WIDTH / _DPI, height / _DPI), dpi=_DPI, facecolor=PAPER)
+    canvas = FigureCanvasAgg(figure)
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(height, 0))
+    page.set_axis_off()
+    top = float(MARGIN)
+    for block in blocks:
+        block.draw(page, top)
+        top += block.height + _GAP
+    canvas.draw()
+    buffer = BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write(axes: Axes, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
+    """Write one line as it is, without reading formulas in it; (x, y) is its left end at half its height."""
+    axes.text(x, y, _legible(text), **{**_style(size), "va": "center_baseline", **style})
+
+
+def _box(page: Axes, left: float, top: float, width: float, height: float, *, color: str) -> None:
+    """Fill a rectangle."""
+    page.add_patch(Rectangle((left, top), width, height, facecolor=color, edgecolor="none"))
+
+
+def _badges(axes: Axes, x: Sequence[float] | Floats, y: Sequence[float] | Floats, numbers: Any, **style: Any) -> None:
+    """Draw numbers in filled circles around points."""
+    axes.scatter(x, y, s=_BADGE**2, color=MARK, edgecolors=PAPER, linewidths=1, zorder=2.5, **style)
+    for place, number in zip(zip(x, y, strict=True), numbers, strict=True):
+        _write(axes, *place, str(number), size=12, color=PAPER, weight="bold", ha="center", **style)
+
+
+def _heading(title: str, *, subtitle: str) -> Block:
+    """Return what was asked, and below it of what."""
+    lines = wrapped(title, INNER_WIDTH, size=24, most_lines=3, weight="bold")
+
+    def draw(page: Axes, top: float) -> None:
+        for number, line in enumerate(lines):
+            _write(page, MARGIN, top + 36 * number + 18, line, size=24, weight="bold")
+        _write(page, MARGIN, top + 36 * len(lines) + 14, fitted(subtitle, INNER_WIDTH, size=15), size=15, color=MUTED)
+
+    return Block(36 * len(lines) + 24, draw)
+
+
+def _notes(texts: Sequence[str]) -> Block:
+    """Return caveats, on a background that cannot be overlooked."""
+    lines = [line for text in texts for line in wrapped(text, INNER_WIDTH - 40, size=16, most_lines=2)]
+    height = 26 * len(lines) + 20
+
+    def draw(page: Axes, top: float) -> None:
+        _box(page, MARGIN, top, INNER_WIDTH, height, color=WARN_LIGHT)
+        _box(page, MARGIN, top, 6, height, color=WARN)
+        for number, line in enumerate(lines):
+            _write(page, MARGIN + 22, top + 23 + 26 * number, line, size=16, color=WARN)
+
+    return Block(height, draw)
+
+
+def _curve(
+    label: str,
+    x: Floats,
+    y: Floats,
+    range_x: tuple[float, float],
+    *,
+    seconds: bool,
+    height: float = 250,
+    marks: Floats | None = None,
+    spans: Sequence[tuple[float, float]] = (),
+) -> Block:
+    """Return a curve under a label.
+
+    Args:
+        x: [N] in order.
+        y: [N], of which only finite values are drawn, or empty for the axis alone.
+        range_x: both ends of the axis, in seconds or else in iterations.
+        height: of the plot alone.
+        marks: places on the axis to number from 1; what has no room gets no number.
+        spans: (start, end) on the axis to shade, instead of what lies below the curve.
+    """
+    head, foot, left = 30 if marks is None else 58, 30, MARGIN + 62
+    low_x, high_x = range_x[0], max(range_x[1], range_x[0] + 1e-3)
+    known = np.flatnonzero(np.isfinite(y))
+    x, y = x[known], y[known]
+
+    def draw(page: Axes, top: float) -> None:
+        _write(page, MARGIN, top + 9, fitted(label, INNER_WIDTH, size=15), size=15, color=MUTED)
+        axes = _plot_axes(page, left, top + head, RIGHT - left, height)
+        axes.margins(y=0.12)
+        axes.plot(x, y, "o-" if len(x) <= _MOST_DOTS else "-", markersize=5, color=ACCENT, linewidth=2.2)
+        low, high = axes.get_ylim()
+        for start, end in spans:
+            axes.axvspan(start, end, facecolor=MARK_LIGHT, edgecolor="none", zorder=0.1)
+        if len(x) > 1 and not spans:
+            axes.fill_between(x, y, low, facecolor=ACCENT_FAINT, edgecolor="none", zorder=0.1)
+        if low < 0 < high and len(x):
+            axes.axhline(0, color=MUTED, linewidth=1, zorder=0.6)
+        axes.set(xlim=(low_x, high_x), ylim=(low, high))
+        ticks = time_ticks(low_x, high_x) if seconds else _value_ticks(low_x, high_x, most=10)
+        axes.set_xticks(ticks, [time_label(tick) if seconds else f"{tick:g}" for tick in ticks], **_style(14, MUTED))
+        values = _value_ticks(low, high, most=max(2, round(height / 30))) if len(x) else []
+        axes.set_yticks(values, [f"{value:.10g}" for value in values], **_style(14, MUTED))
+        _draw_marks(axes, np.asarray([] if marks is None else marks), x, y)
+
+    return Block(head + height + foot, draw)
+
+
+def wrapped(text: str, width: float, *, size: float, most_lines: int, weight: str = "normal") -> list[str]:
+    """Return the text on at most so many lines, broken at spaces where it has any; "..." ends what goes on."""
+    rest, lines = _legible(" ".join(text.split())[:_MOST_CHARACTERS]), list[str]()
+    renderer, font = RendererAgg(1, 1, _DPI), FontProperties(family=_fonts()[0], size=size, weight=weight)
+
+    def length(text: str) -> float:
+        return renderer.get_text_width_height_descent(text, font, ismath=False)[0]
+
+    def fitting(room: float) -> int:
+        if length(rest) <= room:
+            return len(rest)
+        return max(1, bisect_right(range(1, len(rest)), room, key=lambda end: length(rest[:end])))
+
+    while rest and len(lines) < most_lines:
+        end = fitting(width)
+        if end < len(rest) and len(lines) == most_lines - 1:
+            return [*lines, f"{rest[: fitting(width - length('...'))].rstrip()}..."]
+        if end < len(rest) and " " in rest[: end + 1]:
+            end = rest.rindex(" ", 0, end + 1)
+        lines.append(rest[:end].rstrip())
+        rest = rest[end:].lstrip()
+    return lines
+
+
+def fitted(text: str, width: float, *, size: float) -> str:
+    """Return the text on one line, cut with "..." where it is longer than `width`."""
+    return "".join(wrapped(text, width, size=size, most_lines=1))
+
+
+def _plot_axes(page: Axes, left: float, top: float, width: float, height: float) -> Axes:
+    figure = page.get_figure()
+    assert isinstance(figure, Figure)
+    total = page.get_ylim()[0]
+    axes = figure.add_axes((left / WIDTH, 1 - (top + height) / total, width / WIDTH, height / total), facecolor="none")
+    axes.spines[["left", "top", "right"]].set_visible(False)
+    axes.spines["bottom"].set(color=MUTED, linewidth=1.5)
+    axes.tick_params("x", color=MUTED, length=6, width=1.5, pad=6)
+    axes.tick_params("y", length=0, pad=10)
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=GRID, linewidth=1, linestyle="-")
+    axes.grid(visible=False, axis="x")
+    return axes
+
+
+def _value_ticks(low: float, high: float, *, most: int) -> list[float]:
+    values = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return [float(value) for value in values if low <= value <= high]
+
+
+def _draw_marks(axes: Axes, marks: Floats, x: Floats, y: Floats) -> None:
+    """Draw a line at each mark up to its number; numbers move aside where they would cover each other."""
+    # Heights are shares of the axes' height.
+    above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+    width, height = axes.bbox.size
+    axes.vlines(marks, 0, 1, color=MARK, linewidth=1.4, **above)
+    at = np.flatnonzero(np.isin(x, marks))
+    axes.plot(x[at], y[at], "o", markersize=10, color=MARK)
+    numbered = np.sort(np.argsort(marks, kind="stable")[: int(width // _BADGE)])
+    numbered = numbered[np.argsort(marks[numbered], kind="stable")]
+    low, high = axes.get_xlim()
+    places = _spread(marks[numbered], _BADGE / width * (high - low), (low, high))
+    up = np.full(len(places), 1 + 22 / height)
+    axes.plot([marks[numbered], places], [np.ones(len(places)), up], "-", color=MARK, linewidth=1.4, **above)
+    _badges(axes, places, up, numbered + 1, **above)
+
+
+def _spread(places: Floats, gap: float, ends: tuple[float, float]) -> Floats:
+    """Return places in order that are at least `gap` apart, near to where they were."""
+    offsets = gap * np.arange(len(places))
+    right = np.maximum.accumulate(places - offsets)
+    left = np.minimum.accumulate((places - offsets)[::-1])[::-1]
+    last = ends[1] - gap * (len(places) - 1)
+    return np.clip((left + right) / 2, ends[0], max(last, ends[0])) + offsets
+
+
+def _style(size: float, color: str = INK) -> dict[str, Any]:
+    return {"family": _fonts()[0], "size": size, "color": color, "parse_math": False, "usetex": False}
+
+
+def _legible(text: str) -> str:
+    """Return the text without controls such as changes of direction, with a box for each character no font has."""
+    known = _fonts()[1]
+    return "".join(shown if ord(shown) in known else "\u25a1" for shown in text if shown.isprintable())
+
+
+@cache
+def _fonts() -> tuple[list[str], frozenset[int]]:
+    """Return the font families that text is drawn with, and all characters that they have."""
+    installed = {font.name for font in fontManager.ttflist}
+    families = [_BASE_FONT, *(name for name in _OTHER_FONTS if name in installed)]
+    return families, frozenset().union(*(FT2Font(findfont(name)).get_charmap() for name in families))

@@ -1,4 +1,6 @@
-"""Answers and moments as records of plain values, with field names that do not change.
+"""Answers and moments as records of plain values for JSON, as subtitles, and in words.
+
+The field names of records do not change:
 
 | field | of | value |
 |---|---|---|
@@ -22,13 +24,17 @@ A number that is not finite becomes null.
 import json
 import math
 from collections.abc import Mapping
+from html import escape
 from typing import Any
+
+import numpy as np
 
 from lavis.common.types import Answer, Floats, Moments, VideoInfo
 
 Record = dict[str, Any]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
 def answer_record(answer: Answer, *, video: VideoInfo, model: str, timings_s: Mapping[str, float]) -> Record:
@@ -73,6 +79,55 @@ def to_json(record: Record | list[Record]) -> str:
     return json.dumps(record, indent=2, allow_nan=False)
 
 
+def moments_vtt(moments: Moments) -> str:
+    """Return WebVTT: one cue per moment in time order, with its rank, score and the query; a note names the clip."""
+    # A cue ends at an empty line, and "-->" would start another one: escaping takes the ">".
+    query = escape(" ".join(moments.query.split()), quote=False)
+    ranked = sorted(enumerate(moments.moments, start=1), key=lambda pair: pair[1].start_s)
+    cues = [
+        f"{_clock(found.start_s)} --> {_clock(found.end_s)}\n{query} (#{rank}, score {found.score:.2f})\n"
+        for rank, found in ranked
+    ]
+    notes = [f"NOTE only {moments.clip} was searched\n"] if moments.clip else []
+    return "\n".join(["WEBVTT\n", *notes, *cues])
+
+
+def option_shares(scores: Floats) -> list[float]:
+    """Return the softmax of option scores [O]: how the model spreads itself over the options."""
+    if not len(scores) or not np.isfinite(scores).all():
+        return [0.0] * len(scores)
+    weights = np.exp(scores - scores.max())
+    return [float(share) for share in weights / weights.sum()]
+
+
+def best_positions(moments: Moments) -> list[int]:
+    """Return for each moment the position of its frame with the highest score, among the sampled frames."""
+    best = []
+    for found in moments.moments:
+        inside = np.flatnonzero((moments.times_s >= found.start_s) & (moments.times_s <= found.end_s))
+        if not len(inside):  # a clip shorter than its frame, which was shown before and stayed
+            inside = np.array([np.abs(moments.times_s - found.start_s).argmin()])
+        best.append(int(inside[moments.scores[inside].argmax()]))
+    return best
+
+
+def time_label(time_s: float, spec: str = "g") -> str:
+    """Return seconds formatted by `spec`, such as "5 s", or, from a minute on, "1:05"."""
+    if time_s < 60:
+        return f"{time_s:{spec}} s"
+    minutes, seconds = divmod(round(time_s), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+def time_ticks(start_s: float, end_s: float, *, most: int = 12) -> list[float]:
+    """Return round times between two times, at most so many."""
+    needed = (end_s - start_s) / most
+    step = next((step for step in _STEPS_S if step >= needed), needed)
+    first, last = math.ceil(start_s / step - 1e-9), math.floor(end_s / step + 1e-9)
+    # Rounded, because 3 * 0.1 is no number to be read.
+    return [round(index * step, 9) for index in range(first, last + 1)]
+
+
 def _origin(result: Answer | Moments, *, video: VideoInfo, model: str, timings_s: Mapping[str, float]) -> Record:
     clip = result.clip
     return {
@@ -98,3 +153,9 @@ def _curve(times_s: Floats, scores: Floats) -> list[Record]:
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _clock(time_s: float) -> str:
+    minutes, thousandths = divmod(round(time_s * 1000), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{thousandths / 1000:06.3f}"

@@ -26,7 +26,6 @@ from lavis.models.selectors import FrameSelector, build_selector
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoint import Best, BestWeights, load_trained, read_json, trained_weights
 from lavis.runners.config import ACCURACY, FRAME_ACCURACY, FRAME_AP
-from lavis.runners.curves import draw_curves
 from lavis.runners.faults import shared_failure
 from lavis.runners.optim import MovingAverage
 from lavis.runners.parallel import Parallel
@@ -294,7 +293,9 @@ class BestKeeper:
             logger.warning("there are no best weights to test: the last ones are tested")
         metrics = {split: self._measure(split, "best", iteration, epoch) for split in self._test_splits}
         if self._world.is_main:
-            draw_curves(self._folder / "log.jsonl", self._folder / "curves.png")
+            from lavis.export.pictures import draw_learning_curves
+
+            draw_learning_curves(self._folder / "log.jsonl", self._folder / "curves.png")
         return metrics
 
     def go_on(self, iteration: int) -> None:

@@ -1,11 +1,13 @@
-"""Field names and values of JSON records."""
+"""Field names and values of JSON records, subtitles, and how times are written."""
 
 import json
 import math
 
 import numpy as np
+import pytest
 
 from lavis.export import answer_record, moments_record, moments_vtt, to_json
+from lavis.export.records import best_positions, option_shares, time_label, time_ticks
 from tests.unit.export.results import VIDEO, make_answer, make_moments
 
 ORIGIN = {
@@ -94,3 +96,31 @@ def test_records_hold_no_numpy_values() -> None:
     assert type(record["keyframes"][0]["frame_idx"]) is int
     assert type(record["frame_scores"][0]["score"]) is float
     assert type(record["timings_s"]["load"]) is float
+
+
+def test_shares_are_the_softmax_of_the_scores() -> None:
+    assert option_shares(np.array([0.0, math.log(3.0)])) == pytest.approx([0.25, 0.75])
+    assert option_shares(np.array([1000.0, -1000.0])) == [1.0, 0.0]
+    assert option_shares(np.array([1.0, math.nan])) == [0.0, 0.0]
+
+
+def test_a_moment_is_shown_by_its_best_frame() -> None:
+    assert best_positions(make_moments((3.0, 4.0, 1.0), (1.0, 3.0, 0.5))) == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "ticks"),
+    [
+        (0.0, 4.0, [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]),
+        (0.3, 0.9, [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        (0.0, 600.0, [0, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600]),
+        (0.0, 48_000.0, [4000.0 * number for number in range(13)]),
+    ],
+)
+def test_time_ticks_are_round_and_not_too_many(start_s: float, end_s: float, ticks: list[float]) -> None:
+    assert time_ticks(start_s, end_s) == ticks
+
+
+@pytest.mark.parametrize(("time_s", "label"), [(0.5, "0.5 s"), (12.0, "12 s"), (65.0, "1:05"), (3600.0, "60:00")])
+def test_times_are_labelled_in_seconds_or_minutes(time_s: float, label: str) -> None:
+    assert time_label(time_s) == label

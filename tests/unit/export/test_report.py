@@ -10,8 +10,8 @@ from PIL import Image
 from lavis.cli.report import expected_facts
 from lavis.common.errors import UserError
 from lavis.common.paths import paper_tables_path
+from lavis.export.pictures import report_picture, summaries
 from lavis.export.report import Cell, Report, load_paper_tables, make_report, markdown
-from lavis.export.report_picture import picture, summaries
 from tests.timing import cpu_seconds_at_most
 from tests.unit.export.runs import accuracy, write_run
 
@@ -235,9 +235,9 @@ def test_the_record_holds_every_cell_with_its_difference(tmp_path: Path) -> None
 
 
 def test_the_picture_grows_with_what_it_has_to_tell(tmp_path: Path) -> None:
-    empty = Image.open(io.BytesIO(picture(report(tmp_path))))
+    empty = Image.open(io.BytesIO(report_picture(report(tmp_path))))
     write_run(tmp_path / "run", questions=30)
-    flagged = Image.open(io.BytesIO(picture(report(tmp_path))))
+    flagged = Image.open(io.BytesIO(report_picture(report(tmp_path))))
     assert empty.size[0] == flagged.size[0] == 1280
     assert flagged.size[1] > empty.size[1]
     assert not any(pixel[1] == (232, 89, 12) for pixel in empty.getcolors(1 << 24) or [])

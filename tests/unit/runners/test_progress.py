@@ -6,7 +6,6 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.logging import read_json_lines
-from lavis.runners.curves import draw_curves
 from lavis.runners.progress import Pace, Progress, as_duration
 
 
@@ -54,24 +53,6 @@ def test_durations_are_worded_for_people(seconds: float, text: str) -> None:
 def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"kind": "train", "iteration": 1}\n{"kind": "tr')
     assert read_json_lines(tmp_path / "log.jsonl") == [{"kind": "train", "iteration": 1}]
-
-
-def test_curves_are_a_panel_for_each_figure(tmp_path: Path) -> None:
-    from PIL import Image
-
-    rows = [
-        '{"kind": "train", "iteration": 1, "epoch": 0, "loss": 2, "lr": 1}',
-        '{"kind": "val", "iteration": 1, "accuracy": 5}',
-    ]
-    (tmp_path / "log.jsonl").write_text("\n".join(rows))
-    draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size == (640, 3 * 220)
-
-
-def test_without_figures_no_picture_is_drawn(tmp_path: Path) -> None:
-    draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
-    assert not (tmp_path / "curves.png").exists()
 
 
 def test_weights_and_biases_gets_the_figures_where_its_project_is_named(

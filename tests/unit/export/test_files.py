@@ -1,11 +1,15 @@
-"""Result folders."""
+"""Names of result files, pictures in them, and result folders."""
 
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lavis.common.errors import UserError
-from lavis.export import check_folder, write_folder
+from lavis.export import check_folder, jpeg, keyframe_name, slug, thumbnail, write_folder
+from tests.unit.export.results import plain
 
 FILES = {"answer.json": b"{}", "01_a/scores.png": b"png"}
 
@@ -84,3 +88,34 @@ def test_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError) as raised:
         check_folder(tmp_path / "results")
     assert str(raised.value) == f"cannot write to {tmp_path / 'results'}: no permission to write in {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("time_s", "name"),
+    [
+        (5.27, "keyframe_1_00m05.27s_frame79.jpg"),
+        (0.0, "keyframe_1_00m00.00s_frame79.jpg"),
+        (59.999, "keyframe_1_01m00.00s_frame79.jpg"),
+        (3725.5, "keyframe_1_62m05.50s_frame79.jpg"),
+    ],
+)
+def test_keyframe_is_named_by_its_time(time_s: float, name: str) -> None:
+    assert keyframe_name(1, time_s=time_s, frame_idx=79) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("What's that?", "what_s_that"), ("../../etc", "etc"), ("\u4f60", ""), ("x" * 60, "x" * 40)]
+)
+def test_slug_is_a_safe_file_name(text: str, name: str) -> None:
+    assert slug(text) == name
+
+
+def test_jpeg_keeps_the_size_and_nearly_the_colour() -> None:
+    picture = Image.open(BytesIO(jpeg(plain((10, 200, 30)))))
+    assert (picture.format, picture.size) == ("JPEG", (32, 24))
+    assert np.abs(np.asarray(picture, np.int64) - [10, 200, 30]).max() <= 3
+
+
+def test_thumbnail_is_small_and_keeps_the_ratio() -> None:
+    assert thumbnail(np.zeros((1080, 1920, 3), np.uint8)).shape == (360, 640, 3)
+    assert thumbnail(plain((1, 2, 3))).shape == (24, 32, 3)

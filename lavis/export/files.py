@@ -1,15 +1,49 @@
-"""Result folders that appear whole, or not at all."""
+"""Files of results: their names, pictures as JPEG, and folders that appear whole or not at all."""
 
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from lavis.common.errors import UserError
 
 _OWN_FILES = re.compile(r"answer\.json|moments\.json|moments\.vtt|scores\.png|keyframe_.*\.jpg")
+_SLUG_LENGTH = 40
+_JPEG_QUALITY = 92
+_THUMBNAIL_SIDE = 640
+
+
+def keyframe_name(number: int, *, time_s: float, frame_idx: int) -> str:
+    """Return a file name such as "keyframe_1_00m05.27s_frame79.jpg"."""
+    # Rounded before it is split, so that 59.999 s is a minute and not "00m60.00s".
+    minutes, hundredths = divmod(round(time_s * 100), 6000)
+    return f"keyframe_{number}_{minutes:02d}m{hundredths / 100:05.2f}s_frame{frame_idx}.jpg"
+
+
+def slug(text: str) -> str:
+    """Return a short form of a text that is a safe file name everywhere; may be empty."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower())[:_SLUG_LENGTH].strip("_")
+
+
+def jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
+    """Return a picture [H, W, 3] as a JPEG of the same size."""
+    buffer = BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a picture [H, W, 3] as small as result pictures show it, with the same sides' ratio."""
+    small = Image.fromarray(picture)
+    small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    return np.asarray(small)
 
 
 def check_folder(path: str | Path, *, force: bool = False) -> None:
