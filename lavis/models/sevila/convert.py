@@ -11,7 +11,14 @@ from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you
 from lavis.common.files import written_whole
 from lavis.models.checkpoints.weight_files import TOKENIZER_FOLDER, read_manifest, read_tokenizer_files, write_folder
 from lavis.models.checkpoints.weights_io import Shapes, stream_weights
-from lavis.models.sevila.config import SeViLAConfig, WeightsConfig, read_config, read_saved, tokenizer_source
+from lavis.models.sevila.config import (
+    SeViLAConfig,
+    WeightsConfig,
+    read_config,
+    read_saved,
+    tokenizer_source,
+    with_weights_note,
+)
 from lavis.models.sevila.known_files import (
     POSITION_TABLE,
     Source,
@@ -32,7 +39,7 @@ from lavis.models.sevila.names import (
 from lavis.models.vision.blip2 import interpolate_position_embedding
 
 PARTS = ("vision", "localizer", "answerer", "language")
-LANGUAGE_DTYPES = ("bf16", "keep")
+_LANGUAGE_DTYPES = ("bf16", "keep")
 DERIVED_NOTE = "the localizer is a copy of the answerer's visual prompter and was not trained to find keyframes"
 _GOOD_SOURCES = {
     "vision": "eva_vit_g.pth or a BLIP-2 folder",
@@ -55,6 +62,13 @@ class Assembled:
     weights: dict[str, torch.Tensor]
     origins: dict[str, str]
     remarks: tuple[str, ...]
+
+    def write(self, out: str | Path, *, tokenizer: dict[str, bytes], dtypes: Mapping[str, torch.dtype]) -> None:
+        """Write the model to a folder; see `write_folder`."""
+        name, config = self.config.name, self.config.as_json()
+        write_folder(
+            Path(out), self.weights, name=name, config=config, tokenizer=tokenizer, origins=self.origins, dtypes=dtypes
+        )
 
 
 def convert(
@@ -84,18 +98,17 @@ def convert(
         CheckpointError: see `assemble`; no tokenizer is at hand, or it does not go with the model.
         ConfigError: an unknown size or precision.
     """
-    if language_dtype not in LANGUAGE_DTYPES:
-        raise ConfigError(f"unknown precision {language_dtype!r}; {did_you_mean(language_dtype, LANGUAGE_DTYPES)}")
+    if language_dtype not in _LANGUAGE_DTYPES:
+        raise ConfigError(f"unknown precision {language_dtype!r}; {did_you_mean(language_dtype, _LANGUAGE_DTYPES)}")
     given, winning = [open_source(path) for path in paths], [open_source(path) for path in over]
-    config = read_config(size or _detected([*given, *winning]))
-    config = dataclasses.replace(config, weights=WeightsConfig())
+    config = dataclasses.replace(read_config(size or detect_size([*given, *winning])), weights=WeightsConfig())
     if image_size is not None:
         config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=image_size))
     place = _find_tokenizer(tokenizer, [source.path for source in (*given, *winning)], config)
     expected_shapes(config, tokenizer=place)
     assembled = assemble(given, config=config, over=winning)
-    dtypes = published_precision(assembled.weights) if language_dtype == "bf16" else None
-    _write(Path(out), assembled, read_tokenizer_files(place), dtypes)
+    halved = [name for name in assembled.weights if name.startswith("language.") and language_dtype == "bf16"]
+    assembled.write(out, tokenizer=read_tokenizer_files(place), dtypes=dict.fromkeys(halved, torch.bfloat16))
     return assembled
 
 
@@ -113,7 +126,7 @@ def merge(base: str | Path, parts: Sequence[str | Path], out: str | Path) -> Ass
     older = manifest.origins if manifest else {}
     kept = {part: older.get(part, origin) for part, origin in assembled.origins.items() if origin == str(folder)}
     assembled = dataclasses.replace(assembled, origins={**assembled.origins, **kept})
-    _write(Path(out), assembled, tokenizer, None)
+    assembled.write(out, tokenizer=tokenizer, dtypes={})
     return assembled
 
 
@@ -153,14 +166,6 @@ def export_published(source: str | Path, out: str | Path, *, parts: Sequence[str
     return len(published)
 
 
-def _detected(sources: Sequence[Source]) -> str:
-    shapes: dict[str, torch.Size] = {}
-    for source in sources:
-        telling: Shapes = source.telling_shapes
-        shapes.update(telling)
-    return detect_size(shapes, place=", ".join(str(source.path) for source in sources))
-
-
 def _find_tokenizer(chosen: str | Path | None, places: Sequence[Path], config: SeViLAConfig) -> Path:
     configured = Path(tokenizer_source(config.language))
     candidates = [Path(chosen)] if chosen else [*places, *(place / TOKENIZER_FOLDER for place in places), configured]
@@ -169,18 +174,6 @@ def _find_tokenizer(chosen: str | Path | None, places: Sequence[Path], config: S
             return place
     where = chosen or "any of the given folders"
     raise CheckpointError(f"no tokenizer.json in {where}; give --tokenizer FOLDER with that of {configured}")
-
-
-def _write(out: Path, assembled: Assembled, tokenizer: dict[str, bytes], dtypes: dict[str, torch.dtype] | None) -> None:
-    write_folder(
-        out,
-        assembled.weights,
-        name=assembled.config.name,
-        config=assembled.config.as_json(),
-        tokenizer=tokenizer,
-        origins=assembled.origins,
-        dtypes=dtypes,
-    )
 
 
 def _own_storage(tensor: torch.Tensor) -> torch.Tensor:
@@ -208,32 +201,39 @@ def assemble(sources: Sequence[Source], *, config: SeViLAConfig, over: Sequence[
     weights: dict[str, torch.Tensor] = {}
     owners: dict[str, Source] = {}
     for number, source in enumerate(checked):
-        if number < len(sources):
-            _refuse_doubles(source, owners)
+        doubled = short_groups(source.groups & owners.keys())
+        if doubled and number < len(sources):
+            other = owners[min(source.groups & owners.keys(), key=GROUPS.index)].path
+            raise CheckpointError(
+                f"both {other} and {source.path} hold {', '.join(doubled)}; leave one out, or give the one that wins "
+                "as --over"
+            )
         owners.update(dict.fromkeys(source.groups, source))
         weights.update(source.weights)
         if source.left_out:
             remarks.append(f"{source.path}: {len(source.left_out)} entries of no use were left out")
     origins = {group: str(owner.path) for group, owner in owners.items()}
-    derived = not any(group.startswith("localizer.") for group in owners)
-    if derived:
-        weights |= _copy_of_answerer(weights)
+    note = config.weights.note
+    if not any(group.startswith("localizer.") for group in owners):
+        note = DERIVED_NOTE
+        remarks.append(note)
+        weights |= {_localizers(name): value for name, value in weights.items() if name.startswith("answerer.")}
         origins |= {
-            f"localizer.{group.partition('.')[2]}": f"{origins[group]} (the answerer's)"
+            _localizers(group): f"{origins[group]} (the answerer's)"
             for group in owners
             if group.startswith("answerer.")
         }
-        remarks.append(DERIVED_NOTE)
+    elif note == DERIVED_NOTE and any("localizer.qformer" in source.groups for source in over):
+        note = ""  # a trained localizer lies over the copy
     _refuse_gaps(weights, expected, origins)
     for source in checked:
         check_aliases(source.aliases, weights[EMBEDDING], place=str(source.path))
-    ordered = {name: weights[name] for name in expected}
-    return Assembled(_with_note(config, derived=derived, over=over), ordered, _by_part(origins), tuple(remarks))
+    config = with_weights_note(config, status=config.weights.status, note=note)
+    return Assembled(config, {name: weights[name] for name in expected}, _by_part(origins), tuple(remarks))
 
 
-def published_precision(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.dtype]:
-    """Return the precision to store: the language model in bf16 as published code runs it, the rest as it came."""
-    return {name: torch.bfloat16 for name in weights if name.startswith("language.")}
+def _localizers(name: str) -> str:
+    return name.replace("answerer.", "localizer.", 1)
 
 
 def _resize(source: Source, expected: Shapes) -> tuple[Source, str]:
@@ -254,21 +254,6 @@ def _grid(num_positions: int) -> int | None:
     return side if side * side == num_positions - 1 else None
 
 
-def _refuse_doubles(source: Source, owners: Mapping[str, Source]) -> None:
-    doubled = [group for group in GROUPS if group in source.groups and group in owners]
-    if doubled:
-        other = owners[doubled[0]].path
-        parts = ", ".join(short_groups(set(doubled)))
-        raise CheckpointError(
-            f"both {other} and {source.path} hold {parts}; leave one out, or give the one that wins as --over"
-        )
-
-
-def _copy_of_answerer(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    own = "answerer."
-    return {f"localizer.{name.removeprefix(own)}": value for name, value in weights.items() if name.startswith(own)}
-
-
 def _refuse_gaps(weights: Mapping[str, torch.Tensor], expected: Shapes, origins: Mapping[str, str]) -> None:
     missing = {group_of(name) for name in expected if name not in weights}
     if missing:
@@ -286,14 +271,3 @@ def _by_part(origins: Mapping[str, str]) -> dict[str, str]:
             result[part] = origin
     order = [*GROUPS, "localizer", "answerer"]
     return dict(sorted(result.items(), key=lambda item: min(order.index(g) for g in order if g.startswith(item[0]))))
-
-
-def _with_note(config: SeViLAConfig, *, derived: bool, over: Sequence[Source]) -> SeViLAConfig:
-    """State what is known of the weights: a derived localizer is no longer one once a trained one lies over it."""
-    note = config.weights.note
-    localizer_replaced = any("localizer.qformer" in source.groups for source in over)
-    if derived:
-        note = DERIVED_NOTE
-    elif note == DERIVED_NOTE and localizer_replaced:
-        note = ""
-    return dataclasses.replace(config, weights=dataclasses.replace(config.weights, note=note))

@@ -4,7 +4,7 @@ The shapes of a size are found on the meta device: nothing is allocated.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,8 +67,7 @@ def open_source(path: str | Path) -> Source:
     weights: dict[str, torch.Tensor] = {}
     for file in files:
         found = read_weights(file)
-        doubled = weights.keys() & found.keys()
-        if doubled:
+        if doubled := weights.keys() & found.keys():
             raise CheckpointError(f"{file} holds {sorted(doubled)[0]} a second time")
         weights.update(found)
     return identify(weights, path=place, files=files)
@@ -81,8 +80,7 @@ def identify(theirs: Mapping[str, torch.Tensor], *, path: Path, files: tuple[Pat
         CheckpointError: the names belong to no known kind, or a part of them does not.
     """
     scheme = detect_scheme(theirs, place=str(path))
-    translated = translate(theirs, scheme.table, place=str(path), leftovers=scheme.leftovers)
-    return Source(path, files, scheme, translated.weights, translated.aliases, translated.left_out)
+    return Source(path, files, scheme, *translate(theirs, scheme, place=str(path)))
 
 
 def check_source(source: Source, expected: Shapes, *, name: str) -> Source:
@@ -101,8 +99,7 @@ def check_source(source: Source, expected: Shapes, *, name: str) -> Source:
     surplus = _block(source.weights, num_vision_blocks(expected)) if source.scheme.has_last_block else set()
     weights = {ours: tensor for ours, tensor in source.weights.items() if ours not in surplus}
     wanted = {ours: shape for ours, shape in expected.items() if group_of(ours) in source.groups}
-    problems = misfits(shapes_of(weights), wanted)
-    if problems:
+    if problems := misfits(shapes_of(weights), wanted):
         hint = size_hint(source.telling_shapes, name=name)
         raise CheckpointError(f"{source.path} does not fit the model {name}: {'; '.join(problems)}{hint}")
     return replace(source, weights=weights, left_out=(*source.left_out, *sorted(surplus)))
@@ -145,14 +142,15 @@ def fitting_sizes(shapes: Shapes) -> list[str]:
     ]
 
 
-def detect_size(shapes: Shapes, *, place: str) -> str:
+def detect_size(sources: Sequence[Source]) -> str:
     """Tell the size from weights.
 
     Raises:
         CheckpointError: no size fits, or several do.
     """
-    sizes = fitting_sizes(shapes)
+    sizes = fitting_sizes(dict(item for source in sources for item in source.telling_shapes.items()))
     if len(sizes) != 1:
+        place = ", ".join(str(source.path) for source in sources)
         fitting = f"fits several sizes ({', '.join(sizes)})" if sizes else "fits no known size"
         raise CheckpointError(f"{place} {fitting}; say which model is meant with --size: {', '.join(size_names())}")
     return sizes[0]

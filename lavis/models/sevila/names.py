@@ -8,7 +8,6 @@ Buffers and aliases in published files carry nothing of their own; they are chec
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
 
@@ -17,6 +16,10 @@ from lavis.models.checkpoints.weights_io import first_few
 
 EMBEDDING = "language.model.shared.weight"
 VISION_BLOCK = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\..+")
+ROLES = ("localizer", "answerer")
+_ROLE_GROUPS = ("queries", "norm", "qformer", "proj")
+# What a file holds whole or not at all; in this order they make a model.
+GROUPS = ("vision", *(f"{role}.{group}" for role in ROLES for group in _ROLE_GROUPS), "language")
 
 _ROLE_ROWS = (
     ("query_tokens{role}", "{part}.queries"),
@@ -55,7 +58,15 @@ _HUB_BLIP2_ROWS = (
     ("language_projection.*", "answerer.proj.*"),
     ("language_model.*", "language.model.*"),
 )
-_OUR_ROWS = tuple((f"{part}.*", f"{part}.*") for part in ("vision", "localizer", "answerer", "language"))
+_PUBLISHED_ROWS = (
+    *(
+        (theirs.format(role=role), ours.format(part=part))
+        for role, part in (("_loc", "localizer"), ("", "answerer"))
+        for theirs, ours in _ROLE_ROWS
+    ),
+    *((f"visual_encoder.{theirs}", ours) for theirs, ours in _EVA_ROWS),
+    ("t5_model.*", "language.model.*"),
+)
 
 _ALIAS = re.compile(r"language\.model\.(encoder|decoder)\.embed_tokens\.weight")
 _POSITION_IDS = re.compile(r"(Qformer(_loc)?\.bert|qformer)\.embeddings\.position_ids")
@@ -64,18 +75,43 @@ _FUSED_BIAS = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\.self_attn\.qkv
 _BERT_POSITIONS = 512
 
 
-@dataclass(frozen=True)
-class Translated:
-    """A file's weights under our names.
+class Scheme:
+    """One way to name weights, and renaming between it and ours.
 
-    Attributes:
-        aliases: the language model's embedding a second time, under the file's own names.
-        left_out: names that are known to be of no use, and were not taken.
+    Args:
+        what: in words, for people.
+        marker: names that only this scheme has; the scheme with most of them is the file's.
+        rows: (theirs, ours); `#` stands for a block number, `*` for the rest of the name. The first
+            row that fits counts.
+        leftovers: names the scheme's files may hold and no model of ours reads.
+        has_last_block: files hold one vision block more than BLIP-2 reads.
     """
 
-    weights: dict[str, torch.Tensor]
-    aliases: dict[str, torch.Tensor] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        marker: str,
+        rows: Sequence[tuple[str, str]],
+        *,
+        leftovers: str = "(?!)",  # nothing
+        has_last_block: bool = False,
+    ) -> None:
+        self.name, self.what, self.has_last_block = name, what, has_last_block
+        self.marker, self.leftovers = re.compile(marker), re.compile(leftovers)
+        self._to_ours = [(_pattern(theirs), _replacement(ours)) for theirs, ours in rows]
+        self._to_theirs = [(_pattern(ours), _replacement(theirs)) for theirs, ours in rows]
+
+    def ours(self, theirs: str) -> str | None:
+        """Return our name of a weight, or None for unknown names; `q_bias` and `v_bias` both map to `qkv.bias`."""
+        if split := _SPLIT_BIAS.fullmatch(theirs):
+            weight = _rename(f"{split[1]}.qkv.weight", self._to_ours)
+            return weight and weight.removesuffix("weight") + "bias"
+        return _rename(theirs, self._to_ours)
+
+    def theirs(self, ours: str) -> str | None:
+        """Return their name of one of our weights; None for the fused `qkv.bias` and unknown names."""
+        return _rename(ours, self._to_theirs)
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -88,51 +124,61 @@ def _replacement(template: str) -> str:
 
 
 def _rename(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str | None:
-    for pattern, replacement in rules:
-        match = pattern.fullmatch(name)
-        if match:
-            return match.expand(replacement)
-    return None
+    matches = ((pattern.fullmatch(name), replacement) for pattern, replacement in rules)
+    return next((match.expand(replacement) for match, replacement in matches if match), None)
 
 
-class NameTable:
-    """Renames weights between one published scheme and ours.
-
-    Args:
-        rows: (theirs, ours); `#` stands for a block number, `*` for the rest of the name. The first
-            row that fits counts.
-    """
-
-    def __init__(self, rows: Sequence[tuple[str, str]]) -> None:
-        self._to_ours = [(_pattern(theirs), _replacement(ours)) for theirs, ours in rows]
-        self._to_theirs = [(_pattern(ours), _replacement(theirs)) for theirs, ours in rows]
-
-    def ours(self, theirs: str) -> str | None:
-        """Return our name of a weight, or None for unknown names; `q_bias` and `v_bias` both map to `qkv.bias`."""
-        split = _SPLIT_BIAS.fullmatch(theirs)
-        if split:
-            weight = _rename(f"{split[1]}.qkv.weight", self._to_ours)
-            return weight and weight.removesuffix("weight") + "bias"
-        return _rename(theirs, self._to_ours)
-
-    def theirs(self, ours: str) -> str | None:
-        """Return their name of one of our weights; None for the fused `qkv.bias` and unknown names."""
-        return _rename(ours, self._to_theirs)
-
-
-PUBLISHED = NameTable(
-    [
-        (theirs.format(role=role), ours.format(part=part))
-        for role, part in (("_loc", "localizer"), ("", "answerer"))
-        for theirs, ours in _ROLE_ROWS
-    ]
-    + [(f"visual_encoder.{theirs}", ours) for theirs, ours in _EVA_ROWS]
-    + [("t5_model.*", "language.model.*")]
+PUBLISHED = Scheme(
+    "published",
+    "SeViLA's and LAVIS' names",
+    r"(query_tokens(_loc)?|(ln_vision|Qformer|t5_proj)(_loc)?\..+|(visual_encoder|t5_model)\..+)",
+    _PUBLISHED_ROWS,
 )
-EVA = NameTable(_EVA_ROWS)
-HUB_BLIP2 = NameTable(_HUB_BLIP2_ROWS)
-HUB_T5 = NameTable([("*", "language.model.*")])
-OURS = NameTable(_OUR_ROWS)
+_SCHEMES = (
+    Scheme(
+        "sevila",
+        "saved by this package",
+        r"(vision|localizer|answerer|language)\..+",
+        [(f"{part}.*", f"{part}.*") for part in ("vision", *ROLES, "language")],
+    ),
+    PUBLISHED,
+    Scheme(
+        "eva",
+        "EVA's ViT-g",
+        r"(cls_token|pos_embed|patch_embed\..+|blocks\.\d+\..+)",
+        _EVA_ROWS,
+        leftovers=r"(norm|fc_norm|head|lm_head)\..+|mask_token",
+        has_last_block=True,
+    ),
+    Scheme(
+        "blip2_hub",
+        "BLIP-2 of transformers",
+        r"(query_tokens|(vision_model|qformer|language_projection|language_model)\..+)",
+        _HUB_BLIP2_ROWS,
+    ),
+    Scheme(
+        "t5_hub",
+        "T5 of transformers",
+        r"(shared|lm_head)\.weight|(encoder|decoder)\.(block|final_layer_norm|embed_tokens)\..+",
+        [("*", "language.model.*")],
+        # An unused matrix of the first T5 files, which transformers leaves out as well.
+        leftovers=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+    ),
+)
+
+_KINDS = {
+    ("published", frozenset(GROUPS)): "a whole SeViLA state dict",
+    ("published", frozenset(GROUPS[1:-1])): "SeViLA's visual prompters (as sevila_pretrained.pth)",
+    ("published", frozenset(GROUPS[1:5])): "a localizer (as qformer_loc.pth)",
+    ("published", frozenset(GROUPS[5:9])): "BLIP-2's visual prompter (as blip2_pretrained_flant5xl.pth)",
+    ("eva", frozenset({"vision"})): "EVA's ViT-g (as eva_vit_g.pth)",
+    (
+        "blip2_hub",
+        frozenset({"vision", *GROUPS[5:]}),
+    ): "BLIP-2 of transformers (as Salesforce/blip2-flan-t5-xl)",
+    ("t5_hub", frozenset({"language"})): "T5 of transformers (as google/flan-t5-xl)",
+    ("sevila", frozenset(GROUPS)): "a whole model of this package",
+}
 
 
 def our_name(published: str) -> str | None:
@@ -147,34 +193,47 @@ def published_name(ours: str) -> str | None:
 
 
 def translate(
-    theirs: Mapping[str, torch.Tensor], table: NameTable, *, place: str, leftovers: re.Pattern[str] | None = None
-) -> Translated:
+    theirs: Mapping[str, torch.Tensor], scheme: Scheme, *, place: str
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], tuple[str, ...]]:
     """Rename the weights of a file, fusing attention biases.
 
     Args:
         place: the file, for messages.
-        leftovers: names that are of no use, and are not taken.
+
+    Returns:
+        The weights under our names, the language model's embedding a second time under the file's own names, and the
+        names that are known to be of no use.
 
     Raises:
-        CheckpointError: names the table does not have, half a bias, or position ids that are not 0, 1, 2, ...
+        CheckpointError: names the scheme does not have, half a bias, or position ids that are not 0, 1, 2, ...
     """
-    weights, aliases, left_out, unknown = {}, {}, [], []
+    weights, halves, aliases = {}, dict[str, dict[str, torch.Tensor]](), {}
+    left_out, unknown = [], []
     for name, tensor in theirs.items():
-        ours = table.ours(name)
+        ours = scheme.ours(name)
         if _POSITION_IDS.fullmatch(name):
             _check_position_ids(name, tensor, place)
             left_out.append(name)
-        elif leftovers and leftovers.fullmatch(name):
+        elif scheme.leftovers.fullmatch(name):
             left_out.append(name)
         elif ours is None:
             unknown.append(name)
         elif _ALIAS.fullmatch(ours):
             aliases[name] = tensor
-        elif not _SPLIT_BIAS.fullmatch(name):
+        elif _SPLIT_BIAS.fullmatch(name):
+            halves.setdefault(ours, {})[name] = tensor
+        else:
             weights[ours] = tensor
     if unknown:
         raise CheckpointError(f"{place} holds {len(unknown)} unexpected weights ({first_few(unknown)})")
-    return Translated({**weights, **_fused_biases(theirs, table, place)}, aliases, tuple(left_out))
+    for ours, split in halves.items():
+        prefix = next(iter(split))[: -len("q_bias")]
+        for name in (f"{prefix}q_bias", f"{prefix}v_bias"):
+            if name not in split:
+                raise CheckpointError(f"{place}: {name} is missing: q_bias and v_bias only come together")
+        query, value = split[f"{prefix}q_bias"], split[f"{prefix}v_bias"]
+        weights[ours] = torch.cat([query, torch.zeros_like(query), value])
+    return weights, aliases, tuple(left_out)
 
 
 def to_ours(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -184,9 +243,9 @@ def to_ours(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         CheckpointError: a name that no published file has, an alias that differs from the matrix it
             stands for, or position ids that are not 0, 1, 2, ...
     """
-    translated = translate(published, PUBLISHED, place="the state dict")
-    check_aliases(translated.aliases, translated.weights.get(EMBEDDING), place="the state dict")
-    return translated.weights
+    weights, aliases, _ = translate(published, PUBLISHED, place="the state dict")
+    check_aliases(aliases, weights.get(EMBEDDING), place="the state dict")
+    return weights
 
 
 def to_published(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -240,103 +299,9 @@ def check_aliases(aliases: Mapping[str, torch.Tensor], embedding: torch.Tensor |
             )
 
 
-def _fused_biases(theirs: Mapping[str, torch.Tensor], table: NameTable, place: str) -> dict[str, torch.Tensor]:
-    fused = {}
-    for prefix in dict.fromkeys(match[1] for match in map(_SPLIT_BIAS.fullmatch, theirs) if match):
-        try:
-            query, value = theirs[f"{prefix}.q_bias"], theirs[f"{prefix}.v_bias"]
-        except KeyError as error:
-            raise CheckpointError(
-                f"{place}: {error.args[0]} is missing: q_bias and v_bias only come together"
-            ) from error
-        name = table.ours(f"{prefix}.q_bias")
-        assert name is not None
-        fused[name] = torch.cat([query, torch.zeros_like(query), value])
-    return fused
-
-
 def _check_position_ids(name: str, tensor: torch.Tensor, place: str) -> None:
     if not tensor.is_meta and not torch.equal(tensor.flatten().cpu(), torch.arange(tensor.numel())):
         raise CheckpointError(f"{place}: {name} is not 0, 1, 2, ...; the file is damaged or not a SeViLA checkpoint")
-
-
-ROLES = ("localizer", "answerer")
-_ROLE_GROUPS = ("queries", "norm", "qformer", "proj")
-# What a file holds whole or not at all; in this order they make a model.
-GROUPS = ("vision", *(f"{role}.{group}" for role in ROLES for group in _ROLE_GROUPS), "language")
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """One way to name weights.
-
-    Attributes:
-        what: in words, for people.
-        marker: names that only this scheme has; the scheme with most of them is the file's.
-        leftovers: names the scheme's files may hold and no model of ours reads.
-        has_last_block: files hold one vision block more than BLIP-2 reads.
-    """
-
-    name: str
-    what: str
-    marker: re.Pattern[str]
-    table: NameTable
-    leftovers: re.Pattern[str] | None = None
-    has_last_block: bool = False
-
-
-def _scheme(name: str, what: str, marker: str, table: NameTable, *, leftovers: str = "", **more: bool) -> Scheme:
-    return Scheme(name, what, re.compile(marker), table, re.compile(leftovers) if leftovers else None, **more)
-
-
-SCHEMES: dict[str, Scheme] = {
-    scheme.name: scheme
-    for scheme in (
-        _scheme("sevila", "saved by this package", r"(vision|localizer|answerer|language)\..+", OURS),
-        _scheme(
-            "published",
-            "SeViLA's and LAVIS' names",
-            r"(query_tokens(_loc)?|(ln_vision|Qformer|t5_proj)(_loc)?\..+|(visual_encoder|t5_model)\..+)",
-            PUBLISHED,
-        ),
-        _scheme(
-            "eva",
-            "EVA's ViT-g",
-            r"(cls_token|pos_embed|patch_embed\..+|blocks\.\d+\..+)",
-            EVA,
-            leftovers=r"(norm|fc_norm|head|lm_head)\..+|mask_token",
-            has_last_block=True,
-        ),
-        _scheme(
-            "blip2_hub",
-            "BLIP-2 of transformers",
-            r"(query_tokens|(vision_model|qformer|language_projection|language_model)\..+)",
-            HUB_BLIP2,
-        ),
-        _scheme(
-            "t5_hub",
-            "T5 of transformers",
-            r"(shared|lm_head)\.weight|(encoder|decoder)\.(block|final_layer_norm|embed_tokens)\..+",
-            HUB_T5,
-            # An unused matrix of the first T5 files, which transformers leaves out as well.
-            leftovers=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
-        ),
-    )
-}
-
-_KINDS = {
-    ("published", frozenset(GROUPS)): "a whole SeViLA state dict",
-    ("published", frozenset(GROUPS[1:-1])): "SeViLA's visual prompters (as sevila_pretrained.pth)",
-    ("published", frozenset(GROUPS[1:5])): "a localizer (as qformer_loc.pth)",
-    ("published", frozenset(GROUPS[5:9])): "BLIP-2's visual prompter (as blip2_pretrained_flant5xl.pth)",
-    ("eva", frozenset({"vision"})): "EVA's ViT-g (as eva_vit_g.pth)",
-    (
-        "blip2_hub",
-        frozenset({"vision", *GROUPS[5:]}),
-    ): "BLIP-2 of transformers (as Salesforce/blip2-flan-t5-xl)",
-    ("t5_hub", frozenset({"language"})): "T5 of transformers (as google/flan-t5-xl)",
-    ("sevila", frozenset(GROUPS)): "a whole model of this package",
-}
 
 
 def detect_scheme(theirs: Mapping[str, object], *, place: str) -> Scheme:
@@ -345,11 +310,11 @@ def detect_scheme(theirs: Mapping[str, object], *, place: str) -> Scheme:
     Raises:
         CheckpointError: the names belong to none.
     """
-    counts = Counter({scheme.name: sum(map(bool, map(scheme.marker.fullmatch, theirs))) for scheme in SCHEMES.values()})
-    name, count = counts.most_common(1)[0]
+    counts = Counter({scheme: sum(map(bool, map(scheme.marker.fullmatch, theirs))) for scheme in _SCHEMES})
+    scheme, count = counts.most_common(1)[0]
     if not count:
         raise CheckpointError(f"{place} belongs to no known model: it holds names such as {next(iter(theirs))!r}")
-    return SCHEMES[name]
+    return scheme
 
 
 def describe_kind(scheme: Scheme, groups: frozenset[str]) -> str:

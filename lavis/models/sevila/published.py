@@ -12,50 +12,34 @@ from lavis.models.checkpoints.download import Progress, download, download_from_
 from lavis.models.checkpoints.weight_files import TOKENIZER_FILES, index_entries
 from lavis.models.sevila.convert import Assembled, convert
 
-LAVIS_STORE = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2"
-
 
 @dataclass(frozen=True)
-class WebFile:
-    """A file with an address of its own."""
+class PublishedFile:
+    """A file with an address of its own or in a repository of the Hugging Face hub, or all of a model on the hub.
+
+    Attributes:
+        name: of the file; of a whole model on the hub, with its tokenizer, that of its repository.
+    """
 
     name: str
-    url: str
     gigabytes: float
+    url: str = ""
+    repository: str = ""
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """One file of a Hugging Face repository."""
-
-    name: str
-    repository: str
-    gigabytes: float
+def _of_lavis(name: str, gigabytes: float) -> PublishedFile:
+    store = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2"
+    return PublishedFile(name, gigabytes, url=f"{store}/{name}")
 
 
-@dataclass(frozen=True)
-class HubModel:
-    """A model on the Hugging Face hub, in one or several safetensors files, with its tokenizer."""
-
-    repository: str
-    gigabytes: float
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return self.repository
-
-
-PublishedFile = WebFile | HubFile | HubModel
-
-EVA = WebFile("eva_vit_g.pth", f"{LAVIS_STORE}/eva_vit_g.pth", 2.0)
-BLIP2_XL = WebFile("blip2_pretrained_flant5xl.pth", f"{LAVIS_STORE}/blip2_pretrained_flant5xl.pth", 0.5)
-BLIP2_XXL = WebFile("blip2_pretrained_flant5xxl.pth", f"{LAVIS_STORE}/blip2_pretrained_flant5xxl.pth", 0.5)
-SEVILA = HubFile("sevila_pretrained.pth", "Shoubin/SeViLA", 0.9)
-FLAN_T5_XL = HubModel("google/flan-t5-xl", 11.4)
-FLAN_T5_XXL = HubModel("google/flan-t5-xxl", 45.1)
-HUB_BLIP2_XL = HubModel("Salesforce/blip2-flan-t5-xl", 15.8)
-HUB_BLIP2_XXL = HubModel("Salesforce/blip2-flan-t5-xxl", 49.0)
+EVA = _of_lavis("eva_vit_g.pth", 2.0)
+BLIP2_XL = _of_lavis("blip2_pretrained_flant5xl.pth", 0.5)
+BLIP2_XXL = _of_lavis("blip2_pretrained_flant5xxl.pth", 0.5)
+SEVILA = PublishedFile("sevila_pretrained.pth", 0.9, repository="Shoubin/SeViLA")
+FLAN_T5_XL = PublishedFile("google/flan-t5-xl", 11.4)
+FLAN_T5_XXL = PublishedFile("google/flan-t5-xxl", 45.1)
+HUB_BLIP2_XL = PublishedFile("Salesforce/blip2-flan-t5-xl", 15.8)
+HUB_BLIP2_XXL = PublishedFile("Salesforce/blip2-flan-t5-xxl", 49.0)
 
 FILES: dict[str, PublishedFile] = {
     file.name: file for file in (EVA, BLIP2_XL, BLIP2_XXL, SEVILA, FLAN_T5_XL, FLAN_T5_XXL, HUB_BLIP2_XL, HUB_BLIP2_XXL)
@@ -125,32 +109,27 @@ def fetch_file(
     Raises:
         CheckpointError: see `download`.
     """
-    if isinstance(file, WebFile):
+    if file.url:
         place = downloads / file.name
         if place.is_file():
             say(f"{file.name}: already in {downloads}")
             return place
         say(f"{file.name}: downloading from {file.url} (about {file.gigabytes} GB)")
         return download(file.url, place, progress=progress)
-    say(f"{file.name}: from huggingface.co/{file.repository} (about {file.gigabytes} GB unless cached)")
-    if isinstance(file, HubFile):
-        return download_from_hub(file.repository, file.name)
-    return _fetch_hub_model(file.repository)
-
-
-def _fetch_hub_model(repository: str) -> Path:
+    repository = file.repository or file.name
+    say(f"{file.name}: from huggingface.co/{repository} (about {file.gigabytes} GB unless cached)")
+    if file.repository:
+        return download_from_hub(repository, file.name)
     folder = download_from_hub(repository, "config.json").parent
     for name in TOKENIZER_FILES:
         download_from_hub(repository, name)
     try:
-        index = download_from_hub(repository, "model.safetensors.index.json")
+        names = index_entries(download_from_hub(repository, "model.safetensors.index.json"))
     except CheckpointError as error:
-        # A model in one file has no index.
         if not isinstance(error.__cause__, EntryNotFoundError):
             raise
-        download_from_hub(repository, "model.safetensors")
-        return folder
-    for name in index_entries(index):
+        names = ["model.safetensors"]  # a model in one file has no index
+    for name in names:
         download_from_hub(repository, name)
     return folder
 
@@ -176,7 +155,7 @@ def fetch_model(
         CheckpointError: a download fails, or the files do not make the model.
         UserError: the disk has too little room, or the folder cannot be written to.
     """
-    web_files = [file for file in (*recipe.files, *recipe.over) if isinstance(file, WebFile)]
+    web_files = [file for file in (*recipe.files, *recipe.over) if file.url]
     _check_room(out, recipe.gigabytes)
     _check_room(downloads, sum(file.gigabytes for file in web_files if not (downloads / file.name).is_file()))
     paths = [fetch_file(file, downloads, progress=progress, say=say) for file in recipe.files]

@@ -12,7 +12,7 @@ from lavis.cli.main import main
 from lavis.common.errors import EXIT_FAILURE, EXIT_USER_ERROR
 from lavis.models.sevila import published
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.published import Recipe, WebFile
+from lavis.models.sevila.published import PublishedFile, Recipe
 
 SavePublished = Callable[[str], Path]
 
@@ -221,11 +221,13 @@ def test_what_can_be_fetched_is_listed(run: Run) -> None:
 
 
 @pytest.fixture
-def small_recipe(save_published: SavePublished, size_file: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, WebFile]:
+def small_recipe(
+    save_published: SavePublished, size_file: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, PublishedFile]:
     """A recipe `small` of three published files, which are copied where they would be downloaded."""
     names = ("eva_vit_g.pth", "whole.pth")
     paths = {name: save_published(name) for name in names}
-    files = {name: WebFile(name, f"https://example.org/{name}", 0.001) for name in names}
+    files = {name: PublishedFile(name, 0.001, url=f"https://example.org/{name}") for name in names}
 
     def copy(url: str, target: Path, **_: object) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -249,7 +251,7 @@ def _converting_with(size_file: str) -> Callable[..., object]:
 
 
 def test_fetching_downloads_and_assembles_in_the_store_and_not_twice(
-    small_recipe: dict[str, WebFile], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_recipe: dict[str, PublishedFile], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "store"
     monkeypatch.setenv("SEVILA_CHECKPOINTS", str(store))
@@ -264,7 +266,7 @@ def test_fetching_downloads_and_assembles_in_the_store_and_not_twice(
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_downloaded(
-    small_recipe: dict[str, WebFile], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_recipe: dict[str, PublishedFile], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     huge = Recipe("huge", (small_recipe["whole.pth"],), 1e9)
     monkeypatch.setitem(published.RECIPES, "small", {"all": huge})
@@ -274,7 +276,9 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_downloaded(
     assert not (tmp_path / "downloads").exists()
 
 
-def test_one_published_file_can_be_fetched_alone(small_recipe: dict[str, WebFile], run: Run, tmp_path: Path) -> None:
+def test_one_published_file_can_be_fetched_alone(
+    small_recipe: dict[str, PublishedFile], run: Run, tmp_path: Path
+) -> None:
     code, out, _ = run("fetch", "eva_vit_g.pth", "--downloads", tmp_path / "downloads")
     assert (code, out) == (0, f"{tmp_path / 'downloads' / 'eva_vit_g.pth'}\n")
     assert (tmp_path / "downloads" / "eva_vit_g.pth").stat().st_size > 0

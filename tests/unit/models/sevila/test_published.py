@@ -9,7 +9,7 @@ import pytest
 from lavis.common.errors import CheckpointError, UserError
 from lavis.models.checkpoints.download import download_from_hub
 from lavis.models.sevila import published
-from lavis.models.sevila.published import HubModel, WebFile, fetch_file, find_recipe
+from lavis.models.sevila.published import PublishedFile, fetch_file, find_recipe
 from tests.unit.models.checkpoints.file_server import Server, serving
 
 CONTENT = b"weights of a published model"
@@ -74,7 +74,7 @@ def test_a_hub_model_comes_in_one_folder_with_its_tokenizer(
     files = {"config.json": b"{}", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}", **weights}
     put_on_hub(hub, "google/flan", files)
     said: list[str] = []
-    folder = fetch_file(HubModel("google/flan", 1.0), tmp_path, say=said.append)
+    folder = fetch_file(PublishedFile("google/flan", 1.0), tmp_path, say=said.append)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     assert said == ["google/flan: from huggingface.co/google/flan (about 1.0 GB unless cached)"]
 
@@ -84,11 +84,11 @@ def test_a_hub_that_breaks_while_a_model_is_fetched_is_not_taken_for_a_model_in_
 ) -> None:
     put_on_hub(hub, "google/flan", {"config.json": b"{}", "tokenizer.json": b"{}"})
     with pytest.raises(CheckpointError, match=r"cannot download tokenizer_config\.json of google/flan"):
-        fetch_file(HubModel("google/flan", 1.0), tmp_path)
+        fetch_file(PublishedFile("google/flan", 1.0), tmp_path)
 
 
 def test_a_download_that_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
-    file = WebFile("weights.pth", server.url(), 0.001)
+    file = PublishedFile("weights.pth", 0.001, url=server.url())
     said: list[str] = []
     for _ in range(2):
         fetch_file(file, tmp_path, say=said.append)
