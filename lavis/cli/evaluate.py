@@ -1,4 +1,4 @@
-"""`sevila evaluate`: from a recipe to a benchmark's figures, on one process or, under torchrun, on many."""
+"""`sevila evaluate`: from a recipe to a benchmark's metrics, on one process or, under torchrun, on many."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ _EXAMPLES = """examples:
   sevila evaluate moments --submission submission.jsonl --gt highlight_val_release.jsonl --published
   sevila evaluate moments --submission half_of_it.jsonl --gt highlight_val_release.jsonl --partial
 
-An evaluation that was stopped goes on where it was, with the same command.
+An evaluation that was stopped resumes where it was, with the same command.
 """
 
 
@@ -75,7 +75,7 @@ def _add_actions(actions: Any) -> None:
     score.add_argument("--partial", action="store_true", help="score only the queries that both files have")
     score.set_defaults(run=run_moments)
     for action in (compare, fit, score):
-        action.add_argument("--out", type=Path, metavar="FILE", help="write the figures here too, as JSON")
+        action.add_argument("--out", type=Path, metavar="FILE", help="write the metrics here too, as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,7 +120,7 @@ def measure(
     quantize: str | None = None,
     compiled: bool = False,
 ) -> None:
-    """Evaluate and print the figures; arguments and errors as for `lavis.runners.evaluation.evaluator.evaluate`."""
+    """Evaluate and print the metrics; arguments and errors as for `lavis.runners.evaluation.evaluator.evaluate`."""
     from lavis.runners.evaluation.evaluator import evaluate
     from lavis.tasks.evaluation.report import headline, warning_of
 

@@ -97,8 +97,8 @@ def _train(config: "TrainConfig", world: "World") -> None:
 
     metrics = build_runner(config, world).run()
     if world.is_main:
-        for split, figures in metrics.items():
-            say(f"{split}: {'  '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
+        for split, values in metrics.items():
+            say(f"{split}: {'  '.join(f'{name} {value:.4g}' for name, value in values.items())}")
         say(f"weights and figures are in {config.run.output_dir}")
 
 

@@ -24,7 +24,7 @@ _HERE = Path(__file__).parent
 _CONNECTIONS_PER_JOB = 32
 # For what is no job: checks of uploads, changes of the fields, files to take away.
 _SPARE_THREADS = 24
-# Our own line in front of the model orders the jobs, so Gradio's lets them all in.
+# Our own queue (`Jobs`) orders the jobs, so Gradio's lets all of them in.
 _JOB: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
 _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -35,7 +35,7 @@ def launch(
     """Start the server in threads of its own; returns the app and its address."""
     settings = service.settings
     block = _build(service, jobs, files)
-    # A job that waits keeps its thread. Whoever finds the line full is told so by it, in a spare one.
+    # A job that waits keeps a thread, and a visitor who finds the queue full is told so in a spare one.
     threads = settings.max_waiting + 1 + _SPARE_THREADS
     block.queue(max_size=threads, default_concurrency_limit=None)
     _, url, _ = block.launch(

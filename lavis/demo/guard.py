@@ -26,7 +26,7 @@ from lavis.demo.settings import MEGABYTE, Settings
 
 # Browsers send it back, so that nobody else can name what was uploaded from a page. Programs need not.
 COOKIE = "sevila_visitor"
-# Who sends is cut off once it is slower than this on average, after some seconds for a start.
+# A sender that is slower than this on average is cut off, once the first seconds are over.
 PATIENCE_S = 30
 LEAST_BYTES_PER_S = 50_000
 _API = "/gradio_api"
@@ -84,7 +84,7 @@ _MAX_FILES = 8
 _MAX_FIELDS, _MAX_FIELD_BYTES = 8, 1000
 # Below the 1024 files that a process may usually have open.
 MAX_CONNECTIONS = 512
-# A connection without a request is closed when it is found so twice in a row.
+# Connections are looked at this often; one that has no request twice in a row is closed.
 LOOK_EVERY_S = 10
 _GRACE_S = 1
 
@@ -98,7 +98,7 @@ class RefusedError(Exception):
 
 
 def visitor_of(scope: Scope) -> str | None:
-    """Return by what the sender's browser is known, or None for programs."""
+    """Return the cookie that the sender's browser is known by, or None for programs."""
     return Request(scope).cookies.get(COOKIE)
 
 

@@ -20,12 +20,12 @@ Result = TypeVar("Result")
 Listener = Callable[[str, int, int], None]
 
 _LOOK_AGAIN_S = 0.5
-# How much the latest job counts in what one is expected to take.
+# Weight of the latest job in the moving average of what a job takes.
 _LATEST = 0.2
 
 
 class Job:
-    """One question or search; `report` is called between its steps, and ends it when it has to end."""
+    """One question or search; it calls `report` between its steps, which raises once it has to end."""
 
     def __init__(self, visitor: str, address: str, *, listener: Listener, max_s: float) -> None:
         self.visitor = visitor
@@ -36,7 +36,7 @@ class Job:
         self._cancelled = threading.Event()
 
     def start(self) -> None:
-        """Let the clock run; the time spent waiting does not count."""
+        """Start the job's clock; the time spent waiting does not count."""
         self.started_at = time.monotonic()
 
     def cancel(self) -> None:
@@ -44,7 +44,7 @@ class Job:
         self._cancelled.set()
 
     def check(self) -> None:
-        """Let the job go on, unless it has to end.
+        """Refuse to continue a job that was cancelled.
 
         Raises:
             JobError: the job was cancelled.

@@ -1,4 +1,4 @@
-"""What the page does, without the page: the pipeline of the command line, within limits, telling of its steps.
+"""What the page does, without the page: the pipeline of the command line, within limits, and reporting its steps.
 
 Nothing in here knows of Gradio.
 """

@@ -5,7 +5,7 @@ import threading
 import time
 from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -31,8 +31,6 @@ from lavis.video import open_video
 _MAX_SIDE = 720
 _READ_AT_ONCE = 4
 _CLOCK = Fraction(1, 90_000)
-
-_Key = tuple[str, Path, int]  # visitor, video, frames watched of it
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ class Watched:
 
 
 class WatchedVideos:
-    """Watched videos by visitor: only so many, and only for so long.
+    """Watched videos by visitor: a bounded number, each for a bounded time.
 
     Args:
         clock: seconds, for tests.
@@ -184,7 +182,7 @@ class WatchedVideos:
         self._most = most
         self._keep_s = keep_s
         self._clock = clock
-        self._kept: OrderedDict[_Key, tuple[Watched, float]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Path, int], tuple[Watched, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, visitor: str, path: Path, *, num_frames: int) -> Watched | None:
@@ -192,10 +190,10 @@ class WatchedVideos:
         key = (visitor, path, num_frames)
         with self._lock:
             self._expire()
-            if key not in self._kept:
-                return None
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+            return None
 
     def put(self, visitor: str, path: Path, *, num_frames: int, video: WatchedVideo) -> Watched:
         """Keep a watched video; the one that was not used for longest makes room."""
@@ -210,7 +208,8 @@ class WatchedVideos:
     def forget(self, visitor: str) -> None:
         """Drop everything of a visitor who left."""
         with self._lock:
-            self._drop(key for key in self._kept if key[0] == visitor)
+            for key in [key for key in self._kept if key[0] == visitor]:
+                del self._kept[key]
 
     def __len__(self) -> int:
         with self._lock:
@@ -219,10 +218,7 @@ class WatchedVideos:
 
     def _expire(self) -> None:
         oldest = self._clock() - self._keep_s
-        self._drop(key for key, (_, since) in self._kept.items() if since < oldest)
-
-    def _drop(self, keys: Iterable[_Key]) -> None:
-        for key in list(keys):
+        for key in [key for key, (_, since) in self._kept.items() if since < oldest]:
             del self._kept[key]
 
 

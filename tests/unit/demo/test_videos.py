@@ -1,5 +1,7 @@
 """Which videos are opened, who has watched what, and what a cut clip holds."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 from lavis.common.errors import VideoError
 from lavis.demo.files import VisitorFiles
 from lavis.demo.problems import FieldError
-from lavis.demo.videos import Source, Sources, WatchedVideos, cut_clip
+from lavis.demo.settings import Settings
+from lavis.demo.videos import Source, Sources, WatchedVideos, cut_clip, read_examples
 from lavis.models.pipeline import WatchedVideo
 from lavis.video import open_video
 from tests.unit.demo.conftest import BrightnessModel
@@ -188,3 +191,25 @@ def test_a_clip_that_is_given_up_leaves_no_file(video: Path, tmp_path: Path) -> 
     with pytest.raises(RuntimeError, match="enough"):
         cut_clip(video, tmp_path / "cut.mp4", start_s=0, end_s=1, step=give_up)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_shipped_question_can_be_shown() -> None:
+    examples = read_examples()
+    assert len(examples) == 3
+    for example in examples:
+        assert example.clip.is_file()
+        assert example.poster.startswith("data:image/jpeg;base64,")
+        assert all(0 <= asked.answer < len(asked.options) <= Settings().max_options for asked in example.questions)
+
+
+def test_without_clips_there_are_no_examples(tmp_path: Path) -> None:
+    assert read_examples(tmp_path) == ()
+
+
+def test_an_example_is_as_its_list_says(tmp_path: Path, video: Path) -> None:
+    shutil.copy(video, tmp_path / "a.mp4")
+    asked = {"question": "What?", "options": ["x", "y"], "answer": 1, "window": [1.0, 2.0]}
+    (tmp_path / "questions.json").write_text(json.dumps([{"video": "a.mp4", "questions": [asked]}]))
+    (example,) = read_examples(tmp_path)
+    assert (example.clip.name, example.duration_s) == ("a.mp4", 4.0)
+    assert (example.questions[0].text, example.questions[0].options) == ("What?", ("x", "y"))
