@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from lavis.common.errors import AnnotationError, UserError
-from lavis.datasets.annotations import parse_row, raise_bad_rows, repeated_id, write_annotations
+from lavis.datasets.annotations import Annotation, parse_row, usable_rows, write_annotations
 from lavis.datasets.records import Record, read_records
 from sevila_data import DATASETS
 from sevila_data.dataset import RawDataset, RawSplit, Row
@@ -94,32 +95,20 @@ def find_splits(dataset: RawDataset, raw: Path) -> Mapping[str, tuple[Path, ...]
 
 
 def _convert(dataset: RawDataset, raw: RawSplit, path: Path, *, skip_bad: bool) -> PreparedSplit:
-    convert = dataset.converter(raw)
-    rows: dict[str, Row] = {}
-    kinds: Counter[str] = Counter()
-    videos = set()
-    bad: list[str] = []
+    convert, indices = dataset.converter(raw), count()
+
+    def parse(record: Record) -> tuple[str, tuple[Row, Annotation]]:
+        row = convert(record, next(indices))
+        return row["qid"], (row, parse_row(Record(row, record.path, record.number, record.unit)))
+
     records = (record for file in raw.files for record in read_records(file))
-    for index, record in enumerate(records):
-        try:
-            row = convert(record, index)
-            annotation = parse_row(Record(row, record.path, record.number, record.unit))
-            if row["qid"] in rows:
-                raise repeated_id(record, row["qid"])
-        except AnnotationError as error:
-            bad.append(str(error))
-        else:
-            rows[row["qid"]] = row
-            if annotation.shortened:
-                raw.notes["a window ends a little after the video: it is cut there when it is used"] += 1
-            kinds[annotation.question.kind or ""] += 1
-            videos.add(row["video"])
-    if not skip_bad:
-        raise_bad_rows(bad)
-    if not rows:
-        names = ", ".join(str(file) for file in raw.files)
-        raise AnnotationError(f"{names} holds no usable row" + (f"; the first problem: {bad[0]}" if bad else ""))
-    return PreparedSplit(raw.name, path, list(rows.values()), kinds, len(videos), tuple(bad), raw.notes)
+    parsed, bad = usable_rows(records, parse, place=", ".join(map(str, raw.files)), skip_bad=skip_bad)
+    shortened = sum(annotation.shortened for _, annotation in parsed)
+    if shortened:
+        raw.notes["a window ends a little after the video: it is cut there when it is used"] += shortened
+    rows = [row for row, _ in parsed]
+    kinds = Counter(annotation.question.kind or "" for _, annotation in parsed)
+    return PreparedSplit(raw.name, path, rows, kinds, len({row["video"] for row in rows}), tuple(bad), raw.notes)
 
 
 def _make_ids_unique(prepared: Sequence[PreparedSplit]) -> None:

@@ -5,11 +5,11 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from lavis.common.errors import AnnotationError, did_you_mean
 from lavis.common.files import write_text
@@ -17,6 +17,7 @@ from lavis.common.types import Question, Span
 from lavis.datasets.records import Record, is_blank, read_records, shown
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAX_OPTIONS = 26
 """Options are answered by a letter."""
@@ -233,46 +234,53 @@ def read_annotations(path: str | Path, *, skip_bad: bool = False) -> Annotations
         AnnotationError: the file cannot be read or holds no usable row, or, without `skip_bad`, a row does not
             fit the schema or repeats an id.
     """
-    rows: dict[str, Annotation] = {}
-    bad: list[str] = []
-    for record in read_records(path):
-        try:
-            row = parse_row(record)
-            if row.question.id in rows:
-                raise repeated_id(record, row.question.id)
-        except AnnotationError as error:
-            bad.append(str(error))
-        else:
-            rows[row.question.id] = row
-    if not skip_bad:
-        raise_bad_rows(bad)
-    if not rows:
-        raise AnnotationError(f"{path} holds no usable row" + (f"; the first problem: {bad[0]}" if bad else ""))
-    shortened = sum(row.shortened for row in rows.values())
+    rows, bad = usable_rows(read_records(path), _parsed, place=str(path), skip_bad=skip_bad)
+    shortened = sum(row.shortened for row in rows)
     if shortened:
         logger.warning("%s: %d rows have a window that ends after the video: cut there", path, shortened)
-    return Annotations(Path(path), tuple(rows.values()), tuple(bad))
+    return Annotations(Path(path), tuple(rows), tuple(bad))
 
 
-def repeated_id(record: Record, qid: str) -> AnnotationError:
-    """Return the error for a question id that an earlier row of the file has."""
-    return record.error("qid", f"{qid!r} is the id of an earlier row; give every question its own")
+def _parsed(record: Record) -> tuple[str, Annotation]:
+    row = parse_row(record)
+    return row.question.id, row
 
 
-def raise_bad_rows(bad: list[str]) -> None:
-    """Raise one error that names the first bad rows and counts the rest, if there are any.
+def usable_rows(
+    records: Iterable[Record], parse: Callable[[Record], tuple[str, T]], *, place: str, skip_bad: bool
+) -> tuple[list[T], list[str]]:
+    """Parse the rows of a file.
+
+    Args:
+        parse: returns a row's question id and what is made of it, or raises an AnnotationError.
+        place: the file, for messages.
+        skip_bad: leave rows out that cannot be parsed.
+
+    Returns:
+        The parsed rows, and for each row that was left out its place and what is wrong with it.
 
     Raises:
-        AnnotationError: there is a bad row.
+        AnnotationError: there is no usable row, or, without `skip_bad`, a row cannot be parsed or repeats an id; the
+            message names the first bad rows and counts the others.
     """
-    if not bad:
-        return
-    # An error that all rows share, such as a missing column, is named once.
-    named = list(dict.fromkeys(bad))[:_NAMED_BAD_ROWS]
-    more = len(bad) - len(named)
-    counted = [f"and {more} more bad rows"] if more > 0 else []
-    way_out = "or leave bad rows out with --skip-bad of sevila prepare"
-    raise AnnotationError("; ".join([*named, *counted, way_out]))
+    rows: dict[str, T] = {}
+    bad: list[str] = []
+    for record in records:
+        try:
+            qid, row = parse(record)
+            if qid in rows:
+                raise record.error("qid", f"{qid!r} is the id of an earlier row; give every question its own")
+            rows[qid] = row
+        except AnnotationError as error:
+            bad.append(str(error))
+    if bad and not skip_bad:
+        # An error that all rows share, such as a missing column, is named once.
+        named = list(dict.fromkeys(bad))[:_NAMED_BAD_ROWS]
+        more = [f"and {len(bad) - len(named)} more bad rows"] if len(bad) > len(named) else []
+        raise AnnotationError("; ".join([*named, *more, "or leave bad rows out with --skip-bad of sevila prepare"]))
+    if not rows:
+        raise AnnotationError(f"{place} holds no usable row" + (f"; the first problem: {bad[0]}" if bad else ""))
+    return list(rows.values()), bad
 
 
 def write_annotations(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
