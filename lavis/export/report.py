@@ -281,7 +281,7 @@ def make_report(tables: PaperTables, folder: Path, *, expected: Expected) -> Rep
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give the folder that holds the evaluations' output folders")
-    runs = list(_finished(folder))
+    runs, unfinished = _evaluations(folder)
     cells: list[Cell] = []
     for table, row in tables.rows():
         for benchmark, figures in row.figures.items():
@@ -299,30 +299,25 @@ def make_report(tables: PaperTables, folder: Path, *, expected: Expected) -> Rep
                 cells.append(_filled(cell, *best, about) if best else _not_run(cell, recipe))
     shown = {cell.run for cell in cells}
     others = {str(run.folder): _why_not_shown(run, tables) for run in runs if str(run.folder) not in shown}
-    return Report(tables, tuple(cells), others, tuple(_unfinished(folder)))
+    return Report(tables, tuple(cells), others, tuple(unfinished))
 
 
-def _finished(folder: Path) -> Iterator[Run]:
-    for file in sorted(folder.rglob(_METRICS)):
-        if _goes_on(file.parent):
+def _evaluations(folder: Path) -> tuple[list[Run], list[str]]:
+    """Return the finished evaluations in a folder, and the folders of those that are not."""
+    runs, unfinished = [], []
+    for place in sorted({file.parent for name in (_METRICS, _FACTS) for file in folder.rglob(name)}):
+        file = place / _METRICS
+        # One that was started again still has the figures of before.
+        if (place / _PARTIAL).is_dir() or not file.is_file():
+            unfinished += [str(place)] if (place / _FACTS).is_file() else []
             continue
         try:
             metrics = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{file} cannot be read ({error}); evaluate again, or move it away") from error
         if isinstance(metrics, dict) and all(key in metrics for key in _RUN_KEYS):
-            yield Run(file.parent, metrics, file.stat().st_mtime)
-
-
-def _unfinished(folder: Path) -> Iterator[str]:
-    for file in sorted(folder.rglob(_FACTS)):
-        if not (file.parent / _METRICS).is_file() or _goes_on(file.parent):
-            yield str(file.parent)
-
-
-def _goes_on(folder: Path) -> bool:
-    """Whether an evaluation was started again: its figures are then those of an earlier one."""
-    return (folder / _PARTIAL).is_dir()
+            runs.append(Run(place, metrics, file.stat().st_mtime))
+    return runs, unfinished
 
 
 def _deviations(run: Run, recipe: Recipe, about: Benchmark, wanted: Mapping[str, Any]) -> tuple[str, ...]:
