@@ -26,11 +26,11 @@ from benchmarks.measure import PartTimings
 from lavis.common.types import Floats, Integers, Question
 from lavis.models.language.t5 import LanguageInput, T5LanguageModel, Tokens
 from lavis.models.pipeline import Timings
-from lavis.models.selectors import top_positions
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import JointReader, PerFrameReader
+from lavis.models.sevila.packing import JointPacking, PerFramePacking
 from lavis.processors.prompts import MultipleChoicePrompt
 from lavis.processors.transforms import EvalTransform
+from lavis.selection.policies import top_positions
 from lavis.video import open_video
 from lavis.video.sampling import uniform_indices
 
@@ -102,14 +102,14 @@ class PublishedProcedure:
         """Ask of every frame, all in one batch; return the logits of "yes" [T]."""
         language = self._model.language
         text = _row(language.tokenize(self._localizer_batch, end_of_text=True), number)
-        inputs = PerFrameReader().inputs(language, self._model.localizer(features)[None], text)
+        inputs = PerFramePacking().inputs(language, self._model.localizer(features)[None], text)
         return generate_as_published(language, inputs)[0][:, language.yes_id]
 
     def _answer(self, chosen: torch.Tensor, number: int, question: Question) -> torch.Tensor:
         """Read the chosen frames' features; return the logits of the option letters [O]."""
         language = self._model.language
         text = _row(language.tokenize(self._answerer_batch, end_of_text=True), number)
-        inputs = JointReader().inputs(language, self._model.answerer(chosen)[None], text)
+        inputs = JointPacking().inputs(language, self._model.answerer(chosen)[None], text)
         return generate_as_published(language, inputs)[1][0, language.option_ids(len(question.options))]
 
 

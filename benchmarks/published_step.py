@@ -29,12 +29,12 @@ from benchmarks.published import generate_as_published
 from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel
 from lavis.models.precision import at_least_fp32
 from lavis.models.prompter import VisualPrompter
-from lavis.models.selectors import top_positions
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import JointReader, PerFrameReader
+from lavis.models.sevila.packing import JointPacking, PerFramePacking
 from lavis.processors.prompts import MultipleChoicePrompt, option_target
 from lavis.runners.build import set_training_as_published, unfreeze_as_published
 from lavis.runners.optim import build_adamw
+from lavis.selection.policies import top_positions
 from lavis.tasks.build import resolve_task
 from lavis.tasks.objectives.base import TrainingBatch
 
@@ -86,7 +86,7 @@ class PublishedRefinement:
         relevant = self._pseudo_labels(model, batch, features)
         tokens = model.localizer(features).unflatten(0, shape)
         text = model.language.tokenize([prompt.localizer(asked) for asked in batch.questions], end_of_text=True)
-        inputs = PerFrameReader().inputs(model.language, tokens, text)
+        inputs = PerFramePacking().inputs(model.language, tokens, text)
         loss: torch.Tensor = _with_labels(model.language, inputs, ["yes" if yes else "no" for yes in relevant]).loss
         return loss
 
@@ -96,7 +96,7 @@ class PublishedRefinement:
         prompt, (_, num_frames) = MultipleChoicePrompt(), batch.pixels.shape[:2]
         tokens = model.answerer(features).unflatten(0, (-1, num_frames))
         text = model.language.tokenize([prompt.answerer(asked) for asked in batch.questions], end_of_text=True)
-        inputs = PerFrameReader().inputs(model.language, tokens, text)
+        inputs = PerFramePacking().inputs(model.language, tokens, text)
         answers = [_answer(asked.answer) for asked in batch.questions for _ in range(num_frames)]
         most = max(len(asked.options) for asked in batch.questions)
         made = _with_labels(model.language, inputs, [option_target(answer) for answer in answers])
@@ -119,7 +119,7 @@ class PublishedFinetuning:
         row = torch.arange(shape[0], device=normed.device)[:, None]
         tokens = _tokens(model.answerer, normed[row, positions].flatten(0, 1)).unflatten(0, positions.shape)
         text = model.language.tokenize([prompt.answerer(asked) for asked in batch.questions], end_of_text=True)
-        inputs = JointReader().inputs(model.language, tokens, text)
+        inputs = JointPacking().inputs(model.language, tokens, text)
         targets = [option_target(_answer(asked.answer)) for asked in batch.questions]
         loss: torch.Tensor = _with_labels(model.language, inputs, targets).loss
         return loss
@@ -130,7 +130,7 @@ class PublishedFinetuning:
         prompt, shape = MultipleChoicePrompt(), batch.pixels.shape[:2]
         tokens = _tokens(model.localizer, _normed(model.localizer, features)).unflatten(0, shape)
         text = model.language.tokenize([prompt.localizer(asked) for asked in batch.questions], end_of_text=True)
-        inputs = PerFrameReader().inputs(model.language, tokens, text)
+        inputs = PerFramePacking().inputs(model.language, tokens, text)
         says_yes = generate_as_published(model.language, inputs)[0][:, model.language.yes_id]
         scores = says_yes.double().unflatten(0, shape).cpu().numpy()
         return torch.from_numpy(top_positions(scores, self.num_keyframes)).to(features.device)

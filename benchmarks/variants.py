@@ -11,7 +11,7 @@ class Variant:
 
     Attributes:
         dtype: precision, a name of `fixtures.DTYPES`.
-        selector: which frames are read, a name in `registry.selectors`.
+        selector: which frames are read, see `lavis.models.chain.SelectorSpec`.
         quantize: "int8" or "int4" weights, or None.
         compiled: run through torch.compile.
     """

@@ -32,6 +32,7 @@ registry.declared_in = (
     "lavis.datasets",
     "lavis.models",
     "lavis.models.vision",
+    "lavis.selection",
     "lavis.tasks.objectives",
     "lavis.runners",
 )

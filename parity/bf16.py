@@ -7,7 +7,7 @@ closer than the rounding, everything after the choice is another computation.
 import torch
 
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import JointReader, PerFrameReader
+from lavis.models.sevila.packing import JointPacking, PerFramePacking
 from parity.checks import Checks
 from parity.directory import Case
 from parity.inference import check_tokens, watch_case
@@ -41,7 +41,7 @@ def _check_first_answer_step(model: SeViLA, case: Case, checks: Checks) -> None:
     positions = torch.tensor(case["out"].get("frame_idx", every))
     tokens = watched.fold(watched.answerer.tokens)[torch.arange(case["b"])[:, None], positions]
     task = published_task(case)
-    reader = JointReader() if task.reader == "joint" else PerFrameReader()
+    reader = JointPacking() if task.reader == "joint" else PerFramePacking()
     text = model.language.tokenize(case["inputs"]["qa_input"], end_of_text=True)
     first = model.language.first_step(reader.inputs(model.language, tokens, text))
     golden = case.tensor("qa.scores0")

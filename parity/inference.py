@@ -11,9 +11,9 @@ import torch
 from lavis.common.types import Integers
 from lavis.models.language.t5 import LanguageInput
 from lavis.models.prompter import PrompterStages
-from lavis.models.selectors import top_positions
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
+from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
+from lavis.selection.policies import top_positions
 from lavis.tasks.published import PRETRAINING, PublishedTask, translate
 from parity.checks import Checks, margin
 from parity.directory import Case
@@ -103,7 +103,7 @@ def answers_at_all(model: SeViLA, case: Case, task: PublishedTask) -> bool:
         positions = every.numpy()
     tokens = _read_tokens(watched, positions)
     prompts = case["inputs"]["qa_input"]
-    logits = model.answer(tokens, prompts, num_options=case["answer_num"], reader=_reader(task)).logits
+    logits = model.answer(tokens, prompts, num_options=case["answer_num"], packing=_reader(task)).logits
     return bool(torch.isfinite(logits).all())
 
 
@@ -111,8 +111,8 @@ def _num_keyframes(case: Case, task: PublishedTask) -> int:
     return {"frame_num": case["frame_num"], "one": 1, "all": case["t"]}[task.keyframes]
 
 
-def _reader(task: PublishedTask) -> FrameReader:
-    return JointReader() if task.reader == "joint" else PerFrameReader()
+def _reader(task: PublishedTask) -> FramePacking:
+    return JointPacking() if task.reader == "joint" else PerFramePacking()
 
 
 def _read_tokens(watched: Watched, positions: Integers) -> torch.Tensor:
@@ -140,7 +140,7 @@ def _check_yes_no(model: SeViLA, case: Case, checks: Checks, watched: Watched) -
     prompts = case["inputs"]["loc_input"]
     tokens = watched.fold(watched.localizer.tokens)
     text = model.language.tokenize(prompts, end_of_text=True)
-    inputs = PerFrameReader().inputs(model.language, tokens, text)
+    inputs = PerFramePacking().inputs(model.language, tokens, text)
     _check_inputs(case, checks, "loc", inputs)
     first = model.language.first_step(inputs)
     _close(checks, "loc.scores0", first, case.tensor("loc.scores0"))
@@ -170,7 +170,7 @@ def _check_answers(
     _close(checks, "qa.scores0", steps.first_logits, case.tensor("qa.scores0"))
     _close(checks, "qa.scores1", steps.second_logits, case.tensor("qa.scores1"))
     _check_decoding(model, case, checks, "qa", inputs)
-    answer = model.answer(tokens, prompts, num_options=num_options, reader=reader)
+    answer = model.answer(tokens, prompts, num_options=num_options, packing=reader)
     checks.equal("qa_step0_token", answer.first_token, case["qa_step0_token"])
     # Where every sample ended at once the published code read the letters from the first step instead.
     all_ended = case["qa_num_decode_steps"] == 1

@@ -2,14 +2,15 @@
 
 import torch
 
+from lavis.common.moments import inside_windows
 from lavis.models.language.t5 import IGNORED
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.names import published_name
-from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
+from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
 from lavis.processors.prompts import option_target
-from lavis.tasks.objectives.answerer import AnswererFinetuning, LocalizedTrainingFrames, TrainingFrames
-from lavis.tasks.objectives.base import Objective, TrainingBatch, frozen_features
-from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement, inside_windows
+from lavis.tasks.objectives.answerer import AnswererFinetuning
+from lavis.tasks.objectives.base import Objective, TrainingBatch
+from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement
 from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage, margin
 from parity.directory import Case, choice_questions, given_prompt, moment_questions
@@ -43,13 +44,10 @@ def training_objective(case: Case) -> Objective:
     if task is PRETRAINING:
         return LocalizerPretraining(prompt=prompt)
     if task.objective == "self_refinement":
-        return SelfRefinement(localizer_prompt=prompt, answerer_prompt=prompt)
-    frames = (
-        LocalizedTrainingFrames(num_keyframes=case["frame_num"], prompt=prompt)
-        if task.training_selector == "localizer"
-        else TrainingFrames()
-    )
-    return AnswererFinetuning(frames=frames, reader=_reader(task), prompt=prompt)
+        return SelfRefinement(prompt=prompt)
+    # Cases of the voting baseline read all frames, whatever `frame_num` says.
+    count = case["frame_num"] if task.training_selector == "localizer" else case["t"]
+    return AnswererFinetuning(prompt=prompt, k=count, selector=task.training_selector, packing=task.reader)
 
 
 def require_published_gradients(model: SeViLA, task: PublishedTask) -> set[str]:
@@ -78,8 +76,8 @@ def check_training(model: SeViLA, case: Case, checks: Checks) -> None:
         _check_forward(model, case, checks, task, batch, positions)
 
 
-def _reader(task: PublishedTask) -> FrameReader:
-    return JointReader() if task.reader == "joint" else PerFrameReader()
+def _reader(task: PublishedTask) -> FramePacking:
+    return JointPacking() if task.reader == "joint" else PerFramePacking()
 
 
 def _check_gradients(model: SeViLA, case: Case, checks: Checks) -> None:
@@ -114,7 +112,7 @@ def _check_forward(
     inputs = case["inputs"]
     if task.trains == "localizer":
         tokens, prompts = watched.fold(watched.localizer.tokens), inputs["loc_input"]
-        reader: FrameReader = PerFrameReader()
+        reader: FramePacking = PerFramePacking()
         targets = _verdicts(model, case, checks, task, batch)
     else:
         tokens = watched.fold(watched.answerer.tokens)[torch.arange(case["b"])[:, None], positions]
@@ -125,7 +123,7 @@ def _check_forward(
             _check_selection(model, case, checks, positions)
     text = model.language.tokenize(prompts, end_of_text=True)
     laid_out = reader.inputs(model.language, tokens, text)
-    predicted = model.text_loss(tokens, prompts, targets, reader=reader)
+    predicted = model.text_loss(tokens, prompts, targets, packing=reader)
     figures = {"t5.inputs_embeds": laid_out.embeds, "t5.logits": predicted.logits}
     discrete = {
         "t5.attention_mask": laid_out.mask,
@@ -152,21 +150,24 @@ def _check_selection(model: SeViLA, case: Case, checks: Checks, positions: torch
 def _verdicts(model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: TrainingBatch) -> list[str]:
     """Return "yes" and "no" for every frame, comparing pseudo-labels where the task makes them."""
     if task is PRETRAINING:
-        relevant = [inside_windows(times, q) for times, q in zip(batch.times_s, batch.questions, strict=True)]
+        relevant = [
+            inside_windows(times.numpy(), q.windows or ())
+            for times, q in zip(batch.times_s, batch.questions, strict=True)
+        ]
         return ["yes" if yes else "no" for row in relevant for yes in row.tolist()]
-    prompt, features = given_prompt(case), frozen_features(model, batch)
-    objective = SelfRefinement(localizer_prompt=prompt, answerer_prompt=prompt)
+    prompt, features = given_prompt(case), model.features(batch.pixels.flatten(0, 1))
+    objective = SelfRefinement(prompt=prompt)
     checks.equal("pseudo_answer_pred", objective.choices(model, batch, features), case["pseudo_answer_pred"])
     labels = ["yes" if yes else "no" for yes in objective.pseudo_labels(model, batch, features).flatten().tolist()]
     checks.equal("pseudo_labels", labels, case["pseudo_labels"])
     watched = watch_case(model, case)
     tokens, prompts = watched.fold(watched.answerer.tokens), case["inputs"]["qa_input"]
-    logits = model.choose_after_option(tokens, prompts, num_options=case["answer_num"], reader=PerFrameReader())
+    logits = model.choose_after_option(tokens, prompts, num_options=case["answer_num"], packing=PerFramePacking())
     golden = case.tensor("qa.answer_logits_teacher_forced_pos1")
     if golden is not None:
         checks.close("qa.answer_logits_teacher_forced_pos1", logits, golden)
     checks.close("pseudo_answer_margin", margin(logits), case["pseudo_answer_margin"], scale=logits)
     targets = [option_target(q.answer or 0) for q in batch.questions for _ in range(case["t"])]
-    unused = model.text_loss(tokens, prompts, targets, reader=PerFrameReader()).loss
+    unused = model.text_loss(tokens, prompts, targets, packing=PerFramePacking()).loss
     checks.close("qa_loss_unused", unused, case["qa_loss_unused"], stage=_LOSS)
     return labels

@@ -60,15 +60,14 @@ def run(args: argparse.Namespace) -> int:
         UserError: whatever is wrong with question, video, model or result folder; nothing is written then.
     """
     # Imported late, as everything that needs more than the standard library.
-    import lavis.models  # declares the parts
-    import lavis.processors.prompts  # noqa: F401  # declares the prompts
     from lavis.cli.one_video import check_watching, present, watch_video
     from lavis.common.registry import registry
+    from lavis.models.chain import check_selector
 
     questions = _questions(args)
     check_watching(args)
-    registry.selectors.get(args.selector)
-    registry.frame_readers.get(args.frame_reader)
+    check_selector(args.selector)
+    registry.frame_packings.get(args.frame_reader)
     registry.prompts.get(args.prompt)
     watched = watch_video(args)
     answers = watched.video.ask_all(

@@ -56,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: whatever is wrong with query, video, model or result folder; nothing is written then.
     """
-    import lavis.processors.prompts  # noqa: F401  # declares the prompts
     from lavis.cli.one_video import check_watching, present, watch_video
     from lavis.common.registry import registry
     from lavis.common.types import Question

@@ -6,11 +6,12 @@ for: listing the names costs nothing, and an optional dependency is needed only 
 
 import hashlib
 import importlib
+import inspect
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -81,6 +82,28 @@ class Registry(Generic[T]):
             part = self._parts[name] = getattr(importlib.import_module(module), attribute)
         return part
 
+    def build(self, spec: str | Mapping[str, Any]) -> Any:
+        """Build a part: by its name, or from `{"name": ..., ...}` with its keyword arguments.
+
+        Raises:
+            ConfigError: an unknown name or argument, or an argument that cannot be.
+        """
+        settings = {"name": spec} if isinstance(spec, str) else spec
+        if not isinstance(settings, Mapping) or not isinstance(settings.get("name"), str):
+            raise ConfigError(f"{self.kind} is {spec!r}; give a name, or a mapping of a name and arguments")
+        name = settings["name"]
+        arguments = {str(key): value for key, value in settings.items() if key != "name"}
+        part: Any = self.get(name)
+        known = inspect.signature(part).parameters
+        takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
+        for key in arguments if not takes_any else ():
+            if key not in known:
+                raise ConfigError(f"{self.kind} {name}: unknown argument {key!r}; {did_you_mean(key, known)}")
+        try:
+            return part(**arguments)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self.kind} {name} with {arguments}: {error}") from error
+
     def names(self) -> list[str]:
         """Return every registered name, sorted."""
         self._fill()
@@ -114,10 +137,9 @@ class LavisRegistry:
         self._is_filled, self._lock = False, threading.RLock()
         self.models = self._kind("model")
         self.vision_towers = self._kind("vision tower")
-        self.selectors = self._kind("frame selector")
         self.scorers = self._kind("frame scorer")
         self.policies = self._kind("frame policy")
-        self.frame_readers = self._kind("frame reader")
+        self.frame_packings = self._kind("frame reader")
         self.video_readers = self._kind("video reader")
         self.prompts = self._kind("prompt")
         self.builders = self._kind("dataset builder")

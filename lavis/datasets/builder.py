@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import lavis.processors.prompts
-import lavis.video  # noqa: F401  # declares the video readers
 from lavis.common.config import (
     Count,
     OneOf,

@@ -5,13 +5,8 @@ import logging
 from lavis.common.registry import registry
 
 registry.models.declare("sevila", "lavis.models.sevila.model:SeViLA")
-registry.frame_readers.declare("joint", "lavis.models.sevila.readers:JointReader")
-registry.frame_readers.declare("per_frame", "lavis.models.sevila.readers:PerFrameReader")
-registry.selectors.declare("localizer", "lavis.models.selectors:LocalizerSelector")
-registry.selectors.declare("coarse_to_fine", "lavis.models.coarse_to_fine:CoarseToFineSelector")
-registry.selectors.declare("uniform", "lavis.models.selectors:UniformSelector")
-registry.selectors.declare("random", "lavis.models.selectors:RandomSelector")
-registry.selectors.declare("windows", "lavis.models.selectors:WindowsSelector")
+registry.frame_packings.declare("joint", "lavis.models.sevila.packing:JointPacking")
+registry.frame_packings.declare("per_frame", "lavis.models.sevila.packing:PerFramePacking")
 
 # Where torchao is installed, transformers imports it, and it warns of every kernel for other machines.
 for name in ("torchao", "torch.utils._pytree"):

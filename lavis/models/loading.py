@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-import lavis.models  # noqa: F401  # declares the models
 from lavis.common import defaults
 from lavis.common.registry import registry
 from lavis.models.machine import check_compiler, explained_misfit, usable_device

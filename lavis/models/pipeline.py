@@ -1,15 +1,16 @@
 """Watch a video once, then ask it as often as you like.
 
-The pipeline knows the roles of `lavis.models.roles` and nothing of the model that fills them.
+The pipeline knows the protocols of `lavis.models.base` and nothing of the model behind them.
 """
 
-from collections.abc import Callable, Sequence
+import json
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, QuestionError
@@ -28,13 +29,15 @@ from lavis.common.types import (
     Unread,
     VideoInfo,
 )
-from lavis.models.frame_cache import FrameCache
+from lavis.models.base import Reading, Selection, VideoModel
+from lavis.models.chain import SelectorSpec, build_selector, select_and_answer
+from lavis.models.frame_cache import FrameCache, Tensors, entry_key, video_digest
+from lavis.models.frames import FrameSource, Progress, Timings
 from lavis.models.questions import check_question
-from lavis.models.roles import Reading, VideoModel
-from lavis.models.selectors import Selection, build_selector
-from lavis.models.watching import FrameMemory, Progress, SeenFrames, Timings, see_frames
 from lavis.video import VideoReader, open_video
 from lavis.video.sampling import watched_indices
+
+logger = logging.getLogger(__name__)
 
 _ROUNDED_S = 0.01  # as durations are shown
 
@@ -45,24 +48,36 @@ class WatchedVideo:
 
     Attributes:
         path: the source, from which keyframe pictures can be read again.
-        frame_idx: int64 [T], indices of the sampled frames in the source.
-        times_s: float64 [T], their presentation times.
+        source: the sampled frames, and what the model has made of them.
         fps: frames per second that a folder of frames was read at.
         clip: the part of the video that was watched; None is all of it.
-        warnings: what was wrong with the file, such as that it is cut, or with the clip.
+        clip_warnings: what was wrong with the clip.
     """
 
     path: Path
     info: VideoInfo
-    frame_idx: Integers
-    times_s: Floats
-    tokens: Any
+    source: FrameSource
     model: VideoModel
     reader_name: str = defaults.VIDEO_READER
     fps: float | None = None
     clip: Span | None = None
-    warnings: tuple[str, ...] = ()
+    clip_warnings: tuple[str, ...] = ()
     timings: Timings = field(default_factory=Timings)
+
+    @property
+    def frame_idx(self) -> Integers:
+        """Indices of the sampled frames in the source: int64 [T]."""
+        return self.source.frame_idx
+
+    @property
+    def times_s(self) -> Floats:
+        """Their presentation times: float64 [T]."""
+        return self.source.times_s
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was wrong with the file, such as that it is cut, or with the clip."""
+        return (*self.source.warnings, *self.clip_warnings)
 
     def ask(
         self,
@@ -70,7 +85,7 @@ class WatchedVideo:
         options: Sequence[str] = (),
         *,
         num_keyframes: int | None = None,
-        selector: str = defaults.SELECTOR,
+        selector: SelectorSpec = defaults.SELECTOR,
         reader: str = defaults.FRAME_READER,
         prompt: str = defaults.PROMPT,
     ) -> Answer:
@@ -90,7 +105,7 @@ class WatchedVideo:
         questions: Sequence[Question],
         *,
         num_keyframes: int | None = None,
-        selector: str = defaults.SELECTOR,
+        selector: SelectorSpec = defaults.SELECTOR,
         reader: str = defaults.FRAME_READER,
         prompt: str = defaults.PROMPT,
     ) -> list[Answer]:
@@ -98,7 +113,7 @@ class WatchedVideo:
 
         Args:
             num_keyframes: K (published: 4); None is 4, or all frames of a shorter video.
-            selector: which frames are read: a name in `registry.selectors`.
+            selector: which frames are read; see `lavis.models.chain.SelectorSpec`.
             reader: how they are read: "joint" for all at once, "per_frame" for a vote.
             prompt: how questions are worded: a name in `registry.prompts`.
 
@@ -111,23 +126,16 @@ class WatchedVideo:
             check_question(question)
         if not questions:
             return []
-        count = self._keyframe_count(num_keyframes)
-        chooser = build_selector(selector, lambda: self.model.as_localizer(prompt=prompt))
-        answerer = self.model.as_answerer(prompt=prompt, reader=reader)
-        with self.timings.measure("localize_s"):
-            selection = chooser.select(self.tokens, self.times_s, questions, num_keyframes=count)
-        readings: list[Reading | None] = [None] * len(questions)
-        with self.timings.measure("answer_s"):
-            for group in _groups_by_options(questions):
-                positions = selection.positions[group]
-                found = answerer.answer(self.tokens, positions, [questions[i] for i in group])
-                for i, reading in zip(group, found, strict=True):
-                    readings[i] = reading
-        return [
-            self._answer(question, reading, selection, row)
-            for row, (question, reading) in enumerate(zip(questions, readings, strict=True))
-            if reading is not None
-        ]
+        chooser = build_selector(selector, self.model, prompt=prompt)
+        found = select_and_answer(
+            self.source,
+            questions,
+            selector=chooser,
+            answerer=self.model.as_answerer(prompt=prompt, packing=reader),
+            k=self._keyframe_count(chooser.k if num_keyframes is None else num_keyframes),
+            timings=self.timings,
+        )
+        return [self._answer(question, *one) for question, one in zip(questions, found, strict=True)]
 
     def find(
         self,
@@ -151,7 +159,7 @@ class WatchedVideo:
         question = Question(text=query)
         check_question(question)
         with self.timings.measure("localize_s"):
-            found = self.model.as_localizer(prompt=prompt).score(self.tokens, [question])
+            found = self.model.as_scorer(prompt=prompt).score(self.source, [question])
         margins = found.margins[0]
         part = self.clip or Span(0.0, max(self.info.duration_s, float(self.times_s[-1])))
         moments = find_moments(
@@ -172,7 +180,7 @@ class WatchedVideo:
             return video.read(frame_idx, size=size)
 
     def _keyframe_count(self, wanted: int | None) -> int:
-        available = len(self.times_s)
+        available = len(self.source)
         if wanted is None:
             return min(defaults.NUM_KEYFRAMES, available)
         if not 1 <= wanted <= available:
@@ -182,8 +190,8 @@ class WatchedVideo:
             )
         return wanted
 
-    def _answer(self, question: Question, reading: Reading, selection: Selection, row: int) -> Answer:
-        positions, scores = selection.positions[row], selection.scores[row]
+    def _answer(self, question: Question, selection: Selection, reading: Reading) -> Answer:
+        positions, scores = selection.positions, selection.scores
         keyframes = Keyframes(
             positions=positions,
             frame_idx=self.frame_idx[positions],
@@ -199,7 +207,7 @@ class WatchedVideo:
             option_scores=reading.option_scores,
             keyframes=keyframes,
             frame_choices=reading.frame_choices,
-            caveats=self._caveats(selection.unread[row] | reading.unread),
+            caveats=self._caveats(selection.unread | reading.unread),
             clip=self.clip,
         )
 
@@ -217,14 +225,14 @@ def watch(
     fps: float | None = None,
     batch_size: int = 16,
     cache: FrameCache | None = None,
+    lazy: bool = False,
     progress: Progress | None = None,
     timings: Timings | None = None,
 ) -> WatchedVideo:
     """Sample frames uniformly, and let the model see each of them once.
 
-    Decoding and seeing run chunk by chunk, so memory does not grow with the number of frames but
-    for their tokens. A model may put off, in a short video, what only frames that are read need; a cache keeps the
-    tokens of all frames.
+    Decoding and seeing run chunk by chunk, so memory does not grow with the number of frames but for what is kept of
+    them. What only the Answerer reads of a short video is made for the frames that it reads; a cache keeps everything.
 
     Args:
         num_frames: T (published: 32); a video with fewer frames gives all it has.
@@ -234,6 +242,8 @@ def watch(
         fps: frames per second of a folder of frames.
         batch_size: frames per chunk.
         cache: where what the model saw is looked for, and kept; None looks and keeps nowhere.
+        lazy: decode and see a frame only when a question needs it, which saves most of the work where a selector
+            looks at few frames. What is wrong with a frame is then said when it is needed.
         progress: called with (frames seen, frames in all) after each chunk.
         timings: where time is noted; None starts from zero, on the clock.
 
@@ -246,27 +256,119 @@ def watch(
     timings = timings or Timings()
     with open_video(path, reader=reader, fps=fps) as video:
         frame_idx, part = frames_to_watch(video, num_frames=num_frames, clip=clip)
-        look = partial(see_frames, model, video, frame_idx, batch_size=batch_size, timings=timings, progress=progress)
-        if cache is None:
-            seen = look()
-        else:
+        opened = [video]
+        frames = FrameSource(
+            frame_idx,
+            video.times_s(frame_idx),
+            # While it is open, it need not be opened again.
+            open_video=lambda: opened.pop() if opened else open_video(path, reader=reader, fps=fps),
+            together=model.encoders,
+            chunk=batch_size,
+            timings=timings,
+        )
+        if cache is not None:
             with timings.measure("watch_s"):
                 memory = FrameMemory(cache, model)
                 key = memory.key(Path(path), frames=frame_idx.tolist(), reader=reader, fps=fps)
-            seen = _recall_or_look(memory, key, look, timings=timings, progress=progress)
+                found = memory.recall(key, frames)
+            if not found:
+                see(model, frames, progress=progress, everything=True)
+                with timings.measure("watch_s"):
+                    memory.keep(key, frames)
+            elif progress:
+                progress(len(frames), len(frames))
+        elif not lazy:
+            see(model, frames, progress=progress)
+        opened.clear()
     return WatchedVideo(
         path=Path(path),
         info=video.info,
-        frame_idx=seen.frame_idx,
-        times_s=seen.times_s,
-        tokens=seen.tokens,
+        source=frames,
         model=model,
         reader_name=reader,
         fps=fps,
         clip=part,
-        warnings=(*seen.warnings, *_shortened(clip, part)),
+        clip_warnings=_shortened(clip, part),
         timings=timings,
     )
+
+
+def see(model: VideoModel, frames: FrameSource, *, progress: Progress | None = None, everything: bool = False) -> None:
+    """Decode all frames and let the model see them.
+
+    Args:
+        everything: also make what only frames that are read need.
+    """
+    first, *others = model.encoders
+    frames.encoded(first, progress=progress)
+    for encoder in others if everything else ():
+        frames.encoded(encoder)
+
+
+class FrameMemory:
+    """Keeps on disk what a model saw.
+
+    Args:
+        key: what all that is kept has in common: `VideoModel.watching_key`.
+    """
+
+    def __init__(self, cache: FrameCache, model: VideoModel, *, key: str | None = None) -> None:
+        self._cache, self._model = cache, model
+        self._model_key = model.watching_key() if key is None else key
+
+    def key(self, path: Path, **sampling: object) -> str:
+        """Return the key of a video's bytes, seen by this model; `sampling` says which frames were read, and how.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        return entry_key(model=self._model_key, video=video_digest(path), **sampling)
+
+    def load(self, key: str) -> "FrameSource | None":
+        """Return the frames that were seen, or None where there are none."""
+        kept = self._cache.read(key)
+        if kept is None:
+            return None
+        try:
+            return self._frames(kept)
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            # Written with a right checksum, but not by `keep`.
+            logger.warning("the frame cache's entry %s holds something else (%s); watching again", key, error)
+            return None
+
+    def recall(self, key: str, frames: FrameSource) -> bool:
+        """Give frames what was seen of them; return whether there was anything."""
+        found = self.load(key)
+        if found is None or len(found) != len(frames):
+            return False
+        frames.frame_idx, frames.times_s, frames.warnings = found.frame_idx, found.times_s, found.warnings
+        for encoder in self._model.encoders:
+            frames.add(encoder, np.arange(len(frames)), found.encoded(encoder))
+        return True
+
+    def keep(self, key: str, frames: FrameSource) -> None:
+        """Keep what was seen; what no question has needed yet is made for it."""
+        kept: Tensors = {
+            **{encoder.name: frames.encoded(encoder) for encoder in self._model.encoders},
+            "frame_idx": torch.from_numpy(frames.frame_idx),
+            "times_s": torch.from_numpy(frames.times_s),
+            "warnings": torch.tensor(list(json.dumps(frames.warnings).encode()), dtype=torch.uint8),
+        }
+        self._cache.write(key, kept)
+
+    def _frames(self, kept: Tensors) -> FrameSource:
+        frame_idx, times_s = kept["frame_idx"].numpy(), kept["times_s"].numpy()
+        if frame_idx.ndim != 1 or frame_idx.shape != times_s.shape or not np.isfinite(times_s).all():
+            raise ValueError("frames and times do not go together")
+        frames = FrameSource(frame_idx, times_s)
+        frames.warnings = tuple(map(str, json.loads(bytes(kept["warnings"].tolist()))))
+        for encoder in self._model.encoders:
+            made = kept[encoder.name]
+            shape = (len(frames), *(encoder.shape or made.shape[1:]))
+            if made.shape != shape or not made.is_floating_point():
+                raise ValueError(f"{encoder.name} is not {list(shape)} numbers")
+            frames.add(encoder, np.arange(len(frames)), made.to(self._model.device))
+        return frames
 
 
 def frames_to_watch(video: VideoReader, *, num_frames: int, clip: Span | None) -> tuple[Integers, Span | None]:
@@ -284,24 +386,3 @@ def _shortened(asked: Span | None, watched: Span | None) -> tuple[str, ...]:
     if max(watched.start_s - asked.start_s, asked.end_s - watched.end_s) < _ROUNDED_S:
         return ()
     return (f"the clip from {asked} reaches beyond the video and was shortened to {watched}",)
-
-
-def _recall_or_look(
-    memory: FrameMemory, key: str, look: Callable[[], SeenFrames], *, timings: Timings, progress: Progress | None
-) -> SeenFrames:
-    with timings.measure("watch_s"):
-        recalled = memory.recall(key)
-    if recalled is None:
-        fresh = look()
-        with timings.measure("watch_s"):
-            return memory.keep(key, fresh)
-    if progress:
-        progress(len(recalled.frame_idx), len(recalled.frame_idx))
-    return recalled
-
-
-def _groups_by_options(questions: Sequence[Question]) -> list[list[int]]:
-    """Split question positions into those with options and those without."""
-    choosing = [i for i, question in enumerate(questions) if question.options]
-    open_ended = [i for i, question in enumerate(questions) if not question.options]
-    return [group for group in (choosing, open_ended) if group]

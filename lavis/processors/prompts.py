@@ -27,6 +27,15 @@ def option_target(index: int) -> str:
     return f"Option {OPTION_LETTERS[index]}"
 
 
+def as_prompt(prompt: "str | Prompt") -> "Prompt":
+    """Return a prompt, looked up in `registry.prompts` where it is a name.
+
+    Raises:
+        ConfigError: no prompt has this name.
+    """
+    return registry.prompts.get(prompt)() if isinstance(prompt, str) else prompt
+
+
 class Prompt(Protocol):
     """Words one kind of question for both roles."""
 

@@ -51,8 +51,7 @@ from lavis.runners.trainer import Plan, Runner, Updater, build_plan
 from lavis.runners.validation import AccuracyValidator, BestKeeper, MomentValidator, SplitReader
 from lavis.tasks.build import Frozen, build_objective, require_objective
 from lavis.tasks.objectives.base import Objective
-from lavis.tasks.objectives.frozen_tokens import CachedTokens, LocalizerTokens, WatchedTokens
-from lavis.tasks.objectives.verdicts import FreshVerdicts, RememberedVerdicts, Verdicts
+from lavis.tasks.objectives.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
 from lavis.tasks.published import PublishedTask, trained_by_published_code
 
 logger = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class Parts:
     model: SeViLA
     task: PublishedTask
     objective: Objective
-    verdicts: Verdicts
+    teacher: Teacher
     builder: DatasetBuilder | MixedBuilder
 
 
@@ -91,7 +90,7 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
         unfreeze_as_published(model, task)
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
-    return Parts(model, task, objective, frozen.verdicts, build_builder(config, model))
+    return Parts(model, task, objective, frozen.teacher, build_builder(config, model))
 
 
 def load_for(config: TrainConfig, world: World) -> SeViLA:
@@ -279,7 +278,7 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
         plan=plan,
         keeper=build_keeper(config, parts, parallel, average=average, progress=progress, world=world),
         saver=build_saver(run, store, world=world),
-        verdicts=parts.verdicts,
+        teacher=parts.teacher,
         shape=RunShape(run.seed, len(dataset), batches.samples_per_step, world.size),
         progress=progress,
         world=world,
@@ -322,12 +321,12 @@ def build_frozen(config: TrainConfig, model: SeViLA, world: World) -> Frozen:
     Raises:
         ConfigError: it cannot be kept under the other settings.
     """
-    return Frozen(_verdicts(config, model, world), _tokens(config, model, world))
+    return Frozen(_teacher(config, model, world), _memory(config, model, world))
 
 
-def _verdicts(config: TrainConfig, model: SeViLA, world: World) -> Verdicts:
+def _teacher(config: TrainConfig, model: SeViLA, world: World) -> Teacher:
     if config.run.frozen_verdicts == "fresh":
-        return FreshVerdicts()
+        return OnlineTeacher()
     _check(config.run, "frozen_verdicts")
     facts = {
         "weights": weights_digest(model),
@@ -341,13 +340,13 @@ def _verdicts(config: TrainConfig, model: SeViLA, world: World) -> Verdicts:
             for info in [dataset.build_info.videos]
         },
     }
-    return RememberedVerdicts(origin=_origin(facts, world))
+    return CachedTeacher(origin=_origin(facts, world))
 
 
-def _tokens(config: TrainConfig, model: SeViLA, world: World) -> LocalizerTokens:
+def _memory(config: TrainConfig, model: SeViLA, world: World) -> ClipMemory | None:
     run = config.run
     if run.frame_cache is None:
-        return WatchedTokens()
+        return None
     _check(run, "frame_cache")
     for name, dataset in config.datasets.items():
         processor = dataset.vis_processor.train.name
@@ -358,7 +357,7 @@ def _tokens(config: TrainConfig, model: SeViLA, world: World) -> LocalizerTokens
             )
     cache = FrameCache(run.frame_cache, max_bytes=round(run.frame_cache_gib * _GIB))
     facts = {"watching": model.watching_key(), "precision": _precision(run)}
-    return CachedTokens(cache, origin=_origin(facts, world))
+    return ClipMemory(cache, origin=_origin(facts, world))
 
 
 def _check(run: RunConfig, key: str) -> None:

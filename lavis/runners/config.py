@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import lavis.datasets
-import lavis.models  # noqa: F401  # declares selectors and readers
 from lavis.common.config import (
     MAX_WAIT_S,
     Count,
@@ -59,9 +57,9 @@ class ModelConfig:
     finetuned: Any
     task: str
     frame_num: Count
-    selector: Annotated[str, OneOf(registry.selectors.names)] | None
-    reader: Annotated[str, OneOf(registry.frame_readers.names)] | None
-    training_selector: str | None
+    selector: Any
+    reader: Annotated[str, OneOf(registry.frame_packings.names)] | None
+    training_selector: Any
     dtype: Annotated[str, one_of("fp32", "bf16", "fp16")]
     checkpointing: str
 

@@ -44,7 +44,7 @@ from lavis.runners.parallel import Parallel, like, whole
 from lavis.runners.progress import Progress
 from lavis.runners.validation import BestKeeper
 from lavis.tasks.objectives.base import Objective, TrainingBatch
-from lavis.tasks.objectives.verdicts import Verdicts
+from lavis.tasks.objectives.teacher import Teacher
 from lavis.tasks.published import PublishedTask
 
 
@@ -346,7 +346,7 @@ class Runner:
         loader: reads the batches that `batches` names.
         batch_size: samples that a process computes at once, at most.
         keeper: validates, and keeps the best weights.
-        verdicts: what the objective asks a frozen role; kept in checkpoints.
+        teacher: the frozen role that the objective asks; what it said is kept in checkpoints.
         shape: what a run that goes on must have in common with this one.
     """
 
@@ -362,7 +362,7 @@ class Runner:
         plan: Plan,
         keeper: BestKeeper,
         saver: Saver,
-        verdicts: Verdicts,
+        teacher: Teacher,
         shape: RunShape,
         progress: Progress,
         world: World,
@@ -370,7 +370,7 @@ class Runner:
         self._model, self._updater, self._schedule = model, updater, schedule
         self._batches, self._loader, self._batch_size = batches, loader, batch_size
         self._plan, self._keeper, self._saver, self._shape = plan, keeper, saver, shape
-        self._verdicts = verdicts
+        self._teacher = teacher
         self._progress, self._world = progress, world
         self._position = Position()
         self._failed_videos: set[str | None] = set()
@@ -453,7 +453,7 @@ class Runner:
         self._updater.load_state_dict(RunState(state.tensors, state.rest["updater"]))
         self._position = Position(**state.rest["position"])
         self._saved_at = self.iteration
-        self._verdicts.load_state_dict(state.rest.get("verdicts", {}), self._world)
+        self._teacher.load_state_dict(state.rest.get("verdicts", {}), self._world)
         self._progress.go_on(self.iteration, state.rest["progress"])
         self._keeper.go_on(self.iteration)
         self._set_rng(state.rest["rng"])
@@ -467,7 +467,7 @@ class Runner:
             "position": dataclasses.asdict(self._position),
             "updater": updater.rest,
             "rng": self._world.gather(rng_state(self._world)),
-            "verdicts": self._verdicts.state_dict(self._world),
+            "verdicts": self._teacher.state_dict(self._world),
             "progress": self._progress.state_dict(),
         }
         return RunState({**prefixed(WEIGHTS, weights), **updater.tensors}, rest)
@@ -494,7 +494,7 @@ class Runner:
             return
         # First: a run that ends while it validates loses no step.
         with self._notice.deferred():
-            self._verdicts.share(self._world)
+            self._teacher.share(self._world)
             if self._saved_at != self.iteration:
                 self.save()
         self._check_notice()

@@ -22,7 +22,9 @@ from lavis.common.naming import did_you_mean
 from lavis.common.types import Floats, Question
 from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey
 from lavis.datasets.loader import build_loader
-from lavis.models.selectors import FrameSelector, build_selector
+from lavis.models.base import VideoModel
+from lavis.models.chain import Selector, build_selector, select_and_answer
+from lavis.models.frames import FrameSource
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoint import Best, BestWeights, load_trained, read_json, trained_weights
 from lavis.runners.config import ACCURACY, FRAME_ACCURACY, FRAME_AP
@@ -139,13 +141,13 @@ class AccuracyValidator:
         Raises:
             UserError: no question of the split has an answer.
         """
-        selector = build_selector(self._task.selector, lambda: model.as_localizer(prompt=self._prompt))
+        selector = build_selector(self._task.selector, model, prompt=self._prompt)
         correct = asked = unreadable = 0
         for reading in self.reader.readings(split):
             question, choice = reading.question, None
             is_counted = reading.is_counted and question.answer is not None
             if reading.pixels is not None and (is_counted or self.reader.in_step):
-                choice = self._answer(model, selector, reading.pixels, reading.times_s, question)
+                choice = self._choose(model, selector, reading.pixels, reading.times_s, question)
             if is_counted:
                 asked += 1
                 unreadable += not reading.is_readable
@@ -155,14 +157,21 @@ class AccuracyValidator:
             raise UserError(f"split {split!r} has no question with an answer to validate on")
         return {ACCURACY: 100 * correct / asked, "questions": asked, "unreadable": unreadable}
 
-    def _answer(
-        self, model: SeViLA, selector: FrameSelector, pixels: torch.Tensor, times_s: Floats, question: Question
+    def _choose(
+        self, model: VideoModel, selector: Selector, pixels: torch.Tensor, times_s: Floats, question: Question
     ) -> int | None:
-        tokens = model.encode(pixels)
         count = count_keyframes(self._task, frame_num=self._frame_num, num_frames=len(pixels))
-        chosen = selector.select(tokens, times_s, [question], num_keyframes=count)
-        answerer = model.as_answerer(prompt=self._prompt, reader=self._task.reader)
-        return answerer.answer(tokens, chosen.positions, [question])[0].index
+        answerer = model.as_answerer(prompt=self._prompt, packing=self._task.reader)
+        frames = frames_of(model, pixels, times_s)
+        ((_, reading),) = select_and_answer(
+            frames, [question], selector=selector, answerer=answerer, k=selector.k or count
+        )
+        return reading.index
+
+
+def frames_of(model: VideoModel, pixels: torch.Tensor, times_s: Floats) -> FrameSource:
+    """Return frames that are decoded and prepared, [T, 3, H, W], for a model to look at in one call."""
+    return FrameSource(np.arange(len(pixels)), times_s, pixels=pixels, together=model.encoders, chunk=len(pixels))
 
 
 class MomentValidator:
@@ -182,13 +191,14 @@ class MomentValidator:
         Raises:
             UserError: no query of the split has annotated windows.
         """
-        localizer = model.as_localizer(prompt=self._prompt)
+        scorer = model.as_scorer(prompt=self._prompt)
         precision = ranked = right = frames = queries = unreadable = 0.0
         for reading in self.reader.readings(split):
             scores, relevant = None, _inside(reading.times_s, reading.question)
             has_windows = reading.question.windows is not None
             if reading.pixels is not None and (has_windows or self.reader.in_step):
-                scores = localizer.score(model.encode(reading.pixels), [reading.question])
+                clip = frames_of(model, reading.pixels, reading.times_s)
+                scores = scorer.score(clip, [reading.question])
             if not reading.is_counted:
                 continue
             if not reading.is_readable:

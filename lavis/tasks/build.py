@@ -1,24 +1,15 @@
 """From the names in a configuration to the objective that trains and the reading that validates."""
 
-from collections.abc import Callable
+import inspect
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import lavis.tasks.objectives  # noqa: F401  # declares the objectives
 from lavis.common.errors import ConfigError
 from lavis.common.naming import did_you_mean
 from lavis.common.registry import registry
-from lavis.processors.prompts import Prompt
-from lavis.tasks.objectives.answerer import (
-    AnswererFinetuning,
-    LocalizedTrainingFrames,
-    RandomTrainingFrames,
-    TrainingFrames,
-    UniformTrainingFrames,
-)
+from lavis.models.chain import SelectorSpec, check_selector
 from lavis.tasks.objectives.base import Objective
-from lavis.tasks.objectives.frozen_tokens import LocalizerTokens, WatchedTokens
-from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement
-from lavis.tasks.objectives.verdicts import FreshVerdicts, Verdicts
+from lavis.tasks.objectives.teacher import ClipMemory, OnlineTeacher, Teacher
 from lavis.tasks.published import PRETRAINING, PUBLISHED_TASKS, PublishedTask, translate
 
 # Our own, readable names of the stages; `model.task` takes these and the published strings.
@@ -36,31 +27,25 @@ TASKS: dict[str, PublishedTask] = {
 # The architecture of the published moment localizer: whatever its task string says, it pre-trains the Localizer.
 PRETRAINING_ARCH = "blip2_fmr"
 
-_TRAINING_FRAMES: dict[str, Callable[[int, Prompt, "Frozen"], TrainingFrames]] = {
-    "all": lambda _count, _prompt, _frozen: TrainingFrames(),
-    "uniform": lambda count, _prompt, _frozen: UniformTrainingFrames(num_keyframes=count),
-    "random": lambda count, _prompt, _frozen: RandomTrainingFrames(num_keyframes=count),
-    "localizer": lambda count, prompt, frozen: LocalizedTrainingFrames(
-        num_keyframes=count, prompt=prompt, verdicts=frozen.verdicts, tokens=frozen.tokens
-    ),
-}
+# Short names of `model.training_selector` that mean something else than elsewhere: training draws anew each time.
+_TRAINING_SELECTORS: dict[str, SelectorSpec] = {"random": {"policy": {"name": "random", "seed": None}}}
 
 
 @dataclass(frozen=True)
 class Frozen:
     """Where an objective finds what its frozen role makes of frames."""
 
-    verdicts: Verdicts = field(default_factory=FreshVerdicts)
-    tokens: LocalizerTokens = field(default_factory=WatchedTokens)
+    teacher: Teacher = field(default_factory=OnlineTeacher)
+    memory: ClipMemory | None = None
 
 
 def resolve_task(
     name: str,
     *,
     arch: str = "sevila",
-    selector: str | None = None,
+    selector: SelectorSpec | None = None,
     reader: str | None = None,
-    training_selector: str | None = None,
+    training_selector: SelectorSpec | None = None,
 ) -> PublishedTask:
     """Return what a task name means, with single choices replaced where they are given.
 
@@ -76,9 +61,9 @@ def resolve_task(
     if arch != PRETRAINING_ARCH and name not in TASKS and name not in PUBLISHED_TASKS:
         raise ConfigError(f"unknown task {name!r}; {did_you_mean(name, [*TASKS, *PUBLISHED_TASKS])}")
     task = PRETRAINING if arch == PRETRAINING_ARCH else TASKS.get(name) or translate(name)
-    if training_selector is not None and training_selector not in _TRAINING_FRAMES:
-        known = did_you_mean(training_selector, _TRAINING_FRAMES)
-        raise ConfigError(f"unknown model.training_selector {training_selector!r}; {known}")
+    for spec in (selector, training_selector):
+        if spec is not None:
+            check_selector(spec)
     if selector is None and reader is None and training_selector is None:
         return task
     return replace(
@@ -111,17 +96,19 @@ def build_objective(task: PublishedTask, *, prompt: str, num_keyframes: int, fro
     Raises:
         ConfigError: the task only evaluates, or a name is unknown.
     """
-    kind = registry.objectives.get(require_objective(task))
-    worded: Prompt = registry.prompts.get(prompt)()
+    kind: Any = registry.objectives.get(require_objective(task))
     frozen = frozen or Frozen()
-    if kind is LocalizerPretraining:
-        return LocalizerPretraining(prompt=worded)
-    if kind is SelfRefinement:
-        return SelfRefinement(localizer_prompt=worded, answerer_prompt=worded, verdicts=frozen.verdicts)
-    if kind is AnswererFinetuning:
-        frames = _TRAINING_FRAMES[task.training_selector](num_keyframes, worded, frozen)
-        return AnswererFinetuning(frames=frames, reader=registry.frame_readers.get(task.reader)(), prompt=worded)
-    objective: Objective = kind(prompt=worded)
+    selector = task.training_selector
+    offered = {
+        "prompt": prompt,
+        "k": num_keyframes,
+        "selector": _TRAINING_SELECTORS.get(selector, selector) if isinstance(selector, str) else selector,
+        "packing": task.reader,
+        "teacher": frozen.teacher,
+        "memory": frozen.memory,
+    }
+    wanted = inspect.signature(kind).parameters
+    objective: Objective = kind(**{name: value for name, value in offered.items() if name in wanted})
     return objective
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lavis.common.errors import ConfigError
 from lavis.common.naming import did_you_mean
+from lavis.models.chain import SelectorSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class PublishedTask:
     Attributes:
         objective: what is trained on, by name in `registry.objectives`; None only evaluates.
         trains: the role that learns; None for none.
-        selector: which frames are read, by name in `registry.selectors`.
-        reader: how they are read, by name in `registry.frame_readers`.
+        selector: which frames are read; see `lavis.models.chain.SelectorSpec`.
+        reader: how they are read, by name in `registry.frame_packings`.
         keyframes: "frame_num" reads as many frames as `model.frame_num` says, "one" the single best,
             "all" every sampled frame.
         training_selector: which frames the Answerer learns from.
@@ -29,10 +30,10 @@ class PublishedTask:
 
     objective: str | None = None
     trains: str | None = None
-    selector: str = "localizer"
+    selector: SelectorSpec = "localizer"
     reader: str = "joint"
     keyframes: str = "frame_num"
-    training_selector: str = "all"
+    training_selector: SelectorSpec = "all"
     has_localizer: bool = True
 
 

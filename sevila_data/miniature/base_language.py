@@ -19,13 +19,13 @@ from torch.nn import functional
 
 from lavis.models.language.t5 import T5LanguageModel, Tokens
 from lavis.models.language.tokenizer import single_token_id
-from lavis.models.sevila.readers import FrameReader, JointReader, PerFrameReader
+from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
 from sevila_data.miniature.questions import NUM_OPTIONS
 from sevila_data.miniature.word_tasks import Exercise, choose_option, judge_moment, judge_question
 
 logger = logging.getLogger(__name__)
 
-_JOINT, _PER_FRAME = JointReader(), PerFrameReader()
+_JOINT, _PER_FRAME = JointPacking(), PerFramePacking()
 _INIT_STD = 0.02
 WORD_SCALE = 2.0
 """How much larger frame tokens are than the embeddings of the words they say."""
@@ -132,7 +132,7 @@ class WordReading:
         self._language, self._num_queries, self._rng = language, num_queries, rng
         self.hints = Hints(language, num_queries=num_queries)
 
-    def loss(self, exercises: Sequence[Exercise], *, reader: FrameReader) -> tuple[torch.Tensor, float]:
+    def loss(self, exercises: Sequence[Exercise], *, reader: FramePacking) -> tuple[torch.Tensor, float]:
         """Return the loss with all hints, and the share of exercises that are done right."""
         language = self._language
         text = language.tokenize([exercise.prompt for exercise in exercises], end_of_text=True)

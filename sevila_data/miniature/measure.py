@@ -15,16 +15,11 @@ import numpy as np
 from lavis.common.files import write_text
 from lavis.common.types import Floats, Integers, Question
 from lavis.datasets.annotations import read_annotations
+from lavis.models.base import FramePolicy
+from lavis.models.frames import FrameSource
 from lavis.models.pipeline import WatchedVideo
-from lavis.models.selectors import (
-    FrameSelector,
-    RandomSelector,
-    UniformSelector,
-    WindowsSelector,
-    top_positions,
-    uniform_positions,
-)
 from lavis.models.sevila.model import SeViLA
+from lavis.selection.policies import Random, Uniform, Windows, top_positions, uniform_positions
 from lavis.tasks.metrics.moment_retrieval import MomentScores, corrected_moment_scores
 from lavis.tasks.metrics.submission import QueryPrediction, QueryTruth, windows_of
 from sevila_data.miniature.figures import Measured
@@ -107,16 +102,16 @@ class HeldOut:
         """Let the Localizer score every frame for every question: question id -> [T]."""
         scores: dict[str, list[float]] = {}
         for name, questions in self.questions.items():
-            found = watched[name].model.as_localizer(prompt=_PROMPT).score(watched[name].tokens, questions)
+            found = watched[name].model.as_scorer(prompt=_PROMPT).score(watched[name].source, questions)
             scores |= {question.id: row.tolist() for question, row in zip(questions, found.scores, strict=True)}
         return scores
 
-    def select(self, watched: Mapping[str, WatchedVideo], selector: FrameSelector, num_keyframes: int) -> Positions:
+    def select(self, watched: Mapping[str, WatchedVideo], policy: FramePolicy, num_keyframes: int) -> Positions:
         """Choose frames without a Localizer."""
         chosen: dict[str, Integers] = {}
         for name, questions in self.questions.items():
-            found = selector.select(None, watched[name].times_s, questions, num_keyframes=num_keyframes)
-            chosen |= {question.id: row for question, row in zip(questions, found.positions, strict=True)}
+            found = policy.choose(watched[name].source, questions, k=num_keyframes, scorer=None)
+            chosen |= {question.id: one.positions for question, one in zip(questions, found, strict=True)}
         return chosen
 
     def one_of_four(self, watched: Mapping[str, WatchedVideo]) -> Positions:
@@ -131,9 +126,9 @@ class HeldOut:
         right: dict[str, float] = {}
         inside = []
         for name, questions in self.questions.items():
-            answerer = watched[name].model.as_answerer(prompt=_PROMPT, reader=reader)
+            answerer = watched[name].model.as_answerer(prompt=_PROMPT, packing=reader)
             chosen = np.stack([positions[question.id] for question in questions])
-            readings = answerer.answer(watched[name].tokens, chosen, questions)
+            readings = answerer.answer(watched[name].source, chosen, questions)
             for row, question, reading in zip(chosen, questions, readings, strict=True):
                 right[question.id] = float(reading.index == question.answer)
                 inside.append(bool(_inside(watched[name].times_s[row], question).any()))
@@ -157,7 +152,8 @@ def best_positions(scores: Mapping[str, list[float]], num_keyframes: int) -> Pos
 
 def one_of_four(times_s: Floats, question: Question) -> Integers:
     """Return the middle frame of the windows and three frames from elsewhere, [4] in time order."""
-    one = np.array([WindowsSelector().select(None, times_s, [question], num_keyframes=1).positions[0, 0]])
+    frames = FrameSource(np.arange(len(times_s)), times_s)
+    one = Windows().choose(frames, [question], k=1, scorer=None)[0].positions
     outside = np.flatnonzero(~_inside(times_s, question))
     return np.sort(np.concatenate([one, outside[uniform_positions(len(outside), 3)]]))
 
@@ -182,7 +178,7 @@ def measure_run(run: Run, *, max_videos: int | None = None) -> Measured:
     answerers: dict[str, Asked] = {}
     for name, stages in ANSWERERS.items():
         watched = split.watch(run.model(*stages))
-        answerers[f"{name} / uniform"] = split.read(watched, split.select(watched, UniformSelector(), 4))
+        answerers[f"{name} / uniform"] = split.read(watched, split.select(watched, Uniform(), 4))
         answerers[f"{name} / localized"] = split.read(watched, best_positions(scores[BEST], 4))
     runs = {f"localizer, {name}": split.read(watched, best_positions(row, 4)) for name, row in scores.items()}
     runs |= _without_localizer(split, watched)
@@ -222,13 +218,13 @@ def localize(run: Run, split: HeldOut, name: str) -> dict[str, Any]:
 
 def _without_localizer(split: HeldOut, watched: Mapping[str, WatchedVideo]) -> dict[str, Asked]:
     """Measure what needs no Localizer."""
-    everything = split.select(watched, UniformSelector(), NUM_FRAMES)
+    everything = split.select(watched, Uniform(), NUM_FRAMES)
     return {
-        "uniform": split.read(watched, split.select(watched, UniformSelector(), 4)),
-        "random": split.read(watched, split.select(watched, RandomSelector(), 4)),
+        "uniform": split.read(watched, split.select(watched, Uniform(), 4)),
+        "random": split.read(watched, split.select(watched, Random(), 4)),
         "vote of all frames": split.read(watched, everything, reader="per_frame"),
-        "oracle": split.read(watched, split.select(watched, WindowsSelector(), 4)),
-        "oracle, one frame": split.read(watched, split.select(watched, WindowsSelector(), 1)),
+        "oracle": split.read(watched, split.select(watched, Windows(), 4)),
+        "oracle, one frame": split.read(watched, split.select(watched, Windows(), 1)),
         "oracle's one among four": split.read(watched, split.one_of_four(watched)),
     }
 

@@ -49,7 +49,7 @@ SEAMS: dict[str, tuple[Any, str]] = {
     "finish_save": (checkpoint.CheckpointStore, "finish"),
     "validate": (validation.BestKeeper, "validate"),
     "finish": (validation.BestKeeper, "finish"),
-    "score": (evaluator.AnswerScorer, "score"),
+    "score": (evaluator.ChoiceAsker, "ask"),
 }
 
 

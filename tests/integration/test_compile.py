@@ -14,7 +14,7 @@ from lavis.models.precision import quantize_parts
 from lavis.models.sevila.compiled import compile_model
 from lavis.models.sevila.model import SeViLA
 from tests.precision import assert_near_float64, in_float64
-from tests.unit.models.tiny import random_pixels, with_vision
+from tests.unit.models.tiny import frames_of, random_pixels, with_vision
 
 # Rounding to 8 bits turns the last bit of what is computed in another order into a step.
 EXACT, ROUNDED = 1e-4, 0.02
@@ -44,8 +44,8 @@ def small(*, quantize: str | None = None) -> SeViLA:
 
 @torch.inference_mode()
 def scores(model: SeViLA, num_frames: int) -> np.ndarray:
-    tokens = model.encode(random_pixels(num_frames))
-    return model.as_localizer(prompt="moment").score(tokens, asked(1)).scores
+    frames = frames_of(random_pixels(num_frames), model)
+    return model.as_scorer(prompt="moment").score(frames, asked(1)).scores
 
 
 @pytest.mark.parametrize("quantize", [None, "int8"])

@@ -16,7 +16,7 @@ from lavis.common.errors import NotFiniteError
 from lavis.demo.serve import serving
 from lavis.demo.settings import Settings
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.tokens import OptionLogits
+from lavis.models.sevila.outputs import OptionLogits
 from tests.integration.evaluation.benchmarks import read_lines, recipe
 from tests.integration.evaluation.questions import settings, write_questions
 from tests.videos import write_video

@@ -22,7 +22,6 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-import lavis.models.vision  # noqa: F401  # declares the vision towers
 from lavis.common.config import from_mapping
 from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean
 from lavis.common.files import read_json

@@ -11,13 +11,13 @@ import torch
 
 from lavis.common.errors import BrokenModelError, NotFiniteError
 from lavis.common.types import Question
-from lavis.models.sevila.tokens import FrameTokens, whole
+from lavis.models.frames import FrameSource
 
 if TYPE_CHECKING:
     from lavis.models.sevila.model import SeViLA
 
 
-def check_finite(finite: npt.ArrayLike, question: Question, *, model: SeViLA, tokens: FrameTokens) -> None:
+def check_finite(finite: npt.ArrayLike, question: Question, *, model: SeViLA, frames: FrameSource) -> None:
     """Refuse what was said about a question unless it was computed from finite numbers only.
 
     Args:
@@ -32,7 +32,7 @@ def check_finite(finite: npt.ArrayLike, question: Question, *, model: SeViLA, to
     said = f"question {question.id or question.text!r:.80} has scores that are not finite; they began in"
     if broken := _broken_part(model):
         raise BrokenModelError(f"{said} {broken}")
-    raise NotFiniteError(f"{said} {_outgrown_step(model, tokens)}; try another dtype")
+    raise NotFiniteError(f"{said} {_outgrown_step(model, frames)}; try another dtype")
 
 
 def _broken_part(model: SeViLA) -> str | None:
@@ -46,8 +46,9 @@ def _broken_part(model: SeViLA) -> str | None:
     return None
 
 
-def _outgrown_step(model: SeViLA, tokens: FrameTokens) -> str:
-    for role, made in (("Localizer", tokens.localizer), ("Answerer", whole(tokens.answerer))):
+def _outgrown_step(model: SeViLA, frames: FrameSource) -> str:
+    for encoder in model.encoders:
+        made = frames.encoded(encoder)
         if not made.isfinite().all():
-            return f"the {role}'s tokens of the frames, computed in {made.dtype}"
+            return f"the {encoder.name.title()}'s tokens of the frames, computed in {made.dtype}"
     return f"the language model, computed in {model.language.dtype}"

@@ -4,7 +4,7 @@ Shapes: N frames, B questions, T frames per question, K keyframes, Q query token
 width, O options, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,19 @@ from torch.nn.functional import cross_entropy
 from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.registry import registry
 from lavis.common.types import FrameBatch
+from lavis.models.base import Answerer, AnswerLoss, FrameScorer, RelevanceLoss
 from lavis.models.fingerprint import digest
+from lavis.models.frames import FrameEncoder
 from lavis.models.language.t5 import IGNORED, T5LanguageModel
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.precision import at_least_fp32
 from lavis.models.prompter import VisualPrompter
-from lavis.models.roles import Answerer, Localizer
 from lavis.models.sevila.config import SeViLAConfig
 from lavis.models.sevila.loading import PretrainedSeViLA
-from lavis.models.sevila.readers import FrameReader, PerFrameReader
+from lavis.models.sevila.outputs import FrameLogits, OpenAnswers, OptionLogits, TextLoss
+from lavis.models.sevila.packing import FramePacking, PerFramePacking
 from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
-from lavis.models.sevila.tokens import (
-    MAX_DEFERRED_FRAMES,
-    DeferredTokens,
-    FrameLogits,
-    FrameTokens,
-    OpenAnswers,
-    OptionLogits,
-    TextLoss,
-    whole,
-)
-from lavis.processors.prompts import option_target
+from lavis.processors.prompts import Prompt, as_prompt, option_target
 from lavis.processors.transforms import EvalTransform
 
 ROLES = ("localizer", "answerer")
@@ -102,24 +94,14 @@ class SeViLA(PretrainedSeViLA):
         """Where the model computes."""
         return self.localizer.queries.device
 
-    def encode(self, pixels: torch.Tensor, *, num_frames: int | None = None) -> FrameTokens:
-        """Watch frames: pixels [N, 3, H, W] to the tokens of both roles.
-
-        Args:
-            num_frames: of the whole video, where these are a part of it: a long one's features are not held until the
-                Answerer reads them.
-        """
-        features, answerer = self.features(pixels), self._run("answerer")
-        is_long = (num_frames or len(features)) > MAX_DEFERRED_FRAMES
-        return FrameTokens(
-            localizer=self._run("localizer")(features),
-            answerer=answerer(features) if is_long else DeferredTokens(features.unbind(), answerer),
-        )
-
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the frozen vision tower alone: pixels [N, 3, H, W] to features [N, P, D]."""
         dtype = next(self.vision.parameters()).dtype
         return self._run("vision")(pixels.to(device=self.device, dtype=dtype))
+
+    def states(self, role: str, features: torch.Tensor) -> torch.Tensor:
+        """Run the visual prompter of a role: features [N, P, D] to query tokens [N, Q, E]."""
+        return self._run(role)(features)
 
     def run_part_with(self, name: str, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Let a function, such as a compiled one, do what the forward pass of a part does when frames are watched."""
@@ -166,7 +148,7 @@ class SeViLA(PretrainedSeViLA):
         for rows in every.split(batch_size):
             question, frame = by_length[rows // num_frames], rows % num_frames
             # Indexing gathers only this chunk, so tokens may be one video expanded over its questions.
-            inputs = PerFrameReader().inputs(self.language, tokens[question, frame][:, None], text.rows(question))
+            inputs = PerFramePacking().inputs(self.language, tokens[question, frame][:, None], text.rows(question))
             verdicts.append(self.language.first_step(inputs)[:, verdict_ids])
         found = torch.cat(verdicts)
         scores = found.new_full((num_questions * num_frames, 2), torch.nan).index_copy(0, every, found)
@@ -174,7 +156,7 @@ class SeViLA(PretrainedSeViLA):
         return FrameLogits(yes=scores[..., 0], no=scores[..., 1], unread=text.unread)
 
     def answer(
-        self, tokens: torch.Tensor, prompts: Sequence[str], *, num_options: int, reader: FrameReader
+        self, tokens: torch.Tensor, prompts: Sequence[str], *, num_options: int, packing: FramePacking
     ) -> OptionLogits:
         """Ask the Answerer to choose: tokens [B, K, Q, E], B prompts of `num_options` options each.
 
@@ -182,20 +164,20 @@ class SeViLA(PretrainedSeViLA):
         """
         option_ids = self.language.option_ids(num_options)
         text = self.language.tokenize(prompts, end_of_text=True)
-        steps = self.language.two_steps(reader.inputs(self.language, tokens, text))
+        steps = self.language.two_steps(packing.inputs(self.language, tokens, text))
         return OptionLogits(steps.second_logits[:, option_ids], steps.first_token, text.unread)
 
     def answer_openly(
-        self, tokens: torch.Tensor, prompts: Sequence[str], *, reader: FrameReader, max_new_tokens: int = 30
+        self, tokens: torch.Tensor, prompts: Sequence[str], *, packing: FramePacking, max_new_tokens: int = 30
     ) -> OpenAnswers:
         """Let the Answerer write a free answer to each of B prompts on tokens [B, K, Q, E]."""
         text = self.language.tokenize(prompts, end_of_text=True)
-        inputs = reader.inputs(self.language, tokens, text)
+        inputs = packing.inputs(self.language, tokens, text)
         texts, finite = self.language.generate(inputs, max_new_tokens=max_new_tokens)
         return OpenAnswers(texts, finite, text.unread)
 
     def text_loss(
-        self, tokens: torch.Tensor, prompts: Sequence[str], targets: Sequence[str], *, reader: FrameReader
+        self, tokens: torch.Tensor, prompts: Sequence[str], targets: Sequence[str], *, packing: FramePacking
     ) -> TextLoss:
         """Predict target texts from tokens [B, K, Q, E] and B prompts, teacher-forced.
 
@@ -203,7 +185,7 @@ class SeViLA(PretrainedSeViLA):
             targets: one text per row the reader makes: B of them, or B * K where frames are read alone.
         """
         text = self.language.tokenize(prompts, end_of_text=True)
-        inputs = reader.inputs(self.language, tokens, text)
+        inputs = packing.inputs(self.language, tokens, text)
         labels = self.language.labels(targets)
         logits = self.language.teacher_forced(inputs, labels)
         loss = cross_entropy(
@@ -213,36 +195,87 @@ class SeViLA(PretrainedSeViLA):
 
     @torch.no_grad()
     def choose_after_option(
-        self, tokens: torch.Tensor, prompts: Sequence[str], *, num_options: int, reader: FrameReader
+        self, tokens: torch.Tensor, prompts: Sequence[str], *, num_options: int, packing: FramePacking
     ) -> torch.Tensor:
         """Return the letters' logits [rows, O] right after the word "Option", whatever the model would say first.
 
         Pseudo-labels are made so in the published code, where answering runs freely (`answer`).
         """
         text = self.language.tokenize(prompts, end_of_text=True)
-        inputs = reader.inputs(self.language, tokens, text)
+        inputs = packing.inputs(self.language, tokens, text)
         labels = self.language.labels([option_target(0)]).expand(len(inputs.mask), -1)
         return self.language.teacher_forced(inputs, labels)[:, 1, self.language.option_ids(num_options)]
 
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the square frames the model watches."""
-        return self.config.vision.image_size
+    def relevance_loss(self, states: torch.Tensor, prompts: Sequence[str], relevant: torch.Tensor) -> RelevanceLoss:
+        """Teach the Localizer to write "yes" or "no" for each frame (paper, section 3.3).
+
+        Args:
+            states: its query tokens [B, T, Q, E].
+            relevant: bool [B, T].
+        """
+        targets = ["yes" if yes else "no" for yes in relevant.flatten().tolist()]
+        found = self.text_loss(states, prompts, targets, packing=PerFramePacking())
+        first = found.logits[:, 0].detach()
+        says_yes = first[:, self.language.yes_id] > first[:, self.language.no_id]
+        return RelevanceLoss(found.loss, says_yes.view(relevant.shape))
+
+    def answer_loss(
+        self, states: torch.Tensor, prompts: Sequence[str], answers: Sequence[int], *, packing: str
+    ) -> AnswerLoss:
+        """Teach the Answerer to write "Option X" for the right option, from query tokens [B, K, Q, E]."""
+        packed: FramePacking = registry.frame_packings.get(packing)()
+        rows = packed.rows_per_question(states.shape[1])
+        targets = [option_target(answer) for answer in answers for _ in range(rows)]
+        found = self.text_loss(states, prompts, targets, packing=packed)
+        return AnswerLoss(found.loss, found.logits[:, 1].detach().argmax(-1) == found.labels[:, 1])
+
+    @torch.no_grad()
+    def frame_choices(self, states: torch.Tensor, prompts: Sequence[str], num_options: Sequence[int]) -> torch.Tensor:
+        """Return the option that the Answerer chooses on each frame alone: query tokens [B, T, Q, E] to int64 [B, T].
+
+        See `choose_after_option`.
+        """
+        counts = torch.tensor(num_options, device=states.device).repeat_interleave(states.shape[1])
+        most = int(counts.max())
+        logits = self.choose_after_option(states, prompts, num_options=most, packing=PerFramePacking())
+        beyond = torch.arange(most, device=logits.device) >= counts[:, None]
+        return logits.masked_fill(beyond, -torch.inf).argmax(-1).view(states.shape[:2])
 
     @property
     def caveats(self) -> tuple[str, ...]:
         """What goes with every answer."""
         return (self.config.weights.note,) if self.config.weights.note else ()
 
-    # Tokens are kept, and may be trained on later, which tensors made in inference mode do not allow.
-    @torch.no_grad()
-    def watch_frames(self, clip: FrameBatch, *, num_frames: int | None = None) -> FrameTokens:
-        """Encode decoded frames; `num_frames` as in `encode`."""
-        return self.encode(self._transform(clip), num_frames=num_frames)
+    @property
+    def feature_encoder(self) -> FrameEncoder:
+        """The vision tower: frames to patch features [P, D]."""
+        return FrameEncoder("vision", self._watch, size=self.config.vision.image_size)
 
-    def join_tokens(self, chunks: Sequence[FrameTokens]) -> FrameTokens:
-        """Join the tokens of consecutive chunks."""
-        return FrameTokens.joined(chunks)
+    @property
+    def encoders(self) -> tuple[FrameEncoder, ...]:
+        """What each role reads of frames: its query tokens [Q, E], made of the features that both share."""
+        runs = {"localizer": self._localizer_tokens, "answerer": self._answerer_tokens}
+        shape = (self.answerer.num_queries, self.language.width)
+        return tuple(FrameEncoder(role, run, before=self.feature_encoder, shape=shape) for role, run in runs.items())
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square frames the model watches."""
+        return self.config.vision.image_size
+
+    def encoder(self, role: str) -> FrameEncoder:
+        """Return what a role reads of frames."""
+        return next(encoder for encoder in self.encoders if encoder.name == role)
+
+    def _watch(self, frames: FrameBatch | torch.Tensor) -> torch.Tensor:
+        return self.features(frames if isinstance(frames, torch.Tensor) else self._transform(frames))
+
+    # Encoders compare by what they run; bound methods of one model are equal, other closures are not.
+    def _localizer_tokens(self, features: torch.Tensor) -> torch.Tensor:
+        return self.states("localizer", features)
+
+    def _answerer_tokens(self, features: torch.Tensor) -> torch.Tensor:
+        return self.states("answerer", features)
 
     def watching_key(self) -> str:
         """Return a digest of everything that tokens depend on beside the frames.
@@ -253,32 +286,13 @@ class SeViLA(PretrainedSeViLA):
         facts = {"vision": self.config.watching, "device": self.device.type, "replaced_runs": self.replaced_runs}
         return digest(facts, {name: self.get_submodule(name) for name in ("vision", *ROLES)})
 
-    def tokens_to_tensors(self, tokens: FrameTokens) -> dict[str, torch.Tensor]:
-        """Return the tokens of all frames as named tensors."""
-        return {"localizer": tokens.localizer, "answerer": whole(tokens.answerer)}
-
-    def tokens_from_tensors(self, tensors: Mapping[str, torch.Tensor], *, num_frames: int) -> FrameTokens:
-        """Return kept tokens of so many frames, on the model's device.
-
-        Raises:
-            KeyError: those of a role are missing.
-            ValueError: they are not tokens of this model.
-        """
-        for role in ROLES:
-            kept, shape = tensors[role], (num_frames, self.answerer.num_queries, self.language.width)
-            if kept.shape != shape or not kept.is_floating_point():
-                raise ValueError(f"{role} is not {list(shape)} numbers")
-        return FrameTokens(**{role: tensors[role].to(self.device) for role in ROLES})
-
-    def as_localizer(self, *, prompt: str) -> Localizer:
+    def as_scorer(self, *, prompt: str | Prompt) -> FrameScorer:
         """Return the role that scores frames."""
-        return SeViLALocalizer(model=self, prompt=registry.prompts.get(prompt)())
+        return SeViLALocalizer(model=self, prompt=as_prompt(prompt))
 
-    def as_answerer(self, *, prompt: str, reader: str) -> Answerer:
+    def as_answerer(self, *, prompt: str | Prompt, packing: str) -> Answerer:
         """Return the role that answers."""
-        return SeViLAAnswerer(
-            model=self, prompt=registry.prompts.get(prompt)(), reader=registry.frame_readers.get(reader)()
-        )
+        return SeViLAAnswerer(model=self, prompt=as_prompt(prompt), packing=registry.frame_packings.get(packing)())
 
     def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
         """Watch a video file once; options as in `lavis.models.pipeline.watch`."""

@@ -11,10 +11,10 @@ import torch
 
 from lavis.common.errors import QuestionError
 from lavis.common.types import Integers, Question
-from lavis.models.roles import FrameScores, Reading
+from lavis.models.base import FrameScores, Mask, Reading
+from lavis.models.frames import FrameSource
 from lavis.models.sevila.finite import check_finite
-from lavis.models.sevila.readers import FrameReader, majority_vote
-from lavis.models.sevila.tokens import FrameTokens
+from lavis.models.sevila.packing import FramePacking, majority_vote
 from lavis.processors.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -37,19 +37,22 @@ class SeViLALocalizer:
         self._batch_size = batch_size
 
     @torch.inference_mode()
-    def score(
-        self, tokens: FrameTokens, questions: Sequence[Question], *, where: npt.NDArray[np.bool_] | None = None
-    ) -> FrameScores:
+    def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
         """Score all frames for each question, or only those where `where` [B, T] is true; the rest are NaN."""
         prompts = [self._prompt.localizer(question) for question in questions]
-        frames = tokens.localizer.expand(len(questions), -1, -1, -1)
-        batch_size = self._batch_size or (_CPU_BATCH if tokens.localizer.device.type == "cpu" else _BATCH)
-        chosen = None if where is None else torch.from_numpy(where).to(frames.device)
-        logits = self._model.score_frames(frames, prompts, batch_size=batch_size, where=chosen)
-        yes, no = logits.yes.double().cpu().numpy(), logits.no.double().cpu().numpy()
+        asked = np.ones((len(questions), len(frames)), dtype=bool) if where is None else where
+        positions = np.flatnonzero(asked.any(0))
+        tokens = frames.encoded(self._model.encoder("localizer"), positions)
+        batch_size = self._batch_size or (_CPU_BATCH if tokens.device.type == "cpu" else _BATCH)
+        chosen = None if where is None else torch.from_numpy(where[:, positions]).to(tokens.device)
+        logits = self._model.score_frames(
+            tokens.expand(len(questions), -1, -1, -1), prompts, batch_size=batch_size, where=chosen
+        )
+        yes, no = np.full((2, *asked.shape), np.nan)
+        yes[:, positions] = logits.yes.double().cpu().numpy()
+        no[:, positions] = logits.no.double().cpu().numpy()
         for row, question in enumerate(questions):
-            asked = slice(None) if where is None else where[row]
-            check_finite(np.isfinite(yes[row] - no[row])[asked], question, model=self._model, tokens=tokens)
+            check_finite(np.isfinite(yes[row] - no[row])[asked[row]], question, model=self._model, frames=frames)
         return FrameScores(scores=yes, margins=yes - no, unread=logits.unread)
 
 
@@ -60,50 +63,47 @@ class SeViLAAnswerer:
         batch_size: frames per language-model call; bounds the memory. One question's frames are not split.
     """
 
-    def __init__(self, *, model: SeViLA, prompt: Prompt, reader: FrameReader, batch_size: int = 64) -> None:
+    def __init__(self, *, model: SeViLA, prompt: Prompt, packing: FramePacking, batch_size: int = 64) -> None:
         self._model = model
         self._prompt = prompt
-        self._reader = reader
+        self._packing = packing
         self._batch_size = batch_size
 
     @torch.inference_mode()
-    def answer(self, tokens: FrameTokens, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+    def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
         """Answer each question from its own frames, `positions` [B, K]."""
-        if any(question.options for question in questions) != all(question.options for question in questions):
-            raise QuestionError("questions with and without options cannot be answered in one batch; ask them apart")
-        chosen = torch.from_numpy(positions)
         at_once = max(1, self._batch_size // positions.shape[1])
+        tokens = frames.encoded(self._model.encoder("answerer"), positions).unflatten(0, positions.shape)
         readings = []
         for start in range(0, len(questions), at_once):
             some = questions[start : start + at_once]
             read = self._choose if some[0].options else self._write
-            frames = tokens.answerer[chosen[start : start + at_once]]
-            for question, (reading, finite) in zip(some, read(frames, some), strict=True):
-                check_finite(finite, question, model=self._model, tokens=tokens)
+            for question, (reading, finite) in zip(some, read(tokens[start : start + at_once], some), strict=True):
+                check_finite(finite, question, model=self._model, frames=frames)
                 readings.append(reading)
         return readings
 
-    def _choose(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
+    def _choose(self, tokens: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
         """Return what was read for each question, and whether the scores are finite."""
         prompts = [self._prompt.answerer(question) for question in questions]
         most = max(len(question.options) for question in questions)
-        chosen = self._model.answer(frames, prompts, num_options=most, reader=self._reader)
+        chosen = self._model.answer(tokens, prompts, num_options=most, packing=self._packing)
         rows = chosen.logits.double().cpu().numpy().reshape(len(questions), -1, most)
         readings = []
         for question, row, unread in zip(questions, rows, chosen.unread, strict=True):
             logits = row[:, : len(question.options)]
             index = majority_vote(logits.tolist())
-            choices = logits.argmax(1) if self._reader.reads_alone else np.empty(0, np.int64)
+            choices = logits.argmax(1) if self._packing.reads_alone else np.empty(0, np.int64)
             reading = Reading(index, question.options[index], logits.mean(0), choices, unread)
             readings.append((reading, np.isfinite(logits)))
         return readings
 
-    def _write(self, frames: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
+    def _write(self, tokens: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
         """Return as `_choose` does."""
-        if self._reader.rows_per_question(frames.shape[1]) != 1:
+        if self._packing.rows_per_question(tokens.shape[1]) != 1:
             raise QuestionError("an open answer needs frames read together; use the reader 'joint' or give options")
         prompts = [self._prompt.answerer(question) for question in questions]
-        answer = self._model.answer_openly(frames, prompts, reader=self._reader)
+        answer = self._model.answer_openly(tokens, prompts, packing=self._packing)
         nothing = np.empty(0), np.empty(0, np.int64)
         return [
             (Reading(None, text, *nothing, unread), finite)

@@ -17,17 +17,18 @@ import torch
 from lavis.common.distributed import World
 from lavis.common.errors import BrokenModelError, ConfigError, NotFiniteError, VideoError
 from lavis.common.files import write_text
-from lavis.common.types import Floats, Integers, Question, Span
+from lavis.common.types import Floats, Question, Span
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
+from lavis.models.base import Answerer, FrameScorer, VideoModel
+from lavis.models.chain import Selector, build_selector, select_and_answer
 from lavis.models.frame_cache import FrameCache, video_digest
+from lavis.models.frames import FrameSource
 from lavis.models.loading import speed_up
+from lavis.models.pipeline import FrameMemory
 from lavis.models.precision import check_quantization
-from lavis.models.roles import Answerer, Localizer, VideoModel
-from lavis.models.selectors import FrameSelector, build_selector
 from lavis.models.sevila.model import SeViLA
-from lavis.models.watching import FrameMemory, SeenFrames
 from lavis.runners.build import build_builder, load_for
 from lavis.runners.config import EvaluationConfig, task_of, weight_paths
 from lavis.runners.evaluation.results import (
@@ -53,19 +54,10 @@ from lavis.tasks.published import PublishedTask
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class WatchedClip:
-    """The tokens of T frames, and which frames they are: [T] indices into the source video and times."""
+class Asker(Protocol):
+    """Asks questions about one clip."""
 
-    tokens: Any
-    frame_idx: Integers
-    times_s: Floats
-
-
-class Scorer(Protocol):
-    """Asks questions of one clip."""
-
-    def score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
+    def ask(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
         """Return what the model says about each question.
 
         Raises:
@@ -74,7 +66,7 @@ class Scorer(Protocol):
         ...
 
 
-class AnswerScorer:
+class ChoiceAsker:
     """Chooses keyframes for each question, and an option from them.
 
     Args:
@@ -82,18 +74,16 @@ class AnswerScorer:
         frame_num: keyframes to read, where the task does not say otherwise.
     """
 
-    def __init__(self, *, selector: FrameSelector, answerer: Answerer, task: PublishedTask, frame_num: int) -> None:
+    def __init__(self, *, selector: Selector, answerer: Answerer, task: PublishedTask, frame_num: int) -> None:
         self._selector, self._answerer = selector, answerer
         self._task, self._frame_num = task, frame_num
 
-    def score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
+    def ask(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
         """Answer questions with options."""
-        count = count_keyframes(self._task, frame_num=self._frame_num, num_frames=len(clip.times_s))
-        chosen = self._selector.select(clip.tokens, clip.times_s, questions, num_keyframes=count)
-        if chosen.scored is not None:
-            for question, scores, scored in zip(questions, chosen.scores, chosen.scored, strict=True):
-                _finite(scores[scored], question)
-        readings = self._answerer.answer(clip.tokens, chosen.positions, questions)
+        count = count_keyframes(self._task, frame_num=self._frame_num, num_frames=len(frames))
+        found = select_and_answer(
+            frames, questions, selector=self._selector, answerer=self._answerer, k=self._selector.k or count
+        )
         return [
             Prediction(
                 id=question.id,
@@ -102,33 +92,31 @@ class AnswerScorer:
                 choice=reading.index,
                 option_scores=_finite(reading.option_scores, question),
                 frame_choices=tuple(reading.frame_choices.tolist()),
-                keyframe_idx=tuple(clip.frame_idx[positions].tolist()),
-                keyframe_times_s=tuple(clip.times_s[positions].tolist()),
-                frame_times_s=tuple(clip.times_s.tolist()),
-                frame_scores=_finite(scores, question) if chosen.scored is None else (),
-                cut=lost.cut or reading.unread.cut,
-                unspelt=(lost | reading.unread).unspelt,
+                keyframe_idx=tuple(frames.frame_idx[selection.positions].tolist()),
+                keyframe_times_s=tuple(frames.times_s[selection.positions].tolist()),
+                frame_times_s=tuple(frames.times_s.tolist()),
+                frame_scores=() if np.isnan(selection.scores).any() else _finite(selection.scores, question),
+                cut=selection.unread.cut or reading.unread.cut,
+                unspelt=(selection.unread | reading.unread).unspelt,
             )
-            for question, reading, positions, scores, lost in zip(
-                questions, readings, chosen.positions, chosen.scores, chosen.unread, strict=True
-            )
+            for question, (selection, reading) in zip(questions, found, strict=True)
         ]
 
 
-class SearchScorer:
+class SearchAsker:
     """Says of every frame how well it matches a search; moments are made of that later."""
 
-    def __init__(self, *, localizer: Localizer) -> None:
-        self._localizer = localizer
+    def __init__(self, *, scorer: FrameScorer) -> None:
+        self._scorer = scorer
 
-    def score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
+    def ask(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
         """Score all frames for each search."""
-        found = self._localizer.score(clip.tokens, questions)
+        found = self._scorer.score(frames, questions)
         return [
             Prediction(
                 id=question.id,
                 video=question.video or "",
-                frame_times_s=tuple(clip.times_s.tolist()),
+                frame_times_s=tuple(frames.times_s.tolist()),
                 frame_scores=_finite(margins, question),
                 cut=lost.cut,
                 unspelt=lost.unspelt,
@@ -146,9 +134,9 @@ def _finite(scores: Floats, question: Question) -> tuple[float, ...]:
     return tuple(scores.tolist())
 
 
-def build_scorer(
+def build_asker(
     model: VideoModel, *, searches: bool, task: PublishedTask, prompt: str, frame_num: int
-) -> AnswerScorer | SearchScorer:
+) -> ChoiceAsker | SearchAsker:
     """Build what asks the questions of a split.
 
     Args:
@@ -157,10 +145,10 @@ def build_scorer(
         prompt: how questions are worded, a name in `registry.prompts`.
     """
     if searches:
-        return SearchScorer(localizer=model.as_localizer(prompt=prompt))
-    selector = build_selector(task.selector, lambda: model.as_localizer(prompt=prompt))
-    answerer = model.as_answerer(prompt=prompt, reader=task.reader)
-    return AnswerScorer(selector=selector, answerer=answerer, task=task, frame_num=frame_num)
+        return SearchAsker(scorer=model.as_scorer(prompt=prompt))
+    selector = build_selector(task.selector, model, prompt=prompt)
+    answerer = model.as_answerer(prompt=prompt, packing=task.reader)
+    return ChoiceAsker(selector=selector, answerer=answerer, task=task, frame_num=frame_num)
 
 
 class RememberedClips:
@@ -174,17 +162,16 @@ class RememberedClips:
         self._memory, self._dataset, self._sampling = memory, dataset, dict(sampling)
         self._keys: dict[int, str] = {}
 
-    def recall(self, index: int) -> WatchedClip | None:
+    def recall(self, index: int) -> FrameSource | None:
         """Return a clip, or None where it was not watched before or its video cannot be read."""
         try:
-            seen = self._memory.recall(self._key(index))
+            return self._memory.load(self._key(index))
         except VideoError:  # reading it says why
             return None
-        return WatchedClip(seen.tokens, seen.frame_idx, seen.times_s) if seen else None
 
-    def keep(self, index: int, clip: WatchedClip) -> None:
-        """Remember a clip that was just watched."""
-        self._memory.keep(self._key(index), SeenFrames(clip.tokens, clip.frame_idx, clip.times_s, warnings=()))
+    def keep(self, index: int, frames: FrameSource) -> None:
+        """Keep a clip that was just read."""
+        self._memory.keep(self._key(index), frames)
 
     def _key(self, index: int) -> str:
         if index not in self._keys:
@@ -245,9 +232,9 @@ class Evaluator:
 
     def __init__(
         self,
-        model: SeViLA,
+        model: VideoModel,
         *,
-        scorer: Scorer,
+        asker: Asker,
         dataset: VideoQuestionDataset,
         world: World,
         batch_size: int = 8,
@@ -255,7 +242,7 @@ class Evaluator:
         timeout_s: float = 0,
         remembered: RememberedClips | None = None,
     ) -> None:
-        self._model, self._scorer, self._dataset, self._world = model, scorer, dataset, world
+        self._model, self._asker, self._dataset, self._world = model, asker, dataset, world
         self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
         self._remembered = remembered
 
@@ -265,14 +252,12 @@ class Evaluator:
         pace = Pace("evaluation", sum(len(group.ids) for group in mine))
         for group, clip in self._clips(mine):
             questions = [self._dataset.annotations[index].question for index in group.indices]
-            found = (
-                _unread(questions, clip.reason) if isinstance(clip, Unreadable) else self._ask(questions, clip, group)
-            )
+            found = _unread(questions, clip.reason) if isinstance(clip, Unreadable) else self._ask(questions, clip)
             digest = digest_of(self._dataset, group)
             yield [replace(one, video_sha256=digest) for one in found]
             pace.step(len(questions))
 
-    def _clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, "WatchedClip | _Pixels | Unreadable"]]:
+    def _clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, FrameSource | Unreadable]]:
         new = []
         for group in groups:
             clip = self._remembered.recall(group.indices[0]) if self._remembered else None
@@ -280,9 +265,12 @@ class Evaluator:
                 new.append(group)
             else:
                 yield group, clip
-        yield from self._read(new)
+        for group, read in self._read(new):
+            if self._remembered and isinstance(read, FrameSource):
+                self._remembered.keep(group.indices[0], read)
+            yield group, read
 
-    def _read(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, "_Pixels | Unreadable"]]:
+    def _read(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, FrameSource | Unreadable]]:
         if not groups:  # starting workers for nothing takes seconds
             return
         steps = [groups[start : start + self._batch_size] for start in range(0, len(groups), self._batch_size)]
@@ -294,48 +282,34 @@ class Evaluator:
             timeout_s=self._timeout_s,
         )
         for step, batch in zip(steps, loader, strict=True):
-            read: dict[str, _Pixels | Unreadable] = {one.question.id: one for one in batch.unreadable}
+            read: dict[str, FrameSource | Unreadable] = {one.question.id: one for one in batch.unreadable}
             for place, question in enumerate(batch.questions):
-                read[question.id] = _Pixels(
-                    batch.pixels[place], batch.frame_idx[place].numpy(), batch.times_s[place].numpy()
+                read[question.id] = FrameSource(
+                    batch.frame_idx[place].numpy(),
+                    batch.times_s[place].numpy(),
+                    pixels=batch.pixels[place],
+                    together=self._model.encoders,
+                    chunk=_FRAMES_AT_ONCE,
                 )
             yield from ((group, read[group.ids[0]]) for group in step)
 
     @torch.inference_mode()
-    def _ask(self, questions: Sequence[Question], clip: "WatchedClip | _Pixels", group: ClipGroup) -> list[Prediction]:
+    def _ask(self, questions: Sequence[Question], frames: FrameSource) -> list[Prediction]:
         started = time.perf_counter()
-        watched = clip if isinstance(clip, WatchedClip) else self._watch(clip, group)
-        found = self._score(watched, questions)
+        found = self._predict(frames, questions)
         seconds = (time.perf_counter() - started) / len(questions)
         return [replace(one, seconds=seconds) for one in found]
 
-    def _score(self, clip: WatchedClip, questions: Sequence[Question]) -> list[Prediction]:
+    def _predict(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
         """Ask all questions together; where one has no finite scores, each alone, so that only that one fails."""
         try:
-            return self._scorer.score(clip, questions)
+            return self._asker.ask(frames, questions)
         except BrokenModelError:
             raise
         except NotFiniteError as error:
             if len(questions) > 1:
-                return [found for question in questions for found in self._score(clip, [question])]
+                return [found for question in questions for found in self._predict(frames, [question])]
             return _unread(questions, str(error))
-
-    def _watch(self, clip: "_Pixels", group: ClipGroup) -> WatchedClip:
-        num_frames = len(clip.pixels)
-        chunks = [self._model.encode(pixels, num_frames=num_frames) for pixels in clip.pixels.split(_FRAMES_AT_ONCE)]
-        watched = WatchedClip(self._model.join_tokens(chunks), clip.frame_idx, clip.times_s)
-        if self._remembered:
-            self._remembered.keep(group.indices[0], watched)
-        return watched
-
-
-@dataclass(frozen=True, slots=True)
-class _Pixels:
-    """Frames of one clip: pixels [T, 3, H, W], and [T] indices into the source video and times."""
-
-    pixels: torch.Tensor
-    frame_idx: Integers
-    times_s: Floats
 
 
 def _unread(questions: Sequence[Question], reason: str) -> list[Prediction]:
@@ -352,7 +326,7 @@ class Parts:
     dataset: VideoQuestionDataset
     groups: list[ClipGroup]
     searches: bool
-    scorer: AnswerScorer | SearchScorer
+    asker: ChoiceAsker | SearchAsker
     fingerprint: Fingerprint
 
 
@@ -428,7 +402,7 @@ def build_evaluator(config: EvaluationConfig, parts: Parts, world: World, *, cac
     run = config.base.run
     return Evaluator(
         parts.model,
-        scorer=parts.scorer,
+        asker=parts.asker,
         dataset=parts.dataset,
         world=world,
         batch_size=run.batch_size_eval,
@@ -458,8 +432,8 @@ def build_parts(
     assert isinstance(dataset, VideoQuestionDataset), "the configuration names one dataset"
     searches = holds_searches(dataset.annotations)
     prompt, count = config.base.dataset.prompt, config.base.model.frame_num
-    scorer = build_scorer(model, searches=searches, task=task, prompt=prompt, frame_num=count)
-    fingerprint = fingerprint_of(config, model, task, scorer, quantize=quantize, compiled=compiled)
+    asker = build_asker(model, searches=searches, task=task, prompt=prompt, frame_num=count)
+    fingerprint = fingerprint_of(config, model, task, asker, quantize=quantize, compiled=compiled)
     if any(other != fingerprint for other in world.gather(fingerprint)):
         raise ConfigError(
             "the processes do not evaluate the same weights and questions; give all of them the same files"
@@ -470,7 +444,7 @@ def build_parts(
         dataset=dataset,
         groups=group_by_clip(dataset.annotations),
         searches=searches,
-        scorer=scorer,
+        asker=asker,
         fingerprint=fingerprint,
     )
 

@@ -1,146 +1,129 @@
-"""The objective that trains the Answerer to write "Option X".
+"""The objective that trains the Answerer to choose the right option.
 
-Shapes: B questions, T frames each, K keyframes, Q query tokens, E language width.
+Shapes: B questions, T frames each, K keyframes; features and states [N, ...] are the model's own.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from lavis.models.selectors import top_positions, uniform_positions
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import FrameReader
-from lavis.processors.prompts import Prompt, option_target
-from lavis.tasks.objectives.base import FrameFeatures, TrainingBatch
-from lavis.tasks.objectives.frozen_tokens import LocalizerTokens, WatchedTokens
-from lavis.tasks.objectives.localizer import known_answer
-from lavis.tasks.objectives.verdicts import FreshVerdicts, Verdicts
-
-
-@dataclass(frozen=True)
-class ChosenFrames:
-    """The frames that are read.
-
-    Attributes:
-        positions: [B, K] among the T frames, in time order, on the CPU.
-        figures: what there is to log about the choice.
-    """
-
-    positions: torch.Tensor
-    figures: Mapping[str, torch.Tensor] = field(default_factory=dict)
-
-
-class TrainingFrames:
-    """Which of T frames are read; here: all of them."""
-
-    def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
-        """Choose frames; only those whose features are asked for are watched."""
-        del model, features
-        num_questions, num_frames = batch.pixels.shape[:2]
-        return ChosenFrames(torch.arange(num_frames).expand(num_questions, -1))
-
-
-class UniformTrainingFrames(TrainingFrames):
-    """K frames spread evenly over the T frames of the batch."""
-
-    def __init__(self, *, num_keyframes: int) -> None:
-        self._num_keyframes = num_keyframes
-
-    def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
-        """Choose the same K positions for every question."""
-        del model, features
-        chosen = torch.from_numpy(uniform_positions(batch.pixels.shape[1], self._num_keyframes))
-        return ChosenFrames(chosen.expand(len(batch), -1))
-
-
-class RandomTrainingFrames(TrainingFrames):
-    """K frames at random, drawn from torch's generator."""
-
-    def __init__(self, *, num_keyframes: int) -> None:
-        self._num_keyframes = num_keyframes
-
-    def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
-        """Draw without replacement, apart for each question."""
-        del model, features
-        drawn = torch.rand(batch.pixels.shape[:2]).argsort(1)[:, : self._num_keyframes]
-        return ChosenFrames(drawn.sort(1).values)
-
-
-class LocalizedTrainingFrames(TrainingFrames):
-    """The K frames the frozen Localizer scores highest (the forward chain).
-
-    Args:
-        prompt: how the Localizer is asked.
-        verdicts: whether it is asked about a frame in each epoch, or once.
-        tokens: whether it watches a clip each time that it is asked, or once.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_keyframes: int,
-        prompt: Prompt,
-        verdicts: Verdicts | None = None,
-        tokens: LocalizerTokens | None = None,
-    ) -> None:
-        self._num_keyframes = num_keyframes
-        self._prompt = prompt
-        self._verdicts = verdicts or FreshVerdicts()
-        self._tokens = tokens or WatchedTokens()
-
-    def choose(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures) -> ChosenFrames:
-        """Score every frame and keep the best."""
-        found = self._verdicts.of(batch, lambda where: self._ask(model, batch, features, where))
-        positions = top_positions(np.asarray(found.values.double()), self._num_keyframes)
-        return ChosenFrames(torch.from_numpy(positions), found.figures)
-
-    @torch.no_grad()
-    def _ask(self, model: SeViLA, batch: TrainingBatch, features: FrameFeatures, where: torch.Tensor) -> torch.Tensor:
-        """Return the scores of the frames [N] that a mask [B, T] marks."""
-        frames = where.flatten().nonzero()[:, 0]
-        tokens = self._tokens.at(model, batch, features, frames)
-        if len(frames) < where.numel():
-            every = tokens.new_zeros(where.numel(), *tokens.shape[1:])
-            tokens = every.index_copy(0, frames.to(tokens.device), tokens)
-        prompts = [self._prompt.localizer(question) for question in batch.questions]
-        where = where.to(tokens.device)
-        return model.score_frames(tokens.unflatten(0, where.shape), prompts, where=where).yes[where]
+from lavis.common.types import Integers, Question, Unread
+from lavis.models.base import FrameScorer, FrameScores, ImageTextModel, Mask
+from lavis.models.chain import Selector, SelectorSpec, build_selector
+from lavis.models.frames import FrameSource
+from lavis.processors.prompts import Prompt, as_prompt
+from lavis.tasks.objectives.base import TrainingBatch, known_answer
+from lavis.tasks.objectives.teacher import ClipMemory, OnlineTeacher, Teacher
 
 
 class AnswererFinetuning:
     """Learn to write the right option from chosen frames (paper, section 3.3, forward chain).
 
     Args:
-        frames: which frames are read.
-        reader: how they are read: together, or one at a time (voting baseline).
-        prompt: how the question is worded.
+        prompt: how questions are worded.
+        k: frames to choose for each question.
+        selector: which frames are read; see `lavis.models.chain.SelectorSpec`.
+        packing: how they are read: together, or one at a time (voting baseline).
+        teacher: whether the frozen Localizer is asked about a frame in each epoch, or once.
+        memory: what the frozen Localizer reads of clips, kept on disk; None watches a clip each time.
     """
 
     trainable: tuple[str, ...] = ("answerer",)
 
-    def __init__(self, *, frames: TrainingFrames, reader: FrameReader, prompt: Prompt) -> None:
-        self._frames = frames
-        self._reader = reader
-        self._prompt = prompt
+    def __init__(
+        self,
+        *,
+        prompt: str | Prompt,
+        k: int,
+        selector: SelectorSpec = "all",
+        packing: str = "joint",
+        teacher: Teacher | None = None,
+        memory: ClipMemory | None = None,
+    ) -> None:
+        self._prompt, self._k, self._selector, self._packing = as_prompt(prompt), k, selector, packing
+        self._teacher, self._memory = teacher or OnlineTeacher(), memory
 
-    def __call__(self, model: SeViLA, batch: TrainingBatch) -> dict[str, Any]:
+    def __call__(self, model: ImageTextModel, batch: TrainingBatch) -> dict[str, Any]:
         """Return the loss of the target text.
 
         Raises:
             QuestionError: a question whose answer is not known.
         """
-        features = FrameFeatures(model, batch.pixels)
-        chosen = self._frames.choose(model, batch, features)
-        positions = chosen.positions
-        first = torch.arange(len(batch))[:, None] * batch.pixels.shape[1]
-        tokens = model.answerer(features.at((first + positions).flatten())).unflatten(0, positions.shape)
+        clips = [self._clip(model, batch, row) for row in range(len(batch))]
+        selector = build_selector(self._selector, model, prompt=self._prompt)
+        scorer = None if selector.scorer is None else TaughtScorer(selector.scorer, self._teacher)
+        chooser = Selector(selector.policy, scorer)
+        chosen = [
+            chooser.select(clip, [question], k=selector.k or min(self._k, len(clip)))[0].positions
+            for clip, question in zip(clips, batch.questions, strict=True)
+        ]
+        positions = np.stack(chosen)
+        states = model.states("answerer", _features(model, clips, positions)).unflatten(0, positions.shape)
         answers = [known_answer(question) for question in batch.questions]
-        rows = self._reader.rows_per_question(positions.shape[1])
-        targets = [option_target(answer) for answer in answers for _ in range(rows)]
         prompts = [self._prompt.answerer(question) for question in batch.questions]
-        found = model.text_loss(tokens, prompts, targets, reader=self._reader)
-        written = found.logits[:, 1].detach().argmax(-1) == found.labels[:, 1]
-        return {"loss": found.loss, "accuracy": written.float().mean(), "positions": positions, **chosen.figures}
+        found = model.answer_loss(states, prompts, answers, packing=self._packing)
+        metrics = {} if scorer is None else scorer.metrics
+        return {
+            "loss": found.loss,
+            "accuracy": found.is_right.float().mean(),
+            "positions": torch.from_numpy(positions),
+            **metrics,
+        }
+
+    def _clip(self, model: ImageTextModel, batch: TrainingBatch, row: int) -> FrameSource:
+        times_s = np.asarray(batch.times_s[row].cpu(), dtype=np.float64)
+        frame_idx = np.arange(len(times_s)) if batch.frame_idx is None else batch.frame_idx[row].numpy()
+        pixels = batch.pixels[row]
+        return FrameSource(
+            frame_idx,
+            times_s,
+            pixels=pixels,
+            together=model.encoders,
+            chunk=len(pixels),
+            memory=None if self._memory is None else self._memory.of(pixels),
+        )
+
+
+class TaughtScorer:
+    """A scorer that takes what a teacher has kept of earlier epochs.
+
+    Attributes:
+        metrics: what there is to log about all that was asked.
+    """
+
+    def __init__(self, scorer: FrameScorer, teacher: Teacher) -> None:
+        self._scorer, self._teacher = scorer, teacher
+        self.metrics: dict[str, torch.Tensor] = {}
+        self._reused: list[float] = []
+
+    @torch.no_grad()
+    def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
+        """Score frames for one question."""
+        (question,) = questions
+        asked = np.ones(len(frames), dtype=bool) if where is None else where[0]
+        known = self._teacher.known(question, frames.frame_idx)
+        unknown = asked & np.isnan(known)
+        found = self._scorer.score(frames, questions, where=unknown[None]) if unknown.any() else None
+        if found is not None:
+            known[unknown] = found.scores[0][unknown]
+            self._teacher.add(question, frames.frame_idx[unknown], known[unknown])
+        if self._teacher.keeps:
+            self._reused.append(1 - float(unknown.sum() / asked.sum()))
+            self.metrics["reused"] = torch.tensor(np.mean(self._reused))
+        scores = np.where(asked, known, np.nan)[None]
+        return FrameScores(scores, scores, found.unread if found else (Unread(),))
+
+
+def _features(model: ImageTextModel, clips: Sequence[FrameSource], positions: Integers) -> torch.Tensor:
+    """Return the features [B * K, ...] of chosen frames; those that no scorer needed are made in one call."""
+    vision = model.feature_encoder
+    missing = [clip.missing(vision, chosen) for clip, chosen in zip(clips, positions, strict=True)]
+    if any(map(len, missing)):
+        pixels = torch.cat([clip.pixels_at(new) for clip, new in zip(clips, missing, strict=True)])
+        with torch.no_grad():
+            made = model.features(pixels).split(list(map(len, missing)))
+        for clip, new, features in zip(clips, missing, made, strict=True):
+            clip.add(vision, new, features)
+    return torch.cat([clip.encoded(vision, chosen) for clip, chosen in zip(clips, positions, strict=True)])

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import torch
 
+from lavis.common.errors import QuestionError
 from lavis.common.types import Question
-from lavis.models.sevila.model import SeViLA
+from lavis.models.base import ImageTextModel
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class TrainingBatch:
         pixels: [B, T, 3, H, W], preprocessed.
         times_s: [B, T], each frame's own time in seconds.
         questions: B questions with their answers or windows.
-        frame_idx: int64 [B, T], indices into each source video, on the CPU; only what is remembered from epoch to
+        frame_idx: int64 [B, T], indices into each source video, on the CPU; only what is kept from epoch to
             epoch needs them.
     """
 
@@ -37,51 +38,27 @@ class TrainingBatch:
 class Objective(Protocol):
     """Turns a batch into a loss.
 
+    It is built with those of these keyword arguments that its constructor names: `prompt` (a name in
+    `registry.prompts`, or a prompt), `k` (frames to choose), `selector` (which), `packing` (how frames are read),
+    `teacher` (where the frozen role's predictions come from) and `memory` (what is kept of clips).
+
     Attributes:
-        trainable: roles whose visual prompters learn; everything else is frozen.
+        trainable: roles that learn, "localizer" or "answerer"; everything else is frozen.
     """
 
     trainable: tuple[str, ...]
 
-    def __call__(self, model: SeViLA, batch: TrainingBatch) -> dict[str, Any]:
-        """Return "loss" (a scalar tensor with gradient) and figures to log."""
+    def __call__(self, model: ImageTextModel, batch: TrainingBatch) -> dict[str, Any]:
+        """Return "loss" (a scalar tensor with gradient) and metrics to log."""
         ...
 
 
-class FrameFeatures:
-    """What the frozen vision tower makes of a batch's frames; each is watched when it is first asked for.
+def known_answer(question: Question) -> int:
+    """Return the index of the right option.
 
-    Frames are counted through the batch, all of the first question first.
-
-    Args:
-        pixels: [B, T, 3, H, W].
+    Raises:
+        QuestionError: it is not known.
     """
-
-    def __init__(self, model: SeViLA, pixels: torch.Tensor) -> None:
-        self._model, self._pixels = model, pixels.flatten(0, 1)
-        self._rows = torch.full((len(self._pixels),), -1)
-        self._seen = torch.empty(0)
-
-    def at(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return the features [N, P, D] of the frames with these numbers [N]."""
-        new = frames[self._rows[frames] < 0].unique()
-        if len(new):
-            self._rows[new] = torch.arange(len(new)) + len(self._seen)
-            # Most often all are asked for at once: they need not be copied.
-            pixels = self._pixels if len(new) == len(self._pixels) else self._pixels[new]
-            with torch.no_grad():
-                seen = self._model.features(pixels)
-            self._seen = torch.cat([self._seen, seen]) if len(self._seen) else seen
-        rows = self._rows[frames]
-        return self._seen if torch.equal(rows, torch.arange(len(self._seen))) else self._seen[rows]
-
-
-def frozen_features(model: SeViLA, batch: TrainingBatch) -> torch.Tensor:
-    """Run the frozen vision tower without gradient bookkeeping: [B * T, P, D]."""
-    with torch.no_grad():
-        return model.features(batch.pixels.flatten(0, 1))
-
-
-def per_video(tokens: torch.Tensor, batch: TrainingBatch) -> torch.Tensor:
-    """Fold tokens [B * T, Q, E] to [B, T, Q, E]."""
-    return tokens.unflatten(0, batch.pixels.shape[:2])
+    if question.answer is None:
+        raise QuestionError(f"question {question.id!r} has no answer to learn from")
+    return question.answer

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ import torch
 
 from lavis.cli.main import main
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.tokens import FrameTokens
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
 from tests.integration.evaluation.questions import ASKED, MISSING, NUM_QUESTIONS, settings
@@ -101,13 +99,13 @@ def test_every_clip_is_encoded_once(
     data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = []
-    encode = SeViLA.encode
+    features = SeViLA.features
 
-    def recorded(self: SeViLA, pixels: torch.Tensor, **options: Any) -> FrameTokens:
+    def recorded(self: SeViLA, pixels: torch.Tensor) -> torch.Tensor:
         encoded.append(len(pixels))
-        return encode(self, pixels, **options)
+        return features(self, pixels)
 
-    monkeypatch.setattr(SeViLA, "encode", recorded)
+    monkeypatch.setattr(SeViLA, "features", recorded)
     run_here(settings(data, model=model_folder, output=tmp_path))
     assert encoded == [6] * sum(video != MISSING for video, _ in ASKED)
 

@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from lavis.cli.main import main
-from lavis.models.coarse_to_fine import CoarseToFineSelector
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.tokens import FrameTokens
+from lavis.selection.coarse_to_fine import CoarseToFine
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
 from tests.integration.evaluation.questions import MISSING, NUM_QUESTIONS, settings
@@ -71,13 +70,13 @@ def test_a_killed_evaluation_goes_on_to_the_identical_result(
     partial.write_bytes(b"".join(lines) + '{"id": "CW_59", "video": "\u00e4'.encode()[:-1])
 
     encoded = []
-    encode = SeViLA.encode
+    features = SeViLA.features
 
-    def recorded(self: SeViLA, pixels: torch.Tensor, **options: Any) -> FrameTokens:
+    def recorded(self: SeViLA, pixels: torch.Tensor) -> torch.Tensor:
         encoded.append(len(pixels))
-        return encode(self, pixels, **options)
+        return features(self, pixels)
 
-    monkeypatch.setattr(SeViLA, "encode", recorded)
+    monkeypatch.setattr(SeViLA, "features", recorded)
     assert evaluate(options) == 0
     assert 0 < len(encoded) <= 30 - 4
     assert without_time(read_lines(killed / "predictions.jsonl")) == without_time(
@@ -100,10 +99,10 @@ def finished(first_run: Path, tmp_path: Path) -> Path:
 
 
 def forbid_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_self: SeViLA, _pixels: object, **_options: object) -> None:
+    def refuse(_self: SeViLA, _pixels: object) -> None:
         pytest.fail("a video is watched that was watched before")
 
-    monkeypatch.setattr(SeViLA, "encode", refuse)
+    monkeypatch.setattr(SeViLA, "features", refuse)
 
 
 def test_a_finished_evaluation_is_not_done_again(
@@ -203,9 +202,9 @@ def test_predictions_of_a_selector_with_other_settings_are_others(
 ) -> None:
     options = [*settings(data, model=model_folder, output=tmp_path / "run"), "model.selector=coarse_to_fine"]
     assert evaluate(options) == 0
-    monkeypatch.setattr(CoarseToFineSelector.__init__, "__kwdefaults__", {"gap": 2})
+    monkeypatch.setattr(CoarseToFine.__init__, "__kwdefaults__", {"gap": 2})
     assert evaluate(options) == 2
-    assert "predictions made with scorer._selector._gap 8, now 2" in capsys.readouterr().err
+    assert "predictions made with scorer._selector.policy._gap 8, now 2" in capsys.readouterr().err
 
 
 def test_settings_that_change_no_answer_let_an_evaluation_go_on(

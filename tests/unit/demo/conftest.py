@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lavis.common.types import (
     Answer,
@@ -24,8 +25,9 @@ from lavis.demo.jobs import Job
 from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Service
 from lavis.demo.settings import Settings
 from lavis.demo.videos import Example, ExampleQuestion, Source, Sources
+from lavis.models.base import FrameScores, Reading
+from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
-from lavis.models.roles import FrameScores, Reading
 from tests.videos import write_video
 
 CAVEAT = "the weights are a test's"
@@ -34,7 +36,7 @@ CAVEAT = "the weights are a test's"
 class BrightnessModel:
     """Scores a frame by its brightness; answers with the option of the brightest frame's position."""
 
-    image_size = 16
+    device = torch.device("cpu")
     caveats = (CAVEAT,)
 
     def __init__(self) -> None:
@@ -43,24 +45,27 @@ class BrightnessModel:
     def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
         return watch(self, path, **options)
 
-    def watch_frames(self, clip: FrameBatch, *, num_frames: int) -> Floats:
+    @property
+    def encoders(self) -> tuple[FrameEncoder, ...]:
+        return (FrameEncoder("brightness", self.look, size=16, shape=()),)
+
+    def look(self, clip: FrameBatch) -> torch.Tensor:
         self.num_watched += len(clip)
-        return clip.frames.mean(axis=(1, 2, 3))
+        return torch.from_numpy(clip.frames.mean(axis=(1, 2, 3)))
 
-    def join_tokens(self, chunks: Sequence[Floats]) -> Floats:
-        return np.concatenate(chunks)
-
-    def as_localizer(self, *, prompt: str) -> "BrightnessModel":
+    def as_scorer(self, *, prompt: str) -> "BrightnessModel":
         return self
 
-    def as_answerer(self, *, prompt: str, reader: str) -> "BrightnessModel":
+    def as_answerer(self, *, prompt: str, packing: str) -> "BrightnessModel":
         return self
 
-    def score(self, tokens: Floats, questions: Sequence[Question]) -> FrameScores:
+    def score(self, frames: FrameSource, questions: Sequence[Question]) -> FrameScores:
+        tokens = frames.encoded(*self.encoders).numpy()
         scores = np.tile(tokens, (len(questions), 1))
         return FrameScores(scores, scores - tokens.mean(), (Unread(),) * len(questions))
 
-    def answer(self, tokens: Floats, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+    def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+        tokens = frames.encoded(*self.encoders).numpy()
         return [self._read(tokens[row], question) for row, question in zip(positions, questions, strict=True)]
 
     def _read(self, tokens: Floats, question: Question) -> Reading:

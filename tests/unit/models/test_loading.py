@@ -27,8 +27,8 @@ def test_models_are_known_by_name() -> None:
     [
         ("models", ["sevila"]),
         ("prompts", ["moment", "multiple_choice", "next_event"]),
-        ("selectors", ["localizer", "random", "uniform", "windows"]),
-        ("frame_readers", ["joint", "per_frame"]),
+        ("policies", ["top_k", "random", "uniform", "windows"]),
+        ("frame_packings", ["joint", "per_frame"]),
         ("vision_towers", ["blip2_vit_g", "timm"]),
         ("video_readers", ["decord", "frames", "pyav", "torchcodec"]),
     ],

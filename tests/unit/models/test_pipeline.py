@@ -6,54 +6,60 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lavis.common.errors import ConfigError, QuestionError, VideoError
 from lavis.common.types import FrameBatch, Integers, Question, Span, Unread
+from lavis.models.base import FrameScores, Reading
+from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
-from lavis.models.roles import FrameScores, Reading
+from lavis.selection.policies import Uniform
 from tests.videos import cut, shown_numbers, write_video
 
 
 class KnownModel:
-    """Tokens are the indices of the frames; a frame's score is how near it is to the number in the question."""
+    """A model that reads a frame's index off its picture; a frame scores by how near it is to the question's number."""
 
-    image_size = 64
+    device = torch.device("cpu")
     caveats = ("known",)
 
     def __init__(self) -> None:
         self.chunks: list[list[int]] = []
-        self.in_all: list[int] = []
         self.scored: list[list[str]] = []
         self.answered: list[tuple[list[list[int]], list[str], str]] = []
 
-    def watch_frames(self, clip: FrameBatch, *, num_frames: int) -> Integers:
+    @property
+    def encoders(self) -> tuple[FrameEncoder, ...]:
+        return (FrameEncoder("number", self._watch, size=64, shape=()),)
+
+    def _watch(self, clip: FrameBatch) -> torch.Tensor:
         assert shown_numbers(clip.frames) == clip.frame_idx.tolist()
         self.chunks.append(clip.frame_idx.tolist())
-        self.in_all.append(num_frames)
-        return clip.frame_idx
+        return torch.from_numpy(clip.frame_idx.astype(np.float64))
 
-    def join_tokens(self, chunks: Sequence[Integers]) -> Integers:
-        return np.concatenate(chunks)
+    def watching_key(self) -> str:
+        return "known"
 
-    def as_localizer(self, *, prompt: str) -> Any:
+    def as_scorer(self, *, prompt: str) -> Any:
         model = self
 
         class KnownLocalizer:
-            def score(self, tokens: Integers, questions: Sequence[Question]) -> FrameScores:
+            def score(self, frames: FrameSource, questions: Sequence[Question]) -> FrameScores:
                 model.scored.append([f"{prompt}: {question.text}" for question in questions])
                 wanted = np.array([[float(question.text)] for question in questions])
-                scores = -np.abs(tokens[None] - wanted)
+                scores = -np.abs(frames.encoded(*model.encoders).numpy()[None] - wanted)
                 return FrameScores(scores, scores + 5, tuple(lost(question, "localizer") for question in questions))
 
         return KnownLocalizer()
 
-    def as_answerer(self, *, prompt: str, reader: str) -> Any:
+    def as_answerer(self, *, prompt: str, packing: str) -> Any:
         model = self
 
         class KnownAnswerer:
-            def answer(self, tokens: Integers, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+            def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
                 texts = [question.text for question in questions]
-                model.answered.append((tokens[positions].tolist(), texts, f"{prompt} {reader}"))
+                read = frames.encoded(*model.encoders, positions).int().view(positions.shape).tolist()
+                model.answered.append((read, texts, f"{prompt} {packing}"))
                 return [known_reading(question) for question in questions]
 
         return KnownAnswerer()
@@ -92,9 +98,8 @@ def test_frames_are_watched_once_in_chunks_with_progress(
         known, clip, num_frames=10, batch_size=batch_size, progress=lambda seen, total: progress.append((seen, total))
     )
     assert list(map(len, known.chunks)) == sizes
-    assert known.in_all == [10] * len(sizes)
     assert [frame for chunk in known.chunks for frame in chunk] == video.frame_idx.tolist()
-    assert video.frame_idx.tolist() == video.tokens.tolist() == list(range(2, 50, 5))
+    assert video.frame_idx.tolist() == list(range(2, 50, 5))
     np.testing.assert_allclose(video.times_s, video.frame_idx / 25)
     assert progress == [(int(seen), 10) for seen in np.cumsum(sizes)]
 
@@ -186,9 +191,53 @@ def test_other_selectors_read_other_frames_without_the_localizer(
 def test_unknown_selectors_are_refused(video: WatchedVideo, name: str) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"^unknown frame selector '{name}'; .*known: coarse_to_fine, localizer, random, uniform, wind",
+        match=rf"^unknown frame selector '{name}'; .*known: all, coarse_to_fine, localizer, random, top_k, ",
     ):
         video.ask("7", ["a", "b"], selector=name)
+
+
+def test_a_lazy_video_sees_only_the_frames_that_are_read(known: KnownModel, clip: Path) -> None:
+    video = watch(known, clip, num_frames=10, lazy=True)
+    assert known.chunks == []
+    assert video.ask("7", ["a", "b"], selector="uniform", num_keyframes=2).keyframes.frame_idx.tolist() == [12, 37]
+    assert known.chunks == [[12, 37]]
+    video.ask("7", ["a", "b"])
+    assert sorted(index for chunk in known.chunks for index in chunk) == video.frame_idx.tolist()
+
+
+@pytest.mark.parametrize(
+    ("selector", "frames"),
+    [
+        ({"policy": "uniform", "k": 2}, [12, 37]),
+        ({"scorer": "localizer", "policy": {"name": "top_k"}, "k": 1}, [7]),
+        ({"scorer": {"name": "localizer"}}, [2, 7, 12, 17]),
+        (Uniform(), [7, 17, 32, 42]),
+    ],
+    ids=["policy", "scorer and policy", "scorer", "built"],
+)
+def test_a_selector_is_made_of_parts_with_arguments(video: WatchedVideo, selector: Any, frames: list[int]) -> None:
+    assert video.ask("7", ["a", "b"], selector=selector).keyframes.frame_idx.tolist() == frames
+
+
+@pytest.mark.parametrize(
+    ("selector", "message"),
+    [
+        (
+            {"policy": {"name": "coarse_to_fine", "gpa": 4}},
+            r"^frame policy coarse_to_fine: unknown argument 'gpa'; did ",
+        ),
+        ({"policy": {"name": "coarse_to_fine", "gap": "x"}}, r"^frame policy coarse_to_fine with \{'gap': 'x'\}: "),
+        ({"policy": {"gap": 4}}, r"^frame policy is \{'gap': 4\}; give a name, or a mapping of a name and arguments$"),
+        ({"polcy": "uniform"}, r"^selector: unknown key 'polcy'; did you mean 'policy'\?"),
+        ({"policy": "uniform", "k": 0}, r"^selector: k is 0; give a number of frames, 1 or more$"),
+        ({"scorer": "clip"}, r"^unknown frame scorer 'clip'; "),
+        (7, r"^a frame selector is 7; give a name, or a mapping of scorer, policy, k$"),
+    ],
+    ids=str,
+)
+def test_what_is_no_selector_is_refused_in_one_line(video: WatchedVideo, selector: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        video.ask("7", ["a", "b"], selector=selector)
 
 
 def test_moments_are_found_by_margin_in_the_words_of_the_moment_prompt(video: WatchedVideo, known: KnownModel) -> None:

@@ -9,7 +9,7 @@ import lavis
 from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.models.precision import quantize_parts
 from lavis.models.sevila.model import SeViLA
-from tests.unit.models.tiny import random_pixels
+from tests.unit.models.tiny import encoded, random_pixels
 
 # Rounding errors of all of a layer's outputs together, as a share of them.
 INT8, INT4 = 0.02, 0.15
@@ -93,5 +93,5 @@ def test_a_quantised_model_answers_nearly_the_same_under_a_key_of_its_own(own_mo
 
 
 def verdicts(model: SeViLA) -> np.ndarray:
-    tokens = model.encode(random_pixels(2))
-    return model.score_frames(tokens.localizer[None], ["is it red"]).yes.numpy()
+    tokens = encoded(model, random_pixels(2))
+    return model.score_frames(tokens["localizer"][None], ["is it red"]).yes.numpy()

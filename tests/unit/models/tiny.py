@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from lavis.common.types import FrameBatch
+from lavis.models.frames import FrameSource
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig, WeightsConfig
+from lavis.models.sevila.model import SeViLA
 
 IMAGE_SIZE, QUERIES, WIDTH = 32, 3, 24
 
@@ -62,6 +64,27 @@ def random_clip(num_frames: int, *, seed: int = 0) -> FrameBatch:
     """Decoded frames, one every half second."""
     frames = np.random.default_rng(seed).integers(0, 256, (num_frames, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     return FrameBatch(frames, np.arange(num_frames) * 12, np.arange(num_frames) / 2)
+
+
+def frames_of(pixels: torch.Tensor, model: SeViLA, *, chunk: int = 32) -> FrameSource:
+    """Prepared frames [N, 3, H, W], two a second, for a model to look at."""
+    times_s = np.arange(len(pixels)) / 2
+    return FrameSource(np.arange(len(pixels)), times_s, pixels=pixels, together=model.encoders, chunk=chunk)
+
+
+def encoded(model: SeViLA, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What each role reads of frames, [N, Q, E], by role."""
+    frames = frames_of(pixels, model)
+    return {encoder.name: frames.encoded(encoder) for encoder in model.encoders}
+
+
+def known_frames(model: SeViLA, **tokens: torch.Tensor) -> FrameSource:
+    """Frames of which it is known already what each role reads of them."""
+    count = len(next(iter(tokens.values())))
+    frames = FrameSource(np.arange(count), np.arange(count) / 2)
+    for role, values in tokens.items():
+        frames.add(model.encoder(role), np.arange(count), values)
+    return frames
 
 
 @contextmanager

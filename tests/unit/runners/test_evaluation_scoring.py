@@ -1,20 +1,21 @@
-"""What a scorer makes of the roles' answers; the roles here are stand-ins that say what they are told."""
+"""What evaluation makes of the roles' answers; the roles here are stand-ins that say what they are told."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Integers, Question, Unread
-from lavis.models.roles import FrameScores, Reading
-from lavis.models.selectors import LocalizerSelector, UniformSelector
-from lavis.runners.evaluation.evaluator import AnswerScorer, SearchScorer, WatchedClip
+from lavis.models.base import FrameScores, Reading
+from lavis.models.chain import Selector
+from lavis.models.frames import FrameSource
+from lavis.runners.evaluation.evaluator import ChoiceAsker, SearchAsker
+from lavis.selection.policies import TopK, Uniform
 from lavis.tasks.build import resolve_task
 from lavis.tasks.evaluation.predictions import Prediction
 
-CLIP = WatchedClip(tokens=None, frame_idx=np.array([10, 20, 30, 40]), times_s=np.array([1.0, 2.0, 3.0, 4.0]))
+CLIP = FrameSource(np.array([10, 20, 30, 40]), np.array([1.0, 2.0, 3.0, 4.0]))
 SCORES = np.array([[0.5, 3.0, 1.0, 2.0], [9.0, 0.0, 0.0, 8.0]])
 QUESTIONS = [
     Question("q", ("a", "b"), id="TN_1", answer=1, video="v"),
@@ -26,7 +27,7 @@ class StandInLocalizer:
     def __init__(self, scores: Floats = SCORES) -> None:
         self._scores = scores
 
-    def score(self, tokens: Any, questions: Sequence[Question]) -> FrameScores:
+    def score(self, frames: FrameSource, questions: Sequence[Question]) -> FrameScores:
         return FrameScores(
             scores=self._scores, margins=self._scores - 4, unread=(Unread(unspelt=("é",)), Unread(cut=True))
         )
@@ -36,7 +37,7 @@ class StandInAnswerer:
     def __init__(self, *, last_score: float = 7.0) -> None:
         self._last_score = last_score
 
-    def answer(self, tokens: Any, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+    def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
         self.positions = positions
         choices = np.array([1, 0])
         readings = []
@@ -48,12 +49,10 @@ class StandInAnswerer:
 
 
 def answers(task: str = "chained_inference", *, scores: Floats = SCORES, last_score: float = 7.0) -> list[Prediction]:
-    selector = (
-        UniformSelector() if task == "uniform_inference" else LocalizerSelector(localizer=StandInLocalizer(scores))
-    )
+    selector = Selector(Uniform()) if task == "uniform_inference" else Selector(TopK(), StandInLocalizer(scores))
     answerer = StandInAnswerer(last_score=last_score)
-    scorer = AnswerScorer(selector=selector, answerer=answerer, task=resolve_task(task), frame_num=2)
-    return scorer.score(CLIP, QUESTIONS)
+    asker = ChoiceAsker(selector=selector, answerer=answerer, task=resolve_task(task), frame_num=2)
+    return asker.ask(CLIP, QUESTIONS)
 
 
 def test_an_answer_is_kept_with_the_frames_that_it_was_read_from() -> None:
@@ -101,7 +100,7 @@ def test_as_many_frames_are_read_as_the_task_says(task: str, keyframes: tuple[in
 
 
 def test_a_search_keeps_the_margin_of_every_frame() -> None:
-    found = SearchScorer(localizer=StandInLocalizer()).score(CLIP, QUESTIONS)
+    found = SearchAsker(scorer=StandInLocalizer()).ask(CLIP, QUESTIONS)
     assert [one.frame_scores for one in found] == [(-3.5, -1.0, -3.0, -2.0), (5.0, -4.0, -4.0, 4.0)]
     assert [(one.choice, one.keyframe_idx, one.cut) for one in found] == [(None, (), False), (None, (), True)]
     assert [one.unspelt for one in found] == [("é",), ()]
@@ -113,4 +112,4 @@ def test_scores_that_are_no_numbers_stop_the_evaluation(bad: float) -> None:
     with pytest.raises(ConfigError, match=message):
         answers(last_score=bad)
     with pytest.raises(ConfigError, match=message):
-        SearchScorer(localizer=StandInLocalizer(np.full((2, 4), bad))).score(CLIP, QUESTIONS)
+        SearchAsker(scorer=StandInLocalizer(np.full((2, 4), bad))).ask(CLIP, QUESTIONS)

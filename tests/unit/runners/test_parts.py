@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from lavis.models.coarse_to_fine import CoarseToFineSelector
-from lavis.models.selectors import RandomSelector
 from lavis.runners.evaluation.results import described, flattened, source_digest
+from lavis.selection.coarse_to_fine import CoarseToFine
+from lavis.selection.policies import Random
 
 _OWN_SELECTOR = """
 class Mine:
@@ -35,23 +35,22 @@ def written(folder: Path, monkeypatch: pytest.MonkeyPatch, chosen: str) -> Modul
     return importlib.import_module("own_selector")
 
 
-def _of(gap: int) -> CoarseToFineSelector:
-    localizer: Any = None
-    return CoarseToFineSelector(localizer=localizer, gap=gap)
+def _of(gap: int) -> CoarseToFine:
+    return CoarseToFine(gap=gap)
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         (_of(8), _of(4)),
-        (RandomSelector(seed=0), RandomSelector(seed=1)),
-        (functools.partial(RandomSelector, seed=0), functools.partial(RandomSelector, seed=1)),
+        (Random(seed=0), Random(seed=1)),
+        (functools.partial(Random, seed=0), functools.partial(Random, seed=1)),
         (Slotted(0.1), Slotted(0.2)),
-        ([RandomSelector()], [RandomSelector(seed=5)]),
+        ([Random()], [Random(seed=5)]),
         ({"a": np.zeros(3)}, {"a": np.array([0.0, 0.0, 1.0])}),
         (torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)),
         (torch.float32, torch.bfloat16),
-        (RandomSelector, CoarseToFineSelector),
+        (Random, CoarseToFine),
         (lambda x, k=1: x, lambda x, k=2: x),
     ],
 )
@@ -65,7 +64,7 @@ def test_a_part_is_described_by_names_that_tell_what_differs() -> None:
 
 
 def test_what_a_part_holds_twice_or_in_a_circle_is_no_problem() -> None:
-    part = RandomSelector()
+    part = Random()
     part.outer = {"again": part}  # type: ignore[attr-defined]
     assert described(part)["outer"] == {"again": None}
 

@@ -11,7 +11,7 @@ from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.common.types import Question, Span
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import JointReader, PerFrameReader
+from lavis.models.sevila.packing import JointPacking, PerFramePacking
 from lavis.tasks.build import build_objective, resolve_task
 from lavis.tasks.objectives.base import TrainingBatch
 from tests.unit.models.tiny import CONFIG, random_pixels, random_tokens
@@ -85,7 +85,7 @@ def test_dropout_of_a_language_model_in_training_mode_is_drawn_again(method: str
         model.language.train()
         tokens = random_tokens(2, 2).requires_grad_()
         torch.manual_seed(0)
-        model.text_loss(tokens, ["a", "b"], ["yes", "no"], reader=JointReader()).loss.backward()
+        model.text_loss(tokens, ["a", "b"], ["yes", "no"], packing=JointPacking()).loss.backward()
         assert tokens.grad is not None
         return tokens.grad
 
@@ -129,7 +129,7 @@ def kept_bytes(model: SeViLA) -> int:
 
     tokens = random_tokens(4, 4).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model.text_loss(tokens, ["what is it?"] * 4, ["yes"] * 16, reader=PerFrameReader()).loss
+        loss = model.text_loss(tokens, ["what is it?"] * 4, ["yes"] * 16, packing=PerFramePacking()).loss
     assert loss.requires_grad
     return sum(kept.values())
 
@@ -153,7 +153,7 @@ def test_answers_are_what_they_were_with_and_without_gradients(method: str, mode
     def logits(model: SeViLA) -> torch.Tensor:
         with mode():  # type: ignore[attr-defined]
             tokens = random_tokens(2, 2).requires_grad_(mode is torch.enable_grad)
-            return model.answer(tokens, ["a", "b"], num_options=3, reader=JointReader()).logits
+            return model.answer(tokens, ["a", "b"], num_options=3, packing=JointPacking()).logits
 
     assert torch.equal(logits(model_with(method)), logits(model_with("none")))
 

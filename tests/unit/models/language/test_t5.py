@@ -6,7 +6,7 @@ import torch
 from lavis.common.errors import CheckpointError, ConfigError, QuestionError
 from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel, t5_config
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import JointReader
+from lavis.models.sevila.packing import JointPacking
 from tests.precision import assert_near_float64
 from tests.unit.models.tiny import CONFIG, random_tokens, recorded, with_language
 
@@ -15,7 +15,7 @@ TEXTS = ["Question: what is shown?", "yes", "What colour is the box? Option A: r
 
 @pytest.fixture(scope="module")
 def inputs(language: T5LanguageModel) -> LanguageInput:
-    return JointReader().inputs(language, random_tokens(3, 2), language.tokenize(TEXTS, end_of_text=True))
+    return JointPacking().inputs(language, random_tokens(3, 2), language.tokenize(TEXTS, end_of_text=True))
 
 
 def test_output_matrix_is_not_the_embedding_and_outputs_are_not_scaled(language: T5LanguageModel) -> None:
@@ -160,7 +160,7 @@ def test_scores_do_not_depend_on_what_else_is_in_the_batch(language: T5LanguageM
 
     def scores(language: T5LanguageModel, rows: list[int]) -> torch.Tensor:
         text = language.tokenize([TEXTS[row] for row in rows], end_of_text=True)
-        return language.two_steps(JointReader().inputs(language, frames[rows], text)).second_logits
+        return language.two_steps(JointPacking().inputs(language, frames[rows], text)).second_logits
 
     for row in range(3):
         alone = scores(exact_model.language, [row])[0]

@@ -11,7 +11,7 @@ from lavis.common.errors import ConfigError
 from lavis.models.language.t5 import t5_config
 from lavis.models.sevila.config import SeViLAConfig, WeightsConfig
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import JointReader
+from lavis.models.sevila.packing import JointPacking
 from tests.unit.models.tiny import CONFIG, random_tokens, with_language, with_vision
 
 
@@ -100,7 +100,7 @@ def test_a_language_model_by_name_keeps_its_weights_activation_and_tokenizer(sav
     for name in ("shared.weight", "lm_head.weight", "encoder.block.1.layer.1.DenseReluDense.wi_0.weight"):
         torch.testing.assert_close(ours.get_parameter(name), original.get_parameter(name), rtol=0, atol=0)
     assert (model.language.yes_id, model.language.no_id) == (482, 483)
-    answer = model.answer(random_tokens(1, 2), ["Is it red?"], num_options=3, reader=JointReader())
+    answer = model.answer(random_tokens(1, 2), ["Is it red?"], num_options=3, packing=JointPacking())
     assert answer.logits.shape == (1, 3)
     assert torch.isfinite(answer.logits).all()
     assert not any(value.requires_grad for value in ours.parameters())

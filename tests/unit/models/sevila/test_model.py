@@ -7,10 +7,20 @@ from torch import nn
 from lavis.common.errors import ConfigError, QuestionError
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import JointReader, PerFrameReader
-from lavis.models.sevila.tokens import whole
+from lavis.models.sevila.packing import JointPacking, PerFramePacking
+from lavis.processors.transforms import EvalTransform
 from tests.precision import assert_near_float64
-from tests.unit.models.tiny import CONFIG, QUERIES, WIDTH, random_clip, random_pixels, random_tokens, recorded
+from tests.unit.models.tiny import (
+    CONFIG,
+    QUERIES,
+    WIDTH,
+    encoded,
+    frames_of,
+    random_clip,
+    random_pixels,
+    random_tokens,
+    recorded,
+)
 
 PROMPTS = ["Question: what is shown? Option A: red Option B: green", "Is it red?", "yes"]
 
@@ -25,48 +35,48 @@ def no_generation(monkeypatch: pytest.MonkeyPatch, tiny_model: SeViLA) -> None:
 
 @torch.no_grad()
 def test_frames_become_tokens_of_both_roles(tiny_model: SeViLA) -> None:
-    tokens = tiny_model.encode(random_pixels(5))
-    assert tokens.localizer.shape == whole(tokens.answerer).shape == (5, QUERIES, WIDTH)
-    assert not torch.allclose(tokens.localizer, whole(tokens.answerer))
-    assert len(tokens) == 5
+    tokens = encoded(tiny_model, random_pixels(5))
+    assert tokens["localizer"].shape == tokens["answerer"].shape == (5, QUERIES, WIDTH)
+    assert not torch.allclose(tokens["localizer"], tokens["answerer"])
 
 
 @torch.no_grad()
 def test_tokens_of_a_frame_do_not_depend_on_the_other_frames(tiny_model: SeViLA, exact_model: SeViLA) -> None:
     pixels = random_pixels(5)
-    alone = exact_model.encode(pixels[3:4])
+    alone = encoded(exact_model, pixels[3:4])
     for model in (tiny_model, exact_model):
-        together = model.encode(pixels)
-        assert_near_float64(together.localizer[3], alone.localizer[0])
-        assert_near_float64(whole(together.answerer)[3], whole(alone.answerer)[0])
+        together = encoded(model, pixels)
+        assert_near_float64(together["localizer"][3], alone["localizer"][0])
+        assert_near_float64(together["answerer"][3], alone["answerer"][0])
 
 
 def test_chunks_of_frames_give_the_tokens_of_all_frames_in_order(tiny_model: SeViLA, exact_model: SeViLA) -> None:
-    clip = random_clip(5)
-    together = exact_model.watch_frames(clip)
-    joined = tiny_model.join_tokens(
-        [
-            tiny_model.watch_frames(type(clip)(clip.frames[part], clip.frame_idx[part], clip.times_s[part]))
-            for part in (slice(0, 2), slice(2, 4), slice(4, 5))
-        ]
-    )
-    assert_near_float64(joined.localizer, together.localizer)
-    assert_near_float64(whole(joined.answerer), whole(together.answerer))
+    pixels = random_pixels(5)
+    expected, chunked = encoded(exact_model, pixels), frames_of(pixels, tiny_model, chunk=2)
+    for encoder in tiny_model.encoders:
+        assert_near_float64(chunked.encoded(encoder), expected[encoder.name])
+
+
+def test_pictures_become_what_their_prepared_pixels_become(exact_model: SeViLA) -> None:
+    clip = random_clip(2)
+    prepared = EvalTransform(mean=exact_model.config.image_mean, std=exact_model.config.image_std)(clip)
+    assert_near_float64(exact_model.feature_encoder.run(clip), exact_model.features(prepared))
 
 
 def test_tokens_of_watched_frames_can_be_trained_on(tiny_model: SeViLA) -> None:
-    tokens = tiny_model.watch_frames(random_clip(2))
+    with torch.inference_mode():
+        tokens = encoded(tiny_model, random_pixels(2))
     head = nn.Linear(WIDTH, 1)
-    head(whole(tokens.answerer)).sum().backward()
+    head(tokens["answerer"]).sum().backward()
     assert head.weight.grad is not None
-    assert not whole(tokens.answerer).requires_grad
+    assert not tokens["answerer"].requires_grad
 
 
 @torch.no_grad()
 def test_frame_scores_are_the_logits_of_yes_and_no_at_the_first_step(tiny_model: SeViLA, exact_model: SeViLA) -> None:
     tokens, language = random_tokens(2, 3), exact_model.language
     text = language.tokenize(PROMPTS[:2], end_of_text=True)
-    logits = language.first_step(PerFrameReader().inputs(language, tokens, text)).view(2, 3, -1)
+    logits = language.first_step(PerFramePacking().inputs(language, tokens, text)).view(2, 3, -1)
     for model in (tiny_model, exact_model):
         scores = model.score_frames(tokens, PROMPTS[:2])
         assert_near_float64(scores.yes, logits[:, :, 482])
@@ -108,10 +118,10 @@ def test_one_video_is_scored_for_many_questions_without_copying_its_tokens(
 def test_option_scores_are_the_letters_logits_at_the_second_step(tiny_model: SeViLA, num_options: int) -> None:
     tokens = random_tokens(3, 4)
     with recorded(tiny_model.language.model.decoder) as decoded:
-        answer = tiny_model.answer(tokens, PROMPTS, num_options=num_options, reader=JointReader())
+        answer = tiny_model.answer(tokens, PROMPTS, num_options=num_options, packing=JointPacking())
     assert [tuple(call["input_ids"].shape) for call in decoded] == [(3, 1), (3, 1)]
     text = tiny_model.language.tokenize(PROMPTS, end_of_text=True)
-    steps = tiny_model.language.two_steps(JointReader().inputs(tiny_model.language, tokens, text))
+    steps = tiny_model.language.two_steps(JointPacking().inputs(tiny_model.language, tokens, text))
     torch.testing.assert_close(answer.logits, steps.second_logits[:, 380 : 380 + num_options], rtol=0, atol=0)
     assert answer.first_token.tolist() == steps.first_token.tolist()
 
@@ -120,41 +130,41 @@ def test_option_scores_are_the_letters_logits_at_the_second_step(tiny_model: SeV
 @pytest.mark.parametrize("num_options", [0, 1, 27])
 def test_too_few_or_too_many_options_are_refused(tiny_model: SeViLA, num_options: int) -> None:
     with pytest.raises(QuestionError, match=f"^{num_options} options given; give 2 to 26$"):
-        tiny_model.answer(random_tokens(1, 1), ["yes"], num_options=num_options, reader=JointReader())
+        tiny_model.answer(random_tokens(1, 1), ["yes"], num_options=num_options, packing=JointPacking())
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("num_frames", range(1, 13))
 def test_any_number_of_frames_is_read(tiny_model: SeViLA, exact_model: SeViLA, num_frames: int) -> None:
     tokens = random_tokens(2, num_frames)
-    joint = tiny_model.answer(tokens, PROMPTS[:2], num_options=3, reader=JointReader())
-    alone = tiny_model.answer(tokens, PROMPTS[:2], num_options=3, reader=PerFrameReader())
+    joint = tiny_model.answer(tokens, PROMPTS[:2], num_options=3, packing=JointPacking())
+    alone = tiny_model.answer(tokens, PROMPTS[:2], num_options=3, packing=PerFramePacking())
     assert joint.logits.shape == (2, 3)
     assert alone.logits.shape == (2 * num_frames, 3)
-    each = exact_model.answer(tokens[1:, -1:], PROMPTS[1:2], num_options=3, reader=PerFrameReader())
+    each = exact_model.answer(tokens[1:, -1:], PROMPTS[1:2], num_options=3, packing=PerFramePacking())
     assert_near_float64(alone.logits[-1], each.logits[0])
 
 
 @torch.no_grad()
 def test_the_order_of_frames_matters_when_they_are_read_together(tiny_model: SeViLA) -> None:
     tokens = random_tokens(1, 2)
-    forth = tiny_model.answer(tokens, ["yes"], num_options=2, reader=JointReader())
-    back = tiny_model.answer(tokens.flip(1), ["yes"], num_options=2, reader=JointReader())
+    forth = tiny_model.answer(tokens, ["yes"], num_options=2, packing=JointPacking())
+    back = tiny_model.answer(tokens.flip(1), ["yes"], num_options=2, packing=JointPacking())
     assert not torch.allclose(forth.logits, back.logits, atol=1e-3)
 
 
 def test_letters_are_compared_after_the_word_option(tiny_model: SeViLA, exact_model: SeViLA) -> None:
     tokens, language = random_tokens(2, 3), exact_model.language
-    logits = tiny_model.choose_after_option(tokens, PROMPTS[:2], num_options=3, reader=PerFrameReader())
+    logits = tiny_model.choose_after_option(tokens, PROMPTS[:2], num_options=3, packing=PerFramePacking())
     text = language.tokenize(PROMPTS[:2], end_of_text=True)
     labels = torch.tensor([[446, 380]]).expand(6, -1)  # "Option A"
-    expected = language.teacher_forced(PerFrameReader().inputs(language, tokens, text), labels)[:, 1, 380:383]
+    expected = language.teacher_forced(PerFramePacking().inputs(language, tokens, text), labels)[:, 1, 380:383]
     assert_near_float64(logits, expected.detach())
     assert not logits.requires_grad
 
 
 def test_text_loss_is_the_mean_over_all_target_tokens(tiny_model: SeViLA, exact_model: SeViLA) -> None:
-    found = exact_model.text_loss(random_tokens(2, 3), PROMPTS[:2], ["Option B", "yes"], reader=JointReader())
+    found = exact_model.text_loss(random_tokens(2, 3), PROMPTS[:2], ["Option B", "yes"], packing=JointPacking())
     assert found.labels.tolist() == [[446, 381, 1], [482, 1, -100]]
     log_probs = found.logits.log_softmax(-1)
     picked = [
@@ -162,7 +172,7 @@ def test_text_loss_is_the_mean_over_all_target_tokens(tiny_model: SeViLA, exact_
     ]
     expected = -torch.stack(picked).mean().detach()
     assert_near_float64(found.loss.detach(), expected)
-    rounded = tiny_model.text_loss(random_tokens(2, 3), PROMPTS[:2], ["Option B", "yes"], reader=JointReader())
+    rounded = tiny_model.text_loss(random_tokens(2, 3), PROMPTS[:2], ["Option B", "yes"], packing=JointPacking())
     assert_near_float64(rounded.loss.detach(), expected)
 
 
@@ -191,7 +201,7 @@ def test_only_the_trained_prompter_gets_gradients(own_model: SeViLA, role: str) 
     own_model.set_trainable((role,))
     own_model.train()
     tokens = getattr(own_model, role)(own_model.features(random_pixels(2)))
-    own_model.text_loss(tokens[None], ["Is it red?"], ["yes"], reader=JointReader()).loss.backward()
+    own_model.text_loss(tokens[None], ["Is it red?"], ["yes"], packing=JointPacking()).loss.backward()
     parts = {name.partition(".")[0] for name, value in own_model.named_parameters() if value.grad is not None}
     assert parts == {role}
     missing = [name for name, value in own_model.trainable_parameters() if value.grad is None]
@@ -202,9 +212,9 @@ def test_frozen_parts_are_without_dropout_while_the_others_train(own_model: SeVi
     own_model.set_trainable(("localizer",))
     own_model.train()
     pixels = random_pixels(3)
-    first, second = own_model.encode(pixels), own_model.encode(pixels)
-    torch.testing.assert_close(whole(first.answerer), whole(second.answerer), rtol=0, atol=0)
-    assert not torch.allclose(first.localizer, second.localizer)
+    first, second = encoded(own_model, pixels), encoded(own_model, pixels)
+    torch.testing.assert_close(first["answerer"], second["answerer"], rtol=0, atol=0)
+    assert not torch.allclose(first["localizer"], second["localizer"])
     scores = [own_model.score_frames(random_tokens(1, 4), ["yes"]).yes for _ in range(2)]
     torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=0)
 
@@ -236,9 +246,9 @@ def test_lower_precision_gives_nearly_the_same_scores(own_model: SeViLA, exact_m
     pixels = random_pixels(4)
 
     def scores(model: SeViLA) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens = model.encode(pixels)
-        answer = model.answer(whole(tokens.answerer)[None], ["Is it red?"], num_options=3, reader=JointReader())
-        return model.score_frames(tokens.localizer[None], ["Is it red?"]).yes, answer.logits
+        tokens = encoded(model, pixels)
+        answer = model.answer(tokens["answerer"][None], ["Is it red?"], num_options=3, packing=JointPacking())
+        return model.score_frames(tokens["localizer"][None], ["Is it red?"]).yes, answer.logits
 
     for ours, exact in zip(scores(own_model), scores(exact_model), strict=True):
         assert ours.dtype == torch.bfloat16  # the language model's, where the vision tower computes in fp16
@@ -250,14 +260,14 @@ def test_fused_attention_equals_the_plain_one(tiny_model: SeViLA, exact_model: S
     plain = SeViLA.from_config(CONFIG, attn_implementation="eager").double().eval()
     plain.load_state_dict(tiny_model.state_dict())
     pixels = random_pixels(4)
-    expected = plain.encode(pixels)
-    frames = whole(expected.answerer).view(2, 2, QUERIES, WIDTH)
-    answer = plain.answer(frames, PROMPTS[:2], num_options=4, reader=JointReader()).logits
+    expected = encoded(plain, pixels)
+    frames = expected["answerer"].view(2, 2, QUERIES, WIDTH)
+    answer = plain.answer(frames, PROMPTS[:2], num_options=4, packing=JointPacking()).logits
     for model in (tiny_model, exact_model):
-        ours = model.encode(pixels)
-        assert_near_float64(ours.localizer, expected.localizer)
-        assert_near_float64(whole(ours.answerer), whole(expected.answerer))
-        found = model.answer(frames, PROMPTS[:2], num_options=4, reader=JointReader()).logits
+        ours = encoded(model, pixels)
+        assert_near_float64(ours["localizer"], expected["localizer"])
+        assert_near_float64(ours["answerer"], expected["answerer"])
+        found = model.answer(frames, PROMPTS[:2], num_options=4, packing=JointPacking()).logits
         assert_near_float64(found, answer)
     implementations = [
         {part.config._attn_implementation for part in model.modules() if hasattr(part, "config") and part is not model}

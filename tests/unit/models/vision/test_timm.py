@@ -6,10 +6,9 @@ import torch
 
 from lavis.common.errors import ConfigError, MissingExtraError, UserError
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.readers import JointReader
-from lavis.models.sevila.tokens import whole
+from lavis.models.sevila.packing import JointPacking
 from lavis.models.vision.timm import TimmVisionTower
-from tests.unit.models.tiny import with_vision
+from tests.unit.models.tiny import encoded, with_vision
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,10 +49,10 @@ def test_a_model_with_a_timm_transformer_answers(name: str) -> None:
     features = model.features(pixels)
     assert features.shape == (3, (56 // model.vision.model.patch_embed.patch_size[0]) ** 2 + 1, 192)
     assert model.image_size == model.vision.image_size == 56
-    tokens = model.encode(pixels)
-    answer = model.answer(whole(tokens.answerer)[None], ["Is it red?"], num_options=3, reader=JointReader())
+    tokens = encoded(model, pixels)
+    answer = model.answer(tokens["answerer"][None], ["Is it red?"], num_options=3, packing=JointPacking())
     assert torch.isfinite(answer.logits).all()
-    assert torch.isfinite(model.score_frames(tokens.localizer[None], ["Is it red?"]).yes).all()
+    assert torch.isfinite(model.score_frames(tokens["localizer"][None], ["Is it red?"]).yes).all()
     assert not any(value.requires_grad for value in model.parameters())
 
 

@@ -1,19 +1,17 @@
 import numpy as np
 import pytest
+import torch
 
 from lavis.common.errors import QuestionError
 from lavis.common.types import Floats, Question, Span, Unread
-from lavis.models.roles import FrameScores
-from lavis.models.selectors import (
-    LocalizerSelector,
-    RandomSelector,
-    UniformSelector,
-    WindowsSelector,
-    top_positions,
-    uniform_positions,
-)
+from lavis.models.base import FrameScores, Selection
+from lavis.models.frames import FrameSource
+from lavis.selection.policies import All, Random, TopK, Uniform, Windows, top_positions, uniform_positions
 
-TIMES_S = np.arange(10) / 2
+
+def frames(count: int = 10) -> FrameSource:
+    """Frames of which only the times are known, two a second."""
+    return FrameSource(np.arange(count), np.arange(count) / 2)
 
 
 @pytest.mark.parametrize(
@@ -61,27 +59,42 @@ class GivenScores:
     def __init__(self, scores: list[list[float]]) -> None:
         self.scores: Floats = np.array(scores)
 
-    def score(self, tokens: object, questions: list[Question]) -> FrameScores:
+    def score(self, frames: FrameSource, questions: list[Question]) -> FrameScores:
         return FrameScores(self.scores, -self.scores, (Unread(), Unread(cut=True)))
 
 
-def test_localizer_selector_keeps_the_best_by_score_not_by_margin() -> None:
-    selector = LocalizerSelector(localizer=GivenScores([[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]]))
-    found = selector.select("tokens", TIMES_S[:3], [Question("a"), Question("b")], num_keyframes=2)
-    assert found.positions.tolist() == [[1, 2], [0, 2]]
-    assert found.scores.tolist() == [[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]]
-    assert found.unread == (Unread(), Unread(cut=True))
+def positions_of(found: list[Selection]) -> list[list[int]]:
+    return [selection.positions.tolist() for selection in found]
 
 
-def test_uniform_selector_gives_every_question_the_same_frames_without_scores() -> None:
-    found = UniformSelector().select(None, TIMES_S, [Question("a"), Question("b")], num_keyframes=2)
-    assert found.positions.tolist() == [[2, 7], [2, 7]]
-    assert found.scores.shape == (2, 0)
-    assert found.unread == (Unread(), Unread())
+def test_top_k_keeps_the_best_by_score_not_by_margin() -> None:
+    scorer = GivenScores([[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]])
+    found = TopK().choose(frames(3), [Question("a"), Question("b")], k=2, scorer=scorer)
+    assert positions_of(found) == [[1, 2], [0, 2]]
+    assert [selection.scores.tolist() for selection in found] == [[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]]
+    assert [selection.unread for selection in found] == [Unread(), Unread(cut=True)]
 
 
-def drawn(*questions: Question, seed: int = 0) -> list[list[int]]:
-    return RandomSelector(seed=seed).select(None, np.arange(100.0), questions, num_keyframes=8).positions.tolist()
+def test_uniform_gives_every_question_the_same_frames_without_scores() -> None:
+    found = Uniform().choose(frames(), [Question("a"), Question("b")], k=2, scorer=None)
+    assert positions_of(found) == [[2, 7], [2, 7]]
+    assert [(len(selection.scores), selection.unread) for selection in found] == [(0, Unread())] * 2
+
+
+def test_all_frames_are_chosen_whatever_k_is() -> None:
+    assert positions_of(All().choose(frames(3), [Question("a")], k=1, scorer=None)) == [[0, 1, 2]]
+
+
+def drawn(*questions: Question, seed: int | None = 0) -> list[list[int]]:
+    return positions_of(Random(seed=seed).choose(frames(100), questions, k=8, scorer=None))
+
+
+def test_without_a_seed_random_frames_are_drawn_by_torch() -> None:
+    torch.manual_seed(3)
+    first, second = (drawn(Question("x", id="q1"), seed=None) for _ in range(2))
+    torch.manual_seed(3)
+    assert drawn(Question("x", id="q1"), seed=None) == first != second
+    assert first == [sorted(set(first[0]))]
 
 
 def test_random_frames_are_reproducible_by_seed_and_id_whatever_else_is_asked() -> None:
@@ -119,11 +132,11 @@ def test_questions_without_an_id_draw_frames_by_their_text() -> None:
 )
 def test_windows_selector(windows: list[Span], num_keyframes: int, positions: list[int]) -> None:
     question = Question("x", windows=tuple(windows))
-    found = WindowsSelector().select(None, TIMES_S, [question], num_keyframes=num_keyframes)
-    assert found.positions.tolist() == [positions]
+    found = Windows().choose(frames(), [question], k=num_keyframes, scorer=None)
+    assert positions_of(found) == [positions]
 
 
 @pytest.mark.parametrize("windows", [None, ()])
 def test_windows_selector_refuses_a_question_without_windows(windows: tuple[Span, ...] | None) -> None:
     with pytest.raises(QuestionError, match=r"^question 'q7' has no windows to choose frames from$"):
-        WindowsSelector().select(None, TIMES_S, [Question("x", id="q7", windows=windows)], num_keyframes=1)
+        Windows().choose(frames(), [Question("x", id="q7", windows=windows)], k=1, scorer=None)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lavis.models.language.t5 import T5LanguageModel
-from lavis.models.sevila.readers import JointReader, PerFrameReader, majority_vote
+from lavis.models.sevila.packing import JointPacking, PerFramePacking, majority_vote
 from tests.unit.models.tiny import QUERIES, WIDTH, random_tokens
 
 PROMPTS = ["Question: what is shown?", "yes"]
@@ -20,7 +20,7 @@ def prefix_ids(language: T5LanguageModel, text: str) -> list[int]:
 def test_joint_input_is_prefix_and_frame_in_turn_and_then_the_text(language: T5LanguageModel, num_frames: int) -> None:
     frames = random_tokens(2, num_frames)
     text = language.tokenize(PROMPTS, end_of_text=True)
-    inputs = JointReader().inputs(language, frames, text)
+    inputs = JointPacking().inputs(language, frames, text)
     for row in range(2):
         parts = []
         for position in range(num_frames):
@@ -36,7 +36,7 @@ def test_joint_input_is_prefix_and_frame_in_turn_and_then_the_text(language: T5L
 def test_short_prefixes_are_padded_in_mid_sequence_from_ten_frames_on(language: T5LanguageModel) -> None:
     frames = random_tokens(1, 11)
     text = language.tokenize(["yes"], end_of_text=True)
-    inputs = JointReader().inputs(language, frames, text)
+    inputs = JointPacking().inputs(language, frames, text)
     padding = embedded(language, [language.tokenizer.pad_token_id])
     assert prefix_ids(language, "Frame 9: ") == [448, 415, 337, 259]
     assert prefix_ids(language, "Frame 10: ") == [448, 407, 312, 337, 259]
@@ -57,7 +57,7 @@ def test_short_prefixes_are_padded_in_mid_sequence_from_ten_frames_on(language: 
 def test_frames_read_alone_make_a_row_each_in_the_order_of_questions_and_frames(language: T5LanguageModel) -> None:
     frames = random_tokens(2, 3)
     text = language.tokenize(PROMPTS, end_of_text=True)
-    inputs = PerFrameReader().inputs(language, frames, text)
+    inputs = PerFramePacking().inputs(language, frames, text)
     prefix = embedded(language, prefix_ids(language, "Frame: "))
     assert prefix_ids(language, "Frame: ")[-1] == prefix_ids(language, "▁")[-1]
     for question in range(2):
@@ -71,7 +71,7 @@ def test_frames_read_alone_make_a_row_each_in_the_order_of_questions_and_frames(
 def test_one_frame_is_numbered_when_read_jointly_and_not_when_read_alone(language: T5LanguageModel) -> None:
     frames = random_tokens(1, 1)
     text = language.tokenize(["yes"], end_of_text=True)
-    joint, alone = (reader.inputs(language, frames, text) for reader in (JointReader(), PerFrameReader()))
+    joint, alone = (reader.inputs(language, frames, text) for reader in (JointPacking(), PerFramePacking()))
     assert joint.embeds.shape == (1, 4 + QUERIES + 2, WIDTH)
     assert alone.embeds.shape == (1, 3 + QUERIES + 2, WIDTH)
     torch.testing.assert_close(joint.embeds[0, 4:], alone.embeds[0, 3:], rtol=0, atol=0)
@@ -79,13 +79,13 @@ def test_one_frame_is_numbered_when_read_jointly_and_not_when_read_alone(languag
 
 @pytest.mark.parametrize(("num_frames", "joint", "alone"), [(1, 1, 1), (4, 1, 4), (32, 1, 32)])
 def test_rows_of_each_reader(num_frames: int, joint: int, alone: int) -> None:
-    assert JointReader().rows_per_question(num_frames) == joint
-    assert PerFrameReader().rows_per_question(num_frames) == alone
+    assert JointPacking().rows_per_question(num_frames) == joint
+    assert PerFramePacking().rows_per_question(num_frames) == alone
 
 
 def test_frames_take_the_precision_of_the_language_model(language: T5LanguageModel) -> None:
     text = language.tokenize(["yes"], end_of_text=True)
-    assert JointReader().inputs(language, random_tokens(1, 2).half(), text).embeds.dtype == torch.float32
+    assert JointPacking().inputs(language, random_tokens(1, 2).half(), text).embeds.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,38 @@
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.common.registry import registry
-from lavis.common.types import Floats, Question, Unread
-from lavis.models.coarse_to_fine import CoarseToFineSelector, Mask, closer
-from lavis.models.roles import FrameScores
-from lavis.models.selectors import build_selector, top_positions
+from lavis.common.types import Floats, Integers, Question, Unread
+from lavis.models.base import FrameScores, Selection
+from lavis.models.chain import build_selector, selector_names
+from lavis.models.frames import FrameSource
+from lavis.selection.coarse_to_fine import CoarseToFine, Mask, closer
+from lavis.selection.policies import top_positions
 
 
 class KnownLocalizer:
     """Scores are known; it remembers which were asked for."""
 
     def __init__(self, scores: Floats) -> None:
-        self._scores = scores
+        self.scores = scores
         self.asked: list[Mask] = []
 
-    def score(self, tokens: Any, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
-        assert tokens == "tokens"
+    def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
         assert where is not None
         self.asked.append(where)
-        scores = np.where(where, self._scores, np.nan)
+        scores = np.where(where, self.scores, np.nan)
         return FrameScores(scores, scores, tuple(Unread(cut=question.text == "cut") for question in questions))
+
+
+def choose(localizer: KnownLocalizer, asked: Sequence[Question], k: int) -> tuple[Integers, Floats, list[Selection]]:
+    """Positions [B, K], scores [B, T], and what they are from."""
+    count = localizer.scores.shape[1]
+    frames = FrameSource(np.arange(count), np.arange(float(count)))
+    found = CoarseToFine().choose(frames, asked, k=k, scorer=localizer)
+    return np.stack([one.positions for one in found]), np.stack([one.scores for one in found]), found
 
 
 def hill(length: int, top: float, *, width: float) -> Floats:
@@ -62,59 +69,54 @@ def test_gaps_beside_the_best_are_halved_down_to_promising_frames(
 @pytest.mark.parametrize("top", [0, 3, 37, 100, 222, 299])
 def test_a_moment_longer_than_the_gaps_is_found(top: int) -> None:
     scores = hill(300, top, width=12)[None]
-    found = CoarseToFineSelector(localizer=KnownLocalizer(scores)).select(
-        "tokens", np.arange(300.0), questions(1), num_keyframes=4
-    )
-    assert np.abs(found.positions - top).min() == 0
-    assert np.abs(found.positions - top).max() <= 4
-    assert found.scored is not None
-    assert found.scored.sum() <= 54
+    positions, found, _ = choose(KnownLocalizer(scores), questions(1), 4)
+    assert np.abs(positions - top).min() == 0
+    assert np.abs(positions - top).max() <= 4
+    assert np.isfinite(found).sum() <= 54
 
 
 def test_no_frame_is_scored_twice_and_those_that_were_not_have_no_score() -> None:
     scores = np.stack([hill(200, 20, width=9), hill(200, 150, width=15)])
     localizer = KnownLocalizer(scores)
-    found = CoarseToFineSelector(localizer=localizer).select(
-        "tokens", np.arange(200.0), [Question("cut"), Question("whole")], num_keyframes=3
-    )
+    _, found, selections = choose(localizer, [Question("cut"), Question("whole")], 3)
     times_asked = np.sum(localizer.asked, axis=0)
     assert times_asked.max() == 1
-    assert found.scored is not None
-    np.testing.assert_array_equal(found.scored, times_asked == 1)
-    np.testing.assert_array_equal(np.isnan(found.scores), times_asked == 0)
-    np.testing.assert_array_equal(found.scores[found.scored], scores[found.scored])
-    assert found.unread == (Unread(cut=True), Unread())
+    np.testing.assert_array_equal(np.isnan(found), times_asked == 0)
+    np.testing.assert_array_equal(found[times_asked == 1], scores[times_asked == 1])
+    assert [one.unread for one in selections] == [Unread(cut=True), Unread()]
     assert localizer.asked[0].sum(1).tolist() == [25, 25]
 
 
 @pytest.mark.parametrize(("num_frames", "num_keyframes"), [(1, 1), (3, 3), (7, 4), (8, 4), (32, 4), (33, 1)])
 def test_any_number_of_frames_gives_that_many_keyframes(num_frames: int, num_keyframes: int) -> None:
     scores = np.random.default_rng(num_frames).normal(size=(2, num_frames))
-    found = CoarseToFineSelector(localizer=KnownLocalizer(scores)).select(
-        "tokens", np.arange(float(num_frames)), questions(2), num_keyframes=num_keyframes
-    )
-    assert found.positions.shape == (2, num_keyframes)
-    assert np.isfinite(np.take_along_axis(found.scores, found.positions, 1)).all()
+    positions, found, _ = choose(KnownLocalizer(scores), questions(2), num_keyframes)
+    assert positions.shape == (2, num_keyframes)
+    assert np.isfinite(np.take_along_axis(found, positions, 1)).all()
     if num_frames <= 2 * num_keyframes:
-        assert found.positions.tolist() == top_positions(scores, num_keyframes).tolist()
+        assert positions.tolist() == top_positions(scores, num_keyframes).tolist()
 
 
 def test_scores_that_are_no_numbers_end_the_search() -> None:
     scores = np.full((1, 50), math.nan)
-    found = CoarseToFineSelector(localizer=KnownLocalizer(scores)).select(
-        "tokens", np.arange(50.0), questions(1), num_keyframes=2
-    )
-    assert found.positions.shape == (1, 2)
+    positions, _, _ = choose(KnownLocalizer(scores), questions(1), 2)
+    assert positions.shape == (1, 2)
 
 
-def test_it_is_built_by_name_with_the_localizer() -> None:
-    scores = np.arange(4.0)[None]
-    selector = build_selector("coarse_to_fine", lambda: KnownLocalizer(scores))
-    assert isinstance(selector, CoarseToFineSelector)
-    assert selector.select("tokens", np.arange(4.0), questions(1), num_keyframes=1).positions.tolist() == [[3]]
-    assert "coarse_to_fine" in registry.selectors.names()
+def test_it_is_built_by_name_with_the_model_s_localizer_and_with_arguments() -> None:
+    class Model:
+        def as_scorer(self, *, prompt: str) -> KnownLocalizer:
+            return KnownLocalizer(hill(40, 22, width=6)[None])
+
+    frames = FrameSource(np.arange(40), np.arange(40.0))
+    for spec, first in (("coarse_to_fine", 5), ({"policy": {"name": "coarse_to_fine", "gap": 4}}, 10)):
+        selector = build_selector(spec, Model(), prompt="moment")
+        (found,) = selector.select(frames, questions(1), k=1)
+        assert found.positions.tolist() == [22]
+        assert selector.scorer.asked[0].sum() == first
+    assert "coarse_to_fine" in selector_names()
 
 
 def test_a_gap_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot score one frame in 0; give a gap of at least 1"):
-        CoarseToFineSelector(localizer=KnownLocalizer(np.zeros((1, 1))), gap=0)
+        CoarseToFine(gap=0)

@@ -14,7 +14,7 @@ import torch
 from lavis.models.language.t5 import LanguageInput, T5LanguageModel, Tokens
 
 
-class FrameReader(Protocol):
+class FramePacking(Protocol):
     """Lays out frames and text for the language model.
 
     Attributes:
@@ -32,7 +32,7 @@ class FrameReader(Protocol):
         ...
 
 
-class JointReader:
+class JointPacking:
     """All frames of a question in one input, numbered from 1, in the order given."""
 
     reads_alone = False
@@ -51,7 +51,7 @@ class JointReader:
         return _lay_out(language, prefixes, frames, text)
 
 
-class PerFrameReader:
+class PerFramePacking:
     """Every frame alone in an input of its own, with the same text."""
 
     reads_alone = True

@@ -1,0 +1,232 @@
+"""The protocols that models, ways to choose frames and everything that asks them share.
+
+One question goes one way, whoever asks it::
+
+    FrameSource -> FrameScorer -> FramePolicy -> Answerer
+
+A scorer says how well frames suit a question, a policy chooses frames by that, an answerer reads them. All three take
+frames from a `FrameSource`, which decodes and encodes what is asked for. What is peculiar to one model stays in its
+own folder.
+
+T frames of one video, B questions about it, K keyframes, O options.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lavis.common.types import Floats, Integers, Question, Unread
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from lavis.models.frames import FrameEncoder, FrameSource
+    from lavis.processors.prompts import Prompt
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """How well each frame suits each question.
+
+    Attributes:
+        scores: float64 [B, T], NaN where a frame was not asked about; higher is better (SeViLA: the logit of "yes").
+            Keyframes are chosen by it.
+        margins: float64 [B, T]; above 0 the frame itself matches (SeViLA: "yes" minus "no"). Moments are
+            found by it.
+        unread: for each question, what of its prompt the model did not read.
+    """
+
+    scores: Floats
+    margins: Floats
+    unread: tuple[Unread, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The frames chosen for one question.
+
+    Attributes:
+        positions: int64 [K], in time order.
+        scores: float64 [T], NaN for frames that were not scored; [0] where none was.
+        unread: what of its prompt the scorer did not read.
+    """
+
+    positions: Integers
+    scores: Floats = field(default_factory=lambda: np.empty(0))
+    unread: Unread = field(default_factory=Unread)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the Answerer read out of its frames for one question.
+
+    Attributes:
+        index: the chosen option, or None for an open answer.
+        text: the chosen option's text, or the generated answer.
+        option_scores: float64 [O], the logits of the option letters; the mean over frames where
+            frames are read one at a time; empty for an open answer.
+        frame_choices: int64 [K], each frame's own choice where frames are read one at a time.
+        unread: what of the prompt the model did not read.
+    """
+
+    index: int | None
+    text: str
+    option_scores: Floats
+    frame_choices: Integers
+    unread: Unread = field(default_factory=Unread)
+
+
+class FrameScorer(Protocol):
+    """Scores the frames of one video for several questions."""
+
+    def score(self, frames: "FrameSource", questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
+        """Score all T frames for each of B questions, or only those where `where` [B, T] is true; the rest are NaN.
+
+        Raises:
+            NotFiniteError: a score is no number; the message names where that began.
+        """
+        ...
+
+
+class FramePolicy(Protocol):
+    """Chooses frames of one video for several questions.
+
+    Attributes:
+        needs_scorer: whether it asks a scorer; it gets None where it does not.
+    """
+
+    needs_scorer: bool
+
+    def choose(
+        self, frames: "FrameSource", questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        """Choose `k` frames for each question, 1 <= k <= T."""
+        ...
+
+
+class Answerer(Protocol):
+    """Answers several questions about one video, each from its own frames."""
+
+    def answer(self, frames: "FrameSource", positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+        """Read frames at `positions` [B, K] (in time order) and answer each of B questions.
+
+        The questions all have options, or none of them has.
+
+        Raises:
+            NotFiniteError: a score is no number; the message names where that began.
+        """
+        ...
+
+
+class VideoModel(Protocol):
+    """A model that fills both roles."""
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the model computes."""
+        ...
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What goes with every answer, such as that the weights are untrained."""
+        ...
+
+    @property
+    def encoders(self) -> "tuple[FrameEncoder, ...]":
+        """What the roles read of frames: all that has to be kept of a video to ask it anything."""
+        ...
+
+    def watching_key(self) -> str:
+        """Return a digest of everything that encoded frames depend on beside the frames."""
+        ...
+
+    def as_scorer(self, *, prompt: "str | Prompt") -> FrameScorer:
+        """Return the role that scores frames, asking in the words of a prompt class by name."""
+        ...
+
+    def as_answerer(self, *, prompt: "str | Prompt", packing: str) -> Answerer:
+        """Return the role that answers; frames are packed "joint" or "per_frame" (`registry.frame_packings`)."""
+        ...
+
+
+@dataclass(frozen=True)
+class RelevanceLoss:
+    """How well the Localizer tells relevant frames from others.
+
+    Attributes:
+        loss: scalar, with gradient.
+        says_yes: bool [B, T], whether "yes" is likelier than "no".
+    """
+
+    loss: "torch.Tensor"
+    says_yes: "torch.Tensor"
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """How well the Answerer writes the right option.
+
+    Attributes:
+        loss: scalar, with gradient.
+        is_right: bool [rows], whether the right letter is the likeliest token; a row is a question, or one of its
+            frames where frames are read alone.
+    """
+
+    loss: "torch.Tensor"
+    is_right: "torch.Tensor"
+
+
+class ImageTextModel(VideoModel, Protocol):
+    """A trainable model in both roles: all that training needs to know of it.
+
+    Frames become *features* (frozen, shared by the roles), features become the *states* of a role ("localizer" or
+    "answerer"), and questions are asked about states. N frames; features [N, ...] and states [N, ...] are the model's
+    own in all but the first dimension. Prompts are those of a `Prompt` class.
+    """
+
+    def set_trainable(self, roles: Sequence[str]) -> None:
+        """Let these roles train, and freeze everything else."""
+        ...
+
+    def trainable_parameters(self) -> "Iterator[tuple[str, nn.Parameter]]":
+        """Yield the named parameters that train."""
+        ...
+
+    @property
+    def feature_encoder(self) -> "FrameEncoder":
+        """The step from frames to features."""
+        ...
+
+    def features(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """Run the frozen vision tower alone: pixels [N, 3, H, W] to features [N, ...]."""
+        ...
+
+    def states(self, role: str, features: "torch.Tensor") -> "torch.Tensor":
+        """Return what a role makes of features: [N, ...], with gradient where the role trains."""
+        ...
+
+    def relevance_loss(self, states: "torch.Tensor", prompts: Sequence[str], relevant: "torch.Tensor") -> RelevanceLoss:
+        """Teach the Localizer "yes" or "no" for each frame: states [B, T, ...], B prompts, relevant bool [B, T]."""
+        ...
+
+    def answer_loss(
+        self, states: "torch.Tensor", prompts: Sequence[str], answers: Sequence[int], *, packing: str
+    ) -> AnswerLoss:
+        """Teach the Answerer the right option: states [B, K, ...], B prompts, the index of each right option."""
+        ...
+
+    def frame_choices(
+        self, states: "torch.Tensor", prompts: Sequence[str], num_options: Sequence[int]
+    ) -> "torch.Tensor":
+        """Return the option that the Answerer chooses on each frame alone: states [B, T, ...] to int64 [B, T].
+
+        Its letter is read right after the word "Option", whatever the model would say first: pseudo-labels are made
+        so in the published code.
+        """
+        ...

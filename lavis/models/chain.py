@@ -1,0 +1,147 @@
+"""The one way from frames to answers: choose frames for each question, then read them.
+
+T frames of one video, B questions about it, K keyframes.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from lavis.common.errors import ConfigError, NotFiniteError
+from lavis.common.naming import did_you_mean
+from lavis.common.registry import registry
+from lavis.common.types import Question
+from lavis.models.base import Answerer, FramePolicy, FrameScorer, Reading, Selection, VideoModel
+from lavis.models.frames import FrameSource, Timings
+from lavis.processors.prompts import Prompt
+
+LOCALIZER = "localizer"
+_SELECTOR_KEYS = ("scorer", "policy", "k")
+
+SelectorSpec = str | Mapping[str, Any] | FramePolicy
+"""How frames are chosen.
+
+A short name: a policy, which asks the model's Localizer where it needs scores, or a scorer, of which the top K are
+read ("localizer" is the model's own). Or `{"scorer": PART, "policy": PART, "k": K}`, where a part is a name or
+`{"name": ..., ...}` with its arguments; or a policy itself.
+"""
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A way to choose frames.
+
+    Attributes:
+        scorer: None where the policy needs none.
+        k: frames to choose where nobody asks for another number.
+    """
+
+    policy: FramePolicy
+    scorer: FrameScorer | None = None
+    k: int | None = None
+
+    def select(self, frames: FrameSource, questions: Sequence[Question], *, k: int) -> list[Selection]:
+        """Choose frames for each question.
+
+        Raises:
+            NotFiniteError: a frame was chosen by a score that is no number.
+        """
+        chosen = self.policy.choose(frames, questions, k=k, scorer=self.scorer)
+        for question, selection in zip(questions, chosen, strict=True):
+            if len(selection.scores) and not np.isfinite(selection.scores[selection.positions]).all():
+                raise NotFiniteError(
+                    f"question {question.id or question.text!r:.80} has frames chosen by scores that are not finite"
+                )
+        return chosen
+
+
+def selector_names() -> list[str]:
+    """Return the short names of ways to choose frames."""
+    return sorted({LOCALIZER, *registry.policies.names(), *registry.scorers.names()})
+
+
+def check_selector(spec: SelectorSpec) -> None:
+    """Refuse what no selector can be built of.
+
+    Raises:
+        ConfigError: an unknown name, key or argument, or an argument that cannot be.
+    """
+    _parts(spec)
+
+
+def build_selector(spec: SelectorSpec, model: VideoModel, *, prompt: str | Prompt) -> Selector:
+    """Build a way to choose frames.
+
+    Args:
+        model: whose Localizer scores frames where the specification names no other scorer.
+        prompt: how it is asked, a name in `registry.prompts`.
+
+    Raises:
+        ConfigError: an unknown name, key or argument, or an argument that cannot be.
+    """
+    policy, scorer, k = _parts(spec)
+    if not policy.needs_scorer:
+        return Selector(policy, None, k)
+    return Selector(policy, model.as_scorer(prompt=prompt) if scorer is None else scorer, k)
+
+
+def _parts(spec: SelectorSpec) -> tuple[FramePolicy, FrameScorer | None, int | None]:
+    """Return policy, scorer (None is the model's Localizer) and K."""
+    if isinstance(spec, str):
+        if spec not in selector_names():
+            raise ConfigError(f"unknown frame selector {spec!r}; {did_you_mean(spec, selector_names())}")
+        spec = {"policy": spec} if spec in registry.policies else {"scorer": spec}
+    if not isinstance(spec, Mapping):
+        if not hasattr(spec, "choose"):
+            raise ConfigError(f"a frame selector is {spec!r}; give a name, or a mapping of {', '.join(_SELECTOR_KEYS)}")
+        return spec, None, None
+    for key in spec:
+        if key not in _SELECTOR_KEYS:
+            raise ConfigError(f"selector: unknown key {key!r}; {did_you_mean(str(key), _SELECTOR_KEYS)}")
+    k = spec.get("k")
+    if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
+        raise ConfigError(f"selector: k is {k!r}; give a number of frames, 1 or more")
+    policy = cast("FramePolicy", registry.policies.build(spec.get("policy", "top_k")))
+    scorer = spec.get("scorer", LOCALIZER)
+    is_own = scorer == LOCALIZER or scorer == {"name": LOCALIZER}
+    return policy, None if is_own else registry.scorers.build(scorer), k
+
+
+def select_and_answer(
+    frames: FrameSource,
+    questions: Sequence[Question],
+    *,
+    selector: Selector,
+    answerer: Answerer,
+    k: int,
+    timings: Timings | None = None,
+) -> list[tuple[Selection, Reading]]:
+    """Choose `k` frames for each question, and answer it from them.
+
+    Raises:
+        NotFiniteError: a score is no number.
+    """
+    with _measured(timings, "localize_s"):
+        chosen = selector.select(frames, questions, k=k)
+    readings: dict[int, Reading] = {}
+    with _measured(timings, "answer_s"):
+        for group in _groups(questions, chosen):
+            positions = np.stack([chosen[row].positions for row in group])
+            found = answerer.answer(frames, positions, [questions[row] for row in group])
+            readings.update(zip(group, found, strict=True))
+    return [(selection, readings[row]) for row, selection in enumerate(chosen)]
+
+
+def _groups(questions: Sequence[Question], chosen: Sequence[Selection]) -> list[list[int]]:
+    """Put questions together that can be read in one call: with options or without, from equally many frames."""
+    groups: dict[tuple[bool, int], list[int]] = {}
+    for row, (question, selection) in enumerate(zip(questions, chosen, strict=True)):
+        groups.setdefault((not question.options, len(selection.positions)), []).append(row)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _measured(timings: Timings | None, part: str) -> AbstractContextManager[None]:
+    return timings.measure(part) if timings else nullcontext()
