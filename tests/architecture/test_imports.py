@@ -49,10 +49,6 @@ KNOW_A_MODEL = {
     "lavis/runners/provenance.py",
     "lavis/runners/trainer.py",
     "lavis/runners/validation.py",
-    "lavis/tasks/objectives/answerer.py",
-    "lavis/tasks/objectives/base.py",
-    "lavis/tasks/objectives/frozen_tokens.py",
-    "lavis/tasks/objectives/localizer.py",
 }
 FILES = python_files("lavis", "sevila_data")
 
