@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     start_logging()
     from lavis.models.loading import load_model  # takes seconds; what is wrong with the options is said before
 
-    model = load_model("sevila", args.model, device=args.device, dtype=args.dtype)
+    model = load_model(model_type=args.model, device=args.device, dtype=args.dtype)
     name = model.config.name
     with serving(
         model, model_name=name, host=args.host, port=args.port or None, auth=auth, settings=settings

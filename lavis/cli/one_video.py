@@ -29,7 +29,7 @@ from lavis.export import (
     write_folder,
 )
 from lavis.export.records import LETTERS, Record, best_positions, option_shares
-from lavis.models.pipeline import WatchedVideo, frames_to_watch
+from lavis.models.pipeline import WatchedVideo, frames_to_watch, watch
 from lavis.video import open_video
 
 _MOST_MOMENT_PICTURES = 8
@@ -82,11 +82,12 @@ def watch_video(args: argparse.Namespace) -> Watched:
 
         started = time.perf_counter()
         model = load_model(
-            "sevila", args.model, device=args.device, dtype=args.dtype, quantize=args.quantize, compiled=args.compile
+            model_type=args.model, device=args.device, dtype=args.dtype, quantize=args.quantize, compiled=args.compile
         )
         load_s = time.perf_counter() - started
     with progress_bar("watching the video") as progress:
-        video = model.watch(
+        video = watch(
+            model,
             args.video,
             num_frames=args.num_frames,
             clip=clip_of(args),
@@ -95,7 +96,7 @@ def watch_video(args: argparse.Namespace) -> Watched:
             cache=cache_of(args),
             progress=progress,
         )
-    return Watched(video, model.config.name, load_s)
+    return Watched(video, model.config.name if hasattr(model, "config") else args.model, load_s)
 
 
 def present(args: argparse.Namespace, watched: Watched, results: Sequence[Answer | Moments], *, several: bool) -> None:

@@ -63,7 +63,8 @@ def load_model(
 
     Args:
         name: architecture.
-        model_type: size, such as "tiny" or "flant5xl", the folder of a saved model, or a configuration file (`.yaml`).
+        model_type: size, such as "tiny" or "flant5xl", the folder of a saved model, or a configuration file (`.yaml`);
+            the name of another architecture is that one.
         is_eval: False puts it in training mode; only parts that `set_trainable` names feel it.
         device: None is CUDA where there is one, else the CPU.
         dtype: "fp32", "bf16" or "fp16"; None is bf16 on CUDA and fp32 on the CPU.
@@ -86,7 +87,7 @@ def load_model(
         check_quantization(quantize)
     if compiled:
         check_compiler(place)
-    kind = _model_class(name)
+    kind = _model_class(name, model_type)
     model = kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place)).train(not is_eval)
     speed_up(model, quantize=quantize, compiled=compiled)
     return model
@@ -135,7 +136,7 @@ def describe(source: str | Path, *, name: str = defaults.ARCH) -> dict[str, Any]
     Raises:
         CheckpointError: there is no such source.
     """
-    told: dict[str, Any] = _model_class(name).describe(source)
+    told: dict[str, Any] = _model_class(name, source).describe(source)
     return told
 
 
@@ -145,7 +146,7 @@ def check_weights(source: str | Path, *, name: str = defaults.ARCH, partial: Seq
     Raises:
         CheckpointError: there are none; the message says how to get them.
     """
-    _model_class(name).check_weights(source, partial=partial)
+    _model_class(name, source).check_weights(source, partial=partial)
 
 
 def weight_tools(name: str = defaults.ARCH) -> Any:
@@ -153,6 +154,7 @@ def weight_tools(name: str = defaults.ARCH) -> Any:
     return _model_class(name).weight_tools()
 
 
-def _model_class(name: str) -> Any:
+def _model_class(name: str, source: str | Path = "") -> Any:
+    """Return an architecture's class; a source that is the name of one says which, so that `--model NAME` can."""
     with explained_misfit():
-        return registry.get_model_class(name)
+        return registry.get_model_class(str(source) if str(source) in registry.models else name)
