@@ -29,6 +29,13 @@ _OTHER_PICTURES = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", 
 _DOTTED = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 _DIGITS = re.compile(r"[0-9]+")
 _NEAR_WHOLE = 0.25  # numbers that are time stamps are not spaced exactly
+# Formats that are read, whatever a file's name says; some others of Pillow run programs or read further files.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+_MAX_PIXELS = 40_000_000  # as RGB they fit into the largest allocation that FFmpeg is allowed; see `limits`
+_BITS_PER_SAMPLE = 258  # TIFF's tag
+_ANIMATED = "pictures that are animated or have several pages, so that the first of each is used"
+_CLEAR = "pictures that are partly transparent, so that they are shown on black, as players do"
+_RESIZED = "pictures of another size than the first, so that they are scaled to it"
 
 
 @dataclass(frozen=True)
@@ -158,15 +165,6 @@ def _places(frames: Sequence[_Frame]) -> tuple[Integers, list[str]]:
 
 def _passed_over(what: str, names: Sequence[str]) -> list[str]:
     return [f"{what}: {len(names)}, such as {min(names)!r}"] if names else []
-
-
-# Formats that are read, whatever a file's name says; some others of Pillow run programs or read further files.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
-_MAX_PIXELS = 40_000_000  # as RGB they fit into the largest allocation that FFmpeg is allowed; see `limits`
-_BITS_PER_SAMPLE = 258  # TIFF's tag
-_ANIMATED = "pictures that are animated or have several pages, so that the first of each is used"
-_CLEAR = "pictures that are partly transparent, so that they are shown on black, as players do"
-_RESIZED = "pictures of another size than the first, so that they are scaled to it"
 
 
 class FrameFolderSource:

@@ -24,8 +24,21 @@ _MAX_ALLOCATION = 1 << 27  # the largest picture as RGB takes 50 MB, a photograp
 _THREADS_BYTES = 80_000_000
 _MAX_THREADS = 4  # each holds decoded frames of its own; more gain little on short runs between seeks
 _MAX_RUN_PIXELS = 6_000_000_000  # a minute and a half of 1080p without a keyframe; some seconds of work
-_PIXELS_PER_PICTURE = 100_000  # what the smallest picture costs beside its pixels
-_PIXELS_PER_PACKET = 10_000  # what reading it costs, decoded or not
+PIXELS_PER_PICTURE = 100_000  # which the smallest picture costs too
+PIXELS_PER_PACKET = 10_000  # which reading costs, decoded or not
+
+# Of what an MP4 or QuickTime file declares.
+_MAX_SAMPLES = 5_000_000  # of all tracks; 10 hours of 60 frames and 47 sound packets per second have 4 million
+_MAX_BOXES = 500_000  # at the top level, where a fragmented file has two every few seconds
+_FIRST_BOXES = frozenset(
+    b"ftyp moov mdat moof styp sidx free skip wide pnot udta uuid junk pict ediw prfl meta".split()
+)
+_MAX_TABLES = 1_000_000  # a fragment has one for each track
+_MAX_TRACKS = 1000
+_NAMES = (b"cmov", b"hdlr", b"stsz", b"stts", b"stz2", b"trak", b"trun")
+_FIELDS_BYTES = 16
+_PICTURE_KINDS = {b"vide", b"subp", b"clcp"}
+_CHUNK_BYTES = 1 << 20
 
 
 class LimitError(ValueError):
@@ -60,28 +73,13 @@ def check_picture(width: int, height: int, pixels: VideoFormat | None) -> None:
 
 
 class RunBudget:
-    """Counts what is decoded for a single frame, so that nothing is decoded on and on."""
+    """Bounds what is read and decoded for a single frame, counted in pixels."""
 
     def __init__(self) -> None:
         self._num_pixels = 0
 
-    def read_packet(self) -> None:
-        """Count one more packet that was read from the file.
-
-        Raises:
-            LimitError: that is too many.
-        """
-        self._spend(_PIXELS_PER_PACKET)
-
-    def decode_picture(self, width: int, height: int) -> None:
-        """Count one more picture.
-
-        Raises:
-            LimitError: that is too many.
-        """
-        self._spend(max(width * height, _PIXELS_PER_PICTURE))
-
-    def _spend(self, num_pixels: int) -> None:
+    def spend(self, num_pixels: int) -> None:
+        """Count some more; a LimitError says that it is too much."""
         self._num_pixels += num_pixels
         if self._num_pixels > _MAX_RUN_PIXELS:
             raise LimitError(
@@ -99,19 +97,6 @@ def num_threads(width: int, height: int, pixels: VideoFormat | None, *, cores: i
 def _picture_bytes(width: int, height: int, pixels: VideoFormat | None) -> int:
     per_pixel = max(_FEWEST_BYTES_PER_PIXEL, pixels.padded_bits_per_pixel / 8 if pixels else 0)
     return int(width * height * per_pixel)
-
-
-_MAX_SAMPLES = 5_000_000  # of all tracks; 10 hours of 60 frames and 47 sound packets per second have 4 million
-_MAX_BOXES = 500_000  # at the top level, where a fragmented file has two every few seconds
-_FIRST_BOXES = frozenset(
-    b"ftyp moov mdat moof styp sidx free skip wide pnot udta uuid junk pict ediw prfl meta".split()
-)
-_MAX_TABLES = 1_000_000  # a fragment has one for each track
-_MAX_TRACKS = 1000
-_NAMES = (b"cmov", b"hdlr", b"stsz", b"stts", b"stz2", b"trak", b"trun")
-_FIELDS_BYTES = 16
-_PICTURE_KINDS = {b"vide", b"subp", b"clcp"}
-_CHUNK_BYTES = 1 << 20
 
 
 def looks_like_mp4(path: Path) -> bool:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from lavis.common.types import Integers, VideoInfo
 from lavis.video.base import Picture, unreadable
 from lavis.video.index import NO_TIME, FrameIndex, PacketReader, build_index, is_costly_to_seek
-from lavis.video.limits import LimitError, RunBudget, check_picture
+from lavis.video.limits import PIXELS_PER_PACKET, PIXELS_PER_PICTURE, LimitError, RunBudget, check_picture
 from lavis.video.media import Media, open_media
 from lavis.video.picture import PictureMaker, orientation
 
@@ -217,7 +217,7 @@ class FrameDecoder:
             if packet is not None and not self._index.counted:
                 # Frames that no other frame refers to are not decoded unless they are wanted.
                 codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-            self._budget.decode_picture(codec.width, codec.height)
+            self._budget.spend(max(codec.width * codec.height, PIXELS_PER_PICTURE))
             try:
                 decoded = codec.decode(packet)
             except av.FFmpegError:  # a damaged packet: the frames around it may still be good
@@ -254,7 +254,7 @@ class FrameDecoder:
     def _read_on(self) -> Iterator[Packet]:
         """Yield the packets from where the file is."""
         for packet in PacketReader(self._media.container, self._media.stream):
-            self._budget.read_packet()
+            self._budget.spend(PIXELS_PER_PACKET)
             yield packet
 
     def _seek(self, key_pts: int, key_dts: int) -> Iterator[Packet] | None:
