@@ -86,6 +86,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {nearest[0]!r}? {listing}" if nearest else listing
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library says, or the name of its error where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 def counted(number: int, name: str) -> str:
     """Return "1 frame" or "2 frames"."""
     return f"{number} {name}{'' if number == 1 else 's'}"

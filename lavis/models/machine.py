@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from lavis.common.errors import ConfigError, UserError
+from lavis.common.errors import ConfigError, UserError, first_line
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps")
 # What torch's compilers run where the environment names nothing else.
@@ -30,8 +30,7 @@ def usable_device(name: str | torch.device) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot use the device {str(name)!r} on this machine ({reason})") from error
+        raise ConfigError(f"cannot use the device {str(name)!r} on this machine ({first_line(error)})") from error
     return device
 
 
@@ -73,7 +72,7 @@ def explained_misfit() -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        reason = str(cause).splitlines()[0] if str(cause) else ""
+        reason = first_line(cause)
         if "torchvision" not in reason or reason == "No module named 'torchvision'":
             raise
         raise UserError(

@@ -21,6 +21,7 @@ from lavis.common.errors import UserError
 from lavis.models.language.t5 import t5_config
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.tools import inspect
 from tests.architecture.source import ROOT
 from tests.unit.models.tiny import CONFIG, with_language
 
@@ -113,6 +114,35 @@ def test_what_no_part_can_be_is_refused_before_anything_is_built(
 
     changed(folder / "config.json", change)
     assert problem in refused(lambda: SeViLA.from_pretrained(folder))
+
+
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("manifest.json", NESTED, "manifest.json is damaged: it is nested too deeply"),
+        ("model.safetensors.index.json", NESTED, "is no index of weight files: it is nested too deeply"),
+        ("model.safetensors.index.json", b"[]", "is no index of weight files: "),
+        ("model.safetensors", len(NESTED + b'{"a":}').to_bytes(8, "little") + b'{"a":' + NESTED + b"}", "is damaged: "),
+        (
+            "model.safetensors",
+            len(NESTED).to_bytes(8, "little") + NESTED,
+            "is neither a safetensors nor a PyTorch file",
+        ),
+    ],
+)
+def test_other_json_of_a_folder_is_read_within_bounds(name: str, content: bytes, problem: str, folder: Path) -> None:
+    (folder / name).write_bytes(content)
+    assert problem in refused(lambda: inspect(folder))
+
+
+def test_saving_over_weights_whose_header_is_nested_without_end_replaces_them(folder: Path) -> None:
+    content = len(NESTED + b'{"a":}').to_bytes(8, "little") + b'{"a":' + NESTED + b"}"
+    (folder / "model.safetensors").write_bytes(content)
+    SeViLA.untrained(CONFIG).save_pretrained(folder)
+    SeViLA.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer/tokenizer.json", "model.safetensors", "manifest.json"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from lavis.common.errors import CheckpointError, UserError
+from lavis.common.errors import CheckpointError, UserError, first_line
 from lavis.common.files import write_text
 from lavis.models.checkpoints.weight_files import file_digest
 
@@ -94,8 +94,7 @@ def download_from_hub(repository: str, name: str) -> Path:
     try:
         path = Path(hf_hub_download(repository, name))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"cannot download {name} of {repository}: {reason}") from error
+        raise CheckpointError(f"cannot download {name} of {repository}: {first_line(error)}") from error
     stored = path.resolve()
     # The cache keeps large files under their sha256.
     if _LFS_NAME.fullmatch(stored.name) and file_digest(stored) != stored.name:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lavis.common.errors import CheckpointError
+from lavis.common.errors import CheckpointError, first_line
 from lavis.common.files import parse_json, written_whole
 
 StateDict = dict[str, torch.Tensor]
@@ -68,7 +68,7 @@ _DAMAGE = (
 )
 
 
-def read_weights(path: str | Path, *, device: str = "cpu") -> StateDict:
+def read_weights(path: str | Path) -> StateDict:
     """Read a safetensors or PyTorch file, told apart by content, to a flat state dict.
 
     Published PyTorch files wrap their state dict as `{"model": ...}` beside optimizer and epoch; only
@@ -77,11 +77,10 @@ def read_weights(path: str | Path, *, device: str = "cpu") -> StateDict:
     Raises:
         CheckpointError: the file is missing, damaged, carries code, or holds no state dict.
     """
-    return _unwrapped(_read(path, device=device), place=str(path))
+    return _unwrapped(_read(Path(path)), place=str(path))
 
 
-def _read(path: str | Path, *, device: str) -> StateDict:
-    file = Path(path)
+def _read(file: Path) -> StateDict:
     if not file.is_file():
         raise CheckpointError(f"no weights at {file}")
     try:
@@ -96,19 +95,17 @@ def _read(path: str | Path, *, device: str) -> StateDict:
             raise CheckpointError(f"{file} is a PyTorch file under the name of another format; rename it to .pth")
         if archive:
             _check_sums(file)
-        return _state_dict(_load_pickled(file, device=device, mmap=archive), file)
+        return _state_dict(_load_pickled(file, mmap=archive), file)
     if start[8:9] == b"{":
         try:
-            weights = load_file(file, device=device)
+            weights = load_file(file)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
+            raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
         _check_own_sum(file)
         return weights
-    truncated = start[:4] == b"PK\x03\x04"
-    reason = (
-        "is damaged: its end is missing" if truncated else "is neither a safetensors nor a PyTorch file, or is damaged"
-    )
-    raise CheckpointError(f"{file} {reason}")
+    if start[:4] == b"PK\x03\x04":
+        raise CheckpointError(f"{file} is damaged: its end is missing")
+    raise CheckpointError(f"{file} is neither a safetensors nor a PyTorch file, or is damaged")
 
 
 def write_weights(
@@ -200,16 +197,16 @@ def _is_archive(file: Path) -> bool:
     try:
         return zipfile.is_zipfile(file)
     except _DAMAGE as error:
-        raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
+        raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
 
 
-def _load_pickled(file: Path, *, device: str, mmap: bool) -> Any:
+def _load_pickled(file: Path, *, mmap: bool) -> Any:
     try:
-        return torch.load(file, map_location=device, weights_only=True, mmap=mmap)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{file} is refused: {_surplus(error)}") from error
     except _DAMAGE as error:
-        raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
+        raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
 
 
 def _surplus(error: pickle.UnpicklingError) -> str:
@@ -231,7 +228,7 @@ def _check_sums(file: Path) -> None:
             packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
             broken = None if packed else archive.testzip()
     except _DAMAGE as error:
-        raise CheckpointError(f"{file} is damaged: {_first_line(error)}") from error
+        raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
     if packed:
         raise CheckpointError(f"{file} is refused: {packed[0]} is compressed, which no PyTorch file is")
     if broken is not None:
@@ -242,8 +239,9 @@ def _state_dict(content: Any, file: Path) -> StateDict:
     inner = content
     if isinstance(content, dict):
         inner = next((content[key] for key in _WEIGHTS_KEYS if isinstance(content.get(key), dict)), content)
-    others = [name for name, value in inner.items() if not _is_weight(name, value)] if isinstance(inner, dict) else []
-    if not isinstance(inner, dict) or not inner or len(others) == len(inner):
+    entries = inner.items() if isinstance(inner, dict) else ()
+    others = [name for name, value in entries if not (isinstance(name, str) and isinstance(value, torch.Tensor))]
+    if len(others) == len(entries):
         raise CheckpointError(f"{file} holds no state dict: a mapping of names to tensors is needed")
     if others:
         kind = type(inner[others[0]]).__name__
@@ -261,14 +259,6 @@ def _unwrapped(weights: StateDict, *, place: str) -> StateDict:
         doubled = Counter(names.values()).most_common(1)[0][0]
         raise CheckpointError(f"{place} holds {doubled} a second time, under the name that a wrapper gives it")
     return result
-
-
-def _is_weight(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, torch.Tensor)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def state_of(model: nn.Module) -> StateDict:

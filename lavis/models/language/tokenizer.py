@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import PreTokenizer, Sequence, Split
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
-from lavis.common.errors import CheckpointError, did_you_mean
+from lavis.common.errors import CheckpointError, did_you_mean, first_line
 from lavis.common.files import read_json
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -76,8 +76,9 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         file = source / TOKENIZER_FILE if isinstance(source, Path) else cached_file(source, TOKENIZER_FILE)
         steps = read_json(str(file), max_bytes=_MAX_BYTES)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"no tokenizer at {source}: {reason}; give a folder with tokenizer.json") from error
+        raise CheckpointError(
+            f"no tokenizer at {source}: {first_line(error)}; give a folder with tokenizer.json"
+        ) from error
     check_tokenizer(steps, place=str(file))
     with rust_errors(f"{file} is damaged"):
         backend = Tokenizer.from_file(str(file))
@@ -103,8 +104,7 @@ def rust_errors(problem: str) -> Iterator[None]:
     except BaseException as error:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
-        reason = (str(error).strip().splitlines() or ["it says no more"])[0]
-        raise CheckpointError(f"{problem}: {reason[:300]}") from error
+        raise CheckpointError(f"{problem}: {first_line(error)}") from error
 
 
 def text_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:

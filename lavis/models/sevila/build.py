@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from lavis.common.config import from_mapping
-from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean
+from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean, first_line
 from lavis.common.files import read_json
 from lavis.common.registry import registry
 from lavis.models.language.t5 import T5LanguageModel, t5_config
@@ -143,7 +143,7 @@ def _load_language(source: str) -> Any:
     try:
         content = read_json(str(cached_file(source, "config.json")))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no language model at {source}: {_first_line(error)}") from error
+        raise ConfigError(f"no language model at {source}: {first_line(error)}") from error
     name = content.get("model_type") if isinstance(content, dict) else None
     if name not in _LANGUAGE_MODELS:
         known = did_you_mean(str(name), _LANGUAGE_MODELS)
@@ -154,12 +154,7 @@ def _load_language(source: str) -> Any:
     try:
         return kind.from_pretrained(source, config=config_kind(**sizes), trust_remote_code=False)
     except _DAMAGED as error:
-        raise CheckpointError(f"the language model at {source} cannot be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+        raise CheckpointError(f"the language model at {source} cannot be loaded: {first_line(error)}") from error
 
 
 def _construct(part: type[nn.Module], arguments: dict[str, Any], *, place: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean
+from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean, first_line
 from lavis.common.files import written_whole
 from lavis.models.checkpoints.weight_files import TOKENIZER_FOLDER, read_manifest, read_tokenizer_files, write_folder
 from lavis.models.checkpoints.weights_io import Shapes, stream_weights
@@ -162,7 +162,7 @@ def export_published(source: str | Path, out: str | Path, *, parts: Sequence[str
             else:
                 stream_weights(file, published, metadata={"format": "pt"})
     except (OSError, RuntimeError) as error:
-        raise UserError(f"cannot write {target}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot write {target}: {first_line(error)}") from error
     return len(published)
 
 
