@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _questions(args: argparse.Namespace) -> "list[Question]":
     from lavis.common.types import Question
-    from lavis.models.questions import check_question
+    from lavis.processors.prompts import check_question
 
     if args.questions is None:
         if args.question is None:
@@ -108,7 +108,7 @@ def read_questions(path: Path) -> "list[Question]":
     from lavis.common.types import Question
     from lavis.datasets.own_rows import own_row, require_columns
     from lavis.datasets.records import read_records
-    from lavis.models.questions import check_question
+    from lavis.processors.prompts import check_question
 
     rows = [own_row(record) for record in read_records(path)]
     if not rows:

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from lavis.cli.one_video import check_watching, present, watch_video
     from lavis.common.registry import registry
     from lavis.common.types import Question
-    from lavis.models.questions import check_question
+    from lavis.processors.prompts import check_question
 
     check_question(Question(text=args.query))
     registry.prompts.get(args.prompt)

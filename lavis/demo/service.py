@@ -18,7 +18,7 @@ from lavis.demo.settings import Settings
 from lavis.demo.videos import Source, Sources, Watched, WatchedVideos
 from lavis.export import answer_record, moments_record
 from lavis.export.records import Record, best_positions
-from lavis.models.questions import check_question
+from lavis.processors.prompts import check_question
 
 Seconds = Mapping[str, float]
 

@@ -4,7 +4,7 @@ import pytest
 
 from lavis.common.errors import QuestionError
 from lavis.common.types import Question
-from lavis.models.questions import check_question
+from lavis.processors.prompts import check_question
 
 
 @pytest.mark.parametrize(
