@@ -1,18 +1,14 @@
-import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from lavis.common.errors import ConfigError, VideoError
 from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable, VideoQuestionDataset, collate
 from lavis.datasets.loader import build_loader
 from lavis.datasets.videos import VideoFolders
-from lavis.processors.transforms import RandomClip, UniformClip, stretched
-from lavis.video import open_video
+from lavis.processors.transforms import RandomClip, UniformClip
 from tests.videos import write_video
 
 
@@ -74,17 +70,6 @@ def test_a_batch_may_be_empty(folder: Path) -> None:
     assert len(collate([dataset(folder, "missing")[SampleKey(0, 0)]])) == 0
 
 
-def test_short_videos_repeat_frames(folder: Path) -> None:
-    with open_video(folder / "short.mp4") as video:
-        clip = UniformClip(num_frames=8, image_size=32)(video, clip=None, rng=random.Random(0))
-    assert clip.times_s == pytest.approx(np.array([0, 0, 0, 1, 1, 1, 2, 2]) / 25)
-
-
-def test_stretching_keeps_what_is_long_enough() -> None:
-    assert stretched(np.array([3, 5, 9]), 3).tolist() == [3, 5, 9]
-    assert stretched(np.array([3, 5]), 5).tolist() == [3, 3, 3, 5, 5]
-
-
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_loading_gives_the_same_batches_with_and_without_workers(folder: Path, num_workers: int) -> None:
     samples = dataset(folder, "long", "short", "missing")
@@ -100,33 +85,3 @@ def test_loading_draws_no_random_numbers_of_the_process(folder: Path) -> None:
     before = torch.get_rng_state()
     list(build_loader(dataset(folder, "long"), [[SampleKey(0, 0)]]))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_videos_are_found_in_any_folder_with_any_ending(tmp_path: Path) -> None:
-    (tmp_path / "a" / "sub").mkdir(parents=True)
-    (tmp_path / "b" / "frames").mkdir(parents=True)
-    (tmp_path / "a" / "sub" / "x.webm").touch()
-    (tmp_path / "b" / "x.v1.mp4").touch()
-    folders = VideoFolders.from_storage([str(tmp_path / "a"), str(tmp_path / "b")], place="here")
-    assert folders.find("sub/x") == tmp_path / "a" / "sub" / "x.webm"
-    assert folders.find("x.v1") == tmp_path / "b" / "x.v1.mp4"
-    assert folders.find("x.v1.mp4") == tmp_path / "b" / "x.v1.mp4"
-    assert folders.find("frames") == tmp_path / "b" / "frames"
-    with pytest.raises(VideoError, match=r"no video 'y' in .*a, .*b"):
-        folders.find("y")
-
-
-def test_a_source_names_its_folder(tmp_path: Path) -> None:
-    for name in ("tvqa", "youtube"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x.mp4").touch()
-    folders = VideoFolders.from_storage({name: str(tmp_path / name) for name in ("tvqa", "youtube")}, place="here")
-    assert folders.find("x", source="youtube") == tmp_path / "youtube" / "x.mp4"
-    with pytest.raises(VideoError, match="did you mean 'youtube'"):
-        folders.find("x", source="youtub")
-
-
-@pytest.mark.parametrize("storage", [None, 3, [], {}, [1], {"a": None}])
-def test_storage_that_is_no_folder_is_refused(storage: object) -> None:
-    with pytest.raises(ConfigError, match=r"here: .* is no folder"):
-        VideoFolders.from_storage(storage, place="here")

@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,13 @@ from lavis.processors.transforms import (
     Crop,
     EvalTransform,
     TrainTransform,
+    UniformClip,
     random_crop,
     resized_crop,
+    stretched,
 )
+from lavis.video import open_video
+from tests.videos import write_video
 
 
 def clip_of(frames: np.ndarray) -> FrameBatch:
@@ -117,3 +122,14 @@ def test_all_frames_of_a_clip_are_cut_alike() -> None:
     assert pixels.shape == (3, 3, 32, 32)
     assert torch.equal(pixels[0], pixels[2])
     assert not torch.allclose(pixels, EvalTransform()(clip))
+
+
+def test_short_videos_repeat_frames(tmp_path: Path) -> None:
+    with open_video(write_video(tmp_path / "short.mp4", num_frames=3)) as video:
+        clip = UniformClip(num_frames=8, image_size=32)(video, clip=None, rng=random.Random(0))
+    assert clip.times_s == pytest.approx(np.array([0, 0, 0, 1, 1, 1, 2, 2]) / 25)
+
+
+def test_stretching_keeps_what_is_long_enough() -> None:
+    assert stretched(np.array([3, 5, 9]), 3).tolist() == [3, 5, 9]
+    assert stretched(np.array([3, 5]), 5).tolist() == [3, 3, 3, 5, 5]
