@@ -282,16 +282,14 @@ def _ids(questions: Iterable[tuple[str, Question]]) -> tuple[tuple[str, str], ..
 def _too_short(
     name: str, path: Path, facts: VideoFacts, questions: Iterable[tuple[str, Question]]
 ) -> Iterator[Problem]:
-    lost: list[tuple[str, Question]] = []
-    reason = ""
+    reasons: dict[tuple[str, str], str] = {}
     for split, question in questions:
         try:
             uniform_indices(1, video_frames=facts.num_frames, fps=facts.fps, clip=question.clip)
         except VideoError as error:
-            lost.append((split, question))
-            reason = reason or str(error)
-    if lost:
-        yield Problem("too short", name, str(path), reason, _ids(lost))
+            reasons[split, question.id] = str(error)
+    if reasons:
+        yield Problem("too short", name, str(path), next(iter(reasons.values())), tuple(reasons))
 
 
 def _is_truncated(question: Question, facts: VideoFacts) -> bool:
