@@ -41,7 +41,7 @@ def examples_html(examples: Sequence[Example]) -> str:
     cards = "".join(
         f'<button type="button" class="example" data-pick="{number}">'
         f'<img src="{example.poster}" alt=""><span class="question">{escape(example.questions[0].text)}</span>'
-        f'<span class="facts">{_clock(example.duration_s)} clip</span></button>'
+        f'<span class="facts">{time_label(example.duration_s, ".1f")} clip</span></button>'
         for number, example in enumerate(examples)
     )
     return f'<p class="eyebrow">Or ask about an example</p><div class="examples">{cards}</div>' if cards else ""
@@ -66,7 +66,7 @@ def error_html(message: str) -> str:
 def facts_text(info: VideoInfo) -> str:
     """Return what a video is, in one line."""
     return (
-        f"{_clock(info.duration_s)} · {counted(info.num_frames, 'frame')} at {info.fps:.4g} per second"
+        f"{time_label(info.duration_s, '.1f')} · {counted(info.num_frames, 'frame')} at {info.fps:.4g} per second"
         f" · {info.width} × {info.height}"
     )
 
@@ -111,8 +111,8 @@ def found_html(found: FindResult) -> str:
     )
     nearest = ""
     if not count:
-        best = int(moments.scores.argmax())
-        nearest = f'<p class="hint">The nearest frame, at {_clock(moments.times_s[best])}, does not reach the line.</p>'
+        best = time_label(moments.times_s[moments.scores.argmax()], ".1f")
+        nearest = f'<p class="hint">The nearest frame, at {best}, does not reach the line.</p>'
     read = f"{counted(len(moments.times_s), 'frame')} compared with the sentence"
     return (
         f'<article class="result found" data-moments="{count}"><p class="asked">{escape(moments.query)}</p>'
@@ -235,8 +235,4 @@ def _same(answered: AnswerResult) -> bool:
 
 
 def _range(moment: Moment) -> str:
-    return f"{_clock(moment.start_s)} to {_clock(moment.end_s)}"
-
-
-def _clock(time_s: float) -> str:
-    return f"{time_s:.1f} s" if time_s < 60 else time_label(time_s)
+    return f"{time_label(moment.start_s, '.1f')} to {time_label(moment.end_s, '.1f')}"

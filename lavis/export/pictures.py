@@ -50,16 +50,14 @@ _OTHER_FONTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
     *("Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "Noto Sans Devanagari"),
 )
-_MOST_CHARACTERS = 2000
 _BADGE = 25
 _MOST_DOTS = 200
 _MOST_THUMBNAILS = 24
 _THUMBNAIL_HEIGHT, _THUMBNAIL_GAP, _CAPTION = 220, 18, 32
 _OPTION_ROW, _REPORT_TITLE, _REPORT_ROW = 36, 34, 30
 _SUMMARIES = ("Avg", "Oracle")
-# What of a run's log is no figure to draw.
-_NOT_DRAWN = {"kind", "iteration", "epoch", "samples_per_s", "data_wait", "memory_mib", "left_s"}
-_NOT_DRAWN |= {"questions", "unreadable"}
+# What a run logs beside the figures that learning curves show.
+_PACE = {"epoch", "iteration", "samples_per_s", "data_wait", "memory_mib", "left_s", "questions", "unreadable"}
 
 Picture = npt.NDArray[np.uint8]
 
@@ -82,18 +80,21 @@ def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequ
     label = _score_label(keyframes)
     if len(frames) > _MOST_THUMBNAILS:
         label += f"; below, the first {_MOST_THUMBNAILS} of {len(frames)} keyframes"
-    blocks = _title(answer.question.text, answer, video, model)
-    blocks.append(_options(answer) if answer.question.options else _heading(answer.text, subtitle="open answer"))
     range_s = _time_range(keyframes.all_times_s, video, answer.clip)
-    blocks.append(
-        _curve(label, keyframes.all_times_s, keyframes.all_scores, range_s, seconds=True, marks=keyframes.times_s)
-    )
     scores = keyframes.scores if len(keyframes.scores) else np.full(len(keyframes), math.nan)
     captions = [
         time_label(time_s, ".2f") + (f", score {score:.2f}" if math.isfinite(score) else "")
         for time_s, score in zip(keyframes.times_s, scores, strict=True)
     ]
-    return _page_png([*blocks, *_thumbnails(frames, captions)])
+    open_answer = _heading(answer.text or "(no answer)", subtitle="open answer")
+    return _page_png(
+        [
+            *_title(answer.question.text, answer, video, model),
+            _options(answer) if answer.question.options else open_answer,
+            _curve(label, keyframes.all_times_s, keyframes.all_scores, range_s, seconds=True, marks=keyframes.times_s),
+            *_thumbnails(frames, captions),
+        ]
+    )
 
 
 def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
@@ -128,7 +129,7 @@ def draw_learning_curves(log: Path, picture: Path) -> None:
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in read_json_lines(log):
         for name, value in row.items():
-            if name not in _NOT_DRAWN and isinstance(value, (int, float)):
+            if name not in _PACE and isinstance(value, (int, float)):
                 curves.setdefault(f"{row['kind']}: {name}", []).append((row["iteration"], value))
     if not curves:
         return
@@ -178,7 +179,7 @@ def _options(answer: Answer) -> Block:
                 _box(page, MARGIN, upper + 1, INNER_WIDTH, _OPTION_ROW - 2, color=ACCENT_LIGHT)
             middle, color = upper + _OPTION_ROW / 2, ACCENT if chosen else INK
             _write(page, MARGIN + 14, middle, LETTERS[index], size=16, color=color)
-            _write(page, MARGIN + 42, middle, fitted(text, bar_left - MARGIN - 62, size=16), size=16, color=color)
+            _write(page, MARGIN + 42, middle, text, size=16, width=bar_left - MARGIN - 62, color=color)
             length = max(longest * share, 2)
             _box(page, bar_left, middle - 9, length, 18, color=ACCENT if chosen else NEUTRAL)
             _write(page, bar_left + length + 10, middle, f"{share:.0%}", size=16, color=color)
@@ -206,7 +207,7 @@ def _thumbnails(frames: Sequence[Picture], captions: Sequence[str]) -> list[Bloc
             right, lower = left + frame.shape[1] * scale, upper + frame.shape[0] * scale
             page.imshow(frame, extent=(left, right, lower, upper), aspect="auto", interpolation="antialiased")
             _badges(page, [left + 20], [upper + 20], [index + 1])
-            _write(page, left, upper + row_height - 16, fitted(caption, cell, size=14), size=14)
+            _write(page, left, upper + row_height - 16, caption, size=14, width=cell)
 
     return [Block(rows * row_height + (rows - 1) * _THUMBNAIL_GAP, draw)]
 
@@ -216,13 +217,13 @@ def _comparison(title: str, cells: Sequence[Cell]) -> Block:
     bar_left, longest = MARGIN + 540, INNER_WIDTH - 540 - 250
 
     def draw(page: Axes, top: float) -> None:
-        _write(page, MARGIN, top + 10, fitted(title, INNER_WIDTH, size=17), size=17, weight="bold")
+        _write(page, MARGIN, top + 10, title, size=17, width=INNER_WIDTH, weight="bold")
         for index, cell in enumerate(cells):
             middle = top + _REPORT_TITLE + _REPORT_ROW * (index + 0.5)
             color = MARK if cell.deviations else ACCENT
-            _write(page, MARGIN, middle, fitted(cell.row, 330, size=14), size=14)
-            what = fitted(f"{cell.benchmark} {cell.figure}", 190, size=14)
-            _write(page, MARGIN + 340, middle, what, size=14, color=MUTED)
+            _write(page, MARGIN, middle, cell.row, size=14, width=330)
+            what = f"{cell.benchmark} {cell.figure}"
+            _write(page, MARGIN + 340, middle, what, size=14, width=190, color=MUTED)
             _box(page, bar_left + longest, middle - 12, 1, 24, color=GRID)
             _box(page, bar_left, middle - 9, longest * cell.paper / 100, 8, color=NEUTRAL)
             if cell.measured is not None:
@@ -268,9 +269,9 @@ def _page_png(blocks: Sequence[Block]) -> bytes:
     return buffer.getvalue()
 
 
-def _write(axes: Axes, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
-    """Write one line as it is, without reading formulas in it; (x, y) is its left end at half its height."""
-    axes.text(x, y, _legible(text), **{**_style(size), "va": "center_baseline", **style})
+def _write(axes: Axes, x: float, y: float, text: str, *, size: float, width: float = math.inf, **style: Any) -> None:
+    """Write one line, cut where it is longer than `width`; (x, y) is its left end at half its height."""
+    axes.text(x, y, fitted(text, width, size=size), **{**_style(size), "va": "center_baseline", **style})
 
 
 def _box(page: Axes, left: float, top: float, width: float, height: float, *, color: str) -> None:
@@ -292,7 +293,7 @@ def _heading(title: str, *, subtitle: str) -> Block:
     def draw(page: Axes, top: float) -> None:
         for number, line in enumerate(lines):
             _write(page, MARGIN, top + 36 * number + 18, line, size=24, weight="bold")
-        _write(page, MARGIN, top + 36 * len(lines) + 14, fitted(subtitle, INNER_WIDTH, size=15), size=15, color=MUTED)
+        _write(page, MARGIN, top + 36 * len(lines) + 14, subtitle, size=15, width=INNER_WIDTH, color=MUTED)
 
     return Block(36 * len(lines) + 24, draw)
 
@@ -338,7 +339,7 @@ def _curve(
     x, y = x[known], y[known]
 
     def draw(page: Axes, top: float) -> None:
-        _write(page, MARGIN, top + 9, fitted(label, INNER_WIDTH, size=15), size=15, color=MUTED)
+        _write(page, MARGIN, top + 9, label, size=15, width=INNER_WIDTH, color=MUTED)
         axes = _plot_axes(page, left, top + head, RIGHT - left, height)
         axes.margins(y=0.12)
         axes.plot(x, y, "o-" if len(x) <= _MOST_DOTS else "-", markersize=5, color=ACCENT, linewidth=2.2)
@@ -361,16 +362,17 @@ def _curve(
 
 def wrapped(text: str, width: float, *, size: float, most_lines: int, weight: str = "normal") -> list[str]:
     """Return the text on at most so many lines, broken at spaces where it has any; "..." ends what goes on."""
-    rest, lines = _legible(" ".join(text.split())[:_MOST_CHARACTERS]), list[str]()
+    rest, lines = _legible(" ".join(text.split())), list[str]()
     renderer, font = RendererAgg(1, 1, _DPI), FontProperties(family=_fonts()[0], size=size, weight=weight)
 
     def length(text: str) -> float:
         return renderer.get_text_width_height_descent(text, font, ismath=False)[0]
 
     def fitting(room: float) -> int:
-        if length(rest) <= room:
-            return len(rest)
-        return max(1, bisect_right(range(1, len(rest)), room, key=lambda end: length(rest[:end])))
+        most = max(1, int(min(len(rest), 4 * room / size)))  # hardly any letter is narrower than a quarter of its size
+        if length(rest[:most]) <= room:
+            return most
+        return max(1, bisect_right(range(1, most), room, key=lambda end: length(rest[:end])))
 
     while rest and len(lines) < most_lines:
         end = fitting(width)
@@ -416,8 +418,7 @@ def _draw_marks(axes: Axes, marks: Floats, x: Floats, y: Floats) -> None:
     axes.vlines(marks, 0, 1, color=MARK, linewidth=1.4, **above)
     at = np.flatnonzero(np.isin(x, marks))
     axes.plot(x[at], y[at], "o", markersize=10, color=MARK)
-    numbered = np.sort(np.argsort(marks, kind="stable")[: int(width // _BADGE)])
-    numbered = numbered[np.argsort(marks[numbered], kind="stable")]
+    numbered = np.argsort(marks, kind="stable")[: int(width // _BADGE)]
     low, high = axes.get_xlim()
     places = _spread(marks[numbered], _BADGE / width * (high - low), (low, high))
     up = np.full(len(places), 1 + 22 / height)

@@ -1,8 +1,8 @@
 """What result pictures show."""
 
+import dataclasses
 import math
-import subprocess
-import sys
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -28,6 +28,7 @@ from lavis.export.pictures import (
     moments_picture,
     wrapped,
 )
+from tests.architecture.source import ROOT, python_files
 from tests.unit.export.results import VIDEO, make_answer, make_moments, plain
 
 FRAMES = [plain((10, 200, 30)), plain((200, 20, 220))]
@@ -143,6 +144,11 @@ def test_any_text_is_drawn_without_a_warning(text: str) -> None:
     assert count(draw(answer), ACCENT_LIGHT) > 10_000
 
 
+def test_an_empty_answer_says_so() -> None:
+    empty, said = (dataclasses.replace(answer_of(4, num_keyframes=2), text=text) for text in ("", "(no answer)"))
+    assert draw(empty) == draw(said)
+
+
 def test_formulas_are_text_like_any_other() -> None:
     assert fitted(r"$x_1$ \alpha", 500, size=20) == r"$x_1$ \alpha"
     dollars, letters = (answer_of(4, num_keyframes=2, text=text) for text in ("$x_1^2$", "x"))
@@ -199,5 +205,6 @@ def test_without_figures_no_learning_curve_is_drawn(tmp_path: Path) -> None:
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
-    code = "import sys, lavis.export, lavis.cli.main, lavis.cli.one_video; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    always = re.compile(r"^(from|import) (matplotlib|lavis\.export\.pictures)\b", re.MULTILINE)
+    files = [path for path in python_files("lavis") if always.search((ROOT / path).read_text(encoding="utf-8"))]
+    assert files == [Path("lavis/export/pictures.py")]
