@@ -20,7 +20,7 @@ from lavis.common.distributed import World, join_world
 from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
 from lavis.runners.optim import build_adamw
-from lavis.runners.parallel import Alone, OnePass, parallelise
+from lavis.runners.parallel import Parallel
 from lavis.runners.trainer import Updater
 
 _RATE = 1e-6
@@ -82,11 +82,11 @@ class Steps:
         self._batch = noise_batch(
             model, size=work.size, batch_size=work.batch_size, num_frames=work.num_frames, seed=world.rank
         )
-        one_pass = OnePass(model)
         optimizer = build_adamw(model.trainable_parameters(), lr=_RATE)
-        self._together = Updater(parallelise(one_pass, world, mode="ddp"), objective, optimizer, world=world)
+        self._together = Updater(Parallel(model, world), objective, optimizer, world=world)
         # The same weights: called past the wrapper, no hook of it exchanges anything.
-        self._alone = Updater(Alone(one_pass), objective, optimizer, world=World(device=world.device))
+        alone = World(device=world.device)
+        self._alone = Updater(Parallel(model, alone), objective, optimizer, world=alone)
 
     def together(self) -> float:
         """Return the seconds of a step with exchange."""

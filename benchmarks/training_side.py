@@ -17,7 +17,7 @@ from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.optim import build_adamw
-from lavis.runners.parallel import Alone, OnePass
+from lavis.runners.parallel import Parallel
 from lavis.runners.trainer import StepReport, Updater
 from lavis.tasks.build import build_objective, resolve_task
 from lavis.tasks.objectives.base import Objective, TrainingBatch
@@ -88,7 +88,7 @@ class OurStep:
             checkpoint_activations(part, method=options.checkpointing)
         objective = ready_to_train(model, options.task, num_keyframes=options.num_keyframes)
         self._updater = Updater(
-            Alone(OnePass(model)),
+            Parallel(model, World(device=model.device)),
             objective,
             build_adamw(model.trainable_parameters(), lr=_RATE),
             world=World(device=model.device),
@@ -99,7 +99,7 @@ class OurStep:
     def backward(self, batch: TrainingBatch) -> float:
         """Compute gradients; return the loss."""
         self._report = self._updater.accumulate([batch])
-        return self._report.figures["loss"]
+        return self._report.metrics["loss"]
 
     def apply(self) -> None:
         """Change the weights."""

@@ -152,6 +152,22 @@ def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
     return kind(**{key: _convert(value, hints[key], place=place, key=key) for key, value in mapping.items()})
 
 
+def effect_of(kind: Any, key: str) -> str:
+    """Return what depends on a setting of a dataclass, by its dotted key.
+
+    It is "predictions", unless the annotation of its field, or of one around it, is `TrainingOnly` or `NoEffect`.
+    """
+    for name in key.split("."):
+        hint = typing.get_type_hints(kind, include_extras=True).get(name)
+        found = [mark.affects for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, _Effect)]
+        if found:
+            return str(found[0])
+        if not dataclasses.is_dataclass(hint):
+            break
+        kind = hint
+    return "predictions"
+
+
 def _convert(value: Any, wanted: Any, *, place: str, key: str) -> Any:
     """Check a value against its annotation, turning mappings into dataclasses and lists into tuples."""
     if wanted is Any:
@@ -263,3 +279,16 @@ Positive = Annotated[float, Limit("above 0", lambda value: value > 0)]
 Share = Annotated[float, between(0, 1)]
 Decay = Annotated[float, Limit("from 0 to below 1", lambda value: 0 <= value < 1)]
 Text = Annotated[str, Limit("some text", lambda value: bool(value.strip()))]
+
+
+@dataclass(frozen=True)
+class _Effect:
+    affects: str
+
+    def problem(self, _: Any) -> None:
+        """Allow every value."""
+
+
+# Settings that predictions do not depend on, and those of them that a resumed run may also change.
+TrainingOnly = Annotated[T, _Effect("training")]
+NoEffect = Annotated[T, _Effect("nothing")]

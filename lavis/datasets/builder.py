@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from lavis.common.config import (
     Count,
+    NoEffect,
     OneOf,
     Positive,
     Text,
+    TrainingOnly,
     from_mapping,
     import_plugins,
     load_yaml,
@@ -41,7 +43,7 @@ class ProcessorConfig:
 class ProcessorsConfig:
     """Processors for training and for evaluation."""
 
-    train: ProcessorConfig
+    train: TrainingOnly[ProcessorConfig]
     eval: ProcessorConfig
 
 
@@ -71,17 +73,17 @@ class VideosConfig:
         fps: frames per second of folders of frames.
     """
 
-    storage: Any
+    storage: NoEffect[Any]
     reader: Annotated[str, OneOf(registry.video_readers.names)] = "pyav"
     fps: Positive | None = None
 
 
 @dataclass(frozen=True)
 class BuildInfo:
-    """What a dataset is read from."""
+    """What a dataset is read from; annotations and videos are known by their content, wherever they lie."""
 
     videos: VideosConfig
-    annotations: AnnotationFiles = field(default_factory=AnnotationFiles)
+    annotations: NoEffect[AnnotationFiles] = field(default_factory=AnnotationFiles)
 
 
 @dataclass(frozen=True)

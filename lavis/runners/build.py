@@ -23,21 +23,19 @@ from lavis.models.frame_cache import FrameCache
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
 from lavis.models.loading import load_model
 from lavis.models.precision import at_least_fp32
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import our_name, published_name
 from lavis.runners.checkpoint import (
     BEST_FOLDER,
+    CheckpointSaver,
     CheckpointStore,
     RunShape,
-    build_saver,
     find_checkpoint,
-    lay_over,
+    load_partial,
 )
-from lavis.runners.config import RunConfig, TrainConfig, figures_of, out_of_reach, task_of, weight_paths
+from lavis.runners.config import RunConfig, TrainConfig, out_of_reach, task_of, weight_paths
 from lavis.runners.faults import shared_failure
 from lavis.runners.optim import MovingAverage, build_adamw, build_schedule
-from lavis.runners.parallel import OnePass, Parallel, parallelise
-from lavis.runners.progress import Progress
+from lavis.runners.parallel import Parallel
+from lavis.runners.progress import TrainingLog
 from lavis.runners.provenance import (
     CHECKPOINTS,
     Inputs,
@@ -48,7 +46,7 @@ from lavis.runners.provenance import (
     video_samples,
 )
 from lavis.runners.trainer import Plan, Runner, Updater, build_plan
-from lavis.runners.validation import AccuracyValidator, BestKeeper, MomentValidator, SplitReader
+from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader
 from lavis.tasks.build import Frozen, build_objective, require_objective
 from lavis.tasks.objectives.base import Objective
 from lavis.tasks.objectives.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
@@ -63,7 +61,7 @@ _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Parts:
     """What a run is built around: a model, what it learns, and from what."""
 
-    model: SeViLA
+    model: Any
     task: PublishedTask
     objective: Objective
     teacher: Teacher
@@ -93,17 +91,17 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
     return Parts(model, task, objective, frozen.teacher, build_builder(config, model))
 
 
-def load_for(config: TrainConfig, world: World) -> SeViLA:
+def load_for(config: TrainConfig, world: World) -> Any:
     """Load the model that `model.model_type` names, with the weights of `model.finetuned` over its own."""
     # Parts of a model may be drawn at random, and dropout is; each process draws its own.
     torch.manual_seed(config.run.seed + world.rank)
-    model: SeViLA = load_model("sevila", config.model.model_type, device=str(world.device), dtype=config.model.dtype)
+    model = load_model(model_type=config.model.model_type, device=str(world.device), dtype=config.model.dtype)
     for path in weight_paths(config.model.finetuned):
-        logger.info("weights of %s from %s", ", ".join(lay_over(model, path)), path)
+        logger.info("weights of %s from %s", ", ".join(load_partial(model, path)), path)
     return model
 
 
-def build_builder(config: TrainConfig, model: SeViLA) -> DatasetBuilder | MixedBuilder:
+def build_builder(config: TrainConfig, model: Any) -> DatasetBuilder | MixedBuilder:
     """Return the builder of the configured datasets, for frames as the model wants them."""
     builders: dict[str, DatasetBuilder] = {
         name: builder_of(name, dataset)(
@@ -121,20 +119,20 @@ def build_builder(config: TrainConfig, model: SeViLA) -> DatasetBuilder | MixedB
     return MixedBuilder(builders, mix=checked_mix(config.run.mix, list(builders)), seed=config.run.seed)
 
 
-def unfreeze_as_published(model: SeViLA, task: PublishedTask) -> None:
+def unfreeze_as_published(model: Any, task: PublishedTask) -> None:
     """Let those parts train too that the published code means to freeze and does not."""
-    published = [name for name in (published_name(ours) for ours, _ in model.named_parameters()) if name]
-    trained = {our_name(name) for name in trained_by_published_code(task, published)}
+    names = model.published_names()
+    trained = trained_by_published_code(task, list(names.values()))
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in trained)
+        parameter.requires_grad_(names.get(name) in trained)
 
 
-def set_training(model: SeViLA) -> None:
+def set_training(model: Any) -> None:
     """Put what trains into training mode; frozen parts stay in eval."""
     model.train()
 
 
-def set_training_as_published(model: SeViLA) -> None:
+def set_training_as_published(model: Any) -> None:
     """Put everything into training mode: dropout is on in frozen parts too."""
     model.train()
     for part in model.children():
@@ -182,32 +180,6 @@ def build_updater(
     )
 
 
-def build_keeper(
-    config: TrainConfig,
-    parts: Parts,
-    parallel: Parallel,
-    *,
-    average: MovingAverage | None,
-    progress: Progress,
-    world: World,
-) -> BestKeeper:
-    """Build what validates and keeps the best weights."""
-    run = config.run
-    return BestKeeper(
-        parts.model,
-        parallel=parallel,
-        validator=build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world),
-        folder=Path(run.output_dir),
-        progress=progress,
-        world=world,
-        best_metric=run.best_metric or figures_of(parts.task)[0],
-        valid_splits=run.valid_splits,
-        test_splits=run.test_splits,
-        average=average,
-        set_training=set_training_as_published if run.published_quirks else set_training,
-    )
-
-
 def build_batches(
     run: RunConfig, *, num_samples: int, world: World, samples_per_step: int | None = None
 ) -> EpochBatches:
@@ -230,7 +202,7 @@ def build_parallel(run: RunConfig, parts: Parts, *, world: World) -> Parallel:
     """Lay the model out over the processes."""
     # Parts that the published code leaves trainable by mistake get no gradient.
     quirks = run.published_quirks
-    return parallelise(OnePass(parts.model), world, mode=run.distributed, find_unused_parameters=quirks)
+    return Parallel(parts.model, world, mode=run.distributed, find_unused_parameters=quirks)
 
 
 def build_runner(config: TrainConfig, world: World) -> Runner:
@@ -254,14 +226,14 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
             inputs = inputs_of(config, parts.model, splits=used_splits(run))
             if found is not None:
                 check_unchanged(config, folder, inputs)
-    kept = found.manifest.shape.samples_per_step if found else None
+    kept = found.shape.samples_per_step if found else None
     batches = build_batches(run, num_samples=len(dataset), world=world, samples_per_step=kept)
     parallel = build_parallel(run, parts, world=world)
     average = MovingAverage(parts.model.trainable_parameters(), decay=run.ema_decay) if run.ema_decay else None
     plan = plan_of(run, parts.task, batches, world)
     if world.is_main:
         record(config, folder, world, inputs=inputs)
-    progress = Progress(folder if world.is_main else None, total=plan.iterations(len(batches)), log_freq=run.log_freq)
+    total = plan.iterations(len(batches))
     runner: Runner = registry.runners.get(run.runner)(
         parts.model,
         updater=build_updater(run, parts, parallel, average=average, world=world),
@@ -276,12 +248,14 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
         ),
         batch_size=run.batch_size_train,
         plan=plan,
-        keeper=build_keeper(config, parts, parallel, average=average, progress=progress, world=world),
-        saver=build_saver(run, store, world=world),
+        validator=build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world),
+        folder=folder,
+        saver=CheckpointSaver(store, world=world, in_background=parallel.in_step, timeout_s=run.distributed_timeout_s),
         teacher=parts.teacher,
         shape=RunShape(run.seed, len(dataset), batches.samples_per_step, world.size),
-        progress=progress,
+        log=TrainingLog(folder if world.is_main else None, total=total, log_freq=run.log_freq),
         world=world,
+        set_training=set_training_as_published if run.published_quirks else set_training,
     )
     if found is not None:
         runner.resume(found)
@@ -315,7 +289,7 @@ def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[s
 _GIB = 2**30
 
 
-def build_frozen(config: TrainConfig, model: SeViLA, world: World) -> Frozen:
+def build_frozen(config: TrainConfig, model: Any, world: World) -> Frozen:
     """Build what is kept of the frozen role; to be called before anything trains, by every process.
 
     Raises:
@@ -324,7 +298,7 @@ def build_frozen(config: TrainConfig, model: SeViLA, world: World) -> Frozen:
     return Frozen(_teacher(config, model, world), _memory(config, model, world))
 
 
-def _teacher(config: TrainConfig, model: SeViLA, world: World) -> Teacher:
+def _teacher(config: TrainConfig, model: Any, world: World) -> Teacher:
     if config.run.frozen_verdicts == "fresh":
         return OnlineTeacher()
     _check(config.run, "frozen_verdicts")
@@ -343,7 +317,7 @@ def _teacher(config: TrainConfig, model: SeViLA, world: World) -> Teacher:
     return CachedTeacher(origin=_origin(facts, world))
 
 
-def _memory(config: TrainConfig, model: SeViLA, world: World) -> ClipMemory | None:
+def _memory(config: TrainConfig, model: Any, world: World) -> ClipMemory | None:
     run = config.run
     if run.frame_cache is None:
         return None

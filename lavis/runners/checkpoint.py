@@ -1,7 +1,9 @@
-"""The checkpoints of a run: numbered folders, each complete or absent, and the weights that validated best.
+"""The checkpoints of a run: all it needs to go on exactly, in numbered folders that are complete or absent.
 
-A folder is made under another name, flushed, sealed with the digests of its files, read again, and only then renamed.
-What is found damaged later is set aside, and the one before it is used.
+Every process writes the tensors that it holds, through torch's distributed checkpoint (DCP), and any number of
+processes can read them. A folder is made under another name, flushed, sealed with the digests of its files, and only
+then renamed. What is found damaged later is set aside, and the one before it is used. Beside them lies `best`, the
+weights that validated best.
 """
 
 import datetime
@@ -14,11 +16,14 @@ import pickle
 import random
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,20 +31,36 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
-from torch.distributed.tensor import DTensor
 
+from lavis.common import files
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError, ConfigError, FaultError
 from lavis.common.files import write_text
 from lavis.models.checkpoints.weights_io import read_weights, write_weights
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import to_ours
-from lavis.models.sevila.published import FILES
 from lavis.runners.config import RunConfig
 from lavis.runners.faults import one_line, shared_failure
-from lavis.runners.parallel import like, whole
+from lavis.runners.parallel import distribute_like, full_tensor
 
 logger = logging.getLogger(__name__)
+
+MANIFEST, STATE_FILE, _METADATA = "manifest.json", "state.pt", ".metadata"
+WEIGHTS = "weights."
+BEST_FOLDER, BEST_FILE, _BEST_METRICS = "best", "model.safetensors", "metrics.json"
+_CHUNK = 2**20
+_NUMBERED = re.compile(r"step_(\d+)")
+_UNFINISHED, _DAMAGED = ".unfinished_", "damaged_"
+# What earlier versions wrote on one process or with DDP: weights, and a state that holds the other tensors.
+_WHOLE, _WHOLE_WEIGHTS = "whole", "weights.safetensors"
+# What torch's own metadata is made of, beside its classes; anything else in it is refused.
+_METADATA_MODULE = "torch.distributed.checkpoint.metadata"
+_METADATA_OTHERS = frozenset(
+    {
+        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+        ("torch.serialization", "_get_layout"),
+        ("torch", "Size"),
+        *((module, f"{kind}Path") for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
+    }
+)
 
 
 @dataclass
@@ -55,19 +76,14 @@ class RunState:
     rest: dict[str, Any] = field(default_factory=dict)
 
 
-def prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def add_prefix(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values under longer names."""
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
-def under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values whose names start so, by the rest of the name; the inverse of `prefixed`."""
+def strip_prefix(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values whose names start with the prefix, by the rest of the name; the inverse of `add_prefix`."""
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-
-
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """Return this process's share of a tensor that may be split over processes."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def rng_state(world: World) -> dict[str, Any]:
@@ -87,17 +103,13 @@ def rng_state(world: World) -> dict[str, Any]:
 
 
 def set_rng_state(state: Mapping[str, Any], world: World) -> None:
-    """Take up what `rng_state` returned."""
+    """Load what `rng_state` returned."""
     torch.set_rng_state(state["cpu"])
     random.setstate(state["python"])
     name, keys, *numbers = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *numbers))
     if world.device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], world.device)
-
-
-MANIFEST = "manifest.json"
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -116,35 +128,22 @@ class RunShape:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """The content of a `manifest.json`.
+class Checkpoint:
+    """A checkpoint whose files are all there and undamaged, as its `manifest.json` describes it.
 
     Attributes:
-        layout: "whole", or "sharded" where every process wrote its own share.
+        layout: "sharded"; "whole" where an earlier version wrote it.
         files: sha256 of each file, by its name in the folder.
     """
 
+    folder: Path
     step: int
     layout: str
     shape: RunShape
     files: Mapping[str, str]
 
 
-def seal(folder: Path, *, step: int, layout: str, shape: RunShape, digests: Mapping[str, str]) -> None:
-    """Flush all files of a folder to disk, and write its manifest.
-
-    Args:
-        digests: sha256 of what was meant to be written, where it is known; the rest is read from disk.
-    """
-    files = {file.name: digests.get(file.name) or digest(file) for file in sorted(folder.iterdir())}
-    for name in files:
-        flush(folder / name)
-    manifest = Manifest(step=step, layout=layout, shape=shape, files=files)
-    write_text(folder / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
-    flush(folder)
-
-
-def verified(folder: Path) -> Manifest:
+def read_checkpoint(folder: Path) -> Checkpoint:
     """Read the manifest of a folder and compare every file with it.
 
     Raises:
@@ -152,21 +151,19 @@ def verified(folder: Path) -> Manifest:
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest = Manifest(**{**content, "shape": RunShape(**content["shape"])})
+        checkpoint = Checkpoint(folder, **{**content, "shape": RunShape(**content["shape"])})
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not complete: it has no {MANIFEST}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is damaged") from error
-    for name, expected in manifest.files.items():
+    for name, expected in checkpoint.files.items():
         try:
-            found = digest(folder / name)
+            _check_digest(folder / name, expected)
         except FileNotFoundError as error:
             raise CheckpointError(f"{folder} is not complete: it has no {name}") from error
         except OSError as error:
             raise CheckpointError(f"cannot read {folder / name}: {error.strerror}") from error
-        if found != expected:
-            raise CheckpointError(f"{folder / name} is damaged: it fails its checksum")
-    return manifest
+    return checkpoint
 
 
 def digest(file: Path) -> str:
@@ -178,7 +175,12 @@ def digest(file: Path) -> str:
     return summed.hexdigest()
 
 
-def flush(path: Path) -> None:
+def _check_digest(file: Path, expected: str) -> None:
+    if digest(file) != expected:
+        raise CheckpointError(f"{file} is damaged: it fails its checksum")
+
+
+def _flush(path: Path) -> None:
     """Make sure that a file, or the names in a folder, outlive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -190,23 +192,10 @@ def flush(path: Path) -> None:
 def read_json(file: Path) -> dict[str, Any] | None:
     """Return the object that a JSON file holds, or None if there is none or it is damaged."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = files.read_json(file)
+    except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-_NUMBERED = re.compile(r"step_(\d+)")
-_UNFINISHED = ".unfinished_"
-_DAMAGED = "damaged_"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that was found whole."""
-
-    folder: Path
-    manifest: Manifest
 
 
 class CheckpointStore:
@@ -227,31 +216,31 @@ class CheckpointStore:
         made.mkdir(parents=True)
         return made
 
-    def finish(
-        self, made: Path, *, step: int, layout: str, shape: RunShape, digests: Mapping[str, str] | None = None
-    ) -> Path:
+    def finish(self, made: Path, *, step: int, shape: RunShape, digests: Mapping[str, str]) -> None:
         """Make what was written to a folder of `begin` a checkpoint, and remove those that are too old.
 
         Args:
-            layout: see `Manifest`.
-            digests: sha256 of files as they were meant to be written.
+            digests: sha256 of files as they were meant to be written; that of the others is read from disk.
 
         Raises:
             CheckpointError: what can be read back is not what was written.
         """
-        seal(made, step=step, layout=layout, shape=shape, digests=digests or {})
-        verified(made)
+        for name, expected in digests.items():
+            _check_digest(made / name, expected)
+        found = {file.name: digests.get(file.name) or digest(file) for file in sorted(made.iterdir())}
+        for name in found:
+            _flush(made / name)
+        manifest = {"step": step, "layout": "sharded", "shape": asdict(shape), "files": found}
+        write_text(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        _flush(made)
         target = self._folder / _name(step)
         if target.exists():
-            # Set aside first: there is no moment at which a folder of this name is half removed.
-            target.rename(self._folder / f"{_UNFINISHED}old_{target.name}")
+            self._set_aside(target)
         made.rename(target)
-        flush(self._folder)
+        _flush(self._folder)
         for old in self.steps()[: -self._keep_last]:
-            aside = self._folder / f"{_UNFINISHED}old_{_name(old)}"
-            (self._folder / _name(old)).rename(aside)
+            self._set_aside(self._folder / _name(old))
         self._clear()
-        return target
 
     def discard(self, made: Path) -> None:
         """Remove what was written to a folder of `begin`: its room may be what is missing."""
@@ -267,13 +256,17 @@ class CheckpointStore:
         for step in reversed(self.steps()):
             folder = self._folder / _name(step)
             try:
-                return Checkpoint(folder, verified(folder))
+                return read_checkpoint(folder)
             except CheckpointError as error:
                 aside = self._folder / f"{_DAMAGED}{folder.name}"
                 shutil.rmtree(aside, ignore_errors=True)
                 folder.rename(aside)
                 logger.warning("a checkpoint is passed over and kept as %s: %s", aside.name, error)
         return None
+
+    def _set_aside(self, folder: Path) -> None:
+        """Rename a checkpoint to be removed: there is no moment at which a folder of its name is half removed."""
+        folder.rename(self._folder / f"{_UNFINISHED}old_{folder.name}")
 
     def _clear(self) -> None:
         for leftover in self._folder.glob(f"{_UNFINISHED}*"):
@@ -284,131 +277,100 @@ def _name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-WEIGHTS_FILE = "weights.safetensors"
-STATE_FILE = "state.pt"
-WEIGHTS = "weights."
-
-# Says in which layout a tensor is wanted; None is whole, on the CPU.
-Layout = Callable[[str], torch.Tensor | None]
-
-
-class Saver(Protocol):
-    """Makes checkpoints; every process calls it."""
-
-    def save(self, state: RunState, *, step: int, shape: RunShape) -> None:
-        """Write a checkpoint, or begin to."""
-        ...
-
-    def wait(self) -> None:
-        """Wait until what was begun is complete."""
-        ...
-
-
-class WholeSaver:
-    """The first process writes everything, and all wait for it."""
-
-    def __init__(self, store: CheckpointStore, *, world: World) -> None:
-        self._store, self._world = store, world
-
-    def save(self, state: RunState, *, step: int, shape: RunShape) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            OSError: the disk is full, or takes nothing.
-            FaultError: the same, for the other processes.
-        """
-        tensors = {name: whole(value.detach()) for name, value in state.tensors.items()}
-        with shared_failure(self._world):
-            if self._world.is_main:
-                self._write(RunState(tensors, state.rest), step=step, shape=shape)
-
-    def wait(self) -> None:
-        """Return at once: nothing is left to do."""
-
-    def _write(self, state: RunState, *, step: int, shape: RunShape) -> None:
-        made = self._store.begin(step)
-        try:
-            weights = under(WEIGHTS, state.tensors)
-            others = {name: value.cpu() for name, value in state.tensors.items() if not name.startswith(WEIGHTS)}
-            digests = {
-                WEIGHTS_FILE: write_weights(made / WEIGHTS_FILE, weights, metadata={"format": "pt"}),
-                STATE_FILE: write_state(made / STATE_FILE, {**state.rest, "tensors": others}),
-            }
-            self._store.finish(made, step=step, layout="whole", shape=shape, digests=digests)
-        except OSError:
-            self._store.discard(made)
-            raise
-
-
-class ShardedSaver:
-    """Each process writes its own share, while training goes on.
+class CheckpointSaver:
+    """Writes checkpoints; every process calls it.
 
     Args:
+        in_background: write a copy of the tensors while training goes on.
         timeout_s: how long a silent process is waited for.
     """
 
-    def __init__(self, store: CheckpointStore, *, world: World, timeout_s: float) -> None:
+    def __init__(
+        self, store: CheckpointStore, *, world: World, in_background: bool = False, timeout_s: float = 1800.0
+    ) -> None:
         self._store, self._world = store, world
-        self._writer = ShardedWriter(world, timeout_s=timeout_s)
+        timeout = datetime.timedelta(seconds=timeout_s)
+        # Training exchanges gradients meanwhile; what is said about checkpoints must not get between.
+        self._group = dist.new_group(backend="gloo", timeout=timeout) if world.size > 1 else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if in_background else None
+        self._pending: Future[None] | None = None
 
     def save(self, state: RunState, *, step: int, shape: RunShape) -> None:
-        """Copy the state, and begin to write it; an earlier one is waited for.
+        """Write a checkpoint, or begin to; an earlier one is waited for.
 
         Raises:
             OSError: the disk is full, or takes nothing.
-            FaultError: the same, for the other processes.
+            FaultError: the checkpoint cannot be written, or another process cannot write its part.
         """
         self.wait()
-        made, digests = None, {}
+        made, rest = None, b""
         with shared_failure(self._world):
             if self._world.is_main:
-                made = self._store.begin(step)
-                digests = {STATE_FILE: write_state(made / STATE_FILE, state.rest)}
+                made, rest = self._store.begin(step), packed(state.rest)
         folder: Path = self._world.gather(made)[0]
-
-        def finish() -> None:
-            self._store.finish(folder, step=step, layout="sharded", shape=shape, digests=digests)
-
-        self._writer.begin(state.tensors, folder, then=finish if self._world.is_main else None)
+        tensors = {name: value.detach() for name, value in state.tensors.items()}
+        writer = _Writer(folder, sync_files=True)
+        if self._thread is not None:
+            # Training must not change what is being written: what torch does not copy to the CPU anyway is copied here.
+            copies = {name: value.clone() if value.device.type == "cpu" else value for name, value in tensors.items()}
+            writing = cast("Future[Any]", dcp.async_save(copies, storage_writer=writer, process_group=self._group))
+            self._pending = self._thread.submit(self._finish, writing.result, folder, rest, step, shape)
+            return
+        alone = self._group is None
+        write = partial(dcp.save, tensors, storage_writer=writer, process_group=self._group, no_dist=alone)
+        with shared_failure(self._world), _unwarned():
+            self._finish(write, folder, rest, step, shape)
 
     def wait(self) -> None:
-        """Wait until the checkpoint that was begun is complete.
-
-        Raises:
-            FaultError: it could not be written.
-        """
+        """Wait until the checkpoint that was begun is complete; errors as for `save`."""
+        pending, self._pending = self._pending, None
         with shared_failure(self._world):
-            self._writer.wait()
+            if pending is not None:
+                pending.result()
+
+    def _finish(self, write: Callable[[], Any], folder: Path, rest: bytes, step: int, shape: RunShape) -> None:
+        try:
+            write()
+            if self._world.is_main:
+                (folder / STATE_FILE).write_bytes(rest)
+                digests = {STATE_FILE: hashlib.sha256(rest).hexdigest()}
+                self._store.finish(folder, step=step, shape=shape, digests=digests)
+        except CheckpointException as error:
+            self._store.discard(folder)
+            raise _cause(error) from error
+        except OSError:
+            self._store.discard(folder)
+            raise
 
 
-def load_state(checkpoint: Checkpoint, *, layout: Layout, world: World) -> RunState:
-    """Read the state of a run, whoever wrote it; every process calls this.
+class _Writer(dcp.FileSystemWriter):
+    """Lets a full disk be an OSError that says so; torch hides it behind an error of its own."""
 
-    Args:
-        layout: how the tensors of a sharded checkpoint are wanted.
-
-    Raises:
-        CheckpointError: a file is damaged.
-    """
-    folder = checkpoint.folder
-    rest = read_state(folder / STATE_FILE)
-    if checkpoint.manifest.layout == "sharded":
-        return RunState(read_shards(folder, layout=layout, world=world), rest)
-    tensors = rest.pop("tensors")
-    return RunState({**prefixed(WEIGHTS, read_weights(folder / WEIGHTS_FILE)), **tensors}, rest)
+    def write_data(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().write_data(*args, **kwargs)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
-def write_state(file: Path, state: Mapping[str, Any]) -> str:
-    """Write values that torch can load without running code, and return their sha256."""
-    # Through memory: torch's own writer ends the process where a disk is full.
+def _cause(error: CheckpointException) -> OSError | FaultError:
+    cause = next(iter(error.failures.values()))[0]
+    if isinstance(cause, OSError):
+        return cause
+    return FaultError(f"the checkpoint could not be written: {one_line(cause)}")
+
+
+def packed(state: Mapping[str, Any]) -> bytes:
+    """Return values as the content of a file that torch can load without running code."""
     content = io.BytesIO()
     torch.save(dict(state), content)
-    file.write_bytes(content.getbuffer())
-    return hashlib.sha256(content.getbuffer()).hexdigest()
+    return content.getvalue()
 
 
 def read_state(file: Path) -> dict[str, Any]:
-    """Read what `write_state` wrote.
+    """Read a file of `packed` values.
 
     Raises:
         CheckpointError: it is damaged, or holds more than values.
@@ -421,77 +383,26 @@ def read_state(file: Path) -> dict[str, Any]:
     return state
 
 
-_METADATA = ".metadata"
-# What torch's own metadata is made of, beside its classes; anything else in it is refused.
-_CLASSES = "torch.distributed.checkpoint.metadata"
-_OTHERS = frozenset(
-    {
-        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-        ("torch.serialization", "_get_layout"),
-        ("torch", "Size"),
-        *((module, f"{kind}Path") for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
-    }
-)
+# Says how a named tensor is wanted: laid out as this one; None is whole, on the CPU.
+Layout = Callable[[str], torch.Tensor | None]
 
 
-class ShardedWriter:
-    """Writes shares in the background, one checkpoint at a time; every process has one.
+def load_state(checkpoint: Checkpoint, *, layout: Layout, world: World) -> RunState:
+    """Read the state of a run, whoever wrote it; every process calls this.
 
-    Args:
-        timeout_s: how long a silent process is waited for.
+    Raises:
+        CheckpointError: a file is damaged.
     """
-
-    def __init__(self, world: World, *, timeout_s: float = 1800.0) -> None:
-        timeout = datetime.timedelta(seconds=timeout_s)
-        # Training exchanges gradients meanwhile; what is said about checkpoints must not get between.
-        self._group = dist.new_group(backend="gloo", timeout=timeout) if world.size > 1 else None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: Future[None] | None = None
-
-    def begin(self, tensors: Mapping[str, torch.Tensor], folder: Path, *, then: Callable[[], None] | None) -> None:
-        """Copy the tensors, and return while they are being written.
-
-        Args:
-            then: called when all processes have written; for one process.
-        """
-        # Training must not change what is being written: what is not copied to the CPU anyway is copied here.
-        copies = {name: _copy(value.detach()) for name, value in tensors.items()}
-        writer = dcp.FileSystemWriter(folder, sync_files=True)
-        # With another kind of stager than the default one, this would be more than a Future.
-        writing = cast("Future[Any]", dcp.async_save(copies, storage_writer=writer, process_group=self._group))
-
-        def complete() -> None:
-            writing.result()
-            if then is not None:
-                then()
-
-        self._pending = self._thread.submit(complete)
-
-    def wait(self) -> None:
-        """Wait for what was begun.
-
-        Raises:
-            FaultError: it could not be written.
-        """
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        try:
-            pending.result()
-        except CheckpointException as error:
-            causes = [str(cause[0]) for cause in error.failures.values()]
-            raise FaultError(f"the checkpoint could not be written: {one_line(causes[0])}") from error
+    folder = checkpoint.folder
+    rest = read_state(folder / STATE_FILE)
+    if checkpoint.layout == _WHOLE:
+        tensors = rest.pop("tensors")
+        return RunState({**add_prefix(WEIGHTS, read_weights(folder / _WHOLE_WEIGHTS)), **tensors}, rest)
+    return RunState(read_tensors(folder, layout=layout, world=world), rest)
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.clone() if tensor.device.type == "cpu" else tensor
-
-
-def read_shards(folder: Path, *, layout: Callable[[str], torch.Tensor | None], world: World) -> dict[str, torch.Tensor]:
-    """Read all tensors of a folder, each in the layout it is wanted in; every process calls this.
-
-    Args:
-        layout: a tensor laid out as the named one is wanted; None for whole ones.
+def read_tensors(folder: Path, *, layout: Layout, world: World) -> dict[str, torch.Tensor]:
+    """Read all tensors of a checkpoint's folder; every process calls this.
 
     Raises:
         CheckpointError: the folder is damaged.
@@ -501,17 +412,25 @@ def read_shards(folder: Path, *, layout: Callable[[str], torch.Tensor | None], w
     for name, entry in reader.read_metadata().state_dict_metadata.items():
         if isinstance(entry, TensorStorageMetadata):
             wanted = layout(name)
-            fits = wanted is not None and wanted.shape == entry.size
-            like = wanted if fits else None
-            tensors[name] = (
-                torch.empty(entry.size, dtype=entry.properties.dtype) if like is None else torch.empty_like(like)
-            )
+            if wanted is not None and wanted.shape == entry.size:
+                tensors[name] = torch.empty_like(wanted)
+            else:
+                tensors[name] = torch.empty(entry.size, dtype=entry.properties.dtype)
     try:
-        dcp.load(tensors, storage_reader=reader, no_dist=world.size == 1)
+        with _unwarned():
+            dcp.load(tensors, storage_reader=reader, no_dist=world.size == 1)
     except CheckpointException as error:
-        causes = [str(cause[0]) for cause in error.failures.values()]
-        raise CheckpointError(f"{folder} is damaged: {one_line(causes[0])}") from error
+        cause = next(iter(error.failures.values()))[0]
+        raise CheckpointError(f"{folder} is damaged: {one_line(cause)}") from error
     return tensors
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Keep torch from warning that one process is not distributed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 class _Reader(dcp.FileSystemReader):
@@ -529,7 +448,7 @@ class _Reader(dcp.FileSystemReader):
         """
         del args, kwargs
         try:
-            metadata = _Metadata(io.BytesIO(self._file.read_bytes())).load()
+            metadata = _MetadataUnpickler(io.BytesIO(self._file.read_bytes())).load()
         except (OSError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(f"{self._file} is damaged: {one_line(error)}") from error
         if not isinstance(metadata, Metadata):
@@ -537,22 +456,15 @@ class _Reader(dcp.FileSystemReader):
         return metadata
 
 
-class _Metadata(pickle.Unpickler):
+class _MetadataUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        if (module, name) in _OTHERS or module == _CLASSES:
+        if (module, name) in _METADATA_OTHERS or module == _METADATA_MODULE:
             found = super().find_class(module, name)
-            if (module, name) in _OTHERS or (isinstance(found, type) and found.__module__ == _CLASSES):
+            if module != _METADATA_MODULE or (isinstance(found, type) and found.__module__ == _METADATA_MODULE):
                 return found
         raise pickle.UnpicklingError(f"it holds {module}.{name}")
-
-
-def build_saver(run: RunConfig, store: CheckpointStore, *, world: World) -> Saver:
-    """Build what makes checkpoints."""
-    if run.distributed == "fsdp" and world.size > 1:
-        return ShardedSaver(store, world=world, timeout_s=run.distributed_timeout_s)
-    return WholeSaver(store, world=world)
 
 
 def find_checkpoint(store: CheckpointStore, run: RunConfig, *, num_samples: int, world: World) -> Checkpoint | None:
@@ -566,7 +478,7 @@ def find_checkpoint(store: CheckpointStore, run: RunConfig, *, num_samples: int,
     found: Checkpoint | None = world.gather(store.newest() if world.is_main else None)[0]
     if found is None:
         return None
-    shape = found.manifest.shape
+    shape = found.shape
     if shape.seed != run.seed:
         raise ConfigError(f"{run.output_dir} was begun with run.seed={shape.seed}, not {run.seed}; go on with that")
     if shape.num_samples != num_samples:
@@ -582,70 +494,38 @@ def find_checkpoint(store: CheckpointStore, run: RunConfig, *, num_samples: int,
     return found
 
 
-# Files that a folder of weights may hold, the first that exists counts.
-_WEIGHT_FILES = ("model.safetensors", "weights.safetensors")
-
-
-def trained_weights(model: SeViLA) -> dict[str, torch.Tensor]:
+def trained_weights(model: Any) -> dict[str, torch.Tensor]:
     """Return copies of what trains, whole and on the CPU; every process must call this."""
-    return {name: whole(value.detach()).cpu().clone() for name, value in model.trainable_parameters()}
+    return {name: full_tensor(value.detach()).cpu().clone() for name, value in model.trainable_parameters()}
 
 
 @torch.no_grad()
-def load_trained(model: SeViLA, weights: Mapping[str, torch.Tensor]) -> None:
+def load_trained(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
     """Put back what `trained_weights` returned."""
     for name, parameter in model.trainable_parameters():
-        parameter.copy_(like(weights[name], parameter))
-
-
-def check_there(path: Path) -> None:
-    """Make sure that there is something at a path of `model.finetuned`.
-
-    Raises:
-        CheckpointError: there is nothing.
-    """
-    if path.exists():
-        return
-    way_out = "set model.finetuned to weights that are there, such as the folder `best` of an earlier run"
-    if path.name in FILES:
-        way_out = f"download them with: sevila checkpoint fetch {path.name}"
-    raise CheckpointError(f"no weights at {path}; {way_out}")
+        parameter.copy_(distribute_like(weights[name], parameter))
 
 
 @torch.no_grad()
-def lay_over(model: SeViLA, path: Path) -> list[str]:
-    """Put the weights of a file over those of a model, and return the names of the parts it had.
+def load_partial(model: Any, path: Path) -> list[str]:
+    """Put weights over those of a model, and return the names of the parts that were there.
 
     Args:
-        path: a folder or `.safetensors` file of ours, or a published `.pth` file.
+        path: a checkpoint of a run, or a file or folder that the model itself can load.
 
     Raises:
         CheckpointError: nothing there, damaged, or weights that the model has no place for.
     """
-    file = path
-    check_there(path)
-    if path.is_dir():
-        found = [path / name for name in _WEIGHT_FILES if (path / name).is_file()]
-        if not found:
-            raise CheckpointError(f"{path} holds no weights; looked for {' and '.join(_WEIGHT_FILES)}")
-        file = found[0]
-    weights = read_weights(file)
+    if not (path / _METADATA).is_file():
+        parts: list[str] = model.load_partial(path)
+        return parts
     parameters = dict(model.named_parameters())
-    if not any(name in parameters for name in weights):
-        weights = to_ours(weights)
+    weights = strip_prefix(WEIGHTS, read_tensors(path, layout=lambda _: None, world=World()))
     for name, value in weights.items():
-        if name not in parameters:
-            raise CheckpointError(f"{file} does not fit the model {model.config.name}: it has no {name}")
-        if parameters[name].shape != value.shape:
-            expected = list(parameters[name].shape)
-            raise CheckpointError(f"{file} does not fit the model: {name} is {list(value.shape)}, not {expected}")
+        if name not in parameters or parameters[name].shape != value.shape:
+            raise CheckpointError(f"{path} does not fit the model {model.config.name}: it has no {name} of this size")
         parameters[name].copy_(value)
     return sorted({name.partition(".")[0] for name in weights})
-
-
-BEST_FOLDER = "best"
-BEST_FILE = "model.safetensors"
-_METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -662,7 +542,7 @@ class Best:
     iteration: int
 
 
-class BestWeights:
+class BestCheckpoint:
     """The folder `best` of a run; for one process.
 
     Args:
@@ -693,7 +573,7 @@ class BestWeights:
             sha256 = write_weights(self._new / BEST_FILE, weights, metadata={"format": "pt", "model": model_name})
             write_text(self._new / "config.json", config)
             facts = {"epoch": best.epoch, "iteration": best.iteration, "value": best.value, "sha256": sha256}
-            write_text(self._new / _METRICS, json.dumps({**facts, "metrics": metrics}, indent=2) + "\n")
+            write_text(self._new / _BEST_METRICS, json.dumps({**facts, "metrics": metrics}, indent=2) + "\n")
         except OSError:
             shutil.rmtree(self._new, ignore_errors=True)
             raise
@@ -701,14 +581,14 @@ class BestWeights:
         if self._folder.exists():
             self._folder.rename(self._old)
         self._new.rename(self._folder)
-        flush(self._folder.parent)
+        _flush(self._folder.parent)
         shutil.rmtree(self._old, ignore_errors=True)
 
     def find(self) -> Best | None:
         """Return when the weights that are there came about; None if there are none, or they are damaged."""
         if not self._folder.exists() and self._old.exists():
             self._old.rename(self._folder)
-        facts = read_json(self._folder / _METRICS)
+        facts = read_json(self._folder / _BEST_METRICS)
         if facts is None or not {"epoch", "iteration", "value", "sha256"} <= facts.keys():
             return None
         file = self._folder / BEST_FILE

@@ -11,13 +11,16 @@ from lavis.common.config import (
     Count,
     Decay,
     Limit,
+    NoEffect,
     NotNegative,
     NotNegativeInt,
     OneOf,
     Positive,
     Share,
     Text,
+    TrainingOnly,
     between,
+    effect_of,
     from_mapping,
     import_plugins,
     load_yaml,
@@ -50,71 +53,83 @@ Split = Annotated[str, one_of(*SPLITS)]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The `model` section; every key is explained in `configs/default.yaml`."""
+    """The `model` section; every key is explained in `configs/default.yaml`.
 
-    arch: str
-    model_type: Text
-    finetuned: Any
-    task: str
+    Weights, and what the task comes to, are known by what they are: the settings that name them have no effect of their
+    own on predictions.
+    """
+
+    arch: TrainingOnly[str]
+    model_type: NoEffect[Text]
+    finetuned: NoEffect[Any]
+    task: TrainingOnly[str]
     frame_num: Count
-    selector: Any
-    reader: Annotated[str, OneOf(registry.frame_packings.names)] | None
-    training_selector: Any
+    selector: TrainingOnly[Any]
+    reader: TrainingOnly[Annotated[str, OneOf(registry.frame_packings.names)] | None]
+    training_selector: TrainingOnly[Any]
     dtype: Annotated[str, one_of("fp32", "bf16", "fp16")]
-    checkpointing: str
+    checkpointing: NoEffect[str]
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """The `run` section; every key is explained in `configs/default.yaml`."""
 
-    runner: Annotated[str, OneOf(registry.runners.names)]
-    task: Annotated[str, one_of("videoqa", "moment_retrieval")]
-    output_dir: Text
-    imports: tuple[Text, ...]
-    recipe: str | None
-    device: Annotated[str, Limit("cpu, cuda or cuda:N, or null for CUDA where there is one", _is_device)] | None
+    runner: TrainingOnly[Annotated[str, OneOf(registry.runners.names)]]
+    task: NoEffect[Annotated[str, one_of("videoqa", "moment_retrieval")]]
+    output_dir: NoEffect[Text]
+    imports: NoEffect[tuple[Text, ...]]
+    recipe: NoEffect[str | None]
+    device: NoEffect[
+        Annotated[str, Limit("cpu, cuda or cuda:N, or null for CUDA where there is one", _is_device)] | None
+    ]
     seed: Annotated[int, between(0, 2**63 - 1)]
-    resume: Annotated[str, one_of("never", "auto")]
-    resume_changed: bool
-    evaluate: bool
-    iterations: Count
-    max_epoch: Count
-    max_iters: Count | None
-    batch_size_train: Count
-    batch_size_eval: Count
-    accum_grad_iters: Count
-    num_workers: NotNegativeInt
-    init_lr: NotNegative
-    min_lr: NotNegative
-    warmup_lr: NotNegative | None
-    warmup_steps: NotNegativeInt
-    lr_sched: Annotated[str, one_of("linear_warmup_cosine_lr", "linear_warmup_step_lr")]
-    lr_decay_rate: Annotated[float, Limit("above 0 and at most 1", lambda rate: 0 < rate <= 1)]
-    weight_decay: NotNegative
-    beta2: Decay
-    clip_grad_norm: Annotated[float, Limit("above 0, or null for no clipping", lambda norm: norm > 0)] | None
-    amp: bool
-    amp_dtype: Annotated[str, one_of("bf16", "fp16")]
-    ema_decay: Annotated[float, Limit("from 0 to below 1, or null for no average", lambda decay: 0 <= decay < 1)] | None
-    frozen_verdicts: Annotated[str, one_of("fresh", "remembered")]
-    frame_cache: Text | None
-    frame_cache_gib: Positive
-    distributed: Annotated[str, one_of("ddp", "fsdp")]
-    distributed_timeout_s: Annotated[float, Limit("above 0 and at most 1e7", lambda wait: 0 < wait <= MAX_WAIT_S)]
-    data_timeout_s: Annotated[float, between(0, MAX_WAIT_S)]
-    published_quirks: bool
-    mix: Any
-    train_splits: tuple[Split, ...]
-    valid_splits: tuple[Split, ...]
-    test_splits: tuple[Split, ...]
-    valid_freq: Count
-    validate_first: bool | None
-    best_metric: str | None
-    save_freq: Count | None
-    keep_last: Count
-    log_freq: Count
-    max_unreadable: Share
+    resume: NoEffect[Annotated[str, one_of("never", "auto")]]
+    resume_changed: NoEffect[bool]
+    evaluate: NoEffect[bool]
+    iterations: NoEffect[Count]
+    max_epoch: TrainingOnly[Count]
+    max_iters: TrainingOnly[Count | None]
+    batch_size_train: NoEffect[Count]
+    batch_size_eval: NoEffect[Count]
+    accum_grad_iters: TrainingOnly[Count]
+    num_workers: NoEffect[NotNegativeInt]
+    init_lr: TrainingOnly[NotNegative]
+    min_lr: TrainingOnly[NotNegative]
+    warmup_lr: TrainingOnly[NotNegative | None]
+    warmup_steps: TrainingOnly[NotNegativeInt]
+    lr_sched: TrainingOnly[Annotated[str, one_of("linear_warmup_cosine_lr", "linear_warmup_step_lr")]]
+    lr_decay_rate: TrainingOnly[Annotated[float, Limit("above 0 and at most 1", lambda rate: 0 < rate <= 1)]]
+    weight_decay: TrainingOnly[NotNegative]
+    beta2: TrainingOnly[Decay]
+    clip_grad_norm: TrainingOnly[
+        Annotated[float, Limit("above 0, or null for no clipping", lambda norm: norm > 0)] | None
+    ]
+    amp: TrainingOnly[bool]
+    amp_dtype: TrainingOnly[Annotated[str, one_of("bf16", "fp16")]]
+    ema_decay: TrainingOnly[
+        Annotated[float, Limit("from 0 to below 1, or null for no average", lambda decay: 0 <= decay < 1)] | None
+    ]
+    frozen_verdicts: TrainingOnly[Annotated[str, one_of("fresh", "remembered")]]
+    frame_cache: NoEffect[Text | None]
+    frame_cache_gib: NoEffect[Positive]
+    distributed: NoEffect[Annotated[str, one_of("ddp", "fsdp")]]
+    distributed_timeout_s: NoEffect[
+        Annotated[float, Limit("above 0 and at most 1e7", lambda wait: 0 < wait <= MAX_WAIT_S)]
+    ]
+    data_timeout_s: NoEffect[Annotated[float, between(0, MAX_WAIT_S)]]
+    published_quirks: TrainingOnly[bool]
+    mix: TrainingOnly[Any]
+    train_splits: TrainingOnly[tuple[Split, ...]]
+    valid_splits: TrainingOnly[tuple[Split, ...]]
+    test_splits: NoEffect[tuple[Split, ...]]
+    valid_freq: TrainingOnly[Count]
+    validate_first: TrainingOnly[bool | None]
+    best_metric: TrainingOnly[str | None]
+    save_freq: NoEffect[Count | None]
+    keep_last: NoEffect[Count]
+    log_freq: NoEffect[Count]
+    max_unreadable: NoEffect[Share]
 
 
 @dataclass(frozen=True)
@@ -213,11 +228,19 @@ def weight_paths(finetuned: Any) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def figures_of(task: PublishedTask) -> tuple[str, ...]:
-    """Return the figures that validation of a task measures, of which the first decides unless told otherwise."""
+def validation_metrics(task: PublishedTask) -> tuple[str, ...]:
+    """Return the metrics that validation of a task measures, of which the first decides unless told otherwise."""
     if task.objective == "localizer_pretraining":
         return FRAME_AP, FRAME_ACCURACY
     return (ACCURACY,)
+
+
+def affected_by(key: str) -> str:
+    """Return what depends on a setting, by its dotted key: "predictions", "training" alone, or "nothing"."""
+    section, _, rest = key.partition(".")
+    if section == "datasets":
+        return effect_of(DatasetConfig, rest.partition(".")[2])
+    return effect_of({"model": ModelConfig, "run": RunConfig}[section], rest)
 
 
 def flattened(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -244,7 +267,7 @@ def check_settings(config: TrainConfig) -> tuple[str, ...]:
     _check_mixable(config.datasets)
     for name, dataset in config.datasets.items():
         VideoFolders.from_storage(dataset.build_info.videos.storage, place=f"datasets.{name}.build_info.videos.storage")
-    known = figures_of(task)
+    known = validation_metrics(task)
     if run.best_metric is not None and run.best_metric not in known:
         raise ConfigError(
             f"run.best_metric: {run.best_metric!r} is not measured; {did_you_mean(run.best_metric, known)}"

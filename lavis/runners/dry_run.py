@@ -30,7 +30,7 @@ from lavis.runners.evaluation.evaluator import build_parts as build_evaluation_p
 from lavis.runners.optim import build_schedule
 from lavis.runners.parallel import Parallel
 from lavis.runners.progress import as_duration, memory_mib
-from lavis.runners.trainer import in_pieces
+from lavis.runners.trainer import split_microbatches
 
 
 def dry_run(config: TrainConfig, world: World) -> str:
@@ -54,7 +54,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
     if not world.sum([sum(map(len, first))])[0]:
         raise UserError(f"none of the first samples can be read, for instance: {unreadable[0]}")
     size = run.batch_size_train
-    ready = [piece for batch in first for piece in in_pieces(batch, size=size, count=1, device=world.device)]
+    ready = [part for batch in first for part in split_microbatches(batch, size=size, count=1, device=world.device)]
     rate = build_schedule(run, steps_per_epoch=len(batches)).rate(epoch=0, step=len(first) - 1)
     started = time.perf_counter()
     report = updater.update(ready, rate=rate)
@@ -67,7 +67,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
     )
     # Workers decode while the step computes; without them each step waits.
     training_s = _with_readers(read_s, step_s, run) * iterations / len(first)
-    figures = "".join(f", {name} {value:.4g}" for name, value in report.figures.items())
+    figures = "".join(f", {name} {value:.4g}" for name, value in report.metrics.items())
     lines = [
         *_parts(parts.model.named_children()),
         f"samples: {len(dataset)}, batches per epoch: {len(batches)}, iterations: {iterations}, "

@@ -1,8 +1,4 @@
-"""The optimizer, its learning-rate schedules, and a moving average of the weights that train.
-
-A schedule is asked for the rate of a step, named by its epoch and its step within the epoch; it holds no state, so a
-resumed run asks for the same rates.
-"""
+"""The optimizer, its learning-rate schedules, and a moving average of the weights that train."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,19 +11,18 @@ from torch import nn
 from torch.optim import AdamW
 
 from lavis.runners.config import RunConfig
-from lavis.runners.parallel import like
+from lavis.runners.parallel import distribute_like
 
 
 def parameter_groups(
     named_parameters: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into those that decay and those that do not (biases, LayerNorms: one dimension)."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for _, parameter in named_parameters:
-        if parameter.requires_grad:
-            (kept if parameter.ndim < 2 else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    trained = [parameter for _, parameter in named_parameters if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
 
 
 def build_adamw(
@@ -42,7 +37,10 @@ def build_adamw(
 
 
 class Schedule(Protocol):
-    """Gives the learning rate of a step."""
+    """Gives the learning rate of a step, named by its epoch and its step within the epoch.
+
+    It holds no state, so a resumed run asks for the same rates.
+    """
 
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate at `step` (from 0) within `epoch` (from 0)."""
@@ -50,59 +48,64 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CosineSchedule:
-    """Linear warm-up over global steps, then a cosine that reaches `min_lr` at the last step.
+class _WarmedUpSchedule:
+    """Linear warm-up over global steps, which may reach over epochs.
 
     Attributes:
         init_lr: the rate after warm-up.
-        warmup_steps: may reach over epochs.
         steps_per_epoch: optimizer iterations (batches) of an epoch.
-        max_iters: steps of a run that ends before `max_epoch` does.
     """
 
     init_lr: float
     min_lr: float
     warmup_start_lr: float = 0.0
     warmup_steps: int = 0
-    max_epoch: int
     steps_per_epoch: int
-    max_iters: int | None = None
 
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate of this step."""
         now = epoch * self.steps_per_epoch + step
         if now < self.warmup_steps:
             return self.warmup_start_lr + (self.init_lr - self.warmup_start_lr) * now / self.warmup_steps
-        whole = self.max_epoch * self.steps_per_epoch
-        last = (whole if self.max_iters is None else min(whole, self.max_iters)) - 1
+        return self._after_warmup(epoch, now)
+
+    def _after_warmup(self, epoch: int, now: int) -> float:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule(_WarmedUpSchedule):
+    """Warm-up, then a cosine that reaches `min_lr` at the last step.
+
+    Attributes:
+        max_iters: steps of a run that ends before `max_epoch` does.
+    """
+
+    max_epoch: int
+    max_iters: int | None = None
+
+    def _after_warmup(self, epoch: int, now: int) -> float:
+        del epoch
+        total = self.max_epoch * self.steps_per_epoch
+        last = (total if self.max_iters is None else min(total, self.max_iters)) - 1
         done = min(1.0, (now - self.warmup_steps) / max(1, last - self.warmup_steps))
         return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepSchedule:
-    """Linear warm-up over global steps, then a decay by a constant factor each epoch, down to `min_lr`."""
+class StepSchedule(_WarmedUpSchedule):
+    """Warm-up, then a decay by a constant factor each epoch, down to `min_lr`."""
 
-    init_lr: float
-    min_lr: float
-    warmup_start_lr: float = 0.0
-    warmup_steps: int = 0
     decay_rate: float = 1.0
-    steps_per_epoch: int
 
-    def rate(self, *, epoch: int, step: int) -> float:
-        """Return the rate of this step."""
-        now = epoch * self.steps_per_epoch + step
-        if now < self.warmup_steps:
-            return self.warmup_start_lr + (self.init_lr - self.warmup_start_lr) * now / self.warmup_steps
+    def _after_warmup(self, epoch: int, now: int) -> float:
+        del now
         return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedCosineSchedule:
-    """The published "linear_warmup_cosine_lr": the cosine moves once an epoch and never reaches `min_lr`.
-
-    Warm-up happens within the first epoch only: if it is longer than that, the rate jumps.
+class _PublishedSchedule:
+    """Warm-up within the first epoch only, as published: if it is longer than that, the rate jumps.
 
     Attributes:
         warmup_start_lr: the rate of the very first step; below 0, as by default, it is `init_lr`.
@@ -112,29 +115,35 @@ class PublishedCosineSchedule:
     min_lr: float
     warmup_start_lr: float = -1.0
     warmup_steps: int = 0
-    max_epoch: int
 
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate of this step."""
-        if epoch == 0:
-            return _published_warmup(self.init_lr, self.warmup_start_lr, self.warmup_steps, step)
+        if epoch:
+            return self._after_warmup(epoch)
+        start_lr = self.warmup_start_lr if self.warmup_start_lr >= 0 else self.init_lr
+        return min(self.init_lr, start_lr + (self.init_lr - start_lr) * step / max(self.warmup_steps, 1))
+
+    def _after_warmup(self, epoch: int) -> float:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedCosineSchedule(_PublishedSchedule):
+    """The published "linear_warmup_cosine_lr": the cosine moves once an epoch and never reaches `min_lr`."""
+
+    max_epoch: int
+
+    def _after_warmup(self, epoch: int) -> float:
         return (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * epoch / self.max_epoch)) + self.min_lr
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedStepSchedule:
-    """The published "linear_warmup_step_lr"; warm-up as in `PublishedCosineSchedule`."""
+class PublishedStepSchedule(_PublishedSchedule):
+    """The published "linear_warmup_step_lr"."""
 
-    init_lr: float
-    min_lr: float
-    warmup_start_lr: float = -1.0
-    warmup_steps: int = 0
     decay_rate: float = 1.0
 
-    def rate(self, *, epoch: int, step: int) -> float:
-        """Return the rate of this step."""
-        if epoch == 0:
-            return _published_warmup(self.init_lr, self.warmup_start_lr, self.warmup_steps, step)
+    def _after_warmup(self, epoch: int) -> float:
         return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
 
 
@@ -153,11 +162,6 @@ def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
     if run.published_quirks:
         return PublishedCosineSchedule(**rates, max_epoch=run.max_epoch)
     return CosineSchedule(**rates, max_epoch=run.max_epoch, steps_per_epoch=steps_per_epoch, max_iters=run.max_iters)
-
-
-def _published_warmup(init_lr: float, start_lr: float, warmup_steps: int, step: int) -> float:
-    start_lr = start_lr if start_lr >= 0 else init_lr
-    return min(init_lr, start_lr + (init_lr - start_lr) * step / max(warmup_steps, 1))
 
 
 class MovingAverage:
@@ -193,9 +197,9 @@ class MovingAverage:
         return dict(self._mean)
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what `state_dict` returned."""
+        """Load what `state_dict` returned."""
         for name, value in self._mean.items():
-            value.copy_(like(state[name], value))
+            value.copy_(distribute_like(state[name], value))
 
     @torch.no_grad()
     def _put(self, weights: Mapping[str, torch.Tensor]) -> None:

@@ -22,7 +22,7 @@ _LOG = "log.jsonl"
 _MIB = 2**20
 
 
-class Progress:
+class TrainingLog:
     """Collects figures over the iterations between two log lines, and writes them.
 
     Args:
@@ -53,7 +53,7 @@ class Progress:
             "sums": dict(self._sums),
         }
 
-    def go_on(self, iteration: int, state: Mapping[str, Any]) -> None:
+    def resume(self, iteration: int, state: Mapping[str, Any]) -> None:
         """Start at an iteration that an earlier run has reached; what it wrote after that is taken back."""
         self._first, self._logged = iteration, state["logged"]
         self._samples, self._steps, self._sums = state["samples"], state["steps"], dict(state["sums"])

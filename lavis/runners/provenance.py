@@ -27,10 +27,9 @@ from lavis.datasets.builder import builder_of
 from lavis.datasets.shards import holds_shards, video_storage
 from lavis.datasets.videos import VideoFolders
 from lavis.models.fingerprint import weights_digest
-from lavis.models.sevila.config import require_weights
-from lavis.models.sevila.model import SeViLA
-from lavis.runners.checkpoint import check_there, read_json
-from lavis.runners.config import TrainConfig, flattened, weight_paths
+from lavis.models.loading import check_weights
+from lavis.runners.checkpoint import read_json
+from lavis.runners.config import TrainConfig, affected_by, flattened, weight_paths
 
 Inputs = dict[str, Any]
 
@@ -50,9 +49,7 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
         CheckpointError: weights are missing.
         ConfigError: no folder of videos is there.
     """
-    require_weights(config.model.model_type)
-    for path in weight_paths(config.model.finetuned):
-        check_there(path)
+    check_weights(config.model.model_type, partial=weight_paths(config.model.finetuned))
     for name, split, file in _annotation_files(config, splits):
         place = f"datasets.{name}.build_info.annotations.{split}.storage"
         if not file.is_file():
@@ -68,7 +65,7 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
             raise ConfigError(f"no folder of videos at {looked}; put the videos there, or {_where(place)}")
 
 
-def inputs_of(config: TrainConfig, model: SeViLA, *, splits: Collection[str]) -> Inputs:
+def inputs_of(config: TrainConfig, model: Any, *, splits: Collection[str]) -> Inputs:
     """Return digests of all that a run reads; of each video, what is cheap to read of it."""
     annotations = {f"{name}.{split}": file_digest(file) for name, split, file in _annotation_files(config, splits)}
     return {
@@ -172,17 +169,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 _FACTS, _INPUTS = "run.json", "inputs.json"
-# Settings that may change while a run goes on; every other one makes it another run, also those yet to come. Data and
-# weights may lie elsewhere: they are known by their content.
-_FREE = frozenset(
-    {
-        *("model.model_type", "model.finetuned", "model.checkpointing", "run.output_dir", "run.resume"),
-        *("run.resume_changed", "run.recipe", "run.task", "run.device", "run.num_workers", "run.batch_size_train"),
-        *("run.batch_size_eval", "run.distributed", "run.distributed_timeout_s", "run.data_timeout_s"),
-        *("run.frame_cache", "run.frame_cache_gib", "run.keep_last", "run.save_freq", "run.log_freq"),
-        *("run.max_unreadable", "run.iterations", "run.evaluate", "run.test_splits", "run.imports"),
-    }
-)
+# Settings that say how a run is resumed.
 _SILENT = frozenset({"run.resume", "run.resume_changed"})
 _PACKAGES = ("torch", "transformers", "numpy", "av", "safetensors")
 
@@ -238,20 +225,16 @@ def check_unchanged(config: TrainConfig, folder: Path, inputs: Inputs) -> None:
     before, now = {**defaults, **flattened(load_yaml(file))}, flattened(config.resolved)
     differing = [key for key in now if before.get(key) != now[key] and not key.startswith("moments.")]
     listed = {key: f"{key} {before.get(key)!r}, now {now[key]!r}" for key in differing}
-    another = [text for key, text in listed.items() if not _is_free(key)]
+    free = {key for key in differing if affected_by(key) == "nothing"}
+    another = [text for key, text in listed.items() if key not in free]
     another += changed_inputs(read_json(folder / _INPUTS) or {}, inputs)
     if another and not config.run.resume_changed:
         raise ConfigError(
             f"{folder} was begun with {'; '.join(another)}; that would make another run: go on with what it was, "
             "name another run.output_dir, or go on all the same with run.resume_changed=true"
         )
-    for text in (*another, *(text for key, text in listed.items() if _is_free(key) and key not in _SILENT)):
+    for text in (*another, *(listed[key] for key in differing if key in free - _SILENT)):
         logger.warning("going on with a change: begun with %s", text)
-
-
-def _is_free(key: str) -> bool:
-    of_dataset = key.split(".", 2)[2] if key.startswith("datasets.") else ""
-    return key in _FREE or of_dataset.startswith(("build_info.annotations", "build_info.videos.storage"))
 
 
 def run_facts(*, seed: int, processes: int) -> str:

@@ -7,45 +7,57 @@ batches joined.
 
 import contextlib
 import dataclasses
+import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lavis.common.distributed import World
-from lavis.common.errors import CheckpointError, TerminatedError, UserError
+from lavis.common.errors import CheckpointError, ConfigError, TerminatedError, UserError
+from lavis.common.files import write_text
+from lavis.common.naming import did_you_mean
 from lavis.datasets.dataset import ClipBatch
 from lavis.datasets.loader import EpochBatches
-from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoint import (
     WEIGHTS,
+    Best,
+    BestCheckpoint,
     Checkpoint,
+    CheckpointSaver,
     RunShape,
     RunState,
-    Saver,
+    add_prefix,
     load_state,
     load_trained,
-    local,
-    prefixed,
+    read_json,
     rng_state,
     set_rng_state,
-    under,
+    strip_prefix,
+    trained_weights,
 )
-from lavis.runners.config import RunConfig
-from lavis.runners.faults import Notice
+from lavis.runners.config import RunConfig, validation_metrics
+from lavis.runners.faults import Notice, shared_failure
 from lavis.runners.optim import MovingAverage, Schedule
-from lavis.runners.parallel import Parallel, like, whole
-from lavis.runners.progress import Progress
-from lavis.runners.validation import BestKeeper
+from lavis.runners.parallel import Parallel, distribute_like, full_tensor, local_share
+from lavis.runners.progress import TrainingLog
+from lavis.runners.validation import Validator
 from lavis.tasks.objectives.base import Objective, TrainingBatch
 from lavis.tasks.objectives.teacher import Teacher
 from lavis.tasks.published import PublishedTask
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_OPTIMIZER, _GRADIENTS, _AVERAGE = "optimizer.", "gradients.", "average."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +69,9 @@ class Plan:
         carry_gradients: published: iterations left over at an epoch's end add to the next epoch's first step.
         save_freq: iterations between checkpoints; None saves at the end of each epoch.
         max_unreadable: the largest share of an epoch's samples that may fail.
+        valid_splits: measured at each validation; the first decides. Empty: the last weights are the best.
+        best_metric: the metric that decides; higher is better.
+        test_splits: measured at the end, with the best weights.
     """
 
     max_epoch: int
@@ -67,11 +82,14 @@ class Plan:
     validate_first: bool = False
     save_freq: int | None = None
     max_unreadable: float = 0.05
+    valid_splits: Sequence[str] = ()
+    best_metric: str = ""
+    test_splits: Sequence[str] = ()
 
     def iterations(self, per_epoch: int) -> int:
         """Return the iterations of the whole run."""
-        whole = self.max_epoch * per_epoch
-        return whole if self.max_iters is None else min(whole, self.max_iters)
+        total = self.max_epoch * per_epoch
+        return total if self.max_iters is None else min(total, self.max_iters)
 
     def validations(self, per_epoch: int) -> int:
         """Return how often the whole run validates."""
@@ -100,26 +118,25 @@ def build_plan(run: RunConfig, task: PublishedTask) -> Plan:
         validate_first=validate_first and bool(run.valid_splits),
         save_freq=run.save_freq,
         max_unreadable=run.max_unreadable,
+        valid_splits=run.valid_splits,
+        best_metric=run.best_metric or validation_metrics(task)[0],
+        test_splits=run.test_splits,
     )
 
 
-def in_pieces(batch: ClipBatch, *, size: int, count: int, device: torch.device) -> Iterator[TrainingBatch]:
-    """Yield a batch as so many pieces of at most `size` samples, on the device; the last ones may be empty.
+def split_microbatches(batch: ClipBatch, *, size: int, count: int, device: torch.device) -> Iterator[TrainingBatch]:
+    """Yield a batch as `count` parts of at most `size` samples, on the device; the last ones may be empty.
 
-    A run that goes on with fewer processes keeps its steps so, without more memory in each of them.
+    A run that is resumed with fewer processes makes the same steps in this way, without more memory in each of them.
     """
     for start in range(0, size * count, size):
-        piece = slice(start, start + size)
+        part = slice(start, start + size)
         yield TrainingBatch(
-            pixels=batch.pixels[piece].to(device, non_blocking=True),
-            times_s=batch.times_s[piece],
-            questions=batch.questions[piece],
-            frame_idx=batch.frame_idx[piece],
+            pixels=batch.pixels[part].to(device, non_blocking=True),
+            times_s=batch.times_s[part],
+            questions=batch.questions[part],
+            frame_idx=batch.frame_idx[part],
         )
-
-
-_OPTIMIZER, _GRADIENTS = "optimizer.", "gradients."
-AVERAGE = "average."
 
 
 class DivergedError(UserError):
@@ -132,12 +149,12 @@ class StepReport:
 
     Attributes:
         samples: how many it learned from; 0 if none could be read and nothing was changed.
-        figures: sample-weighted means of the loss and of the objective's figures.
+        metrics: sample-weighted means of the loss and of the objective's metrics.
         grad_norm: norm of all gradients before clipping; None where it was not asked for.
     """
 
     samples: int
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     grad_norm: float | None = None
 
 
@@ -162,15 +179,9 @@ class Updater:
         autocast_dtype: torch.dtype | None = None,
         average: MovingAverage | None = None,
     ) -> None:
-        self._parallel = parallel
+        self._parallel, self._objective, self._optimizer, self._world = parallel, objective, optimizer, world
+        self._divide, self._clip, self._autocast_dtype, self._average = divide, clip_grad_norm, autocast_dtype, average
         self._stand_in: TrainingBatch | None = None
-        self._objective = objective
-        self._optimizer = optimizer
-        self._world = world
-        self._divide = divide
-        self._clip = clip_grad_norm
-        self._autocast_dtype = autocast_dtype
-        self._average = average
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=autocast_dtype is torch.float16)
 
     def update(self, batches: Sequence[TrainingBatch], *, rate: float) -> StepReport:
@@ -208,9 +219,9 @@ class Updater:
         Raises:
             DivergedError: the loss is not finite; nothing is changed.
         """
-        if not torch.isfinite(torch.tensor(report.figures["loss"])):
+        if not torch.isfinite(torch.tensor(report.metrics["loss"])):
             raise DivergedError(
-                f"the loss is {report.figures['loss']}; continue from the last checkpoint with a lower run.init_lr "
+                f"the loss is {report.metrics['loss']}; continue from the last checkpoint with a lower run.init_lr "
                 "and run.resume_changed=true"
             )
         for group in self._optimizer.param_groups:
@@ -218,13 +229,13 @@ class Updater:
         self._scaler.unscale_(self._optimizer)
         norm = None
         if self._clip is not None:
-            norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters(), self._clip)))
+            norm = float(full_tensor(torch.nn.utils.clip_grad_norm_(self._parameters(), self._clip)))
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad()
         if self._average is not None:
             self._average.update()
-        return StepReport(report.samples, report.figures, norm)
+        return StepReport(report.samples, report.metrics, norm)
 
     def state_dict(self) -> RunState:
         """Return what a resumed run needs; gradients are there if some are left over."""
@@ -238,27 +249,35 @@ class Updater:
             if parameter.grad is not None:
                 tensors[f"{_GRADIENTS}{number}"] = parameter.grad
         if self._average is not None:
-            tensors |= prefixed(AVERAGE, self._average.state_dict())
+            tensors |= add_prefix(_AVERAGE, self._average.state_dict())
         return RunState(tensors, {"groups": optimizer["param_groups"], "scaler": self._scaler.state_dict()})
 
     def load_state_dict(self, state: RunState) -> None:
-        """Take up what `state_dict` returned, whole or in the layout of the parameters."""
+        """Load what `state_dict` returned, whole or in the layout of the parameters."""
         parameters = self._parameters()
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in under(_OPTIMIZER, state.tensors).items():
+        for key, value in strip_prefix(_OPTIMIZER, state.tensors).items():
             number, _, name = key.partition(".")
             parameter = parameters[int(number)]
             fits = value.shape == parameter.shape
-            moments.setdefault(int(number), {})[name] = like(value, parameter) if fits else value
+            moments.setdefault(int(number), {})[name] = distribute_like(value, parameter) if fits else value
         self._optimizer.load_state_dict({"state": moments, "param_groups": state.rest["groups"]})
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(state.rest["scaler"])
         if self._average is not None:
-            self._average.load_state_dict(under(AVERAGE, state.tensors))
-        gradients = under(_GRADIENTS, state.tensors)
+            self._average.load_state_dict(strip_prefix(_AVERAGE, state.tensors))
+        gradients = strip_prefix(_GRADIENTS, state.tensors)
         for place, parameter in enumerate(parameters):
             left = gradients.get(str(place))
-            parameter.grad = None if left is None else like(left, parameter)
+            parameter.grad = None if left is None else distribute_like(left, parameter)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Let the model have the moving average as its weights in a block, where there is one."""
+        return contextlib.nullcontext() if self._average is None else self._average.in_place()
+
+    def evaluate(self, work: Callable[[Any], T]) -> T:
+        """Run work on the model that needs no gradients."""
+        return self._parallel.evaluate(work)
 
     def layout(self, name: str) -> torch.Tensor | None:
         """Return a parameter that is laid out as the named tensor of the state, or None if none is."""
@@ -272,7 +291,8 @@ class Updater:
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
 
     def _backward(self, batch: TrainingBatch, weight: float) -> dict[str, Any]:
-        with self._autocast():
+        dtype = self._autocast_dtype
+        with torch.autocast(self._world.device.type, dtype=dtype, enabled=dtype is not None):
             found: dict[str, Any] = self._parallel.module(partial(self._loss, batch=batch))
         self._scaler.scale(found["loss"] * weight).backward()
         return found
@@ -283,11 +303,6 @@ class Updater:
         # A process without samples still takes part in exchanging gradients: its loss is zero, but reaches them all.
         touched = [parameter.flatten()[:0].sum() for parameter in model.parameters() if parameter.requires_grad]
         return {"loss": torch.stack(touched).sum()}
-
-    def _autocast(self) -> Any:
-        if self._autocast_dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self._world.device.type, dtype=self._autocast_dtype)
 
     def _equal_passes(
         self, batches: Sequence[TrainingBatch], counts: list[list[int]]
@@ -345,14 +360,16 @@ class Runner:
     Args:
         loader: reads the batches that `batches` names.
         batch_size: samples that a process computes at once, at most.
-        keeper: validates, and keeps the best weights.
+        validator: measures the model on a split.
+        folder: of the run: gets metrics, the best weights in `best`, and the learning curves.
         teacher: the frozen role that the objective asks; what it said is kept in checkpoints.
-        shape: what a run that goes on must have in common with this one.
+        shape: what a run that is resumed must have in common with this one.
+        set_training: puts the model into training mode.
     """
 
     def __init__(
         self,
-        model: SeViLA,
+        model: Any,
         *,
         updater: Updater,
         schedule: Schedule,
@@ -360,21 +377,26 @@ class Runner:
         loader: "DataLoader[ClipBatch]",
         batch_size: int,
         plan: Plan,
-        keeper: BestKeeper,
-        saver: Saver,
+        validator: Validator,
+        folder: Path,
+        saver: CheckpointSaver,
         teacher: Teacher,
         shape: RunShape,
-        progress: Progress,
+        log: TrainingLog,
         world: World,
+        set_training: Callable[[Any], object],
     ) -> None:
         self._model, self._updater, self._schedule = model, updater, schedule
         self._batches, self._loader, self._batch_size = batches, loader, batch_size
-        self._plan, self._keeper, self._saver, self._shape = plan, keeper, saver, shape
-        self._teacher = teacher
-        self._progress, self._world = progress, world
+        self._plan, self._validator, self._saver, self._shape = plan, validator, saver, shape
+        self._folder, self._teacher, self._log, self._world = folder, teacher, log, world
+        self._set_training = set_training
         self._position = Position()
         self._failed_videos: set[str | None] = set()
         self._saved_at: int | None = None
+        self._resumed_at: int | None = None
+        self._best_checkpoint = BestCheckpoint(folder)
+        self._best: Best | None = None
         self._notice = Notice()
 
     @property
@@ -398,13 +420,13 @@ class Runner:
             with self._notice.listening():
                 return self._run()
         finally:
-            self._progress.close()
+            self._log.close()
 
     def _run(self) -> dict[str, dict[str, float]]:
         if self._saved_at is None:
-            self._progress.start_over()
+            self._log.start_over()
         if self._plan.validate_first and self.iteration == 0:
-            self._keeper.validate(epoch=-1, iteration=0)
+            self.validate(epoch=-1)
         if self._saved_at is not None:
             # An earlier start may have ended between the last step of an epoch and what follows it.
             self._end_epoch()
@@ -420,7 +442,7 @@ class Runner:
             logger.warning("%d prompts were longer than %d tokens and lost their end", language.num_cut_prompts, limit)
         if language.num_unspelt_prompts:
             logger.warning("%d prompts hold text that the tokenizer cannot spell", language.num_unspelt_prompts)
-        return self._keeper.finish(iteration=self.iteration)
+        return self.finish()
 
     def save(self) -> None:
         """Write a checkpoint.
@@ -429,8 +451,8 @@ class Runner:
             DivergedError: the weights are not finite; the checkpoint before is the last good one.
         """
         state = self.state()
-        weights = under(WEIGHTS, state.tensors).values()
-        if self._world.sum([sum(not local(value).isfinite().all() for value in weights)])[0]:
+        weights = strip_prefix(WEIGHTS, state.tensors).values()
+        if self._world.sum([sum(not local_share(value).isfinite().all() for value in weights)])[0]:
             raise DivergedError(
                 f"the weights are not finite after iteration {self.iteration}; "
                 "go on from the last checkpoint with a lower run.init_lr and run.resume_changed=true"
@@ -445,7 +467,7 @@ class Runner:
             CheckpointError: it is damaged, or of another model.
         """
         state = load_state(checkpoint, layout=self._layout, world=self._world)
-        weights = under(WEIGHTS, state.tensors)
+        weights = strip_prefix(WEIGHTS, state.tensors)
         expected = {name: value.shape for name, value in self._model.trainable_parameters()}
         if {name: value.shape for name, value in weights.items()} != expected:
             raise CheckpointError(f"{checkpoint.folder} does not fit: other parts train now, or of another size")
@@ -454,10 +476,46 @@ class Runner:
         self._position = Position(**state.rest["position"])
         self._saved_at = self.iteration
         self._teacher.load_state_dict(state.rest.get("verdicts", {}), self._world)
-        self._progress.go_on(self.iteration, state.rest["progress"])
-        self._keeper.go_on(self.iteration)
+        self._log.resume(self.iteration, state.rest["progress"])
+        self._resume_best()
         self._set_rng(state.rest["rng"])
         logger.info("going on at iteration %d of %d", self.iteration, self.total)
+
+    def validate(self, *, epoch: int) -> None:
+        """Measure the weights, or their average, and keep them where they are the best; epoch -1 is before training."""
+        plan, earlier = self._plan, self._best
+        with self._updater.averaged():
+            metrics = {split: self._measure(split, f"epoch{epoch}", epoch) for split in plan.valid_splits}
+            value = self._deciding(metrics)
+            if value is None or earlier is None or earlier.value is None or value > earlier.value:
+                self._best = Best(value, epoch, self.iteration)
+                self._write_best(self._best, metrics)
+                return
+        if epoch > earlier.epoch and self._world.is_main:
+            when = "before training" if earlier.epoch < 0 else f"of epoch {earlier.epoch}"
+            logger.warning(
+                "epoch %d: %s is %.2f, not above %.2f; the weights %s stay the best",
+                *(epoch, plan.best_metric, value, earlier.value, when),
+            )
+
+    def finish(self) -> dict[str, dict[str, float]]:
+        """Load the best weights, test them, and draw the learning curves; return the metrics by split."""
+        epoch, best = -1, self._find_best()
+        if best is not None:
+            load_trained(self._model, self._best_checkpoint.read())
+            epoch = best.epoch
+            if epoch < 0 and best.value is not None and self._world.is_main:
+                text = "training did not raise %s above %.2f: what was there before is kept"
+                logger.warning(text, self._plan.best_metric, best.value)
+        elif self._world.is_main:
+            logger.warning("there are no best weights to test: the last ones are tested")
+        metrics = {split: self._measure(split, "best", epoch) for split in self._plan.test_splits}
+        if self._world.is_main:
+            # matplotlib takes a moment to import.
+            from lavis.export.pictures import draw_learning_curves
+
+            draw_learning_curves(self._folder / "log.jsonl", self._folder / "curves.png")
+        return metrics
 
     def state(self) -> RunState:
         """Return everything a resumed run needs; every process must call this."""
@@ -468,12 +526,12 @@ class Runner:
             "updater": updater.rest,
             "rng": self._world.gather(rng_state(self._world)),
             "verdicts": self._teacher.state_dict(self._world),
-            "progress": self._progress.state_dict(),
+            "progress": self._log.state_dict(),
         }
-        return RunState({**prefixed(WEIGHTS, weights), **updater.tensors}, rest)
+        return RunState({**add_prefix(WEIGHTS, weights), **updater.tensors}, rest)
 
     def _layout(self, name: str) -> torch.Tensor | None:
-        for prefix in (WEIGHTS, AVERAGE):
+        for prefix in (WEIGHTS, _AVERAGE):
             if name.startswith(prefix):
                 found = dict(self._model.trainable_parameters()).get(name.removeprefix(prefix))
                 return None if found is None else found.detach()
@@ -500,13 +558,13 @@ class Runner:
         self._check_notice()
         epochs = self._position.epoch + bool(self._position.batch)
         if epochs % self._plan.valid_freq == 0 or is_over:
-            self._keeper.validate(epoch=epochs - 1, iteration=self.iteration)
+            self.validate(epoch=epochs - 1)
 
     def _train_epoch(self) -> None:
         position, plan = self._position, self._plan
         self._batches.seek(epoch=position.epoch, first_batch=position.batch)
         stream = iter(self._loader)
-        self._keeper.prepare_training()
+        self._set_training(self._model)
         end = min(len(self._batches), self.total - position.epoch * len(self._batches))
         while position.batch < end:
             asked = time.perf_counter()
@@ -560,21 +618,75 @@ class Runner:
 
     def _step(self, group: list[ClipBatch], waited_s: float) -> None:
         position, plan = self._position, self._plan
-        report = self._updater.accumulate(list(self._pieces(group)))
+        report = self._updater.accumulate(list(self._microbatches(group)))
         is_left_over = plan.carry_gradients and len(group) < plan.accum_grad_iters
         rate = self._schedule.rate(epoch=position.epoch, step=position.batch + len(group) - 1)
         if report.samples and not is_left_over:
             report = self._updater.apply(report, rate=rate)
         position.batch += len(group)
-        figures = {**report.figures, "lr": rate}
+        metrics = {**report.metrics, "lr": rate}
         if report.grad_norm is not None:
-            figures["grad_norm"] = report.grad_norm
-        self._progress.step(
-            figures, iteration=self.iteration, epoch=position.epoch, samples=report.samples, waited_s=waited_s
+            metrics["grad_norm"] = report.grad_norm
+        self._log.step(
+            metrics, iteration=self.iteration, epoch=position.epoch, samples=report.samples, waited_s=waited_s
         )
 
-    def _pieces(self, group: list[ClipBatch]) -> Iterator[TrainingBatch]:
+    def _microbatches(self, group: list[ClipBatch]) -> Iterator[TrainingBatch]:
         most = -(-self._batches.samples_per_step // self._world.size)
         count = -(-most // self._batch_size)
         for batch in group:
-            yield from in_pieces(batch, size=self._batch_size, count=count, device=self._world.device)
+            yield from split_microbatches(batch, size=self._batch_size, count=count, device=self._world.device)
+
+    def _measure(self, split: str, name: str, epoch: int) -> dict[str, float]:
+        file = self._folder / "metrics" / f"{split}_{name}.json"
+        metrics = self._measured_before(file, epoch) or self._evaluate(split)
+        logger.info("%s %s: %s", split, name, "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        self._log.event(split, metrics, iteration=self.iteration, epoch=epoch)
+        if self._world.is_main:
+            content = {"epoch": epoch, "iteration": self.iteration, **metrics}
+            write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        return metrics
+
+    def _measured_before(self, file: Path, epoch: int) -> dict[str, float] | None:
+        """Return what an earlier start measured at the very place where this one was resumed."""
+        if self.iteration != self._resumed_at:
+            return None
+        found: dict[str, float] | None = self._world.gather(read_json(file))[0]
+        if found is None or (found.pop("iteration", None), found.pop("epoch", None)) != (self.iteration, epoch):
+            return None
+        return found
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        self._model.eval()
+        # Random numbers that validation draws must not change how training goes on.
+        with torch.random.fork_rng(devices=[self._world.device] if self._world.device.type == "cuda" else []):
+            return self._updater.evaluate(lambda model: self._validator(model, split))
+
+    def _deciding(self, metrics: Mapping[str, Mapping[str, float]]) -> float | None:
+        if not metrics:
+            return None
+        measured, name = metrics[self._plan.valid_splits[0]], self._plan.best_metric
+        if name not in measured:
+            raise ConfigError(f"run.best_metric {name!r} is not measured; {did_you_mean(name, measured)}")
+        return measured[name]
+
+    def _write_best(self, best: Best, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        weights = trained_weights(self._model)
+        with shared_failure(self._world):
+            if self._world.is_main:
+                model = self._model.config
+                self._best_checkpoint.write(
+                    weights, model_name=model.name, config=model.as_json(), best=best, metrics=metrics
+                )
+
+    def _find_best(self) -> Best | None:
+        found: Best | None = self._world.gather(self._best_checkpoint.find() if self._world.is_main else None)[0]
+        return found
+
+    def _resume_best(self) -> None:
+        """Load what is on disk about the best weights, and remove metrics of what is trained again."""
+        if self._world.is_main:
+            for file in (self._folder / "metrics").glob("*.json"):
+                if (read_json(file) or {}).get("iteration", self.iteration + 1) > self.iteration:
+                    file.unlink()
+        self._best, self._resumed_at = self._find_best(), self.iteration

@@ -6,7 +6,6 @@ from lavis.common.distributed import join_world
 from lavis.common.files import configs_dir
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_runner
-from lavis.runners.checkpoint import lay_over
 from lavis.runners.config import load_train_config
 
 # Each stage: its recipe, the stage it continues from, and what its recipe does not say.
@@ -35,7 +34,7 @@ class Run:
         """Load the base with the weights of stages laid over it."""
         model = SeViLA.from_pretrained(self.experiment / "base")
         for stage in stages:
-            lay_over(model, self.folder / stage / "best")
+            model.load_partial(self.folder / stage / "best")
         return model.eval()
 
     def train(self, name: str) -> None:

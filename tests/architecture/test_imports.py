@@ -40,16 +40,6 @@ TORCH_IN_COMMON = {
 }
 # Folders of `lavis/models` that hold one kind of model each.
 MODELS = ("sevila", "hf", "api")
-# Files that still know a model; the list may only get shorter.
-KNOW_A_MODEL = {
-    "lavis/runners/build.py",
-    "lavis/runners/checkpoint.py",
-    "lavis/runners/evaluation/evaluator.py",
-    "lavis/runners/evaluation/results.py",
-    "lavis/runners/provenance.py",
-    "lavis/runners/trainer.py",
-    "lavis/runners/validation.py",
-}
 FILES = python_files("lavis", "sevila_data")
 
 
@@ -142,8 +132,7 @@ def known_models(path: Path, source: str) -> list[str]:
 def test_only_models_know_which_models_there_are() -> None:
     files = python_files("lavis")
     knowing = {str(path) for path in files if known_models(path, (ROOT / path).read_text(encoding="utf-8"))}
-    assert knowing - KNOW_A_MODEL == set()
-    assert KNOW_A_MODEL - knowing == set(), "take these off the list"
+    assert knowing == set()
 
 
 @pytest.mark.parametrize(

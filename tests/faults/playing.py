@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from lavis.common.distributed import World
 from lavis.common.logging import read_json_lines
+from lavis.runners.checkpoint import read_tensors
 from tests.architecture.source import ROOT
 from tests.faults import victim
 from tests.integration.training.tiny_run import STAGES, options, recipe
@@ -75,12 +79,17 @@ def outcome(output: Path) -> dict[str, Any]:
     newest = max((output / "checkpoints").glob("step_*"))
     rows = read_json_lines(output / "log.jsonl")
     return {
-        "weights": _digest(newest / "weights.safetensors"),
+        "state": {name: value.tolist() for name, value in tensors_of(newest).items()},
         "best": _digest(output / "best" / "model.safetensors"),
         "checkpoints": sorted(path.name for path in (output / "checkpoints").iterdir()),
         "metrics": {path.name: json.loads(path.read_text()) for path in sorted((output / "metrics").iterdir())},
         "log": [{name: value for name, value in row.items() if name not in _SPEEDS} for row in rows],
     }
+
+
+def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint: weights, moments of the optimizer and such."""
+    return read_tensors(checkpoint, layout=lambda _: None, world=World())
 
 
 def _digest(file: Path) -> str:

@@ -77,4 +77,4 @@ def test_the_same_seed_gives_the_same_result(data: Path, model_folder: Path, tmp
     assert play(starts, tmp_path) == [[0], [0], [0]]
     first, second, other = map(outcome, outputs)
     assert first == second
-    assert first["weights"] != other["weights"]
+    assert first["state"] != other["state"]

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from lavis.cli.main import main
-from lavis.runners.checkpoint import BestWeights
+from lavis.runners.checkpoint import BestCheckpoint
 from lavis.runners.evaluation.evaluator import Evaluator
 from lavis.runners.evaluation.results import PredictionStore
-from lavis.runners.trainer import Updater
-from lavis.runners.validation import BestKeeper
+from lavis.runners.trainer import Runner, Updater
 from tests.integration.training.tiny_run import options, recipe
 
 
@@ -19,9 +18,9 @@ from tests.integration.training.tiny_run import options, recipe
     ("command", "place", "moment", "lost"),
     [
         ("train", Updater, "apply", "log.jsonl"),
-        ("train", BestKeeper, "validate", "log.jsonl"),
-        ("train", BestKeeper, "finish", "log.jsonl"),
-        ("train", BestWeights, "write", "log.jsonl"),
+        ("train", Runner, "validate", "log.jsonl"),
+        ("train", Runner, "finish", "log.jsonl"),
+        ("train", BestCheckpoint, "write", "log.jsonl"),
         ("evaluate", Evaluator, "predictions", "evaluation.json"),
         ("evaluate", PredictionStore, "append", "evaluation.json"),
         ("evaluate", PredictionStore, "finish", "evaluation.json"),

@@ -26,7 +26,7 @@ from typing import Any
 
 from lavis.cli.main import main
 from lavis.common import distributed
-from lavis.runners import checkpoint, trainer, validation
+from lavis.runners import checkpoint, trainer
 from lavis.runners.evaluation import evaluator
 
 # What every run imports only when it comes to it.
@@ -47,8 +47,8 @@ SEAMS: dict[str, tuple[Any, str]] = {
     "accumulate": (trainer.Updater, "accumulate"),
     "begin_save": (checkpoint.CheckpointStore, "begin"),
     "finish_save": (checkpoint.CheckpointStore, "finish"),
-    "validate": (validation.BestKeeper, "validate"),
-    "finish": (validation.BestKeeper, "finish"),
+    "validate": (trainer.Runner, "validate"),
+    "finish": (trainer.Runner, "finish"),
     "score": (evaluator.ChoiceAsker, "ask"),
 }
 

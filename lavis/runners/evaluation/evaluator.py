@@ -28,7 +28,6 @@ from lavis.models.frames import FrameSource
 from lavis.models.loading import speed_up
 from lavis.models.pipeline import FrameMemory
 from lavis.models.precision import check_quantization
-from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_builder, load_for
 from lavis.runners.config import EvaluationConfig, task_of, weight_paths
 from lavis.runners.evaluation.results import (
@@ -321,7 +320,7 @@ def _unread(questions: Sequence[Question], reason: str) -> list[Prediction]:
 class Parts:
     """What is evaluated, on what, and how."""
 
-    model: SeViLA
+    model: Any
     task: PublishedTask
     dataset: VideoQuestionDataset
     groups: list[ClipGroup]

@@ -31,8 +31,7 @@ from lavis.common.logging import JsonLines, read_json_lines, removed
 from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
 from lavis.models.fingerprint import weights_digest
-from lavis.models.sevila.model import SeViLA
-from lavis.runners.config import EvaluationConfig, TrainConfig, flattened
+from lavis.runners.config import EvaluationConfig, TrainConfig, affected_by, flattened
 from lavis.runners.provenance import file_digest
 from lavis.tasks.evaluation.moments import fit_spans
 from lavis.tasks.evaluation.predictions import Prediction
@@ -45,41 +44,11 @@ Fingerprint = dict[str, Any]
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "numpy", "pillow")
 # The packages whose code makes predictions; what scores them and reports may change.
 _CODE = ("lavis.video", "lavis.processors", "lavis.datasets", "lavis.models", "lavis.tasks.evaluation.predictions")
-# Settings that predictions do not depend on; every other one is part of the fingerprint, also those yet to come.
-WITHOUT_EFFECT = frozenset(
-    {
-        # What is asked for under another name: the weights, and what the task comes to, are part of it themselves.
-        *("model.arch", "model.model_type", "model.finetuned", "model.task", "model.selector", "model.reader"),
-        # Where results go, and how fast they come.
-        *("run.output_dir", "run.recipe", "run.resume", "run.resume_changed", "run.batch_size_eval"),
-        *(
-            "run.num_workers",
-            "run.runner",
-            "run.data_timeout_s",
-            "run.distributed_timeout_s",
-            "run.device",
-            "run.task",
-            "run.test_splits",
-        ),
-        # Training.
-        *("model.training_selector", "model.checkpointing", "run.evaluate", "run.iterations", "run.max_epoch"),
-        *("run.max_iters", "run.batch_size_train", "run.accum_grad_iters", "run.init_lr", "run.min_lr"),
-        *("run.warmup_lr", "run.warmup_steps", "run.lr_sched", "run.lr_decay_rate", "run.weight_decay", "run.beta2"),
-        *("run.clip_grad_norm", "run.amp", "run.amp_dtype", "run.ema_decay", "run.frozen_verdicts"),
-        *("run.frame_cache", "run.frame_cache_gib", "run.distributed", "run.published_quirks", "run.mix"),
-        *("run.train_splits", "run.valid_splits", "run.valid_freq", "run.validate_first", "run.best_metric"),
-        *("run.save_freq", "run.keep_last", "run.log_freq", "run.max_unreadable"),
-        # Parts of other packages are described with their code.
-        "run.imports",
-    }
-)
-# Of a dataset: the annotations and each video are known by their content.
-_WITHOUT_EFFECT_OF_DATASETS = ("build_info.annotations", "build_info.videos.storage", "vis_processor.train")
 
 
 def fingerprint_of(
     config: EvaluationConfig,
-    model: SeViLA,
+    model: Any,
     task: PublishedTask,
     scorer: object,
     *,
@@ -130,12 +99,7 @@ def _settings_of(config: TrainConfig) -> dict[str, Any]:
     """Return the settings that predictions depend on, by dotted key; moments are made of predictions later."""
     datasets = {name: asdict(dataset) for name, dataset in config.datasets.items()}
     settings = flattened({"model": asdict(config.model), "run": asdict(config.run), "datasets": datasets})
-    result = {}
-    for key, value in settings.items():
-        of_dataset = key.split(".", 2)[2] if key.startswith("datasets.") else ""
-        if key not in WITHOUT_EFFECT and not of_dataset.startswith(_WITHOUT_EFFECT_OF_DATASETS):
-            result[key] = value
-    return result
+    return {key: value for key, value in settings.items() if affected_by(key) == "predictions"}
 
 
 def digest_key(dataset: str) -> str:

@@ -12,7 +12,7 @@ from lavis.common.distributed import World, join_world
 from lavis.datasets.loader import EpochBatches, build_loader
 from lavis.runners.build import build_parts, build_updater, join_training_splits
 from lavis.runners.config import load_train_config
-from lavis.runners.parallel import OnePass, parallelise, whole
+from lavis.runners.parallel import Parallel, full_tensor
 from lavis.tasks.objectives.base import TrainingBatch
 
 
@@ -22,14 +22,14 @@ def write_gradients(target: Path, recipe: Path, options: list[str], world: World
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
     batches = EpochBatches(len(dataset), batch_size=run.batch_size_train, rank=world.rank, world_size=world.size)
-    parallel = parallelise(OnePass(parts.model), world, mode=run.distributed)
+    parallel = Parallel(parts.model, world, mode=run.distributed)
     updater = build_updater(run, parts, parallel, average=None, world=world)
     parts.model.train()
     read = build_loader(dataset, batches)
     report = updater.accumulate([TrainingBatch(batch.pixels, batch.times_s, batch.questions) for batch in read])
-    gradients = {name: whole(value.grad).clone() for name, value in parts.model.trainable_parameters()}
+    gradients = {name: full_tensor(value.grad).clone() for name, value in parts.model.trainable_parameters()}
     if world.is_main:
-        save_file(gradients, target, metadata={"loss": repr(report.figures["loss"])})
+        save_file(gradients, target, metadata={"loss": repr(report.metrics["loss"])})
 
 
 if __name__ == "__main__":

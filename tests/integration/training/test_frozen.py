@@ -9,9 +9,10 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
-from lavis.models.checkpoints.weights_io import read_weights
 from lavis.runners.build import build_runner
+from lavis.runners.checkpoint import WEIGHTS, strip_prefix
 from lavis.runners.config import TrainConfig, load_train_config
+from tests.faults.playing import tensors_of
 from tests.integration.training.tiny_run import options, recipe
 
 EPOCH = 4  # steps
@@ -29,7 +30,7 @@ def train(stage: str, data: Path, model: Path, output: Path, *, frames: str = "b
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
-    return read_weights(max((output / "checkpoints").glob("step_*")) / "weights.safetensors")
+    return strip_prefix(WEIGHTS, tensors_of(max((output / "checkpoints").glob("step_*"))))
 
 
 def reused(output: Path) -> list[float | None]:

@@ -14,7 +14,7 @@ from lavis.cli.main import main
 from lavis.common.config import load_yaml
 from lavis.common.paths import configs_dir
 from lavis.models.sevila.model import SeViLA
-from lavis.runners.checkpoint import WholeSaver
+from lavis.runners.checkpoint import CheckpointSaver
 from lavis.runners.trainer import Runner
 from tests.integration.training.tiny_run import options, recipe
 from tests.videos import write_video
@@ -35,13 +35,13 @@ class Stop(Exception):  # noqa: N818  # no error: the run is as if it had been k
 def stop(*places: Path, data: Path, monkeypatch: pytest.MonkeyPatch, **run: Any) -> None:
     """Start a run, and end it after its first checkpoint."""
 
-    def save_and_stop(self: WholeSaver, *arguments: Any, **named: Any) -> None:
+    def save_and_stop(self: CheckpointSaver, *arguments: Any, **named: Any) -> None:
         save(self, *arguments, **named)
         raise Stop
 
-    save = WholeSaver.save
+    save = CheckpointSaver.save
     with monkeypatch.context() as patch:
-        patch.setattr(WholeSaver, "save", save_and_stop)
+        patch.setattr(CheckpointSaver, "save", save_and_stop)
         with pytest.raises(Stop):
             train(*places, data=data, **run)
 

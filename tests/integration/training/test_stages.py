@@ -16,7 +16,6 @@ from lavis.common.errors import ConfigError, UserError
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_parts, build_runner, set_training_as_published
-from lavis.runners.checkpoint import lay_over
 from lavis.runners.config import TrainConfig, load_train_config
 from lavis.runners.dry_run import dry_evaluation, dry_run
 from lavis.runners.trainer import Runner, Updater
@@ -35,7 +34,7 @@ def weights(model: SeViLA) -> dict[str, torch.Tensor]:
 def trained(output: Path, model_folder: Path) -> dict[str, torch.Tensor]:
     """All weights after a run: those it keeps as the best over those it started from."""
     model = load_model("sevila", str(model_folder), device="cpu")
-    lay_over(model, output / "best")
+    model.load_partial(output / "best")
     return weights(model)
 
 
@@ -99,7 +98,7 @@ def fixed_validation(runner: Runner, monkeypatch: pytest.MonkeyPatch, values: li
         measured.append(weights(model))
         return {"accuracy": next(given), "questions": 5, "unreadable": 0}
 
-    monkeypatch.setattr(runner._keeper, "_validator", validate)
+    monkeypatch.setattr(runner, "_validator", validate)
     return measured
 
 
@@ -110,7 +109,7 @@ def test_refinement_that_does_not_help_keeps_the_earlier_localizer(
     runner = build_runner(config_of("refine", data, model_folder, output, test_splits="[]"), World())
     measured = fixed_validation(runner, monkeypatch, [50.0, 40.0, 45.0])
     said: list[str] = []
-    monkeypatch.setattr("lavis.runners.validation.logger.warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr("lavis.runners.trainer.logger.warning", lambda text, *values: said.append(text % values))
     runner.run()
     assert said == [
         "epoch 0: accuracy is 40.00, not above 50.00; the weights before training stay the best",
@@ -224,7 +223,7 @@ def test_the_estimate_is_what_the_parts_of_a_run_take(
 
     monkeypatch.setattr("lavis.runners.dry_run.time.perf_counter", lambda: now[0])
     monkeypatch.setattr(Updater, "update", slow(Updater.update, 100))
-    monkeypatch.setattr(AccuracyValidator, "_answer", slow(AccuracyValidator._answer, 3))
+    monkeypatch.setattr(AccuracyValidator, "_choose", slow(AccuracyValidator._choose, 3))
     config = config_of("finetune", data, model_folder, tmp_path, valid_splits="[val]", test_splits="[test]")
     report = dry_run(config, World()).splitlines()
     assert "time: reading 0.00 s, step 100.00 s; expected for training alone: 13:20" in report

@@ -7,7 +7,7 @@ import pytest
 from lavis.common.errors import CheckpointError, UserError
 from lavis.common.logging import read_json_lines
 from lavis.datasets.checking import Journal
-from lavis.runners.checkpoint import MANIFEST, verified
+from lavis.runners.checkpoint import MANIFEST, read_checkpoint
 from lavis.runners.evaluation.results import FACTS, read_facts
 
 BAD = pytest.mark.parametrize("bad", ["[" * 100_000, "1" * 5000, "{", "\0", "{}"], ids=lambda text: text[:3])
@@ -36,4 +36,4 @@ def test_bad_facts_are_named(bad: str, tmp_path: Path) -> None:
 def test_a_bad_manifest_is_named(bad: str, tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(bad)
     with pytest.raises(CheckpointError, match="is damaged"):
-        verified(tmp_path)
+        read_checkpoint(tmp_path)

@@ -6,11 +6,11 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.logging import read_json_lines
-from lavis.runners.progress import Pace, Progress, as_duration
+from lavis.runners.progress import Pace, TrainingLog, as_duration
 
 
 def test_steps_are_averaged_between_log_lines(tmp_path: Path) -> None:
-    progress = Progress(tmp_path, total=5, log_freq=2)
+    progress = TrainingLog(tmp_path, total=5, log_freq=2)
     for iteration, loss in enumerate([1.0, 3.0, 5.0, 7.0, 9.0], start=1):
         progress.step({"loss": loss}, iteration=iteration, epoch=0, samples=4, waited_s=0.0)
     progress.close()
@@ -22,22 +22,22 @@ def test_steps_are_averaged_between_log_lines(tmp_path: Path) -> None:
 
 
 def test_a_step_without_samples_does_not_enter_the_mean(tmp_path: Path) -> None:
-    progress = Progress(tmp_path, total=2, log_freq=2)
+    progress = TrainingLog(tmp_path, total=2, log_freq=2)
     progress.step({"lr": 1.0}, iteration=1, epoch=0, samples=0, waited_s=0.0)
     progress.step({"lr": 1.0, "loss": 3.0}, iteration=2, epoch=0, samples=1, waited_s=0.0)
     assert read_json_lines(tmp_path / "log.jsonl")[0]["loss"] == 3.0
 
 
 def test_a_run_that_goes_on_takes_back_what_was_written_after_its_checkpoint(tmp_path: Path) -> None:
-    progress = Progress(tmp_path, total=6, log_freq=2)
+    progress = TrainingLog(tmp_path, total=6, log_freq=2)
     losses = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0]
     for iteration, loss in enumerate(losses[:5], start=1):
         progress.step({"loss": loss}, iteration=iteration, epoch=0, samples=4, waited_s=0.0)
         if iteration == 3:
             state = progress.state_dict()
     progress.close()
-    again = Progress(tmp_path, total=6, log_freq=2)
-    again.go_on(3, state)
+    again = TrainingLog(tmp_path, total=6, log_freq=2)
+    again.resume(3, state)
     for iteration, loss in enumerate(losses[3:], start=4):
         again.step({"loss": loss}, iteration=iteration, epoch=0, samples=4, waited_s=0.0)
     again.close()
@@ -64,7 +64,7 @@ def test_weights_and_biases_gets_the_figures_where_its_project_is_named(
     fake.init = lambda **_: run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.setenv("WANDB_PROJECT", "sevila")
-    progress = Progress(tmp_path, total=1)
+    progress = TrainingLog(tmp_path, total=1)
     progress.event("val", {"accuracy": 50.0}, iteration=3, epoch=0)
     progress.close()
     assert logged == [({"val/accuracy": 50.0}, 3)]
@@ -74,7 +74,7 @@ def test_a_named_project_without_its_package_is_a_mistake(tmp_path: Path, monkey
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setenv("WANDB_PROJECT", "sevila")
     with pytest.raises(ConfigError, match=r"WANDB_PROJECT is set, but wandb is not installed"):
-        Progress(tmp_path, total=1)
+        TrainingLog(tmp_path, total=1)
 
 
 def test_the_time_left_is_that_of_the_pace_so_far(

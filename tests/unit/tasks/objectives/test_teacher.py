@@ -8,7 +8,7 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.types import Question
-from lavis.runners.checkpoint import read_state, write_state
+from lavis.runners.checkpoint import packed, read_state
 from lavis.tasks.objectives.base import TrainingBatch
 from lavis.tasks.objectives.teacher import CachedTeacher, OnlineTeacher
 
@@ -111,7 +111,7 @@ def test_all_processes_know_what_one_found_out() -> None:
 
 def stored(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A state as a checkpoint keeps it."""
-    write_state(folder / "state.pt", state)
+    (folder / "state.pt").write_bytes(packed(state))
     return read_state(folder / "state.pt")
 
 

@@ -8,10 +8,52 @@ from torch import nn
 
 from lavis.common.distributed import World
 from lavis.common.types import Question
+from lavis.datasets.dataset import ClipBatch
+from lavis.datasets.loader import EpochBatches
 from lavis.runners.optim import MovingAverage
-from lavis.runners.parallel import Alone, OnePass
-from lavis.runners.trainer import DivergedError, Updater
+from lavis.runners.parallel import Parallel
+from lavis.runners.trainer import DivergedError, Plan, Updater, split_microbatches
 from lavis.tasks.objectives.base import TrainingBatch
+
+
+def test_a_large_batch_is_computed_split_microbatches() -> None:
+    values = torch.arange(5.0).view(5, 1)
+    batch = ClipBatch(values, values, values.long(), tuple(Question(str(number)) for number in range(5)))
+    microbatches = list(split_microbatches(batch, size=2, count=4, device=torch.device("cpu")))
+    assert [piece.pixels.flatten().tolist() for piece in microbatches] == [[0, 1], [2, 3], [4], []]
+    assert [[question.text for question in piece.questions] for piece in microbatches] == [
+        ["0", "1"],
+        ["2", "3"],
+        ["4"],
+        [],
+    ]
+    assert [len(piece.times_s) for piece in microbatches] == [2, 2, 1, 0]
+
+
+def test_steps_stay_the_same_on_another_number_of_processes() -> None:
+    def steps(processes: int) -> list[list[int]]:
+        shares = [
+            list(EpochBatches(10, batch_size=3, rank=rank, world_size=processes, samples_per_step=4))
+            for rank in range(processes)
+        ]
+        return [[key.index for share in step for key in share] for step in zip(*shares, strict=True)]
+
+    assert [len(step) for step in steps(1)] == [4, 4, 2]
+    assert steps(1) == steps(2) == steps(3)
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        (Plan(max_epoch=3), 3),
+        (Plan(max_epoch=3, valid_freq=2), 2),
+        (Plan(max_epoch=4, valid_freq=2, validate_first=True), 3),
+        (Plan(max_epoch=9, max_iters=11), 2),
+        (Plan(max_epoch=9, max_iters=10), 1),
+    ],
+)
+def test_validations_are_counted(plan: Plan, expected: int) -> None:
+    assert plan.validations(10) == expected
 
 
 class SquaredError:
@@ -36,7 +78,7 @@ def model() -> nn.Module:
 
 def updater(model: nn.Module, **options: Any) -> Updater:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
-    return Updater(Alone(OnePass(model)), SquaredError(), optimizer, world=World(), **options)
+    return Updater(Parallel(model, World()), SquaredError(), optimizer, world=World(), **options)
 
 
 def gradients(model: nn.Module, *batches: TrainingBatch, **options: Any) -> torch.Tensor:
@@ -61,9 +103,9 @@ def test_published_accumulation_adds_mean_losses_up(model: nn.Module) -> None:
 def test_figures_are_means_over_samples(model: nn.Module) -> None:
     whole = updater(model).accumulate([batch(0, 1, 2, 3)])
     parts = updater(model).accumulate([batch(0), batch(1, 2, 3)])
-    assert parts.figures["loss"] == pytest.approx(whole.figures["loss"], rel=1e-12)
+    assert parts.metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-12)
     largest = [batch(0).pixels.max(), batch(1, 2, 3).pixels.max()]
-    assert parts.figures["largest"] == pytest.approx(float(largest[0] + 3 * largest[1]) / 4)
+    assert parts.metrics["largest"] == pytest.approx(float(largest[0] + 3 * largest[1]) / 4)
     assert parts.samples == 4
 
 
@@ -85,7 +127,7 @@ def test_gradients_are_clipped_to_the_largest_norm(model: nn.Module) -> None:
     norm = float(gradients(model, batch(0, 1)).norm())
     plain = torch.optim.SGD(model.parameters(), lr=1.0)
     before = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-    step = Updater(Alone(OnePass(model)), SquaredError(), plain, world=World(), clip_grad_norm=norm / 4)
+    step = Updater(Parallel(model, World()), SquaredError(), plain, world=World(), clip_grad_norm=norm / 4)
     report = step.update([batch(0, 1)], rate=0.5)
     moved = before - torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
     assert report.grad_norm == pytest.approx(norm)

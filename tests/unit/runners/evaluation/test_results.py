@@ -1,13 +1,36 @@
+import functools
+import importlib
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from lavis.common.config import load_yaml
 from lavis.common.errors import ConfigError, UserError
+from lavis.common.paths import configs_dir
 from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
+from lavis.models.fingerprint import weights_digest
+from lavis.models.sevila.config import read_config
+from lavis.models.sevila.model import SeViLA
+from lavis.runners.config import affected_by
 from lavis.runners.evaluation.evaluator import group_by_clip
-from lavis.runners.evaluation.results import PredictionStore, first_difference, read_facts, read_predictions
+from lavis.runners.evaluation.results import (
+    PredictionStore,
+    described,
+    first_difference,
+    flattened,
+    read_facts,
+    read_predictions,
+    source_digest,
+)
+from lavis.selection.coarse_to_fine import CoarseToFine
+from lavis.selection.policies import Random
 from lavis.tasks.evaluation.predictions import Prediction
 
 FACTS = {"fingerprint": {"model.frame_num": 4}}
@@ -121,3 +144,105 @@ def test_questions_about_the_same_frames_are_one_group() -> None:
     rows += [row("6", "v", Span(0, 1)), row("7", "w")]
     assert [group.ids for group in group_by_clip(rows)] == [("1", "3"), ("2", "7"), ("4", "6"), ("5",)]
     assert [group.indices for group in group_by_clip(rows)] == [(0, 2), (1, 6), (3, 5), (4,)]
+
+
+@pytest.fixture(scope="module")
+def model() -> SeViLA:
+    return SeViLA.untrained(read_config("tiny"))
+
+
+def test_the_same_weights_have_the_same_digest_wherever_they_come_from(model: SeViLA, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    assert weights_digest(SeViLA.from_pretrained(tmp_path)) == weights_digest(model)
+
+
+@torch.no_grad()
+def test_the_smallest_change_of_one_weight_shows(model: SeViLA) -> None:
+    before = weights_digest(model)
+    weight = model.answerer.proj.weight
+    old = weight[3, 5].clone()
+    weight[3, 5] = torch.nextafter(old, old + 1)
+    changed = weights_digest(model)
+    weight[3, 5] = old
+    assert changed != before
+    assert weights_digest(model) == before
+
+
+def test_another_precision_is_another_digest(model: SeViLA, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    assert weights_digest(SeViLA.from_pretrained(tmp_path, dtype="bf16")) != weights_digest(model)
+
+
+def test_predictions_depend_on_a_setting_unless_it_says_that_they_do_not() -> None:
+    defaults = load_yaml(configs_dir() / "default.yaml")
+    known = set(flattened({name: defaults[name] for name in ("model", "run")}))
+    assert {key for key in known if affected_by(key) == "predictions"} == {"model.frame_num", "model.dtype", "run.seed"}
+
+
+_OWN_SELECTOR = """
+class Mine:
+    def select(self, tokens, times_s, questions, *, num_keyframes):
+        return {chosen}
+"""
+
+
+class Slotted:
+    __slots__ = ("near",)
+
+    def __init__(self, near: float) -> None:
+        self.near = near
+
+
+def written(folder: Path, monkeypatch: pytest.MonkeyPatch, chosen: str) -> ModuleType:
+    (folder / "own_selector.py").write_text(_OWN_SELECTOR.format(chosen=chosen))
+    monkeypatch.syspath_prepend(folder)
+    sys.modules.pop("own_selector", None)
+    importlib.invalidate_caches()
+    return importlib.import_module("own_selector")
+
+
+def _of(gap: int) -> CoarseToFine:
+    return CoarseToFine(gap=gap)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_of(8), _of(4)),
+        (Random(seed=0), Random(seed=1)),
+        (functools.partial(Random, seed=0), functools.partial(Random, seed=1)),
+        (Slotted(0.1), Slotted(0.2)),
+        ([Random()], [Random(seed=5)]),
+        ({"a": np.zeros(3)}, {"a": np.array([0.0, 0.0, 1.0])}),
+        (torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)),
+        (torch.float32, torch.bfloat16),
+        (Random, CoarseToFine),
+        (lambda x, k=1: x, lambda x, k=2: x),
+    ],
+)
+def test_settings_of_any_kind_are_told_apart(one: Any, other: Any) -> None:
+    assert described(one) == described(one)
+    assert described(one) != described(other)
+
+
+def test_a_part_is_described_by_names_that_tell_what_differs() -> None:
+    assert flattened({"selector": described(_of(4))})["selector._gap"] == 4
+
+
+def test_what_a_part_holds_twice_or_in_a_circle_is_no_problem() -> None:
+    part = Random()
+    part.outer = {"again": part}  # type: ignore[attr-defined]
+    assert described(part)["outer"] == {"again": None}
+
+
+def test_the_code_of_a_part_from_elsewhere_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = described(written(tmp_path, monkeypatch, "0").Mine())
+    again = described(written(tmp_path, monkeypatch, "0").Mine())
+    changed = described(written(tmp_path, monkeypatch, "1").Mine())
+    assert first == again != changed
+
+
+def test_the_source_of_a_package_has_a_digest() -> None:
+    whole = source_digest("lavis.processors")
+    assert len(whole) == 64
+    assert source_digest("lavis.processors") == whole != source_digest("lavis.processors.prompts")
