@@ -10,8 +10,7 @@ from PIL import Image
 from lavis.common.errors import AnnotationError, ConfigError, UserError
 from lavis.datasets.annotations import read_annotations, write_annotations
 from lavis.datasets.builder import load_dataset_config, read_splits, storage_of
-from lavis.datasets.check_report import CheckReport
-from lavis.datasets.checking import DatasetCheck, Journal, Stamp, VideoFacts
+from lavis.datasets.checking import CheckReport, DatasetCheck, Journal, Stamp, VideoFacts
 from lavis.datasets.videos import VideoFolders
 from tests.timing import cpu_seconds_at_most
 from tests.videos import write_video
