@@ -1,4 +1,4 @@
-"""What stands on the page, where, and in which colours."""
+"""What stands on the page, and where."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,39 +18,6 @@ CHOOSE, OPEN = "Choose from options", "In its own words"
 FIRST_OPTIONS = 3
 
 _HERE = Path(__file__).parent
-_FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
-_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
-# What each colour of the theme is in light and in dark.
-_COLOURS = {
-    "body_background_fill": ("#f6f5f2", "#121317"),
-    "body_text_color": ("#1d1c1a", "#ecebe8"),
-    "body_text_color_subdued": ("#65625c", "#a5a29b"),
-    "background_fill_primary": ("#ffffff", "#1b1c21"),
-    "background_fill_secondary": ("#efede8", "#272930"),
-    "border_color_primary": ("#e2dfd8", "#32343c"),
-    "border_color_accent": ("#c3c0d8", "#4a4d63"),
-    "block_background_fill": ("transparent", "transparent"),
-    "block_title_text_color": ("#1d1c1a", "#ecebe8"),
-    "block_info_text_color": ("#65625c", "#a5a29b"),
-    "input_background_fill": ("#ffffff", "#15161a"),
-    "input_border_color": ("#d6d2ca", "#3c3e47"),
-    "input_border_color_focus": ("#3f51c9", "#98a5ff"),
-    "input_placeholder_color": ("#8d8a83", "#7d7b76"),
-    "color_accent_soft": ("#eceefb", "#262a44"),
-    "slider_color": ("#3f51c9", "#98a5ff"),
-    "checkbox_background_color_selected": ("#3f51c9", "#5666e0"),
-    "checkbox_border_color_selected": ("#3f51c9", "#5666e0"),
-    "checkbox_label_background_fill": ("#ffffff", "#1b1c21"),
-    "checkbox_label_background_fill_selected": ("#eceefb", "#262a44"),
-    "checkbox_label_border_color": ("#d6d2ca", "#3c3e47"),
-    "checkbox_label_text_color_selected": ("#1d1c1a", "#ecebe8"),
-    "button_primary_background_fill": ("#3f51c9", "#5666e0"),
-    "button_primary_background_fill_hover": ("#3444ad", "#6676ee"),
-    "button_secondary_background_fill": ("#ffffff", "#22242a"),
-    "button_secondary_background_fill_hover": ("#f6f5f2", "#2b2d35"),
-    "button_secondary_border_color": ("#d6d2ca", "#3c3e47"),
-    "button_secondary_text_color": ("#1d1c1a", "#ecebe8"),
-}
 
 
 @dataclass(frozen=True)
@@ -257,29 +224,24 @@ def _script(name: str) -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Return the page's fonts and colours."""
+    """Return the page's fonts and sizes; its colours are in style.css."""
     base = gr.themes.Base(
         primary_hue=gr.themes.colors.indigo,
         neutral_hue=gr.themes.colors.stone,
-        font=_FONT,
-        font_mono=_MONO,
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
         radius_size=gr.themes.sizes.radius_md,
         spacing_size=gr.themes.sizes.spacing_md,
         text_size=gr.themes.sizes.text_md,
     )
-    plain = {
-        "color_accent": "#3f51c9",
-        "block_border_width": "0px",
-        "block_padding": "0px",
-        "block_shadow": "none",
-        "block_label_text_weight": "600",
-        "block_title_text_weight": "600",
-        "input_border_width": "1px",
-        "input_shadow": "none",
-        "button_large_radius": "10px",
-        "button_primary_text_color": "#ffffff",
-        "layout_gap": "18px",
-    }
-    coloured = {name: light for name, (light, _) in _COLOURS.items()}
-    dark = {f"{name}_dark": dark for name, (_, dark) in _COLOURS.items()}
-    return base.set(**plain, **coloured, **dark)
+    return base.set(
+        block_border_width="0px",
+        block_padding="0px",
+        block_shadow="none",
+        block_label_text_weight="600",
+        block_title_text_weight="600",
+        input_border_width="1px",
+        input_shadow="none",
+        button_large_radius="10px",
+        layout_gap="18px",
+    )
