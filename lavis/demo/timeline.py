@@ -10,8 +10,7 @@ from lavis.common.moments import frame_edges
 from lavis.common.types import Floats
 from lavis.export.records import time_label, time_ticks
 
-_HEIGHT = 100.0
-_ROOM = 0.12
+_ROOM = 0.12  # above and below the curve, as a share of its height
 # Numbers stand above each other where they are nearer than this share of the width, a phone's finger.
 _APART = 0.065
 _MOST_LEVELS = 4
@@ -50,9 +49,13 @@ class Timeline:
 
     def html(self) -> str:
         """Return the markup; the page's script lets clicks and arrow keys move the player."""
-        times = " ".join(f"{time_s:.3f}" for time_s in self.times_s)
+        label, times = escape(self.label), " ".join(f"{time_s:.3f}" for time_s in self.times_s)
         levels = _levels([self._x(pin.time_s) for pin in self.pins])
-        pins = "".join(self._pin(pin, level) for pin, level in zip(self.pins, levels, strict=True))
+        pins = "".join(
+            f'<button type="button" class="pin" data-seek="{pin.time_s:.3f}" aria-label="{escape(pin.label)}"'
+            f' style="left:{self._x(pin.time_s):.2%};--level:{level}">{pin.number}</button>'
+            for pin, level in zip(self.pins, levels, strict=True)
+        )
         others = "".join(f'<span class="uniform" style="left:{self._x(time_s):.2%}"></span>' for time_s in self.others)
         ticks = "".join(
             f'<span class="tick" style="left:{self._x(time_s):.2%}">{time_label(time_s)}</span>'
@@ -60,9 +63,8 @@ class Timeline:
         )
         return (
             f'<figure class="timeline" style="--levels:{max(levels, default=0) + 1}">'
-            f"<figcaption>{escape(self.label)}</figcaption>"
-            f'<div class="pins">{pins}</div>'
-            f'<div class="track" role="slider" tabindex="0" aria-label="{escape(self.label)}: moves the video"'
+            f'<figcaption>{label}</figcaption><div class="pins">{pins}</div>'
+            f'<div class="track" role="slider" tabindex="0" aria-label="{label}: moves the video"'
             f' aria-valuemin="0" aria-valuemax="{self._end:.2f}" aria-valuenow="0" aria-valuetext="0 s"'
             f' data-end="{self._end:.3f}" data-times="{times}">'
             f'{self._svg()}{others}<span class="playhead"></span></div>'
@@ -76,48 +78,28 @@ class Timeline:
     def _x(self, time_s: float) -> float:
         return min(max(time_s / self._end, 0.0), 1.0)
 
-    def _pin(self, pin: Pin, level: int) -> str:
-        return (
-            f'<button type="button" class="pin" data-seek="{pin.time_s:.3f}" aria-label="{escape(pin.label)}"'
-            f' style="left:{self._x(pin.time_s):.2%};--level:{level}">{pin.number}</button>'
-        )
-
     def _svg(self) -> str:
-        bands = "".join(
-            f'<rect class="span" x="{self._x(start) * 1000:.1f}" y="0"'
-            f' width="{max(self._x(end) - self._x(start), 0.002) * 1000:.1f}" height="{_HEIGHT:g}"/>'
-            for start, end in self.spans
-        )
-        lines = "".join(
-            f'<line class="stem" x1="{self._x(pin.time_s) * 1000:.1f}" x2="{self._x(pin.time_s) * 1000:.1f}"'
-            f' y1="0" y2="{_HEIGHT:g}"/>'
-            for pin in self.pins
-        )
-        return (
-            f'<svg viewBox="0 0 1000 {_HEIGHT:g}" preserveAspectRatio="none" aria-hidden="true">'
-            f"{bands}{lines}{self._curve()}</svg>"
-        )
+        """Return spans, pins' lines and the curve, 1000 units wide and 100 high."""
+        drawn = ""
+        for start, end in self.spans:
+            left, width = self._x(start), max(self._x(end) - self._x(start), 0.002)
+            drawn += f'<rect class="span" x="{left * 1000:.1f}" y="0" width="{width * 1000:.1f}" height="100"/>'
+        for pin in self.pins:
+            x = f"{self._x(pin.time_s) * 1000:.1f}"
+            drawn += f'<line class="stem" x1="{x}" x2="{x}" y1="0" y2="100"/>'
+        if len(self.scores) and np.isfinite(self.scores).all():
+            drawn += self._curve()
+        return f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
 
     def _curve(self) -> str:
-        if not len(self.scores) or not np.isfinite(self.scores).all():
-            return ""
-        values = [*self.scores, *([] if self.threshold is None else [self.threshold])]
-        low, high = float(min(values)), float(max(values))
-        room = (high - low) * _ROOM or 1.0
-        low, high = low - room, high + room
-
-        def y(score: float) -> float:
-            return _HEIGHT * (high - score) / (high - low)
-
-        points = " ".join(
-            f"{self._x(time_s) * 1000:.1f},{y(score):.2f}"
-            for time_s, score in zip(self.times_s, self.scores, strict=True)
-        )
-        first, last = self._x(self.times_s[0]) * 1000, self._x(self.times_s[-1]) * 1000
-        drawn = f'<polygon class="area" points="{first:.1f},{_HEIGHT:g} {points} {last:.1f},{_HEIGHT:g}"/>'
+        levels = self.scores if self.threshold is None else np.append(self.scores, self.threshold)
+        room = float(np.ptp(levels)) * _ROOM or 1.0
+        heights = np.interp(levels, [levels.min() - room, levels.max() + room], [100.0, 0.0])
+        xs = [f"{self._x(time_s) * 1000:.1f}" for time_s in self.times_s]
+        points = " ".join(f"{x},{y:.2f}" for x, y in zip(xs, heights[: len(xs)], strict=True))
+        drawn = f'<polygon class="area" points="{xs[0]},100 {points} {xs[-1]},100"/>'
         if self.threshold is not None:
-            level = y(self.threshold)
-            drawn += f'<line class="threshold" x1="0" x2="1000" y1="{level:.2f}" y2="{level:.2f}"/>'
+            drawn += f'<line class="threshold" x1="0" x2="1000" y1="{heights[-1]:.2f}" y2="{heights[-1]:.2f}"/>'
         return drawn + f'<polyline class="curve" points="{points}"/>'
 
 

@@ -106,10 +106,10 @@ def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: S
     range_s = _time_range(moments.times_s, video, moments.clip)
     label = "how well each frame matches" + ("" if moments.moments else ": no moment found")
     marks = moments.times_s[best_positions(moments)[: len(frames)]]
-    spans = [(found.start_s, found.end_s) for found in moments.moments]
+    spans = [(moment.start_s, moment.end_s) for moment in moments.moments]
     captions = [
-        f"{time_label(round(found.start_s, 1))} to {time_label(round(found.end_s, 1))}, score {found.score:.2f}"
-        for found in moments.moments[: len(frames)]
+        f"{time_label(round(moment.start_s, 1))} to {time_label(round(moment.end_s, 1))}, score {moment.score:.2f}"
+        for moment in moments.moments[: len(frames)]
     ]
     return _page_png(
         [

@@ -66,8 +66,8 @@ def moments_record(moments: Moments, *, video: VideoInfo, model: str, timings_s:
     return {
         "query": moments.query,
         "moments": [
-            {"start_s": _number(found.start_s), "end_s": _number(found.end_s), "score": _number(found.score)}
-            for found in moments.moments
+            {"start_s": _number(moment.start_s), "end_s": _number(moment.end_s), "score": _number(moment.score)}
+            for moment in moments.moments
         ],
         "frame_scores": _curve(moments.times_s, moments.scores),
         **_origin(moments, video=video, model=model, timings_s=timings_s),
@@ -85,8 +85,8 @@ def moments_vtt(moments: Moments) -> str:
     query = escape(" ".join(moments.query.split()), quote=False)
     ranked = sorted(enumerate(moments.moments, start=1), key=lambda pair: pair[1].start_s)
     cues = [
-        f"{_clock(found.start_s)} --> {_clock(found.end_s)}\n{query} (#{rank}, score {found.score:.2f})\n"
-        for rank, found in ranked
+        f"{_clock(moment.start_s)} --> {_clock(moment.end_s)}\n{query} (#{rank}, score {moment.score:.2f})\n"
+        for rank, moment in ranked
     ]
     notes = [f"NOTE only {moments.clip} was searched\n"] if moments.clip else []
     return "\n".join(["WEBVTT\n", *notes, *cues])
@@ -103,10 +103,10 @@ def option_shares(scores: Floats) -> list[float]:
 def best_positions(moments: Moments) -> list[int]:
     """Return for each moment the position of its frame with the highest score, among the sampled frames."""
     best = []
-    for found in moments.moments:
-        inside = np.flatnonzero((moments.times_s >= found.start_s) & (moments.times_s <= found.end_s))
+    for moment in moments.moments:
+        inside = np.flatnonzero((moments.times_s >= moment.start_s) & (moments.times_s <= moment.end_s))
         if not len(inside):  # a clip shorter than its frame, which was shown before and stayed
-            inside = np.array([np.abs(moments.times_s - found.start_s).argmin()])
+            inside = np.array([np.abs(moments.times_s - moment.start_s).argmin()])
         best.append(int(inside[moments.scores[inside].argmax()]))
     return best
 
