@@ -41,6 +41,7 @@ from lavis.export.report import load_paper_tables
 from lavis.models.language.checkpointing import check_checkpointing
 from lavis.tasks.build import resolve_task
 from lavis.tasks.evaluation.spans import SpanRule
+from lavis.tasks.metrics.registered import metric_names
 from lavis.tasks.published import PublishedTask
 
 
@@ -230,9 +231,8 @@ def weight_paths(finetuned: Any) -> list[Path]:
 
 def validation_metrics(task: PublishedTask) -> tuple[str, ...]:
     """Return the metrics that validation of a task measures, of which the first decides unless told otherwise."""
-    if task.objective == "localizer_pretraining":
-        return FRAME_AP, FRAME_ACCURACY
-    return (ACCURACY,)
+    own = (FRAME_AP, FRAME_ACCURACY) if task.objective == "localizer_pretraining" else (ACCURACY,)
+    return *own, *metric_names()
 
 
 def affected_by(key: str) -> str:

@@ -4,7 +4,7 @@ Every question is counted once, whatever the number of processes: each takes the
 rank, and the counts are added up. Where a model is split over the processes, all of them compute equally often.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,14 +14,16 @@ import torch
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.common.types import Floats, Question
+from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey
 from lavis.datasets.loader import build_loader
 from lavis.models.base import VideoModel
-from lavis.models.chain import Selector, build_selector, select_and_answer
 from lavis.models.frames import FrameSource
 from lavis.runners.config import ACCURACY, FRAME_ACCURACY, FRAME_AP
 from lavis.runners.progress import Pace
-from lavis.tasks.build import count_keyframes
+from lavis.tasks.evaluation.asking import build_asker, search_prediction
+from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.metrics.registered import measure_registered, metric_names
 from lavis.tasks.published import PublishedTask
 
 
@@ -76,6 +78,7 @@ class SplitReader:
         self.world = world
         self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
         self._stand_in = stand_in
+        self._rows: dict[str, dict[str, Annotation]] = {}
 
     @property
     def in_step(self) -> bool:
@@ -85,6 +88,13 @@ class SplitReader:
     def count(self, split: str) -> int:
         """Return the number of questions of a split."""
         return len(self._datasets[split])
+
+    def annotation(self, split: str, question: Question) -> Annotation:
+        """Return the row that a question was read from, or one with nothing but the question."""
+        if split not in self._rows:
+            rows: Sequence[Annotation] = getattr(self._datasets[split], "annotations", ())
+            self._rows[split] = {row.question.id: row for row in rows}
+        return self._rows[split].get(question.id) or Annotation(question)
 
     def readings(self, split: str) -> Iterator[Reading]:
         """Yield the questions of this process."""
@@ -111,6 +121,23 @@ class SplitReader:
             yield Reading(item.question, self._stand_in, np.zeros(frames), is_readable=False)
 
 
+Asked = tuple[Prediction, Question]
+
+
+def _unread(question: Question) -> Prediction:
+    why = "the video could not be read"
+    return Prediction(id=question.id, video=question.video or "", answer=question.answer, unreadable=why)
+
+
+def _registered_figures(said: Sequence[Asked], reader: SplitReader, split: str) -> dict[str, float]:
+    """Measure registered metrics on what all processes have asked, in an order that does not depend on them."""
+    if not metric_names():
+        return {}
+    everything = sorted((pair for part in reader.world.gather(said) for pair in part), key=lambda pair: pair[0].id)
+    annotations = [reader.annotation(split, question) for _, question in everything]
+    return measure_registered([prediction for prediction, _ in everything], annotations)
+
+
 class AccuracyValidator:
     """Accuracy of answers in percent; a question whose video cannot be read counts as wrong.
 
@@ -130,32 +157,21 @@ class AccuracyValidator:
         Raises:
             UserError: no question of the split has an answer.
         """
-        selector = build_selector(self._task.selector, model, prompt=self._prompt)
-        correct = asked = unreadable = 0
+        asker = build_asker(model, searches=False, task=self._task, prompt=self._prompt, frame_num=self._frame_num)
+        said: list[Asked] = []
         for reading in self.reader.readings(split):
-            question, choice = reading.question, None
+            question, found = reading.question, None
             is_counted = reading.is_counted and question.answer is not None
             if reading.pixels is not None and (is_counted or self.reader.in_step):
-                choice = self._choose(model, selector, reading.pixels, reading.times_s, question)
+                (found,) = asker.ask(frames_of(model, reading.pixels, reading.times_s), [question])
             if is_counted:
-                asked += 1
-                unreadable += not reading.is_readable
-                correct += reading.is_readable and choice == question.answer
-        correct, asked, unreadable = map(int, self.reader.world.sum([correct, asked, unreadable]))
+                said.append((found if found and reading.is_readable else _unread(question), question))
+        counts = [sum(one.is_right for one, _ in said), len(said), sum(one.unreadable is not None for one, _ in said)]
+        correct, asked, unreadable = map(int, self.reader.world.sum(counts))
         if not asked:
             raise UserError(f"split {split!r} has no question with an answer to validate on")
-        return {ACCURACY: 100 * correct / asked, "questions": asked, "unreadable": unreadable}
-
-    def _choose(
-        self, model: VideoModel, selector: Selector, pixels: torch.Tensor, times_s: Floats, question: Question
-    ) -> int | None:
-        count = count_keyframes(self._task, frame_num=self._frame_num, num_frames=len(pixels))
-        answerer = model.as_answerer(prompt=self._prompt, packing=self._task.reader)
-        frames = frames_of(model, pixels, times_s)
-        ((_, reading),) = select_and_answer(
-            frames, [question], selector=selector, answerer=answerer, k=selector.k or count
-        )
-        return reading.index
+        figures = {ACCURACY: 100 * correct / asked, "questions": asked, "unreadable": unreadable}
+        return figures | _registered_figures(said, self.reader, split)
 
 
 def frames_of(model: VideoModel, pixels: torch.Tensor, times_s: Floats) -> FrameSource:
@@ -182,6 +198,7 @@ class MomentValidator:
         """
         scorer = model.as_scorer(prompt=self._prompt)
         precision = ranked = right = frames = queries = unreadable = 0.0
+        said: list[Asked] = []
         for reading in self.reader.readings(split):
             scores, relevant = None, _inside(reading.times_s, reading.question)
             has_windows = reading.question.windows is not None
@@ -192,7 +209,10 @@ class MomentValidator:
                 continue
             if not reading.is_readable:
                 unreadable, queries = unreadable + 1, queries + 1
+                said.append((_unread(reading.question), reading.question))
             elif scores is not None and has_windows:
+                found = search_prediction(reading.question, reading.times_s, scores.margins[0], scores.unread[0])
+                said.append((found, reading.question))
                 right += int(((scores.margins[0] > 0) == relevant).sum())
                 frames, queries = frames + len(relevant), queries + 1
                 if relevant.any():
@@ -201,12 +221,13 @@ class MomentValidator:
         precision, ranked, right, frames, queries, unreadable = added
         if not frames:
             raise UserError(f"split {split!r} has no query with annotated windows to validate on")
-        return {
+        figures = {
             FRAME_AP: 100 * precision / max(1.0, ranked + unreadable),
             FRAME_ACCURACY: 100 * right / frames,
             "questions": queries,
             "unreadable": unreadable,
         }
+        return figures | _registered_figures(said, self.reader, split)
 
 
 def average_precision(scores: Floats, relevant: Floats) -> float:

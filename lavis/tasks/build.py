@@ -50,7 +50,8 @@ def resolve_task(
     """Return what a task name means, with single choices replaced where they are given.
 
     Args:
-        name: one of `TASKS` or a published string.
+        name: one of `TASKS`, a published string, or an objective of `registry.objectives`, with the published way to
+            validate it: the Localizer's keyframes, read at once.
         arch: "sevila", or the published "blip2_fmr".
 
     Raises:
@@ -58,9 +59,14 @@ def resolve_task(
     """
     if arch not in ("sevila", PRETRAINING_ARCH):
         raise ConfigError(f"unknown model.arch {arch!r}; {did_you_mean(arch, ('sevila', PRETRAINING_ARCH))}")
-    if arch != PRETRAINING_ARCH and name not in TASKS and name not in PUBLISHED_TASKS:
-        raise ConfigError(f"unknown task {name!r}; {did_you_mean(name, [*TASKS, *PUBLISHED_TASKS])}")
-    task = PRETRAINING if arch == PRETRAINING_ARCH else TASKS.get(name) or translate(name)
+    known = {
+        **{part: PublishedTask(objective=part) for part in registry.objectives.names()},
+        **PUBLISHED_TASKS,
+        **TASKS,
+    }
+    if arch != PRETRAINING_ARCH and name not in known:
+        raise ConfigError(f"unknown task {name!r}; {did_you_mean(name, known)}")
+    task = PRETRAINING if arch == PRETRAINING_ARCH else known[name]
     for spec in (selector, training_selector):
         if spec is not None:
             check_selector(spec)

@@ -1,12 +1,19 @@
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from lavis.common.distributed import World
+from lavis.common.registry import registry
 from lavis.common.types import Question
+from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable
 from lavis.processors.transforms import Clip
-from lavis.runners.validation import SplitReader, average_precision
+from lavis.runners.validation import SplitReader, _registered_figures, average_precision
+from lavis.tasks.evaluation.predictions import Prediction
 
 
 @pytest.mark.parametrize(
@@ -72,3 +79,22 @@ def test_a_process_that_need_not_keep_step_computes_nothing_for_what_cannot_be_r
     assert [(reading.question.text, reading.pixels is None) for reading in readings] == [
         *(("0", False), ("2", False), ("1", True)),
     ]
+
+
+@pytest.mark.usefixtures("plugins")
+def test_registered_metrics_get_every_question_once_and_in_the_same_order_on_every_process() -> None:
+    seen: list[list[str]] = []
+
+    @registry.metrics.register("count")
+    def count(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> float:
+        assert [row.question.id for row in annotations] == [one.id for one in predictions]
+        seen.append([one.id for one in predictions])
+        return len(predictions)
+
+    shares = [
+        [(Prediction(id=name, video=""), Question("?", id=name)) for name in names] for names in ("ad", "be", "c")
+    ]
+    for own in shares:
+        world: Any = SimpleNamespace(gather=lambda said, own=own: shares if said is own else None)
+        assert _registered_figures(own, SplitReader({"val": Numbered(5)}, world=world), "val") == {"count": 5.0}
+    assert seen == [list("abcde")] * 3

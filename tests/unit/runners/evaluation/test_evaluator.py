@@ -10,9 +10,9 @@ from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScores, Reading
 from lavis.models.chain import Selector
 from lavis.models.frames import FrameSource
-from lavis.runners.evaluation.evaluator import ChoiceAsker, SearchAsker
 from lavis.selection.policies import TopK, Uniform
 from lavis.tasks.build import resolve_task
+from lavis.tasks.evaluation.asking import ChoiceAsker, SearchAsker
 from lavis.tasks.evaluation.predictions import Prediction
 
 CLIP = FrameSource(np.array([10, 20, 30, 40]), np.array([1.0, 2.0, 3.0, 4.0]))
