@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fixtures import DTYPES, SIZES
+from benchmarks.variants import DTYPES, SIZES
 from lavis.cli.main import reported
 
 # Every benchmark, in the order of the help text.

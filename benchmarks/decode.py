@@ -1,23 +1,18 @@
 """Decoding sampled frames of a film, against the fastest of the other readers on the same machine."""
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from benchmarks.decoders import read_frames
 from benchmarks.film import film
 from benchmarks.measure import Measured, by_turns, profiled, set_threads
 from benchmarks.report import seconds, show_machine, show_table, write_figures
-from benchmarks.subprocess_worker import SubprocessWorker
 from lavis.common.errors import UserError
 from lavis.common.registry import registry
-from lavis.video import open_video
-from lavis.video.sampling import uniform_indices
 
 SUMMARY = "Seconds to decode sampled frames with each installed reader."
 BASELINE = "pyav"
@@ -80,36 +75,3 @@ def _show(results: dict[str, Measured], *, num_frames: int) -> None:
         for name, measured in results.items()
     ]
     show_table(["reader", "median", "spread", "to the fastest other", "per frame", "CPU time", "peak"], rows)
-
-
-def read_frames(path: Path, reader: str, *, num_frames: int, size: int) -> None:
-    """Decode frames spread over a film, as pictures of this size."""
-    with open_video(path, reader=reader) as video:
-        info = video.info
-        video.read(uniform_indices(num_frames, video_frames=info.num_frames, fps=info.fps), size=size)
-
-
-class Decoder:
-    """Decodes frames of a film, as a worker process does that reads ahead."""
-
-    def __init__(self, video_seconds: int, num_frames: int, image_size: int) -> None:
-        self._read = partial(read_frames, film(video_seconds), "pyav", num_frames=num_frames, size=image_size)
-
-    def decode(self, times: int) -> None:
-        """Read the film's frames so many times."""
-        for _ in range(times):
-            self._read()
-
-
-def decoding_rate(video_seconds: int, *, num_frames: int, workers: int, image_size: int = 224, times: int = 4) -> float:
-    """Return how many sampled frames a second several worker processes decode together, on the clock."""
-    with ExitStack() as stack, ThreadPoolExecutor(workers) as threads:
-        made = [
-            stack.enter_context(closing(SubprocessWorker(Decoder, video_seconds, num_frames, image_size)))
-            for _ in range(workers)
-        ]
-        for decoder in made:
-            decoder.call("decode", 1)
-        started = time.perf_counter()
-        list(threads.map(lambda decoder: decoder.call("decode", times), made))
-        return workers * times * num_frames / (time.perf_counter() - started)

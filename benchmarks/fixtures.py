@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from benchmarks.variants import SIZES
 from lavis.common.types import Question
 from lavis.models.sevila.config import read_config
 from lavis.models.sevila.loading import set_precision
@@ -14,8 +15,6 @@ from lavis.models.sevila.model import SeViLA
 from sevila_data.miniature.dataset import question_rows
 from sevila_data.miniature.questions import QUESTIONS_PER_VIDEO
 
-SIZES = {"tiny": "tiny", "base": "base", "xl": "flant5xl", "xxl": "flant5xxl"}
-DTYPES = ("fp32", "bf16", "fp16")
 _EMBEDDED_TOKENIZER = "sevila_tiny/tokenizer"
 
 # Of the kinds and lengths that NExT-QA has, five options each; fictional.
@@ -51,7 +50,7 @@ def questions(count: int, *, size: str = "base") -> list[Question]:
 
 
 def model_of(size: str, *, dtype: str, device: torch.device) -> SeViLA:
-    """Return a model of a size of `fixtures.SIZES`; sizes that are not embedded get random weights.
+    """Return a model of a size of `variants.SIZES`; sizes that are not embedded get random weights.
 
     Flan-T5's tokenizer would have to be downloaded, so the embedded one is used: prompts differ a
     little in length, and nothing else that matters for speed does.

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.decode import decoding_rate
+from benchmarks.decoders import decoding_rate
 from benchmarks.film import film
-from benchmarks.fixtures import DTYPES
 from benchmarks.flops import FlopCounter, Flops, MinFlops
 from benchmarks.inference_side import Asked, OurSide, PublishedSide, Setting, setting_of
 from benchmarks.measure import Measured, set_threads
 from benchmarks.published import PublishedAnswer
 from benchmarks.report import seconds, show_machine, show_table, write_figures
 from benchmarks.subprocess_worker import SubprocessWorker
-from benchmarks.variants import EXHAUSTIVE, PLAIN, VARIANTS, Variant
+from benchmarks.variants import DTYPES, EXHAUSTIVE, PLAIN, VARIANTS, Variant
 from lavis.common.errors import ConfigError
 from lavis.common.types import Floats
 from lavis.models.machine import usable_device

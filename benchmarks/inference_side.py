@@ -66,7 +66,7 @@ class PublishedSide:
     """Answers questions one by one as published, the film anew for each.
 
     Args:
-        dtype: a name of `fixtures.DTYPES`.
+        dtype: a name of `variants.DTYPES`.
         attention: "eager" (published) or "sdpa".
     """
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.fixtures import DTYPES
 from benchmarks.measure import Measured, set_threads
 from benchmarks.report import seconds, show_machine, show_table, write_figures
 from benchmarks.subprocess_worker import SubprocessWorker
 from benchmarks.training_side import FirstStep, Side, SideOptions
+from benchmarks.variants import DTYPES
 from lavis.models.language.checkpointing import CHECKPOINTING, check_checkpointing
 from lavis.models.machine import usable_device
 

@@ -1,7 +1,9 @@
-"""Variants of loading and asking a model, by the names that tables and the command line give them."""
+"""What can be measured, by the names of the command line: sizes, precisions, and variants of loading and asking."""
 
 from dataclasses import dataclass
 
+SIZES = {"tiny": "tiny", "base": "base", "xl": "flant5xl", "xxl": "flant5xxl"}
+DTYPES = ("fp32", "bf16", "fp16")
 EXHAUSTIVE = "localizer"
 
 
@@ -10,7 +12,7 @@ class Variant:
     """How a model is loaded and asked; fp32 with nothing else by default.
 
     Attributes:
-        dtype: precision, a name of `fixtures.DTYPES`.
+        dtype: precision, a name of `DTYPES`.
         selector: which frames are read, see `lavis.models.chain.SelectorSpec`.
         quantize: "int8" or "int4" weights, or None.
         compiled: run through torch.compile.

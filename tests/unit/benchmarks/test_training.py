@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +11,8 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.fixtures import as_published, questions
 from benchmarks.published_step import PublishedFinetuning, PublishedStep
-from benchmarks.subprocess_worker import SubprocessWorker
 from benchmarks.training import _losses
 from benchmarks.training_side import FirstStep
-from lavis.common.errors import FaultError
 from lavis.models.sevila.model import SeViLA
 from lavis.tasks.build import build_objective, resolve_task
 from lavis.tasks.objectives.base import TrainingBatch
@@ -112,28 +109,3 @@ def test_a_different_loss_or_gradient_is_noticed(loss: float, norm: float, equal
     firsts = {"published": FirstStep(1.0, 2.0, 0, 0), "ours": FirstStep(loss, norm, 0, 0)}
     assert _losses(firsts, exact=True)["equal"] is equal
     assert _losses(firsts, exact=False)["equal"] is None
-
-
-class Echo:
-    def __init__(self, word: str) -> None:
-        self.word = word
-
-    def twice(self) -> tuple[str, int]:
-        return self.word * 2, os.getpid()
-
-    def end(self) -> None:
-        os._exit(7)
-
-
-def test_an_object_apart_answers_from_another_process() -> None:
-    apart = SubprocessWorker(Echo, "ab")
-    said, process = apart.call("twice")
-    apart.close()
-    assert said == "abab"
-    assert process != os.getpid()
-
-
-def test_a_process_that_ends_is_told_in_one_line() -> None:
-    apart = SubprocessWorker(Echo, "ab")
-    with pytest.raises(FaultError, match=r"^a process of the benchmark ended with exit code 7; [^\n]*$"):
-        apart.call("end")
