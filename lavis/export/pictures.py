@@ -271,7 +271,8 @@ def _page_png(blocks: Sequence[Block]) -> bytes:
 
 def _write(axes: Axes, x: float, y: float, text: str, *, size: float, width: float = math.inf, **style: Any) -> None:
     """Write one line, cut where it is longer than `width`; (x, y) is its left end at half its height."""
-    axes.text(x, y, fitted(text, width, size=size), **{**_style(size), "va": "center_baseline", **style})
+    line = fitted(text, width, size=size, weight=style.get("weight", "normal"))
+    axes.text(x, y, line, **{**_style(size), "va": "center_baseline", **style})
 
 
 def _box(page: Axes, left: float, top: float, width: float, height: float, *, color: str) -> None:
@@ -362,8 +363,8 @@ def _curve(
 
 def wrapped(text: str, width: float, *, size: float, most_lines: int, weight: str = "normal") -> list[str]:
     """Return the text on at most so many lines, broken at spaces where it has any; "..." ends what goes on."""
-    rest, lines = _legible(" ".join(text.split())), list[str]()
-    renderer, font = RendererAgg(1, 1, _DPI), FontProperties(family=_fonts()[0], size=size, weight=weight)
+    rest, lines = _legible(" ".join(text.split()), weight), list[str]()
+    renderer, font = RendererAgg(1, 1, _DPI), FontProperties(family=_families(), size=size, weight=weight)
 
     def length(text: str) -> float:
         return renderer.get_text_width_height_descent(text, font, ismath=False)[0]
@@ -385,9 +386,9 @@ def wrapped(text: str, width: float, *, size: float, most_lines: int, weight: st
     return lines
 
 
-def fitted(text: str, width: float, *, size: float) -> str:
+def fitted(text: str, width: float, *, size: float, weight: str = "normal") -> str:
     """Return the text on one line, cut with "..." where it is longer than `width`."""
-    return "".join(wrapped(text, width, size=size, most_lines=1))
+    return "".join(wrapped(text, width, size=size, most_lines=1, weight=weight))
 
 
 def _plot_axes(page: Axes, left: float, top: float, width: float, height: float) -> Axes:
@@ -436,18 +437,23 @@ def _spread(places: Floats, gap: float, ends: tuple[float, float]) -> Floats:
 
 
 def _style(size: float, color: str = INK) -> dict[str, Any]:
-    return {"family": _fonts()[0], "size": size, "color": color, "parse_math": False, "usetex": False}
+    return {"family": _families(), "size": size, "color": color, "parse_math": False, "usetex": False}
 
 
-def _legible(text: str) -> str:
+def _legible(text: str, weight: str) -> str:
     """Return the text without controls such as changes of direction, with a box for each character no font has."""
-    known = _fonts()[1]
+    known = _characters(weight)
     return "".join(shown if ord(shown) in known else "\u25a1" for shown in text if shown.isprintable())
 
 
 @cache
-def _fonts() -> tuple[list[str], frozenset[int]]:
-    """Return the font families that text is drawn with, and all characters that they have."""
+def _families() -> list[str]:
+    """Return the fonts that text is drawn with: of each character, the first that has it."""
     installed = {font.name for font in fontManager.ttflist}
-    families = [_BASE_FONT, *(name for name in _OTHER_FONTS if name in installed)]
-    return families, frozenset().union(*(FT2Font(findfont(name)).get_charmap() for name in families))
+    return [_BASE_FONT, *(name for name in _OTHER_FONTS if name in installed)]
+
+
+@cache
+def _characters(weight: str) -> frozenset[int]:
+    fonts = [findfont(FontProperties(family=name, weight=weight)) for name in _families()]
+    return frozenset().union(*(FT2Font(font).get_charmap() for font in fonts))

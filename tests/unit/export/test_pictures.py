@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from lavis.common.types import Answer, Keyframes, Question
+from lavis.export import pictures
 from lavis.export.pictures import (
     ACCENT,
     ACCENT_FAINT,
@@ -157,6 +159,17 @@ def test_formulas_are_text_like_any_other() -> None:
 
 def test_characters_that_no_font_has_are_boxes_and_controls_are_left_out() -> None:
     assert fitted("a\u8fd9b\u202ec\udcff", 500, size=20) == "a\u25a1bc"
+
+
+@pytest.mark.filterwarnings("error")
+def test_characters_that_only_another_installed_font_has_are_drawn_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_OTHER_FONTS", ("STIXGeneral", "not installed"))  # comes with matplotlib
+    monkeypatch.setattr(pictures, "_families", cache(pictures._families.__wrapped__))
+    monkeypatch.setattr(pictures, "_characters", cache(pictures._characters.__wrapped__))
+    only_plain = "\u1d8e"  # is not in its bold face
+    assert fitted(only_plain, 500, size=20) == only_plain
+    assert fitted(only_plain, 500, size=20, weight="bold") == "\u25a1"
+    draw(answer_of(4, num_keyframes=2, text=only_plain, options=(only_plain,)))
 
 
 def test_a_script_without_spaces_is_broken_anywhere() -> None:
