@@ -17,7 +17,7 @@ _SCRIPT = """
 import json, time
 started = time.perf_counter()
 import lavis
-from lavis.common.paths import checkpoints_dir
+from lavis.common.files import checkpoints_dir
 import torch
 if {threads}: torch.set_num_threads({threads})
 imported = time.perf_counter()

@@ -27,8 +27,9 @@ from lavis.common.errors import (
     FaultError,
     TerminatedError,
     UserError,
+    did_you_mean,
+    visible,
 )
-from lavis.common.naming import did_you_mean, visible
 from lavis.common.registry import registry
 
 EXIT_INTERRUPTED = 130

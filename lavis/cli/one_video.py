@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lavis.cli.options import cache_of, clip_of
 from lavis.cli.show import make_console, progress_bar
-from lavis.common.naming import counted, visible
+from lavis.common.errors import counted, visible
 from lavis.common.types import Answer, Moments
 from lavis.export import (
     answer_record,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import EXIT_FAILURE, UserError
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 
 _DESCRIPTION = """\
 Build the model from a directory of golden figures (sizes, weights, tokenizer, inputs and what the

@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lavis.common.errors import ConfigError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.registry import registry
 
 T = TypeVar("T")

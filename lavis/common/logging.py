@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lavis.common.errors import FaultError
-from lavis.common.naming import visible
+from lavis.common.errors import FaultError, visible
 
 _FORMAT = "%(asctime)s %(message)s"
 

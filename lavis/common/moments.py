@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lavis.common import defaults
-from lavis.common.errors import ConfigError, UserError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, UserError, did_you_mean
 from lavis.common.types import Floats, Moment, Span
 
 PAPER_MAX_GAP_FRAMES = defaults.MAX_GAP_FRAMES

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from lavis.common.naming import counted
+from lavis.common.errors import counted
 from lavis.common.types import Answer, Floats, Moment, VideoInfo
 from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Seconds
 from lavis.demo.timeline import Pin, Timeline, best_span

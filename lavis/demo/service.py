@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 
 from lavis.common import defaults
-from lavis.common.errors import QuestionError
-from lavis.common.naming import counted
+from lavis.common.errors import QuestionError, counted
 from lavis.common.types import Answer, Integers, Moments, Question, VideoInfo
 from lavis.demo.jobs import Job
 from lavis.demo.problems import FieldError, shown_beside

@@ -15,10 +15,8 @@ from typing import Any
 import av
 import numpy as np
 
-from lavis.common.errors import VideoError
-from lavis.common.files import written_whole
-from lavis.common.naming import did_you_mean
-from lavis.common.paths import checkpoints_dir
+from lavis.common.errors import VideoError, did_you_mean
+from lavis.common.files import checkpoints_dir, written_whole
 from lavis.common.types import Integers, VideoInfo
 from lavis.demo.files import VisitorFiles
 from lavis.demo.problems import FieldError, shown_beside

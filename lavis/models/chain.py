@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from lavis.common.errors import ConfigError, NotFiniteError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, NotFiniteError, did_you_mean
 from lavis.common.registry import registry
 from lavis.common.types import Question
 from lavis.models.base import Answerer, FramePolicy, FrameScorer, Reading, Selection, VideoModel

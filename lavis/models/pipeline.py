@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from lavis.common import defaults
-from lavis.common.errors import ConfigError, QuestionError
+from lavis.common.errors import ConfigError, QuestionError, counted
 from lavis.common.moments import find_moments
-from lavis.common.naming import counted
 from lavis.common.types import (
     Answer,
     Floats,

@@ -29,9 +29,8 @@ from lavis.common.config import (
     parsed_options,
     section_of,
 )
-from lavis.common.errors import ConfigError
-from lavis.common.naming import did_you_mean
-from lavis.common.paths import configs_dir, paper_tables_path
+from lavis.common.errors import ConfigError, did_you_mean
+from lavis.common.files import configs_dir, paper_tables_path
 from lavis.common.published_settings import translated
 from lavis.common.registry import registry
 from lavis.datasets.builder import SPLITS, DatasetConfig, dataset_defaults

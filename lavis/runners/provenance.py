@@ -19,9 +19,8 @@ from lavis import __version__
 from lavis.common.config import load_yaml
 from lavis.common.distributed import World
 from lavis.common.errors import AnnotationError, ConfigError, VideoError
-from lavis.common.files import write_text
+from lavis.common.files import configs_dir, write_text
 from lavis.common.logging import read_json_lines
-from lavis.common.paths import configs_dir
 from lavis.common.registry import registry
 from lavis.datasets.builder import builder_of
 from lavis.datasets.shards import holds_shards, video_storage

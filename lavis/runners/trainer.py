@@ -21,9 +21,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lavis.common.distributed import World
-from lavis.common.errors import CheckpointError, ConfigError, TerminatedError, UserError
+from lavis.common.errors import CheckpointError, ConfigError, TerminatedError, UserError, did_you_mean
 from lavis.common.files import write_text
-from lavis.common.naming import did_you_mean
 from lavis.datasets.dataset import ClipBatch
 from lavis.datasets.loader import EpochBatches
 from lavis.runners.checkpoint import (

@@ -4,8 +4,7 @@ import inspect
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lavis.common.errors import ConfigError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.registry import registry
 from lavis.models.chain import SelectorSpec, check_selector
 from lavis.tasks.objectives.base import Objective

@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lavis.common.errors import ConfigError
-from lavis.common.naming import did_you_mean
+from lavis.common.errors import ConfigError, did_you_mean
 from lavis.models.chain import SelectorSpec
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import lavis
 from lavis.cli.main import main
-from lavis.common.paths import checkpoints_dir
+from lavis.common.files import checkpoints_dir
 from lavis.common.types import Span
 from tests.videos import write_video
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lavis.cli.main import main
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from tests.integration.training.tiny_run import write_tiny_model
 from tests.videos import write_video
 

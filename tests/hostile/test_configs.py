@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from lavis.common.config import from_mapping, load_yaml, merged
 from lavis.common.errors import ConfigError
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.datasets.builder import load_dataset_config
 from lavis.runners.config import RunConfig, load_evaluation_config, load_train_config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lavis.common.paths import checkpoints_dir
+from lavis.common.files import checkpoints_dir
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from sevila_data.miniature.dataset import SPLITS, write_dataset

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lavis.common.distributed import World
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.datasets.annotations import write_annotations
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA

@@ -137,7 +137,7 @@ def test_every_tracked_file_of_the_bundled_folders_is_in_the_wheel(wheel: Path) 
 
 
 def test_the_installed_package_finds_its_own_folders(site: Path, tmp_path: Path) -> None:
-    script = "from lavis.common.paths import *; print(configs_dir()); print(checkpoints_dir())"
+    script = "from lavis.common.files import *; print(configs_dir()); print(checkpoints_dir())"
     printed = run_python("-c", script, cwd=tmp_path, path=site)
     assert printed.split() == [str(site / "lavis" / "configs"), str(site / "lavis" / "sevila_checkpoints")]
 

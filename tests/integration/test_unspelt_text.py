@@ -11,7 +11,7 @@ from gradio_client import Client
 
 import lavis
 from lavis.cli.main import main
-from lavis.common.paths import checkpoints_dir
+from lavis.common.files import checkpoints_dir
 from lavis.demo.serve import serving
 from lavis.demo.settings import Settings
 from lavis.models.sevila.known_files import read_config

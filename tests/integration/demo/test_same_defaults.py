@@ -18,8 +18,7 @@ import lavis
 from lavis.cli import answer, find
 from lavis.cli.main import main
 from lavis.common import defaults
-from lavis.common.errors import QuestionError
-from lavis.common.naming import counted
+from lavis.common.errors import QuestionError, counted
 from lavis.demo.layout import build_page
 from lavis.demo.serve import serving
 from lavis.demo.service import AnswerRequest, FindRequest

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis.cli.main import main
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.datasets.annotations import read_annotations
 from tests.videos import numbered_picture, write_video
 

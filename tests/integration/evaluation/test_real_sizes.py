@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lavis.cli.main import main
-from lavis.common.paths import paper_tables_path
+from lavis.common.files import paper_tables_path
 from lavis.datasets.annotations import Annotation, read_annotations
 from lavis.export.report import load_paper_tables
 from lavis.models.sevila.model import SeViLA

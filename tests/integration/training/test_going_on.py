@@ -12,7 +12,7 @@ import torch
 
 from lavis.cli.main import main
 from lavis.common.config import load_yaml
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.checkpoint import CheckpointSaver
 from lavis.runners.trainer import Runner

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.models.sevila.config import read_config
 from lavis.models.sevila.model import SeViLA
 from tests.videos import write_video

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.common.paths import paper_tables_path
+from lavis.common.files import paper_tables_path
 from lavis.export.report import PaperTables, load_paper_tables
 from lavis.runners.config import load_evaluation_config, load_train_config
 

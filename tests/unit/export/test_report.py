@@ -9,7 +9,7 @@ from PIL import Image
 
 from lavis.cli.report import expected_facts
 from lavis.common.errors import UserError
-from lavis.common.paths import paper_tables_path
+from lavis.common.files import paper_tables_path
 from lavis.export.pictures import report_picture, summaries
 from lavis.export.report import Cell, Report, load_paper_tables, make_report, markdown
 from tests.timing import cpu_seconds_at_most

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lavis.common.paths import checkpoints_dir
+from lavis.common.files import checkpoints_dir
 from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.model import SeViLA

@@ -1,7 +1,7 @@
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.runners.build import num_rounds, stages_in_order
 from lavis.runners.config import TrainConfig, load_train_config
 

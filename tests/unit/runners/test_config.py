@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.datasets.builder import DatasetBuilder, builder_of
 from lavis.runners.config import load_train_config, out_of_reach
 

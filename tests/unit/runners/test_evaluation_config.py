@@ -6,7 +6,7 @@ import pytest
 
 from lavis.common.config import load_yaml
 from lavis.common.errors import ConfigError
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.runners.config import load_evaluation_config, load_train_config, task_of
 from lavis.tasks.evaluation.spans import SpanRule
 from tests.architecture.source import ROOT

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.runners.config import load_evaluation_config, load_train_config, task_of
 
 ROOT = Path(__file__).resolve().parents[3]

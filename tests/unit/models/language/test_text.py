@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase, T5Tokenizer
 
 from lavis.common.errors import CheckpointError
-from lavis.common.paths import checkpoints_dir
+from lavis.common.files import checkpoints_dir
 from lavis.common.types import Unread
 from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer, text_tokenizer

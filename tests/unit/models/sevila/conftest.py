@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lavis.common.paths import checkpoints_dir
+from lavis.common.files import checkpoints_dir
 from lavis.models.checkpoints.weights_io import state_of
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig, WeightsConfig
 from lavis.models.sevila.model import SeViLA

@@ -12,7 +12,7 @@ import torch
 
 from lavis.common.config import load_yaml
 from lavis.common.errors import ConfigError, UserError
-from lavis.common.paths import configs_dir
+from lavis.common.files import configs_dir
 from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
 from lavis.models.fingerprint import weights_digest
