@@ -39,7 +39,7 @@ _BAR_WIDTH = 30
 
 @dataclass(frozen=True)
 class Watched:
-    """A watched video, and what is told of how it came about."""
+    """A watched video, with the model's name and how long loading it took."""
 
     video: WatchedVideo
     model_name: str

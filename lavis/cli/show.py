@@ -21,7 +21,7 @@ def say(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
 
 
 def announce(remarks: Sequence[str], world: "World") -> None:
-    """Say once what whoever starts a run should know of its settings."""
+    """Warn, in the main process alone, of what is odd about a run's settings."""
     if world.is_main:
         for remark in remarks:
             logging.getLogger(__name__).warning(remark)

@@ -166,7 +166,7 @@ class Callbacks:
         *,
         beside: str,
     ) -> Changes:
-        """Run a job; whatever goes wrong becomes a message on the page, and never one about the inside.
+        """Run a job; a mistake becomes a message on the page, a defect only a number.
 
         Args:
             nothing: what changes where there is no result.

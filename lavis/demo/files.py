@@ -31,7 +31,7 @@ _KEPT = "kept"
 
 @contextmanager
 def visitors_folder() -> Iterator[Path]:
-    """Have a new folder for the block; those of pages that are no longer running are removed first."""
+    """Make a folder for the block, after removing those of pages that no longer run."""
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
         stack.callback(lambda: _remove(folder))
@@ -41,7 +41,7 @@ def visitors_folder() -> Iterator[Path]:
             # of the process, which may serve several pages.
             lock = stack.enter_context((folder / _LOCK).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # Only now it gets the name that others look for: they never see it without a lock.
+            # Only now does it get the name that other pages look for, so they never see it without a lock.
             folder = folder.rename(folder.with_name(folder.name[1:]))
         visitors = folder.resolve() / "files"  # Gradio takes a path through a link for one from elsewhere
         visitors.mkdir()
@@ -82,7 +82,7 @@ class VisitorFiles:
         self.folder = folder.resolve()
         self._keep_s = keep_s
         self._owners: dict[str, str] = {}
-        # Later on no folder is made above a file: once all are removed, nothing comes back.
+        # Later on no parent folder is made, so that nothing comes back once the folder is removed.
         for name in (_MADE, _KEPT):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -93,7 +93,7 @@ class VisitorFiles:
         return folder / (_UNSAFE.sub("_", name).lstrip(".") or "file")
 
     def keep_forever(self, name: str) -> Path:
-        """Make a folder for what the page itself shows to everybody, which is not swept."""
+        """Make a folder for what the page shows to everybody; it is not swept."""
         folder = self.folder / _KEPT / name
         folder.mkdir()
         return folder
@@ -161,7 +161,7 @@ class VisitorFiles:
         return sum(entry.st_size for _, entry in self._entries())
 
     def sweep(self) -> None:
-        """Remove what is older than it may get, and folders that are empty."""
+        """Remove files older than `keep_s`, and empty folders."""
         oldest = time.time() - self._keep_s
         for path, entry in self._entries():
             if entry.st_mtime < oldest:
@@ -173,7 +173,7 @@ class VisitorFiles:
 
     @contextmanager
     def swept(self, *, every_s: float) -> Iterator[None]:
-        """Sweep every so often during the block."""
+        """Sweep in a thread, every `every_s`, during the block."""
         ended = threading.Event()
 
         def sweep() -> None:

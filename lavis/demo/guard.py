@@ -1,4 +1,4 @@
-"""What stands between the network and Gradio: what is not needed is closed, what is sent is bounded and looked at."""
+"""What stands between the network and Gradio: it closes what the page does not need, and bounds and checks requests."""
 
 import asyncio
 import json
@@ -155,7 +155,7 @@ def with_body(body: bytes, receive: Receive) -> Receive:
 
 
 class Guard:
-    """ASGI middleware: an allow-list of routes, and a look at what is sent to them.
+    """ASGI middleware: an allow-list of routes, and checks of what is sent to them.
 
     Args:
         files: what may be read by path.
@@ -201,7 +201,7 @@ class Guard:
                 body, files = checked_json(body, Headers(scope=scope).get("content-type", ""))
                 if any(self._files.is_anothers(file, visitor_of(scope)) for file in files):
                     raise RefusedError(404, "this file is not yours, or no longer here; upload it again")
-                # Gradio gets what was looked at, and not another reading of the same bytes.
+                # Gradio gets what was checked, and not another reading of the same bytes.
                 headers = MutableHeaders(raw=list(scope["headers"]))
                 headers.update({"content-type": "application/json", "content-length": str(len(body))})
                 del headers["transfer-encoding"], headers["content-encoding"]
@@ -318,7 +318,7 @@ class Uploads:
 
     @contextmanager
     def _room(self, length: int | None, address: str) -> Iterator[None]:
-        """Have the room for an upload kept for the block."""
+        """Reserve room for an upload during the block."""
         if length is None:
             raise RefusedError(411, "a length is needed")
         if length > self._max_bytes + _SLACK:

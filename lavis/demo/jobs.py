@@ -53,7 +53,7 @@ class Job:
             raise JobError("Cancelled.")
 
     def report(self, what: str, done: int = 0, total: int = 0) -> None:
-        """Tell what is being done.
+        """Tell the listener what is being done.
 
         Raises:
             JobError: the job was cancelled, or its time is over.
@@ -79,7 +79,7 @@ class Jobs:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     def run(self, work: Callable[[Job], Result], visitor: str, *, address: str, listener: Listener) -> Result:
-        """Wait for the model, let `work` have it, and return what it returns.
+        """Wait until it is this job's turn, run it in the model's thread, and return its result.
 
         Raises:
             JobError: see `turn`, and `Job.report`.
@@ -102,7 +102,7 @@ class Jobs:
 
     @contextmanager
     def turn(self, visitor: str, *, address: str, listener: Listener) -> Iterator[Job]:
-        """Wait for the model, and have it for the block.
+        """Wait until it is this job's turn; the model is the job's alone during the block.
 
         Raises:
             JobError: too many jobs, cancelled while waiting, or closed.

@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Options:
-    """The rows that options are written in; only the first so many of them are shown."""
+    """The rows that options are written in; the first `count` of them are shown."""
 
     mode: gr.Radio
     block: gr.Column

@@ -39,7 +39,7 @@ def shown_beside(field: str) -> Iterator[None]:
 
 
 class DefectsLogged:
-    """A block whose defects are logged under a number; a visitor learns the number and nothing of the inside."""
+    """Logs a defect inside the block under a number; the visitor is told the number, and nothing else of it."""
 
     def __enter__(self) -> None:
         pass

@@ -106,13 +106,13 @@ def is_public(host: str, auth: tuple[str, str] | None) -> bool:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let signals end the block by an exception, so that what it has to clear away is cleared away."""
+    """Let signals end the block by an exception, so that it can clean up."""
     if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
         yield
         return
 
     def end(number: int, _frame: FrameType | None) -> None:
-        for ending in earlier:  # clearing away is not interrupted
+        for ending in earlier:  # cleaning up is not interrupted
             signal.signal(ending, signal.SIG_IGN)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -132,7 +132,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _environment(folder: str) -> Iterator[None]:
-    """Tell Gradio where visitors' files lie, which it looks up at each of them, and to report nothing."""
+    """Tell Gradio the folder of visitors' files, which it looks up for each file, and to report nothing to anybody."""
     wanted = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     earlier = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

@@ -1,4 +1,4 @@
-"""What the page allows: everything a stranger could ask too much of."""
+"""The page's limits: whatever a stranger could ask too much of."""
 
 from dataclasses import dataclass, fields
 
