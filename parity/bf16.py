@@ -7,10 +7,9 @@ closer than the rounding, everything after the choice is another computation.
 import torch
 
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.packing import JointPacking, PerFramePacking
 from parity.checks import Checks
 from parity.directory import Case
-from parity.inference import check_tokens, watch_case
+from parity.inference import check_tokens, close_if_stored, packing_of, watch_case
 from parity.training import published_task, training_batch, training_objective
 
 # Relative to the loss itself: between two processors alone, bf16 can move it by more than a hundredth.
@@ -22,9 +21,7 @@ def check_bf16_inference(model: SeViLA, case: Case, checks: Checks) -> None:
     """Compare vision exactly, and the language model's first steps loosely."""
     check_tokens(model, case, checks)
     watched = watch_case(model, case)
-    golden = case.tensor("qformer_loc")
-    if golden is not None:
-        checks.close("qformer_loc", watched.localizer.hidden, golden)
+    close_if_stored(case, checks, "qformer_loc", watched.localizer.hidden)
     if "loc_yes_logits" in case:
         tokens, prompts = watched.fold(watched.localizer.tokens), case["inputs"]["loc_input"]
         logits = model.score_frames(tokens, prompts)
@@ -40,10 +37,9 @@ def _check_first_answer_step(model: SeViLA, case: Case, checks: Checks) -> None:
     every = [list(range(case["t"]))] * case["b"]
     positions = torch.tensor(case["out"].get("frame_idx", every))
     tokens = watched.fold(watched.answerer.tokens)[torch.arange(case["b"])[:, None], positions]
-    task = published_task(case)
-    reader = JointPacking() if task.reader == "joint" else PerFramePacking()
+    packing = packing_of(published_task(case))
     text = model.language.tokenize(case["inputs"]["qa_input"], end_of_text=True)
-    first = model.language.first_step(reader.inputs(model.language, tokens, text))
+    first = model.language.first_step(packing.inputs(model.language, tokens, text))
     golden = case.tensor("qa.scores0")
     if golden is not None:
         checks.loose("qa.scores0", first, golden)

@@ -43,6 +43,13 @@ def watch_case(model: SeViLA, case: Case) -> Watched:
     return Watched(features, model.localizer.stages(features), model.answerer.stages(features), shape)
 
 
+def close_if_stored(case: Case, checks: Checks, what: str, ours: torch.Tensor) -> None:
+    """Compare with a tensor of the case, if it is stored: not every case keeps every tensor."""
+    golden = case.tensor(what)
+    if golden is not None:
+        checks.close(what, ours, golden)
+
+
 def check_vision(watched: Watched, case: Case, checks: Checks, *, read: torch.Tensor) -> None:
     """Compare vision tower and prompters; `read` are the rows of [B * T] frames the Answerer reads."""
     figures = {
@@ -55,9 +62,7 @@ def check_vision(watched: Watched, case: Case, checks: Checks, *, read: torch.Te
         "t5_proj": watched.answerer.tokens[read],
     }
     for what, ours in figures.items():
-        golden = case.tensor(what)
-        if golden is not None:
-            checks.close(what, ours, golden)
+        close_if_stored(case, checks, what, ours)
 
 
 def check_tokens(model: SeViLA, case: Case, checks: Checks) -> None:
@@ -103,7 +108,7 @@ def answers_at_all(model: SeViLA, case: Case, task: PublishedTask) -> bool:
         positions = every.numpy()
     tokens = _read_tokens(watched, positions)
     prompts = case["inputs"]["qa_input"]
-    logits = model.answer(tokens, prompts, num_options=case["answer_num"], packing=_reader(task)).logits
+    logits = model.answer(tokens, prompts, num_options=case["answer_num"], packing=packing_of(task)).logits
     return bool(torch.isfinite(logits).all())
 
 
@@ -111,7 +116,8 @@ def _num_keyframes(case: Case, task: PublishedTask) -> int:
     return {"frame_num": case["frame_num"], "one": 1, "all": case["t"]}[task.keyframes]
 
 
-def _reader(task: PublishedTask) -> FramePacking:
+def packing_of(task: PublishedTask) -> FramePacking:
+    """Return how the language model reads the frames of a task."""
     return JointPacking() if task.reader == "joint" else PerFramePacking()
 
 
@@ -143,13 +149,13 @@ def _check_yes_no(model: SeViLA, case: Case, checks: Checks, watched: Watched) -
     inputs = PerFramePacking().inputs(model.language, tokens, text)
     _check_inputs(case, checks, "loc", inputs)
     first = model.language.first_step(inputs)
-    _close(checks, "loc.scores0", first, case.tensor("loc.scores0"))
+    close_if_stored(case, checks, "loc.scores0", first)
     checks.equal("loc_step0_token", first.argmax(-1), case["loc_step0_token"])
     _check_decoding(model, case, checks, "loc", inputs)
     logits = model.score_frames(tokens, prompts, batch_size=5)
     for what, ours in (("yes", logits.yes), ("no", logits.no)):
         checks.close(f"loc_{what}_logits", ours, case[f"loc_{what}_logits"])
-        _close(checks, f"loc.{what}_logits", ours, case.tensor(f"loc.{what}_logits"))
+        close_if_stored(case, checks, f"loc.{what}_logits", ours)
     if "yes_no_margin" in case:
         between = (logits.yes - logits.no).abs().min()
         checks.close("yes_no_margin", between, case["yes_no_margin"], scale=logits.yes)
@@ -161,16 +167,16 @@ def _check_yes_no(model: SeViLA, case: Case, checks: Checks, watched: Watched) -
 def _check_answers(
     model: SeViLA, case: Case, checks: Checks, watched: Watched, positions: Integers, task: PublishedTask
 ) -> None:
-    reader = _reader(task)
+    packing = packing_of(task)
     prompts, num_options = case["inputs"]["qa_input"], case["answer_num"]
     tokens = _read_tokens(watched, positions)
-    inputs = reader.inputs(model.language, tokens, model.language.tokenize(prompts, end_of_text=True))
+    inputs = packing.inputs(model.language, tokens, model.language.tokenize(prompts, end_of_text=True))
     _check_inputs(case, checks, "qa", inputs)
     steps = model.language.two_steps(inputs)
-    _close(checks, "qa.scores0", steps.first_logits, case.tensor("qa.scores0"))
-    _close(checks, "qa.scores1", steps.second_logits, case.tensor("qa.scores1"))
+    close_if_stored(case, checks, "qa.scores0", steps.first_logits)
+    close_if_stored(case, checks, "qa.scores1", steps.second_logits)
     _check_decoding(model, case, checks, "qa", inputs)
-    answer = model.answer(tokens, prompts, num_options=num_options, packing=reader)
+    answer = model.answer(tokens, prompts, num_options=num_options, packing=packing)
     checks.equal("qa_step0_token", answer.first_token, case["qa_step0_token"])
     # Where every sample ended at once the published code read the letters from the first step instead.
     all_ended = case["qa_num_decode_steps"] == 1
@@ -178,7 +184,7 @@ def _check_answers(
     letters = model.language.option_ids(num_options)
     logits = steps.first_logits[:, letters] if all_ended else answer.logits
     checks.close("answer_logits", logits, case["answer_logits"])
-    _close(checks, "qa.answer_logits", logits, case.tensor("qa.answer_logits"))
+    close_if_stored(case, checks, "qa.answer_logits", logits)
     checks.close("answer_margin", margin(logits), case["answer_margin"], scale=logits)
     _check_output(case, checks, positions, logits.argmax(1), task)
 
@@ -214,7 +220,7 @@ def _check_moment_output(case: Case, checks: Checks) -> None:
 
 
 def _check_inputs(case: Case, checks: Checks, role: str, inputs: LanguageInput) -> None:
-    _close(checks, f"{role}.inputs_embeds", inputs.embeds, case.tensor(f"{role}.inputs_embeds"))
+    close_if_stored(case, checks, f"{role}.inputs_embeds", inputs.embeds)
     mask = case.tensor(f"{role}.attention_mask")
     if mask is not None:
         checks.equal(f"{role}.attention_mask", inputs.mask, mask)
@@ -240,8 +246,3 @@ def _check_decoding(model: SeViLA, case: Case, checks: Checks, role: str, inputs
     checks.close(f"{role}.sequences: greedy", behind[~after_end], torch.zeros(int((~after_end).sum())), scale=logits)
     beyond = chosen[after_end]
     checks.equal(f"{role}.sequences: padding", beyond, torch.full_like(beyond, tokenizer.pad_token_id))
-
-
-def _close(checks: Checks, quantity: str, ours: torch.Tensor, golden: torch.Tensor | None) -> None:
-    if golden is not None:
-        checks.close(quantity, ours, golden)

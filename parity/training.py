@@ -6,7 +6,7 @@ from lavis.common.moments import inside_windows
 from lavis.models.language.t5 import IGNORED
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.names import published_name
-from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
+from lavis.models.sevila.packing import FramePacking, PerFramePacking
 from lavis.processors.prompts import option_target
 from lavis.tasks.objectives.answerer import AnswererFinetuning
 from lavis.tasks.objectives.base import Objective, TrainingBatch
@@ -14,7 +14,7 @@ from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinemen
 from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage, margin
 from parity.directory import Case, choice_questions, given_prompt, moment_questions
-from parity.inference import check_tokens, check_vision, watch_case
+from parity.inference import check_tokens, check_vision, close_if_stored, packing_of, watch_case
 
 _LOSS, _GRADIENT = Stage("loss"), Stage("gradient")
 # What counts as the smallest scale of a gradient, relative to the largest of its case.
@@ -76,10 +76,6 @@ def check_training(model: SeViLA, case: Case, checks: Checks) -> None:
         _check_forward(model, case, checks, task, batch, positions)
 
 
-def _reader(task: PublishedTask) -> FramePacking:
-    return JointPacking() if task.reader == "joint" else PerFramePacking()
-
-
 def _check_gradients(model: SeViLA, case: Case, checks: Checks) -> None:
     gradients = {published_name(name): parameter.grad for name, parameter in model.named_parameters()}
     measured = case["grads"]
@@ -112,18 +108,18 @@ def _check_forward(
     inputs = case["inputs"]
     if task.trains == "localizer":
         tokens, prompts = watched.fold(watched.localizer.tokens), inputs["loc_input"]
-        reader: FramePacking = PerFramePacking()
-        targets = _verdicts(model, case, checks, task, batch)
+        packing: FramePacking = PerFramePacking()
+        targets = _yes_no_targets(model, case, checks, task, batch)
     else:
         tokens = watched.fold(watched.answerer.tokens)[torch.arange(case["b"])[:, None], positions]
-        prompts, reader = inputs["qa_input"], _reader(task)
-        repeats = reader.rows_per_question(positions.shape[1])
+        prompts, packing = inputs["qa_input"], packing_of(task)
+        repeats = packing.rows_per_question(positions.shape[1])
         targets = [target for target in inputs["qa_output"] for _ in range(repeats)]
         if "selected_frame_idx" in case:
             _check_selection(model, case, checks, positions)
     text = model.language.tokenize(prompts, end_of_text=True)
-    laid_out = reader.inputs(model.language, tokens, text)
-    predicted = model.text_loss(tokens, prompts, targets, packing=reader)
+    laid_out = packing.inputs(model.language, tokens, text)
+    predicted = model.text_loss(tokens, prompts, targets, packing=packing)
     figures = {"t5.inputs_embeds": laid_out.embeds, "t5.logits": predicted.logits}
     discrete = {
         "t5.attention_mask": laid_out.mask,
@@ -141,13 +137,11 @@ def _check_selection(model: SeViLA, case: Case, checks: Checks, positions: torch
     tokens = watch_case(model, case)
     yes = model.score_frames(tokens.fold(tokens.localizer.tokens), case["inputs"]["loc_input"]).yes
     checks.close("loc_yes_logits", yes, case["loc_yes_logits"])
-    golden = case.tensor("loc.yes_logits")
-    if golden is not None:
-        checks.close("loc.yes_logits", yes, golden)
+    close_if_stored(case, checks, "loc.yes_logits", yes)
     checks.close("topk_margin", margin(yes, case["frame_num"]), case["topk_margin"], scale=yes)
 
 
-def _verdicts(model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: TrainingBatch) -> list[str]:
+def _yes_no_targets(model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: TrainingBatch) -> list[str]:
     """Return "yes" and "no" for every frame, comparing pseudo-labels where the task makes them."""
     if task is PRETRAINING:
         relevant = [
@@ -163,9 +157,7 @@ def _verdicts(model: SeViLA, case: Case, checks: Checks, task: PublishedTask, ba
     watched = watch_case(model, case)
     tokens, prompts = watched.fold(watched.answerer.tokens), case["inputs"]["qa_input"]
     logits = model.choose_after_option(tokens, prompts, num_options=case["answer_num"], packing=PerFramePacking())
-    golden = case.tensor("qa.answer_logits_teacher_forced_pos1")
-    if golden is not None:
-        checks.close("qa.answer_logits_teacher_forced_pos1", logits, golden)
+    close_if_stored(case, checks, "qa.answer_logits_teacher_forced_pos1", logits)
     checks.close("pseudo_answer_margin", margin(logits), case["pseudo_answer_margin"], scale=logits)
     targets = [option_target(q.answer or 0) for q in batch.questions for _ in range(case["t"])]
     unused = model.text_loss(tokens, prompts, targets, packing=PerFramePacking()).loss
