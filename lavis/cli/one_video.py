@@ -12,10 +12,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lavis.cli.options import cache_of, clip_of
+from lavis.cli.options import cache_of
 from lavis.cli.show import make_console, progress_bar
 from lavis.common.errors import counted, visible
-from lavis.common.types import Answer, Moments
+from lavis.common.types import Answer, Moments, Span
 from lavis.export import (
     answer_record,
     check_folder,
@@ -68,7 +68,7 @@ def check_watching(args: argparse.Namespace) -> None:
         check_folder(args.save, force=args.force)
     cache_of(args)
     with open_video(args.video, reader=args.reader, fps=args.fps) as video:
-        frames_to_watch(video, num_frames=args.num_frames, clip=clip_of(args))
+        frames_to_watch(video, num_frames=args.num_frames, clip=_clip(args))
 
 
 def watch_video(args: argparse.Namespace) -> Watched:
@@ -90,13 +90,17 @@ def watch_video(args: argparse.Namespace) -> Watched:
             model,
             args.video,
             num_frames=args.num_frames,
-            clip=clip_of(args),
+            clip=_clip(args),
             reader=args.reader,
             fps=args.fps,
             cache=cache_of(args),
             progress=progress,
         )
     return Watched(video, model.config.name if hasattr(model, "config") else args.model, load_s)
+
+
+def _clip(args: argparse.Namespace) -> Span | None:
+    return Span(*args.clip) if args.clip else None
 
 
 def present(args: argparse.Namespace, watched: Watched, results: Sequence[Answer | Moments], *, several: bool) -> None:

@@ -9,7 +9,6 @@ from lavis.common import defaults
 from lavis.common.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lavis.common.types import Span
     from lavis.models.frame_cache import FrameCache
 
 
@@ -121,13 +120,6 @@ def cache_of(args: argparse.Namespace) -> "FrameCache | None":
     from lavis.models.frame_cache import FrameCache
 
     return FrameCache(args.cache_dir, max_bytes=int(args.cache_size * 2**30)) if args.cache else None
-
-
-def clip_of(args: argparse.Namespace) -> "Span | None":
-    """Return the part of the video to watch, or None for all of it."""
-    from lavis.common.types import Span
-
-    return Span(*args.clip) if args.clip else None
 
 
 def add_settings(parser: argparse.ArgumentParser, purpose: str) -> None:

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from lavis.common.processes import sole_use
     from lavis.runners.build import num_rounds, stages_in_order, used_splits
     from lavis.runners.config import MOMENTS, evaluation_of, load_train_config, task_of
+    from lavis.runners.dry_run import dry_evaluation, dry_run
     from lavis.runners.faults import ended_readers, explained
     from lavis.runners.provenance import check_inputs
     from lavis.tasks.build import require_objective
@@ -69,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
             require_objective(task_of(recipe))
             check_inputs(recipe, splits=used_splits(recipe.run))
     remarks = list(dict.fromkeys(remark for recipe in recipes for remark in recipe.remarks))
-    rounds = num_rounds(recipes) if args.iterations is None else args.iterations
-    stages = list(stages_in_order(recipes, iterations=rounds))
+    iterations = num_rounds(recipes) if args.iterations is None else args.iterations
+    stages = list(stages_in_order(recipes, iterations=iterations))
     settings = recipes[0].run
     with (
         ended_readers(),
@@ -80,8 +81,11 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             start_logging(quiet=not world.is_main)
             announce(remarks, world)
-            # What later stages start from is not there yet.
-            return _dry_run(stages[0], world)
+            # Only the first stage: what later stages start from is not there yet.
+            report = (dry_evaluation if stages[0].run.evaluate else dry_run)(stages[0], world)
+            if world.is_main:
+                say(report)
+            return 0
         for number, stage in enumerate(stages):
             folder = Path(stage.run.output_dir)
             with sole_use(folder) if world.is_main else nullcontext():
@@ -111,12 +115,3 @@ def _test(config: "TrainConfig", world: "World") -> None:
     usable(evaluation)
     with Notice().listening(), explained(batch_size="run.batch_size_eval"):
         measure(evaluation, world)
-
-
-def _dry_run(config: "TrainConfig", world: "World") -> int:
-    from lavis.runners.dry_run import dry_evaluation, dry_run
-
-    report = (dry_evaluation if config.run.evaluate else dry_run)(config, world)
-    if world.is_main:
-        say(report)
-    return 0
