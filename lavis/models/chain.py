@@ -62,13 +62,29 @@ def selector_names() -> list[str]:
     return sorted({LOCALIZER, *registry.policies.names(), *registry.scorers.names()})
 
 
-def check_selector(spec: SelectorSpec) -> None:
-    """Refuse what no selector can be built of.
+def selector_name(spec: SelectorSpec) -> str:
+    """Return the short name of a way to choose frames, without its arguments."""
+    if isinstance(spec, str):
+        return spec
+    if not isinstance(spec, Mapping):
+        return type(spec).__name__
+    policy, scorer = (
+        part if isinstance(part, str) else str(part["name"])
+        for part in (spec.get("policy", "top_k"), spec.get("scorer", LOCALIZER))
+    )
+    return scorer if policy == "top_k" else policy if scorer == LOCALIZER else f"{policy} by {scorer}"
+
+
+def check_selector(spec: SelectorSpec, *, place: str = "") -> None:
+    """Refuse what no selector can be built of; `place` goes before the message.
 
     Raises:
         ConfigError: an unknown name, key or argument, or an argument that cannot be.
     """
-    _parts(spec)
+    try:
+        _parts(spec)
+    except ConfigError as error:
+        raise ConfigError(f"{place}{error}") from error
 
 
 def build_selector(spec: SelectorSpec, model: VideoModel, *, prompt: str | Prompt) -> Selector:

@@ -428,11 +428,14 @@ class Runner:
             self.validate(epoch=-1)
         if self._saved_at is not None:
             # An earlier start may have ended between the last step of an epoch and what follows it.
-            self._end_epoch()
+            with self._notice.deferred():
+                self._close_epoch()
+            self._validate_if_due()
         while self.iteration < self.total:
             with self._notice.deferred():
                 self._train_epoch()
-            self._end_epoch()
+                self._close_epoch()
+            self._validate_if_due()
         with self._notice.deferred():
             self._saver.wait()
         language = self._model.language
@@ -544,19 +547,27 @@ class Runner:
         # A state cannot be shared out; a seed that no process had before can.
         torch.manual_seed(hash((self._shape.seed, self.iteration, self._world.size, self._world.rank)))
 
-    def _end_epoch(self) -> None:
-        """Save and validate at the end of an epoch, which `max_iters` may bring early; else do nothing."""
-        is_over = self.iteration >= self.total
-        if self._position.batch and not is_over:
+    @property
+    def _is_between_epochs(self) -> bool:
+        """Whether an epoch is over, which `max_iters` may bring early."""
+        return not self._position.batch or self.iteration >= self.total
+
+    def _close_epoch(self) -> None:
+        """Save at the end of an epoch; else do nothing."""
+        if not self._is_between_epochs:
             return
-        # First: a run that ends while it validates loses no step.
-        with self._notice.deferred():
-            self._teacher.share(self._world)
-            if self._saved_at != self.iteration:
-                self.save()
+        # Before validation: a run that ends while it validates loses no step.
+        self._teacher.share(self._world)
+        if self._saved_at != self.iteration:
+            self.save()
+        # Agreed on by all: where one ended by itself, the others would lose a process that they wait for.
         self._check_notice()
+
+    def _validate_if_due(self) -> None:
+        """Validate at the end of an epoch that is due for it; else do nothing."""
         epochs = self._position.epoch + bool(self._position.batch)
-        if epochs % self._plan.valid_freq == 0 or is_over:
+        is_over = self.iteration >= self.total
+        if self._is_between_epochs and (epochs % self._plan.valid_freq == 0 or is_over):
             self.validate(epoch=epochs - 1)
 
     def _train_epoch(self) -> None:

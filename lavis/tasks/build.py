@@ -66,9 +66,9 @@ def resolve_task(
     if arch != PRETRAINING_ARCH and name not in known:
         raise ConfigError(f"unknown task {name!r}; {did_you_mean(name, known)}")
     task = PRETRAINING if arch == PRETRAINING_ARCH else known[name]
-    for spec in (selector, training_selector):
+    for key, spec in (("selector", selector), ("training_selector", training_selector)):
         if spec is not None:
-            check_selector(spec)
+            check_selector(spec, place=f"model.{key}: ")
     if selector is None and reader is None and training_selector is None:
         return task
     return replace(

@@ -21,6 +21,7 @@ from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
 from lavis.models.base import VideoModel
+from lavis.models.chain import selector_name
 from lavis.models.frame_cache import FrameCache, video_digest
 from lavis.models.frames import FrameSource
 from lavis.models.loading import speed_up
@@ -376,7 +377,7 @@ def facts_of(config: EvaluationConfig, parts: Parts) -> dict[str, Any]:
     dataset = base.dataset
     frames = {
         "reader": parts.task.reader,
-        "selector": parts.task.selector,
+        "selector": selector_name(parts.task.selector),
         "num_frames": dataset.vis_processor.eval.n_frms,
     }
     return {

@@ -30,6 +30,7 @@ from lavis.common.files import write_text
 from lavis.common.logging import JsonLines, read_json_lines, removed
 from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
+from lavis.models.chain import selector_name
 from lavis.models.fingerprint import weights_digest
 from lavis.runners.config import EvaluationConfig, TrainConfig, affected_by, flattened
 from lavis.runners.provenance import file_digest
@@ -80,7 +81,8 @@ def fingerprint_of(
         "quantize": quantize,
         "compile": compiled,
         "device": model.device.type,
-        **{f"model.task: {key}": getattr(task, key) for key in ("selector", "reader", "keyframes")},
+        "model.task: selector": selector_name(task.selector),
+        **{f"model.task: {key}": getattr(task, key) for key in ("reader", "keyframes")},
         **_settings_of(base),
         "datasets": name,
         "split": config.split,

@@ -121,7 +121,7 @@ def test_tokens_of_chosen_frames_give_the_results_of_all_frames_tokens(
 ) -> None:
     monkeypatch.setenv("SEVILA_CACHE", str(tmp_path / "cache"))
     if not arguments:
-        monkeypatch.setattr("lavis.models.sevila.model.MAX_DEFERRED_FRAMES", 0)
+        monkeypatch.setattr("lavis.models.frames.MAX_KEPT_INPUTS", 0)
     run_here(settings(data, model=model_folder, output=tmp_path / "run"), *arguments)
     pairs = zip(
         read_lines(alone / "predictions.jsonl"), read_lines(tmp_path / "run" / "predictions.jsonl"), strict=True

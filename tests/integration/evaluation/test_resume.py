@@ -16,7 +16,6 @@ import torch
 
 from lavis.cli.main import main
 from lavis.models.sevila.model import SeViLA
-from lavis.selection.coarse_to_fine import CoarseToFine
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
 from tests.integration.evaluation.questions import MISSING, NUM_QUESTIONS, settings
@@ -198,12 +197,14 @@ def test_predictions_of_a_compiled_model_are_others(
 
 
 def test_predictions_of_a_selector_with_other_settings_are_others(
-    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [*settings(data, model=model_folder, output=tmp_path / "run"), "model.selector=coarse_to_fine"]
-    assert evaluate(options) == 0
-    monkeypatch.setattr(CoarseToFine.__init__, "__kwdefaults__", {"gap": 2})
-    assert evaluate(options) == 2
+    options = settings(data, model=model_folder, output=tmp_path / "run")
+    assert evaluate([*options, "model.selector=coarse_to_fine"]) == 0
+    # The same parts by name and with the defaults' values are the same selector.
+    policy = "model.selector.policy"
+    assert evaluate([*options, f"{policy}.name=coarse_to_fine", f"{policy}.gap=8"]) == 0
+    assert evaluate([*options, f"{policy}.name=coarse_to_fine", f"{policy}.gap=2"]) == 2
     assert "predictions made with scorer._selector.policy._gap 8, now 2" in capsys.readouterr().err
 
 

@@ -46,7 +46,7 @@ def test_single_choices_replace_those_of_the_task() -> None:
         ({"name": "qa", "arch": "blip2_fm"}, r"unknown model.arch 'blip2_fm'; did you mean 'blip2_fmr'"),
         (
             {"name": "answerer_finetuning", "training_selector": "radnom"},
-            r"unknown model.training_selector 'radnom'; did you mean 'random'",
+            r"model.training_selector: unknown frame selector 'radnom'; did you mean 'random'",
         ),
     ],
 )
