@@ -9,4 +9,4 @@ setup_env dev
 cd "$ROOT"
 exec "$VENV/bin/python" -m pytest -m 'not timm' --durations=20 \
     tests/faults tests/hostile tests/fuzz tests/integration/demo tests/unit/demo tests/e2e/test_demo_ending.py \
-    tests/unit/common/test_locking.py tests/unit/datasets tests/unit/models/checkpoints "$@"
+    tests/unit/common/test_processes.py tests/unit/datasets tests/unit/models/checkpoints "$@"

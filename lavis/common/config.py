@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -26,26 +26,23 @@ _SHOWN_CHARACTERS = 300
 _MOST_VALUES = 100_000
 
 
-def load_yaml(path: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a YAML file, apply dotted overrides such as "model.frame_num=4", resolve interpolations.
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file and resolve its interpolations.
 
     Raises:
-        ConfigError: the file is missing or not a YAML mapping, or an override cannot be applied.
+        ConfigError: the file is missing or not a YAML mapping.
     """
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no configuration file at {file}")
     try:
         _check_size(file)
-        content = OmegaConf.load(file)
-        is_mapping = isinstance(content, DictConfig)
-        merged = OmegaConf.merge(content, OmegaConf.from_dotlist(list(overrides))) if is_mapping else content
-        resolved = OmegaConf.to_container(merged, resolve=True)
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     except _MALFORMED as error:
         raise ConfigError(f"{file}: {_in_one_line(error)}") from error
-    if not isinstance(resolved, dict):
-        raise ConfigError(f"{file}: a mapping is needed at the top, not a {type(resolved).__name__}")
-    return typing.cast("dict[str, Any]", resolved)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: a mapping is needed at the top, not a {type(content).__name__}")
+    return typing.cast("dict[str, Any]", content)
 
 
 def _check_size(file: Path) -> None:
@@ -88,19 +85,17 @@ def parsed_options(options: Sequence[str]) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", content)
 
 
-def merged(layers: Sequence[Mapping[str, Any]], *, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Lay mappings over each other, later ones winning key by key, and dotted options over all of them.
+def merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Lay mappings over each other, later ones winning key by key.
 
     Raises:
-        ConfigError: an option cannot be applied.
+        ConfigError: they do not go together; the message names the last one, which options are.
     """
-    overrides = parsed_options(options)
     try:
-        config = OmegaConf.merge(*map(OmegaConf.create, [*map(dict, layers), overrides]))
+        config = OmegaConf.merge(*map(OmegaConf.create, map(dict, layers)))
         return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     except _MALFORMED as error:
-        shown = _cut(" ".join(" ".join(options or [str(layers[-1])]).split()))
-        raise ConfigError(f"options {shown}: {_in_one_line(error)}") from error
+        raise ConfigError(f"options {_cut(' '.join(str(layers[-1]).split()))}: {_in_one_line(error)}") from error
 
 
 def section_of(settings: Mapping[str, Any], name: str, *, place: str) -> dict[str, Any]:
@@ -134,8 +129,7 @@ def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
         place: where the mapping came from, for messages.
 
     Raises:
-        ConfigError: unknown or missing key, or a value of the wrong type or beyond its field's limits
-            (`lavis.common.config`).
+        ConfigError: unknown or missing key, or a value of the wrong type or beyond its field's limits.
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{place}: a mapping is needed, not {_cut(repr(mapping))}")

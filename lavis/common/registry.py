@@ -173,7 +173,9 @@ class LavisRegistry:
                 part()
             self._imported[plugin.module] = None
         except (Exception, SystemExit) as error:  # noqa: BLE001  # it is somebody else's, and may raise anything
-            if os.environ.get("RANK", "0") == "0":
+            import multiprocessing
+
+            if os.environ.get("RANK", "0") == "0" and multiprocessing.parent_process() is None:  # once is enough
                 package = plugin.dist.name if plugin.dist else plugin.name
                 logger.warning(
                     "the plugin %s = %s of the package %s is left out: %s; mend or uninstall it",
