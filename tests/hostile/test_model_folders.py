@@ -20,8 +20,8 @@ from lavis.cli.main import main
 from lavis.common.errors import UserError
 from lavis.models.language.t5 import t5_config
 from lavis.models.language.tokenizer import load_tokenizer
+from lavis.models.sevila.known_files import inspect
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.tools import inspect
 from tests.architecture.source import ROOT
 from tests.unit.models.tiny import CONFIG, with_language
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lavis.common.errors import CheckpointError, first_line
+from lavis.common.errors import CheckpointError, UserError, first_line
 from lavis.common.files import parse_json, written_whole
 
 StateDict = dict[str, torch.Tensor]
@@ -50,21 +50,10 @@ _WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "module")
 _WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _REPLICATED = "module."  # before every name: DistributedDataParallel, DataParallel
 _FOREIGN = re.compile(r"GLOBAL ([\w.]+)|class '([\w.]+)'")
-# What the unpickler and zipfile raise for damaged content, beside UnpicklingError.
+# What the unpickler, zipfile and safetensors raise for damaged content, beside UnpicklingError.
 _DAMAGE = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
+    *(AssertionError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error, SafetensorError),
 )
 
 
@@ -77,30 +66,36 @@ def read_weights(path: str | Path) -> StateDict:
     Raises:
         CheckpointError: the file is missing, damaged, carries code, or holds no state dict.
     """
-    return _unwrapped(_read(Path(path)), place=str(path))
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"no weights at {file}")
+    try:
+        weights = _read(file)
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{file} is refused: {_surplus(error)}") from error
+    except _DAMAGE as error:
+        raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
+    return _unwrapped(weights, place=str(file))
 
 
 def _read(file: Path) -> StateDict:
-    if not file.is_file():
-        raise CheckpointError(f"no weights at {file}")
     try:
         with file.open("rb") as opened:
             start = opened.read(9)
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
-    archive = _is_archive(file)
+    archive = zipfile.is_zipfile(file)
     # The length before a safetensors header may begin with the byte that pickles begin with.
     if archive or (start[:1] == b"\x80" and start[8:9] != b"{"):
         if file.suffix == ".safetensors":  # torch.load goes by this name
             raise CheckpointError(f"{file} is a PyTorch file under the name of another format; rename it to .pth")
         if archive:
             _check_sums(file)
-        return _state_dict(_load_pickled(file, mmap=archive), file)
+        return _state_dict(torch.load(file, map_location="cpu", weights_only=True, mmap=archive), file)
     if start[8:9] == b"{":
-        try:
-            weights = load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
+        weights = load_file(file)
         _check_own_sum(file)
         return weights
     if start[:4] == b"PK\x03\x04":
@@ -180,10 +175,7 @@ def read_header(opened: BinaryIO) -> dict[str, Any]:
 def _check_own_sum(file: Path) -> None:
     """Compare what a safetensors file holds with the checksum it carries; files of others carry none."""
     with file.open("rb") as opened:
-        try:
-            wanted = (read_header(opened).get(METADATA) or {}).get(_CHECKSUM)
-        except ValueError as error:
-            raise CheckpointError(f"{file} is damaged: {error}") from error
+        wanted = (read_header(opened).get(METADATA) or {}).get(_CHECKSUM)
         if wanted is None:
             return
         found = hashlib.sha256()
@@ -191,22 +183,6 @@ def _check_own_sum(file: Path) -> None:
             found.update(block)
     if found.hexdigest() != wanted:
         raise CheckpointError(f"{file} is damaged: it fails its checksum; get or save it again")
-
-
-def _is_archive(file: Path) -> bool:
-    try:
-        return zipfile.is_zipfile(file)
-    except _DAMAGE as error:
-        raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
-
-
-def _load_pickled(file: Path, *, mmap: bool) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{file} is refused: {_surplus(error)}") from error
-    except _DAMAGE as error:
-        raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
 
 
 def _surplus(error: pickle.UnpicklingError) -> str:
@@ -222,17 +198,13 @@ def _surplus(error: pickle.UnpicklingError) -> str:
 
 def _check_sums(file: Path) -> None:
     """Compare every record of a PyTorch file with its checksum; torch itself does not look at them."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            # Torch stores its records as they are; a kilobyte of others may unpack to gigabytes.
-            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-            broken = None if packed else archive.testzip()
-    except _DAMAGE as error:
-        raise CheckpointError(f"{file} is damaged: {first_line(error)}") from error
-    if packed:
-        raise CheckpointError(f"{file} is refused: {packed[0]} is compressed, which no PyTorch file is")
-    if broken is not None:
-        raise CheckpointError(f"{file} is damaged: {broken} fails its checksum")
+    with zipfile.ZipFile(file) as archive:
+        # Torch stores its records as they are; a kilobyte of others may unpack to gigabytes.
+        packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+        if packed:
+            raise CheckpointError(f"{file} is refused: {packed[0]} is compressed, which no PyTorch file is")
+        if (broken := archive.testzip()) is not None:
+            raise CheckpointError(f"{file} is damaged: {broken} fails its checksum")
 
 
 def _state_dict(content: Any, file: Path) -> StateDict:

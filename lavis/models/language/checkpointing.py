@@ -49,10 +49,11 @@ def checkpoint_activations(module: nn.Module, *, method: str) -> None:
     check_checkpointing(method)
     if method == "none":
         return
-    recompute = _with_torch if method == "torch" else _with_fairscale
     for block in outermost_blocks(module):
+        with_torch = partial(checkpoint, block.forward, use_reentrant=False)
         # Module, names and hooks stay in place; only what they call to compute is another function.
-        block.forward = partial(_where_gradients_pass, block.forward, recompute(block))
+        recomputed = with_torch if method == "torch" else _with_fairscale(block)
+        block.forward = partial(_where_gradients_pass, block.forward, recomputed)
 
 
 def outermost_blocks(module: nn.Module) -> Iterator[nn.Module]:
@@ -71,10 +72,6 @@ def _where_gradients_pass(plain: _Forward, recomputed: _Forward, *args: Any, **o
     if torch.is_grad_enabled() and learns and not any(isinstance(value, Cache) for value in given):
         return recomputed(*args, **options)
     return plain(*args, **options)
-
-
-def _with_torch(block: nn.Module) -> _Forward:
-    return partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def _with_fairscale(block: nn.Module) -> _Forward:

@@ -187,9 +187,13 @@ def read_config(source: str | Path) -> SeViLAConfig:
         file = configs_dir() / "models" / f"sevila_{name}.yaml"
     elif not file.is_file():
         raise ConfigError(f"no size or configuration file {name!r}; {did_you_mean(name, size_names())}")
-    if file.suffix == ".json":
-        return _read_json(file)
-    return from_mapping(SeViLAConfig, load_yaml(file), place=name)
+    if file.suffix != ".json":
+        return from_mapping(SeViLAConfig, load_yaml(file), place=name)
+    try:
+        mapping = read_json(file)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
+    return from_mapping(SeViLAConfig, mapping, place=name)
 
 
 def read_saved(folder: Path) -> SeViLAConfig:
@@ -199,20 +203,9 @@ def read_saved(folder: Path) -> SeViLAConfig:
         CheckpointError: the folder holds no `config.json`, or one that is damaged.
         ConfigError: it says what no model can be.
     """
-    try:
-        return _read_json(folder / CONFIG_FILE)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} is not a saved model: it holds no {CONFIG_FILE}") from error
-
-
-def _read_json(file: Path) -> SeViLAConfig:
-    try:
-        mapping = read_json(file)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}") from error
-    return from_mapping(SeViLAConfig, mapping, place=str(file))
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder} is not a saved model: it holds no {CONFIG_FILE}")
+    return read_config(folder / CONFIG_FILE)
 
 
 def checkpoint_store() -> Path:

@@ -158,7 +158,10 @@ def export_published(source: str | Path, out: str | Path, *, parts: Sequence[str
     try:
         with written_whole(target) as temporary, temporary.open("wb") as file:
             if target.suffix == ".pth":
-                torch.save({"model": {name: _own_storage(value) for name, value in published.items()}}, file)
+                # A tensor mapped from a file may be a view of all of it, and all of it would be saved.
+                whole = {name for name, value in published.items() if value.untyped_storage().nbytes() == value.nbytes}
+                own = {name: value if name in whole else value.clone() for name, value in published.items()}
+                torch.save({"model": own}, file)
             else:
                 stream_weights(file, published, metadata={"format": "pt"})
     except (OSError, RuntimeError) as error:
@@ -174,11 +177,6 @@ def _find_tokenizer(chosen: str | Path | None, places: Sequence[Path], config: S
             return place
     where = chosen or "any of the given folders"
     raise CheckpointError(f"no tokenizer.json in {where}; give --tokenizer FOLDER with that of {configured}")
-
-
-def _own_storage(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor mapped from a file may be a view of all of it, and all of it would be saved."""
-    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def assemble(sources: Sequence[Source], *, config: SeViLAConfig, over: Sequence[Source] = ()) -> Assembled:

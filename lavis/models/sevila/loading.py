@@ -22,6 +22,7 @@ from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.precision import quantize_parts
 from lavis.models.prompter import VisualPrompter
+from lavis.models.sevila import published
 from lavis.models.sevila.build import build_on_meta, build_parts
 from lavis.models.sevila.config import (
     LanguageSizes,
@@ -34,7 +35,6 @@ from lavis.models.sevila.config import (
 )
 from lavis.models.sevila.known_files import open_source, size_hint
 from lavis.models.sevila.names import EMBEDDING, check_aliases, group_of, published_name, short_groups
-from lavis.models.sevila.published import FILES
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -132,12 +132,15 @@ class PretrainedSeViLA(nn.Module):
             if part not in known:
                 raise ConfigError(f"no part {part!r} to save; {did_you_mean(part, known)}")
         wanted = tuple(f"{part}." for part in (parts or known))
+        with tempfile.TemporaryDirectory() as name:
+            self.language.tokenizer.save_pretrained(name)
+            tokenizer = {file.name: file.read_bytes() for file in sorted(Path(name).iterdir()) if file.is_file()}
         write_folder(
             Path(folder),
             {name: value for name, value in state_of(self).items() if name.startswith(wanted)},
             name=self.config.name,
             config=_self_contained(self.config, self.language.model).as_json(),
-            tokenizer=_tokenizer_files(self.language.tokenizer),
+            tokenizer=tokenizer,
         )
 
     def load_partial(self, path: str | Path) -> list[str]:
@@ -209,9 +212,7 @@ class PretrainedSeViLA(nn.Module):
     @classmethod
     def weight_tools(cls) -> Any:
         """Return what `sevila checkpoint` does with files of weights, as functions."""
-        from lavis.models.sevila import tools
-
-        return tools
+        return published
 
     def published_names(self) -> dict[str, str]:
         """Return the names in published files of those parameters that have one."""
@@ -274,16 +275,9 @@ def set_precision(model: PretrainedSeViLA, dtype: str) -> None:
 def _check_there(path: Path) -> None:
     if not path.exists():
         way_out = "set model.finetuned to weights that are there, such as the folder `best` of an earlier run"
-        if path.name in FILES:
+        if path.name in published.FILES:
             way_out = f"download them with: sevila checkpoint fetch {path.name}"
         raise CheckpointError(f"no weights at {path}; {way_out}")
-
-
-def _tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
-    """Return the files a tokenizer saves."""
-    with tempfile.TemporaryDirectory() as name:
-        tokenizer.save_pretrained(name)
-        return {file.name: file.read_bytes() for file in sorted(Path(name).iterdir()) if file.is_file()}
 
 
 def _self_contained(config: SeViLAConfig, language: Any) -> SeViLAConfig:

@@ -1,4 +1,7 @@
-"""The published weight files: where they are, which of them make a model, and fetching them."""
+"""The published weight files: where they are, which of them make a model, and fetching them.
+
+This module is also what `sevila checkpoint` knows of SeViLA (`weight_tools`): what is not here it imports.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -10,7 +13,9 @@ from huggingface_hub.errors import EntryNotFoundError
 from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean
 from lavis.models.checkpoints.download import Progress, download, download_from_hub
 from lavis.models.checkpoints.weight_files import TOKENIZER_FILES, index_entries
-from lavis.models.sevila.convert import Assembled, convert
+from lavis.models.sevila.config import checkpoint_store  # noqa: F401
+from lavis.models.sevila.convert import PARTS, Assembled, convert, export_published, merge  # noqa: F401
+from lavis.models.sevila.known_files import inspect, verify  # noqa: F401
 
 
 @dataclass(frozen=True)
