@@ -235,7 +235,9 @@ def read_splits(
     chosen = splits or [split for split, path in files.items() if path.is_file()]
     if not chosen:
         places = ", ".join(map(str, files.values()))
-        raise AnnotationError(f"no annotations of {name} at {places}; make them with: sevila prepare {name} --raw DIR")
+        named = f"name them in datasets.{name}.build_info.annotations"
+        way_out = f"make them with: sevila prepare {name} --raw DIR" if name in registry.builders else named
+        raise AnnotationError(f"no annotations of {name} at {places}; {way_out}")
     read = builder_of(name, config).read
     return {split: read(files[split], skip_bad=skip_bad) for split in chosen}
 

@@ -53,8 +53,10 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
         place = f"datasets.{name}.build_info.annotations.{split}.storage"
         if not file.is_file():
             prepared = file.parent.name if file.parent.name in _PREPARED_APART else name
-            made = f"make them with: sevila prepare {prepared} --raw DOWNLOADS"
-            raise AnnotationError(f"no annotations at {file}; {made}, or {_where(place)}")
+            made = (
+                f"make them with: sevila prepare {prepared} --raw DOWNLOADS, or " if name in registry.builders else ""
+            )
+            raise AnnotationError(f"no annotations at {file}; {made}{_where(place)}")
         builder_of(name, config.datasets[name]).read(file)
     for name, dataset in config.datasets.items():
         place = f"datasets.{name}.build_info.videos.storage"

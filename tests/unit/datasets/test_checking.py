@@ -249,3 +249,11 @@ def test_a_dataset_that_a_recipe_defines_is_checked(root: Path, tmp_path: Path) 
         f"build_info: {{videos: {{storage: {root}}}, annotations: {{val: {{storage: {root / 'val.json'}}}}}}}}}}}\n"
     )
     assert len(read_splits("mine", load_dataset_config("mine", recipe=recipe))["val"]) == 10
+
+
+def test_annotations_that_a_recipe_s_own_dataset_lacks_are_named_in_the_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("datasets: {mine: {type: nextqa, build_info: {annotations: {val: {storage: nowhere.json}}}}}\n")
+    config = load_dataset_config("mine", recipe=recipe)
+    with pytest.raises(AnnotationError, match=r"; name them in datasets\.mine\.build_info\.annotations$"):
+        read_splits("mine", config)
