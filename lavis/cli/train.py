@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from lavis.common.distributed import join_world
     from lavis.common.logging import start_logging
     from lavis.common.processes import sole_use
-    from lavis.runners.build import num_rounds, stages_in_order, used_splits
+    from lavis.runners.build import num_iterations, stages_in_order, used_splits
     from lavis.runners.config import MOMENTS, evaluation_of, load_train_config, task_of
     from lavis.runners.dry_run import dry_evaluation, dry_run
     from lavis.runners.faults import ended_readers, explained
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             require_objective(task_of(recipe))
             check_inputs(recipe, splits=used_splits(recipe.run))
     remarks = list(dict.fromkeys(remark for recipe in recipes for remark in recipe.remarks))
-    iterations = num_rounds(recipes) if args.iterations is None else args.iterations
+    iterations = num_iterations(recipes) if args.iterations is None else args.iterations
     stages = list(stages_in_order(recipes, iterations=iterations))
     settings = recipes[0].run
     with (

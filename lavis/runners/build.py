@@ -31,7 +31,7 @@ from lavis.runners.checkpoint import (
     find_checkpoint,
     load_partial,
 )
-from lavis.runners.config import RunConfig, TrainConfig, out_of_reach, task_of, weight_paths
+from lavis.runners.config import RunConfig, TrainConfig, out_of_reach, task_of, validation_metrics, weight_paths
 from lavis.runners.faults import shared_failure
 from lavis.runners.optim import MovingAverage, build_adamw, build_schedule
 from lavis.runners.parallel import Parallel
@@ -45,8 +45,8 @@ from lavis.runners.provenance import (
     record,
     video_samples,
 )
-from lavis.runners.trainer import Plan, Runner, Updater, build_plan
-from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitReader
+from lavis.runners.trainer import Plan, Runner, Updater
+from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitLoader
 from lavis.tasks.build import Frozen, build_objective, require_objective
 from lavis.tasks.objectives.base import Objective
 from lavis.tasks.objectives.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
@@ -54,11 +54,12 @@ from lavis.tasks.published import PublishedTask, trained_by_published_code
 
 logger = logging.getLogger(__name__)
 
+_GIB = 2**30
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingParts:
     """What a run is built around: a model, what it learns, and from what."""
 
     model: Any
@@ -68,7 +69,7 @@ class Parts:
     builder: DatasetBuilder | MixedBuilder
 
 
-def build_parts(config: TrainConfig, world: World) -> Parts:
+def build_parts(config: TrainConfig, world: World) -> TrainingParts:
     """Load the model and set up what trains.
 
     Raises:
@@ -88,7 +89,7 @@ def build_parts(config: TrainConfig, world: World) -> Parts:
         unfreeze_as_published(model, task)
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
-    return Parts(model, task, objective, frozen.teacher, build_builder(config, model))
+    return TrainingParts(model, task, objective, frozen.teacher, build_builder(config, model))
 
 
 def load_for(config: TrainConfig, world: World) -> Any:
@@ -140,14 +141,14 @@ def set_training_as_published(model: Any) -> None:
 
 
 def build_validator(
-    config: TrainConfig, parts: Parts, *, splits: Iterable[str], world: World, at_most: int | None = None
+    config: TrainConfig, parts: TrainingParts, *, splits: Iterable[str], world: World, at_most: int | None = None
 ) -> AccuracyValidator | MomentValidator:
     """Build what measures the model on the given splits, or on so many questions of each process."""
     datasets: dict[str, QuestionDataset] = {split: parts.builder.build_evaluation(split) for split in splits}
     size, frames = parts.model.image_size, config.dataset.vis_processor.eval.n_frms
     # Where the model is split over the processes, all of them must compute equally often.
     in_step = config.run.distributed == "fsdp" and world.size > 1
-    reader = SplitReader(
+    loader = SplitLoader(
         datasets,
         world=world,
         batch_size=config.run.batch_size_eval,
@@ -157,12 +158,12 @@ def build_validator(
         stand_in=torch.zeros(frames, 3, size, size) if in_step else None,
     )
     if parts.task.objective == "localizer_pretraining":
-        return MomentValidator(reader, prompt=config.dataset.prompt)
-    return AccuracyValidator(reader, task=parts.task, prompt=config.dataset.prompt, frame_num=config.model.frame_num)
+        return MomentValidator(loader, prompt=config.dataset.prompt)
+    return AccuracyValidator(loader, task=parts.task, prompt=config.dataset.prompt, frame_num=config.model.frame_num)
 
 
 def build_updater(
-    run: RunConfig, parts: Parts, parallel: Parallel, *, average: MovingAverage | None, world: World
+    run: RunConfig, parts: TrainingParts, parallel: Parallel, *, average: MovingAverage | None, world: World
 ) -> Updater:
     """Build what turns batches into changed weights."""
     optimizer = build_adamw(
@@ -198,7 +199,7 @@ def build_batches(
     )
 
 
-def build_parallel(run: RunConfig, parts: Parts, *, world: World) -> Parallel:
+def build_parallel(run: RunConfig, parts: TrainingParts, *, world: World) -> Parallel:
     """Lay the model out over the processes."""
     # Parts that the published code leaves trainable by mistake get no gradient.
     quirks = run.published_quirks
@@ -230,7 +231,7 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
     batches = build_batches(run, num_samples=len(dataset), world=world, samples_per_step=kept)
     parallel = build_parallel(run, parts, world=world)
     average = MovingAverage(parts.model.trainable_parameters(), decay=run.ema_decay) if run.ema_decay else None
-    plan = plan_of(run, parts.task, batches, world)
+    plan = build_plan(run, parts.task, batches, world)
     if world.is_main:
         record(config, folder, world, inputs=inputs)
     total = plan.iterations(len(batches))
@@ -267,12 +268,25 @@ def used_splits(run: RunConfig) -> set[str]:
     return {*run.train_splits, *run.valid_splits, *run.test_splits}
 
 
-def plan_of(run: RunConfig, task: PublishedTask, batches: EpochBatches, world: World) -> Plan:
+def build_plan(run: RunConfig, task: PublishedTask, batches: EpochBatches, world: World) -> Plan:
     """Say how long the run is, and warn of settings that count further."""
     if world.is_main:
         for warning in out_of_reach(run, per_epoch=len(batches)):
             logger.warning(warning)
-    return build_plan(run, task)
+    validate_first = task.objective == "self_refinement" if run.validate_first is None else run.validate_first
+    return Plan(
+        max_epoch=run.max_epoch,
+        max_iters=run.max_iters,
+        accum_grad_iters=run.accum_grad_iters,
+        carry_gradients=run.published_quirks,
+        valid_freq=run.valid_freq,
+        validate_first=validate_first and bool(run.valid_splits),
+        save_freq=run.save_freq,
+        max_unreadable=run.max_unreadable,
+        valid_splits=run.valid_splits,
+        best_metric=run.best_metric or validation_metrics(task)[0],
+        test_splits=run.test_splits,
+    )
 
 
 def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[str, ...]) -> QuestionDataset:
@@ -284,9 +298,6 @@ def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[s
     if len(splits) != 1:
         raise ConfigError(f"run.train_splits names {len(splits)} splits; name one, such as [train]")
     return builder.build_training(splits[0])
-
-
-_GIB = 2**30
 
 
 def build_frozen(config: TrainConfig, model: Any, world: World) -> Frozen:
@@ -358,8 +369,8 @@ def _origin(facts: dict[str, Any], world: World) -> str:
     return first
 
 
-def num_rounds(recipes: Sequence[TrainConfig]) -> int:
-    """Return the rounds that recipes ask for (`run.iterations`); those that leave it at 1 have no say.
+def num_iterations(recipes: Sequence[TrainConfig]) -> int:
+    """Return how often recipes ask to be run in turn (`run.iterations`); those that leave it at 1 do not count.
 
     Raises:
         ConfigError: they ask for different numbers.
@@ -371,14 +382,15 @@ def num_rounds(recipes: Sequence[TrainConfig]) -> int:
 
 
 def stages_in_order(recipes: Sequence[TrainConfig], *, iterations: int = 1) -> Iterator[TrainConfig]:
-    """Yield the runs to do, one after another; each starts from the best weights of all before it.
+    """Yield the runs of a multi-stage training, one after another; each starts from the best weights of all before it.
 
     Args:
-        recipes: the stages of a round, in order.
-        iterations: rounds; with more than one, each run writes to its output folder's `round1`, `round2`, ...
+        recipes: the stages, in order.
+        iterations: how often all of them run; with more than one, each run writes to its output folder's `round1`,
+            `round2`, ...
 
     Raises:
-        ConfigError: fewer than one round, or two stages that write to the same folder.
+        ConfigError: fewer than one iteration, or two stages that write to the same folder.
     """
     if iterations < 1:
         raise ConfigError(f"--iterations is {iterations}; it must be 1 or more")

@@ -242,10 +242,6 @@ class CheckpointStore:
             self._set_aside(self._folder / _name(old))
         self._clear()
 
-    def discard(self, made: Path) -> None:
-        """Remove what was written to a folder of `begin`: its room may be what is missing."""
-        shutil.rmtree(made, ignore_errors=True)
-
     def steps(self) -> list[int]:
         """Return the steps there are checkpoints of, oldest first."""
         names = [path.name for path in self._folder.glob("step_*")]
@@ -335,12 +331,12 @@ class CheckpointSaver:
                 (folder / STATE_FILE).write_bytes(rest)
                 digests = {STATE_FILE: hashlib.sha256(rest).hexdigest()}
                 self._store.finish(folder, step=step, shape=shape, digests=digests)
-        except CheckpointException as error:
-            self._store.discard(folder)
+        except (CheckpointException, OSError) as error:
+            # Its room may be what is missing.
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise
             raise _cause(error) from error
-        except OSError:
-            self._store.discard(folder)
-            raise
 
 
 class _Writer(dcp.FileSystemWriter):

@@ -13,14 +13,14 @@ from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.datasets.loader import build_loader
 from lavis.runners.build import (
-    Parts,
+    TrainingParts,
     build_batches,
     build_parallel,
     build_parts,
+    build_plan,
     build_updater,
     build_validator,
     join_training_splits,
-    plan_of,
     set_training,
     set_training_as_published,
 )
@@ -60,7 +60,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
     report = updater.update(ready, rate=rate)
     step_s = time.perf_counter() - started
 
-    plan = plan_of(run, parts.task, batches, world)
+    plan = build_plan(run, parts.task, batches, world)
     iterations = plan.iterations(len(batches))
     measuring, measuring_s = _measuring(
         config, parts, parallel, validations=plan.validations(len(batches)), world=world
@@ -88,7 +88,7 @@ def _with_readers(read_s: float, compute_s: float, run: RunConfig) -> float:
 
 
 def _measuring(
-    config: TrainConfig, parts: Parts, parallel: Parallel, *, validations: int, world: World
+    config: TrainConfig, parts: TrainingParts, parallel: Parallel, *, validations: int, world: World
 ) -> tuple[list[str], float]:
     """Measure the first questions of each split; return a line for each, and the seconds that all of them take."""
     run = config.run
@@ -101,14 +101,14 @@ def _measuring(
     lines, whole_s = [], 0.0
     for split, often in times.items():
         started = time.perf_counter()
-        count = sum(1 for _ in validator.reader.readings(split))
+        count = sum(1 for _ in validator.loader.samples(split))
         read_s = time.perf_counter() - started
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[]):
             parallel.evaluate(partial(validator, split=split))
         compute_s = max(0.0, time.perf_counter() - started - read_s)
         each_s = _with_readers(read_s, compute_s, run) / max(1, count)
-        total = validator.reader.count(split)
+        total = validator.loader.count(split)
         split_s = often * each_s * -(-total // world.size)
         whole_s += split_s
         lines.append(

@@ -59,7 +59,11 @@ def explained(*, batch_size: str = "run.batch_size_train") -> Iterator[None]:
     except OSError as error:
         if error.errno not in _MACHINE:
             raise
-        raise FaultError(f"{_place(error)}{_reason(error)}; mend it, then {_GO_ON}") from error
+        place = f"cannot use {error.filename}: " if error.filename else ""
+        reason = error.strerror or one_line(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = f"the disk is full ({reason})"
+        raise FaultError(f"{place}{reason}; mend it, then {_GO_ON}") from error
     except dist.DistError as error:
         raise FaultError(_peer(error)) from error
     except RuntimeError as error:
@@ -98,16 +102,6 @@ def shared_failure(world: World) -> Iterator[None]:
 
 def _memory(batch_size: str) -> str:
     return f"out of memory: use {_SIZES[batch_size]}, or fewer frames; {_GO_ON}"
-
-
-def _place(error: OSError) -> str:
-    return f"cannot use {error.filename}: " if error.filename else ""
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error.strerror})"
-    return error.strerror or one_line(error)
 
 
 def _reader(line: str) -> str:

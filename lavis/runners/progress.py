@@ -1,4 +1,4 @@
-"""What a training run reports while it runs: figures, speed, waiting, memory and the time left."""
+"""What a training run reports while it runs: metrics, speed, waiting, memory and the time left."""
 
 import importlib
 import logging
@@ -23,11 +23,11 @@ _MIB = 2**20
 
 
 class TrainingLog:
-    """Collects figures over the iterations between two log lines, and writes them.
+    """Collects metrics over the iterations between two log lines, and writes them.
 
     Args:
         folder: gets `log.jsonl`, and TensorBoard events where that package is installed; None writes nothing.
-            Weights & Biases gets the figures too where its variable WANDB_PROJECT is set.
+            Weights & Biases gets the metrics too where its variable WANDB_PROJECT is set.
         total: iterations of the whole run.
         log_freq: iterations between two lines.
     """
@@ -70,18 +70,18 @@ class TrainingLog:
         if self._folder and (self._folder / _LOG).exists():
             os.truncate(self._folder / _LOG, 0)
 
-    def step(self, figures: Mapping[str, float], *, iteration: int, epoch: int, samples: int, waited_s: float) -> None:
+    def step(self, metrics: Mapping[str, float], *, iteration: int, epoch: int, samples: int, waited_s: float) -> None:
         """Count a finished optimizer step; `iteration` counts all of the run so far."""
         self._samples, self._waited_s = self._samples + samples, self._waited_s + waited_s
         if samples:
             self._steps += 1
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
         if iteration - self._logged >= self._log_freq or iteration == self._total:
             self._write(iteration, epoch)
 
     def event(self, kind: str, values: Mapping[str, Any], *, iteration: int, epoch: int) -> None:
-        """Write figures that do not belong to a single step, such as those of a validation."""
+        """Write metrics that do not belong to a single step, such as those of a validation."""
         row = {"kind": kind, "iteration": iteration, "epoch": epoch, **values}
         if self._json:
             self._json.write(row)
@@ -101,11 +101,6 @@ class TrainingLog:
         if self._wandb:
             self._wandb.finish()
 
-    def _begin(self) -> None:
-        self._since = time.perf_counter()
-        self._samples, self._steps, self._waited_s = 0, 0, 0.0
-        self._sums = {}
-
     def _write(self, iteration: int, epoch: int) -> None:
         now = time.perf_counter()
         elapsed = max(now - self._since, 1e-9)
@@ -116,16 +111,16 @@ class TrainingLog:
             "memory_mib": memory_mib(),
             "left_s": left_s,
         }
-        figures = {name: value / max(1, self._steps) for name, value in self._sums.items()}
-        self.event("train", {**figures, **speed}, iteration=iteration, epoch=epoch)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        metrics = {name: value / max(1, self._steps) for name, value in self._sums.items()}
+        self.event("train", {**metrics, **speed}, iteration=iteration, epoch=epoch)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         logger.info(
             "epoch %d  %d/%d  %s  %.1f samples/s  data %.0f %%  %.0f MiB  %s left",
             *(epoch, iteration, self._total, shown, speed["samples_per_s"]),
             *(100 * speed["data_wait"], speed["memory_mib"], as_duration(left_s)),
         )
-        self._logged = iteration
-        self._begin()
+        self._logged, self._since = iteration, now
+        self._samples, self._steps, self._waited_s, self._sums = 0, 0, 0.0, {}
 
 
 class Pace:

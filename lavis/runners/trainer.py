@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,7 +42,6 @@ from lavis.runners.checkpoint import (
     strip_prefix,
     trained_weights,
 )
-from lavis.runners.config import RunConfig, validation_metrics
 from lavis.runners.faults import Notice, shared_failure
 from lavis.runners.optim import MovingAverage, Schedule
 from lavis.runners.parallel import Parallel, distribute_like, full_tensor, local_share
@@ -50,7 +49,6 @@ from lavis.runners.progress import TrainingLog
 from lavis.runners.validation import Validator
 from lavis.tasks.objectives.base import Objective, TrainingBatch
 from lavis.tasks.objectives.teacher import Teacher
-from lavis.tasks.published import PublishedTask
 
 logger = logging.getLogger(__name__)
 
@@ -105,37 +103,24 @@ class Position:
     failed: int = 0
 
 
-def build_plan(run: RunConfig, task: PublishedTask) -> Plan:
-    """Say how long the run is and what happens in between."""
-    validate_first = task.objective == "self_refinement" if run.validate_first is None else run.validate_first
-    return Plan(
-        max_epoch=run.max_epoch,
-        max_iters=run.max_iters,
-        accum_grad_iters=run.accum_grad_iters,
-        carry_gradients=run.published_quirks,
-        valid_freq=run.valid_freq,
-        validate_first=validate_first and bool(run.valid_splits),
-        save_freq=run.save_freq,
-        max_unreadable=run.max_unreadable,
-        valid_splits=run.valid_splits,
-        best_metric=run.best_metric or validation_metrics(task)[0],
-        test_splits=run.test_splits,
-    )
-
-
 def split_microbatches(batch: ClipBatch, *, size: int, count: int, device: torch.device) -> Iterator[TrainingBatch]:
     """Yield a batch as `count` parts of at most `size` samples, on the device; the last ones may be empty.
 
     A run that is resumed with fewer processes makes the same steps in this way, without more memory in each of them.
     """
     for start in range(0, size * count, size):
-        part = slice(start, start + size)
-        yield TrainingBatch(
-            pixels=batch.pixels[part].to(device, non_blocking=True),
-            times_s=batch.times_s[part],
-            questions=batch.questions[part],
-            frame_idx=batch.frame_idx[part],
-        )
+        part = _part_of(batch, start, size)
+        yield replace(part, pixels=part.pixels.to(device, non_blocking=True))
+
+
+def _part_of(batch: ClipBatch | TrainingBatch, start: int, size: int) -> TrainingBatch:
+    part = slice(start, start + size)
+    return TrainingBatch(
+        pixels=batch.pixels[part],
+        times_s=batch.times_s[part],
+        questions=batch.questions[part],
+        frame_idx=None if batch.frame_idx is None else batch.frame_idx[part],
+    )
 
 
 class DivergedError(UserError):
@@ -314,10 +299,10 @@ class Updater:
         """
         equal = all(len(set(column)) == 1 for column in zip(*counts, strict=True))
         if self._parallel.in_step and batches and len(batches[0]):
-            self._stand_in = one_sample(batches[0], 0)
+            self._stand_in = _part_of(batches[0], 0, 1)
         if not self._parallel.in_step or equal:
             return [(batch, True) for batch in batches]
-        singles = [one_sample(batch, i) for batch in batches for i in range(len(batch))]
+        singles = [_part_of(batch, i, 1) for batch in batches for i in range(len(batch))]
         if self._stand_in is None:
             raise UserError("a process has no sample in its first step; use fewer processes with fsdp")
         missing = max(map(sum, counts)) - len(singles)
@@ -329,17 +314,6 @@ class Updater:
             for name, value in found.items():
                 added[name] = added.get(name, 0.0) + value
         return {name: value / total for name, value in added.items()}
-
-
-def one_sample(batch: TrainingBatch, index: int) -> TrainingBatch:
-    """Return a batch of one of the samples."""
-    one = slice(index, index + 1)
-    return TrainingBatch(
-        pixels=batch.pixels[one],
-        times_s=batch.times_s[one],
-        questions=batch.questions[one],
-        frame_idx=None if batch.frame_idx is None else batch.frame_idx[one],
-    )
 
 
 def _scalars(found: Mapping[str, Any]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Validation between epochs: a small reading of a split that decides which weights are kept.
+"""Validation between epochs: metrics of a split, which decide what weights are kept.
 
 Every question is counted once, whatever the number of processes: each takes the questions of its own
 rank, and the counts are added up. Where a model is split over the processes, all of them compute equally often.
@@ -36,7 +36,7 @@ class Validator(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class SplitSample:
     """One question of a split, as a process meets it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Reading:
     is_counted: bool = True
 
 
-class SplitReader:
+class SplitLoader:
     """Hands each process its own share of every split.
 
     Args:
@@ -96,7 +96,7 @@ class SplitReader:
             self._rows[split] = {row.question.id: row for row in rows}
         return self._rows[split].get(question.id) or Annotation(question)
 
-    def readings(self, split: str) -> Iterator[Reading]:
+    def samples(self, split: str) -> Iterator[SplitSample]:
         """Yield the questions of this process."""
         dataset = self._datasets[split]
         keys = [SampleKey(0, index) for index in range(self.world.rank, len(dataset), self.world.size)]
@@ -108,17 +108,17 @@ class SplitReader:
         loader = build_loader(dataset, batches, num_workers=self._num_workers, timeout_s=self._timeout_s)
         done, pace = 0, Pace(split, own)
         for batch in loader:
-            for reading in self._readings(batch):
-                yield replace(reading, is_counted=done < own)
+            for sample in self._samples(batch):
+                yield replace(sample, is_counted=done < own)
                 done += 1
                 pace.step()
 
-    def _readings(self, batch: ClipBatch) -> Iterator[Reading]:
+    def _samples(self, batch: ClipBatch) -> Iterator[SplitSample]:
         for pixels, times_s, question in zip(batch.pixels, batch.times_s, batch.questions, strict=True):
-            yield Reading(question, pixels, times_s.numpy())
+            yield SplitSample(question, pixels, times_s.numpy())
         for item in batch.unreadable:
             frames = 0 if self._stand_in is None else len(self._stand_in)
-            yield Reading(item.question, self._stand_in, np.zeros(frames), is_readable=False)
+            yield SplitSample(item.question, self._stand_in, np.zeros(frames), is_readable=False)
 
 
 Asked = tuple[Prediction, Question]
@@ -129,12 +129,12 @@ def _unread(question: Question) -> Prediction:
     return Prediction(id=question.id, video=question.video or "", answer=question.answer, unreadable=why)
 
 
-def _registered_figures(said: Sequence[Asked], reader: SplitReader, split: str) -> dict[str, float]:
+def _registered_metrics(said: Sequence[Asked], loader: SplitLoader, split: str) -> dict[str, float]:
     """Measure registered metrics on what all processes have asked, in an order that does not depend on them."""
     if not metric_names():
         return {}
-    everything = sorted((pair for part in reader.world.gather(said) for pair in part), key=lambda pair: pair[0].id)
-    annotations = [reader.annotation(split, question) for _, question in everything]
+    everything = sorted((pair for part in loader.world.gather(said) for pair in part), key=lambda pair: pair[0].id)
+    annotations = [loader.annotation(split, question) for _, question in everything]
     return measure_registered([prediction for prediction, _ in everything], annotations)
 
 
@@ -146,8 +146,8 @@ class AccuracyValidator:
         frame_num: keyframes to read, where the task does not say otherwise.
     """
 
-    def __init__(self, reader: SplitReader, *, task: PublishedTask, prompt: str, frame_num: int) -> None:
-        self.reader = reader
+    def __init__(self, loader: SplitLoader, *, task: PublishedTask, prompt: str, frame_num: int) -> None:
+        self.loader = loader
         self._task, self._prompt, self._frame_num = task, prompt, frame_num
 
     @torch.inference_mode()
@@ -159,19 +159,19 @@ class AccuracyValidator:
         """
         asker = build_asker(model, searches=False, task=self._task, prompt=self._prompt, frame_num=self._frame_num)
         said: list[Asked] = []
-        for reading in self.reader.readings(split):
-            question, found = reading.question, None
-            is_counted = reading.is_counted and question.answer is not None
-            if reading.pixels is not None and (is_counted or self.reader.in_step):
-                (found,) = asker.ask(frames_of(model, reading.pixels, reading.times_s), [question])
+        for sample in self.loader.samples(split):
+            question, found = sample.question, None
+            is_counted = sample.is_counted and question.answer is not None
+            if sample.pixels is not None and (is_counted or self.loader.in_step):
+                (found,) = asker.ask(frames_of(model, sample.pixels, sample.times_s), [question])
             if is_counted:
-                said.append((found if found and reading.is_readable else _unread(question), question))
+                said.append((found if found and sample.is_readable else _unread(question), question))
         counts = [sum(one.is_right for one, _ in said), len(said), sum(one.unreadable is not None for one, _ in said)]
-        correct, asked, unreadable = map(int, self.reader.world.sum(counts))
+        correct, asked, unreadable = map(int, self.loader.world.sum(counts))
         if not asked:
             raise UserError(f"split {split!r} has no question with an answer to validate on")
-        figures = {ACCURACY: 100 * correct / asked, "questions": asked, "unreadable": unreadable}
-        return figures | _registered_figures(said, self.reader, split)
+        metrics = {ACCURACY: 100 * correct / asked, "questions": asked, "unreadable": unreadable}
+        return metrics | _registered_metrics(said, self.loader, split)
 
 
 def frames_of(model: VideoModel, pixels: torch.Tensor, times_s: Floats) -> FrameSource:
@@ -186,12 +186,12 @@ class MomentValidator:
     frames with the right yes or no (the published validation figure, which favours saying no).
     """
 
-    def __init__(self, reader: SplitReader, *, prompt: str) -> None:
-        self.reader, self._prompt = reader, prompt
+    def __init__(self, loader: SplitLoader, *, prompt: str) -> None:
+        self.loader, self._prompt = loader, prompt
 
     @torch.inference_mode()
     def __call__(self, model: Any, split: str) -> dict[str, float]:
-        """Return the figures, and the number of queries and unreadable ones.
+        """Return the metrics, and the number of queries and unreadable ones.
 
         Raises:
             UserError: no query of the split has annotated windows.
@@ -199,35 +199,35 @@ class MomentValidator:
         scorer = model.as_scorer(prompt=self._prompt)
         precision = ranked = right = frames = queries = unreadable = 0.0
         said: list[Asked] = []
-        for reading in self.reader.readings(split):
-            scores, relevant = None, _inside(reading.times_s, reading.question)
-            has_windows = reading.question.windows is not None
-            if reading.pixels is not None and (has_windows or self.reader.in_step):
-                clip = frames_of(model, reading.pixels, reading.times_s)
-                scores = scorer.score(clip, [reading.question])
-            if not reading.is_counted:
+        for sample in self.loader.samples(split):
+            scores, relevant = None, _inside(sample.times_s, sample.question)
+            has_windows = sample.question.windows is not None
+            if sample.pixels is not None and (has_windows or self.loader.in_step):
+                clip = frames_of(model, sample.pixels, sample.times_s)
+                scores = scorer.score(clip, [sample.question])
+            if not sample.is_counted:
                 continue
-            if not reading.is_readable:
+            if not sample.is_readable:
                 unreadable, queries = unreadable + 1, queries + 1
-                said.append((_unread(reading.question), reading.question))
+                said.append((_unread(sample.question), sample.question))
             elif scores is not None and has_windows:
-                found = search_prediction(reading.question, reading.times_s, scores.margins[0], scores.unread[0])
-                said.append((found, reading.question))
+                found = search_prediction(sample.question, sample.times_s, scores.margins[0], scores.unread[0])
+                said.append((found, sample.question))
                 right += int(((scores.margins[0] > 0) == relevant).sum())
                 frames, queries = frames + len(relevant), queries + 1
                 if relevant.any():
                     precision, ranked = precision + average_precision(scores.scores[0], relevant), ranked + 1
-        added = self.reader.world.sum([precision, ranked, right, frames, queries, unreadable])
+        added = self.loader.world.sum([precision, ranked, right, frames, queries, unreadable])
         precision, ranked, right, frames, queries, unreadable = added
         if not frames:
             raise UserError(f"split {split!r} has no query with annotated windows to validate on")
-        figures = {
+        metrics = {
             FRAME_AP: 100 * precision / max(1.0, ranked + unreadable),
             FRAME_ACCURACY: 100 * right / frames,
             "questions": queries,
             "unreadable": unreadable,
         }
-        return figures | _registered_figures(said, self.reader, split)
+        return metrics | _registered_metrics(said, self.loader, split)
 
 
 def average_precision(scores: Floats, relevant: Floats) -> float:

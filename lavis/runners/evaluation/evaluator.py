@@ -40,7 +40,7 @@ from lavis.runners.evaluation.results import (
 )
 from lavis.runners.progress import Pace
 from lavis.runners.provenance import record
-from lavis.tasks.evaluation.asking import Asker, ChoiceAsker, SearchAsker, build_asker
+from lavis.tasks.evaluation.asking import Asker, build_asker
 from lavis.tasks.evaluation.moments import moment_metrics, moment_predictions
 from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics
@@ -52,7 +52,7 @@ from lavis.tasks.published import PublishedTask
 logger = logging.getLogger(__name__)
 
 
-class RememberedClips:
+class CachedClips:
     """Clips of a dataset, by the index of a question about them.
 
     Args:
@@ -128,7 +128,7 @@ class Evaluator:
         batch_size: clips that are read in one go.
         num_workers: processes that decode ahead.
         timeout_s: how long they are waited for; 0 is for ever.
-        remembered: clips that an earlier run has watched; None looks for none.
+        cached: clips that an earlier run has watched; None looks for none.
     """
 
     def __init__(
@@ -141,11 +141,11 @@ class Evaluator:
         batch_size: int = 8,
         num_workers: int = 0,
         timeout_s: float = 0,
-        remembered: RememberedClips | None = None,
+        cached: CachedClips | None = None,
     ) -> None:
         self._model, self._asker, self._dataset, self._world = model, asker, dataset, world
         self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
-        self._remembered = remembered
+        self._cached = cached
 
     def predictions(self, groups: Sequence[ClipGroup]) -> Iterator[list[Prediction]]:
         """Yield the predictions of each group in this process's share of `groups`."""
@@ -161,14 +161,14 @@ class Evaluator:
     def _clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, FrameSource | Unreadable]]:
         new = []
         for group in groups:
-            clip = self._remembered.recall(group.indices[0]) if self._remembered else None
+            clip = self._cached.recall(group.indices[0]) if self._cached else None
             if clip is None:
                 new.append(group)
             else:
                 yield group, clip
         for group, read in self._read(new):
-            if self._remembered and isinstance(read, FrameSource):
-                self._remembered.keep(group.indices[0], read)
+            if self._cached and isinstance(read, FrameSource):
+                self._cached.keep(group.indices[0], read)
             yield group, read
 
     def _read(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, FrameSource | Unreadable]]:
@@ -219,7 +219,7 @@ def _unread(questions: Sequence[Question], reason: str) -> list[Prediction]:
 
 
 @dataclass(frozen=True)
-class Parts:
+class EvaluationParts:
     """What is evaluated, on what, and how."""
 
     model: Any
@@ -227,7 +227,7 @@ class Parts:
     dataset: VideoQuestionDataset
     groups: list[ClipGroup]
     searches: bool
-    asker: ChoiceAsker | SearchAsker
+    asker: Asker
     fingerprint: Fingerprint
 
 
@@ -246,7 +246,7 @@ def evaluate(
         quantize, compiled: as in `load_model`.
 
     Returns:
-        The figures, to the first process; what the others get means nothing.
+        The metrics, to the first process; what the others get means nothing.
 
     Raises:
         UserError: something that the configuration names is unknown, missing or damaged, or the output folder holds
@@ -283,7 +283,9 @@ def evaluate(
     return write_results(config, parts, predictions)
 
 
-def _about_the_same_videos(earlier: dict[str, Prediction], parts: Parts, world: World) -> dict[str, Prediction]:
+def _about_the_same_videos(
+    earlier: dict[str, Prediction], parts: EvaluationParts, world: World
+) -> dict[str, Prediction]:
     """Return the predictions whose videos are still what they were; every process looks at its share of them."""
     groups = [group for group in parts.groups if group.ids[0] in earlier]
     changed = [
@@ -298,7 +300,9 @@ def _about_the_same_videos(earlier: dict[str, Prediction], parts: Parts, world: 
     return {qid: one for qid, one in earlier.items() if qid not in again}
 
 
-def build_evaluator(config: EvaluationConfig, parts: Parts, world: World, *, cache: FrameCache | None) -> Evaluator:
+def build_evaluator(
+    config: EvaluationConfig, parts: EvaluationParts, world: World, *, cache: FrameCache | None
+) -> Evaluator:
     """Build what asks this process's share of the questions."""
     run = config.base.run
     return Evaluator(
@@ -309,13 +313,13 @@ def build_evaluator(config: EvaluationConfig, parts: Parts, world: World, *, cac
         batch_size=run.batch_size_eval,
         num_workers=run.num_workers,
         timeout_s=run.data_timeout_s,
-        remembered=remembered_clips(config, parts, cache) if cache else None,
+        cached=cached_clips(config, parts, cache) if cache else None,
     )
 
 
 def build_parts(
     config: EvaluationConfig, world: World, *, quantize: str | None = None, compiled: bool = False
-) -> Parts:
+) -> EvaluationParts:
     """Load the model and the split, and make sure that all processes are about to do the same.
 
     Args:
@@ -339,7 +343,7 @@ def build_parts(
         raise ConfigError(
             "the processes do not evaluate the same weights and questions; give all of them the same files"
         )
-    return Parts(
+    return EvaluationParts(
         model=model,
         task=task,
         dataset=dataset,
@@ -363,23 +367,17 @@ def holds_searches(annotations: Sequence[Annotation]) -> bool:
     return any(searches)
 
 
-def remembered_clips(config: EvaluationConfig, parts: Parts, cache: FrameCache) -> RememberedClips:
+def cached_clips(config: EvaluationConfig, parts: EvaluationParts, cache: FrameCache) -> CachedClips:
     """Return the clips of the split that this model has watched before."""
     dataset = config.base.dataset
     videos = dataset.build_info.videos
     sampling = {"processor": asdict(dataset.vis_processor.eval), "reader": videos.reader, "fps": videos.fps}
-    return RememberedClips(FrameMemory(cache, parts.model), parts.dataset, sampling=sampling)
+    return CachedClips(FrameMemory(cache, parts.model), parts.dataset, sampling=sampling)
 
 
-def facts_of(config: EvaluationConfig, parts: Parts) -> dict[str, Any]:
-    """Return what there is to know about an evaluation beside its figures, as JSON values."""
+def facts_of(config: EvaluationConfig, parts: EvaluationParts) -> dict[str, Any]:
+    """Return what there is to know about an evaluation beside its metrics, as JSON values."""
     base = config.base
-    dataset = base.dataset
-    frames = {
-        "reader": parts.task.reader,
-        "selector": selector_name(parts.task.selector),
-        "num_frames": dataset.vis_processor.eval.n_frms,
-    }
     return {
         "kind": "moments" if parts.searches else "questions",
         "dataset": base.dataset_name,
@@ -390,24 +388,32 @@ def facts_of(config: EvaluationConfig, parts: Parts) -> dict[str, Any]:
         "weights": {"status": parts.model.config.weights.status, "note": parts.model.config.weights.note},
         "task": base.model.task,
         "recipe": base.run.recipe,
-        "frames": {**frames, "frame_num": base.model.frame_num, "keyframes": parts.task.keyframes},
+        "frames": {
+            "reader": parts.task.reader,
+            "selector": selector_name(parts.task.selector),
+            "num_frames": base.dataset.vis_processor.eval.n_frms,
+            "frame_num": base.model.frame_num,
+            "keyframes": parts.task.keyframes,
+        },
         "quantize": parts.fingerprint["quantize"],
         "fingerprint": parts.fingerprint,
     }
 
 
-def write_results(config: EvaluationConfig, parts: Parts, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Write figures, report and, for moment retrieval, the submission; return the figures."""
+def write_results(
+    config: EvaluationConfig, parts: EvaluationParts, predictions: Sequence[Prediction]
+) -> dict[str, Any]:
+    """Write metrics, report and, for moment retrieval, the submission; return the metrics."""
     folder, rows = Path(config.base.run.output_dir), parts.dataset.annotations
     facts = {name: value for name, value in facts_of(config, parts).items() if name != "fingerprint"}
     if parts.searches:
-        figures = moment_metrics(predictions, rows, spans=config.spans)
+        measured = moment_metrics(predictions, rows, spans=config.spans)
         write_submission(folder / SUBMISSION, moment_predictions(predictions, rows, spans=config.spans))
     else:
         groups = TYPE_GROUPS.get(config.base.dataset_name)
-        figures = question_metrics(predictions, rows, spans=config.spans, groups=groups)
+        measured = question_metrics(predictions, rows, spans=config.spans, groups=groups)
     registered = measure_registered(predictions, rows)
-    metrics = {**facts, "spans": asdict(config.spans), **figures, **({"metrics": registered} if registered else {})}
+    metrics = {**facts, "spans": asdict(config.spans), **measured, **({"metrics": registered} if registered else {})}
     write_text(folder / METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / REPORT, report(metrics, predictions))
     return metrics

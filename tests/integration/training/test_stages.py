@@ -19,7 +19,7 @@ from lavis.runners.build import build_parts, build_runner, set_training_as_publi
 from lavis.runners.config import TrainConfig, load_train_config
 from lavis.runners.dry_run import dry_evaluation, dry_run
 from lavis.runners.trainer import Runner, Updater
-from lavis.runners.validation import AccuracyValidator
+from lavis.tasks.evaluation.asking import ChoiceAsker
 from tests.integration.training.tiny_run import STAGES, TRAINED, options, recipe
 
 
@@ -223,7 +223,7 @@ def test_the_estimate_is_what_the_parts_of_a_run_take(
 
     monkeypatch.setattr("lavis.runners.dry_run.time.perf_counter", lambda: now[0])
     monkeypatch.setattr(Updater, "update", slow(Updater.update, 100))
-    monkeypatch.setattr(AccuracyValidator, "_choose", slow(AccuracyValidator._choose, 3))
+    monkeypatch.setattr(ChoiceAsker, "ask", slow(ChoiceAsker.ask, 3))
     config = config_of("finetune", data, model_folder, tmp_path, valid_splits="[val]", test_splits="[test]")
     report = dry_run(config, World()).splitlines()
     assert "time: reading 0.00 s, step 100.00 s; expected for training alone: 13:20" in report

@@ -2,7 +2,7 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.files import configs_dir
-from lavis.runners.build import num_rounds, stages_in_order
+from lavis.runners.build import num_iterations, stages_in_order
 from lavis.runners.config import TrainConfig, load_train_config
 
 
@@ -41,7 +41,7 @@ def test_impossible_rounds_are_refused(recipes: list[TrainConfig]) -> None:
 def test_recipes_may_ask_for_rounds(recipes: list[TrainConfig]) -> None:
     path = configs_dir() / "sevila" / "refine" / "nextqa.yaml"
     twice, thrice = (load_train_config(path, options=[f"run.iterations={count}"]) for count in (2, 3))
-    assert num_rounds(recipes) == 1
-    assert num_rounds([*recipes, twice]) == 2
+    assert num_iterations(recipes) == 1
+    assert num_iterations([*recipes, twice]) == 2
     with pytest.raises(ConfigError, match=r"the recipes have run.iterations 2 and 3; give all the same"):
-        num_rounds([twice, thrice])
+        num_iterations([twice, thrice])

@@ -12,7 +12,7 @@ from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable
 from lavis.processors.transforms import Clip
-from lavis.runners.validation import SplitReader, _registered_figures, average_precision
+from lavis.runners.validation import SplitLoader, _registered_metrics, average_precision
 from lavis.tasks.evaluation.predictions import Prediction
 
 
@@ -50,9 +50,9 @@ def test_processes_in_step_compute_equally_often_and_count_every_question_once(c
     dataset = Numbered(count, unreadable=(1, 4))
     shares = [
         list(
-            SplitReader(
+            SplitLoader(
                 {"val": dataset}, world=World(rank=rank, size=3), batch_size=2, stand_in=torch.zeros(2, 3, 4, 4)
-            ).readings("val")
+            ).samples("val")
         )
         for rank in range(3)
     ]
@@ -70,12 +70,12 @@ def test_processes_in_step_that_read_only_a_few_questions_compute_equally_often(
 ) -> None:
     for rank in range(3):
         still = torch.zeros(2, 3, 4, 4)
-        reader = SplitReader({"val": Numbered(count)}, world=World(rank=rank, size=3), at_most=at_most, stand_in=still)
-        assert len(list(reader.readings("val"))) == each
+        reader = SplitLoader({"val": Numbered(count)}, world=World(rank=rank, size=3), at_most=at_most, stand_in=still)
+        assert len(list(reader.samples("val"))) == each
 
 
 def test_a_process_that_need_not_keep_step_computes_nothing_for_what_cannot_be_read() -> None:
-    readings = list(SplitReader({"val": Numbered(3, unreadable=(1,))}, world=World(), batch_size=3).readings("val"))
+    readings = list(SplitLoader({"val": Numbered(3, unreadable=(1,))}, world=World(), batch_size=3).samples("val"))
     assert [(reading.question.text, reading.pixels is None) for reading in readings] == [
         *(("0", False), ("2", False), ("1", True)),
     ]
@@ -96,5 +96,5 @@ def test_registered_metrics_get_every_question_once_and_in_the_same_order_on_eve
     ]
     for own in shares:
         world: Any = SimpleNamespace(gather=lambda said, own=own: shares if said is own else None)
-        assert _registered_figures(own, SplitReader({"val": Numbered(5)}, world=world), "val") == {"count": 5.0}
+        assert _registered_metrics(own, SplitLoader({"val": Numbered(5)}, world=world), "val") == {"count": 5.0}
     assert seen == [list("abcde")] * 3
