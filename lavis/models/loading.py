@@ -1,6 +1,7 @@
 """The door to all models: load them by name and type, and ask what there is, without knowing any of them.
 
-`registry.models` holds model classes. Beside the `ImageTextModel` that its objects are, a class tells of itself:
+`registry.models` holds model classes. Beside the `ImageTextModel` that its objects are, a class tells of itself;
+all but the first may be left out:
 
 * `from_pretrained(source, dtype, device)`: a loaded model; `source` is a size, a folder or a configuration file.
 * `sizes()`: names of the sizes that can be loaded.
@@ -123,7 +124,8 @@ def load_model_and_preprocess(
 
 def model_sizes(name: str = defaults.ARCH) -> list[str]:
     """Return the sizes of an architecture, such as ["base", "flant5xl", ...]."""
-    sizes: list[str] = _model_class(name).sizes()
+    kind = _model_class(name)
+    sizes: list[str] = kind.sizes() if hasattr(kind, "sizes") else []
     return sizes
 
 
@@ -146,7 +148,9 @@ def check_weights(source: str | Path, *, name: str = defaults.ARCH, partial: Seq
     Raises:
         CheckpointError: there are none; the message says how to get them.
     """
-    _model_class(name, source).check_weights(source, partial=partial)
+    kind = _model_class(name, source)
+    if hasattr(kind, "check_weights"):
+        kind.check_weights(source, partial=partial)
 
 
 def weight_tools(name: str = defaults.ARCH) -> Any:

@@ -1,13 +1,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import lavis
+from lavis.cli.main import main
 from lavis.common.errors import CheckpointError, ConfigError
+from lavis.models.loading import check_weights, describe
 from lavis.models.machine import usable_device
 from lavis.models.sevila.model import SeViLA
 
@@ -20,6 +23,31 @@ def test_models_are_known_by_name() -> None:
     assert header.split() == ["Architectures", "Types"]
     assert set(line) == {"-"}
     assert row.startswith("sevila ")
+
+
+class Bare:
+    """A model class that says nothing of itself."""
+
+    from_pretrained = classmethod(lambda cls, source, dtype, device: cls())
+
+
+def test_a_model_that_tells_nothing_of_itself_does_not_get_in_the_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(lavis.registry.models._parts, "bare", Bare)
+    assert dict(lavis.model_zoo)["bare"] == []
+    check_weights("bare")
+    assert main(["models"]) == 0
+    assert "tiny" in capsys.readouterr().out
+
+
+def test_what_a_source_holds_is_told_without_loading_it(tmp_path: Path) -> None:
+    told = describe("tiny")
+    assert (told["name"], told["status"]) == ("tiny", "trained")
+    assert sum(value.numel() for value in lavis.load_model(device="cpu").parameters()) == told["parameters"]
+    assert describe(told["weights"])["parameters"] == told["parameters"]
+    with pytest.raises(CheckpointError, match=r"no weights at .*other\.pth; set model\.finetuned to weights"):
+        check_weights("tiny", partial=[tmp_path / "other.pth"])
 
 
 @pytest.mark.parametrize(
