@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,115 +36,106 @@ def build_adamw(
     return AdamW(parameter_groups(named_parameters, weight_decay=weight_decay), lr=lr, betas=betas, eps=1e-8)
 
 
-class Schedule(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
     """Gives the learning rate of a step, named by its epoch and its step within the epoch.
 
     It holds no state, so a resumed run asks for the same rates.
-    """
-
-    def rate(self, *, epoch: int, step: int) -> float:
-        """Return the rate at `step` (from 0) within `epoch` (from 0)."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class _WarmedUpSchedule:
-    """Linear warm-up over global steps, which may reach over epochs.
 
     Attributes:
         init_lr: the rate after warm-up.
-        steps_per_epoch: optimizer iterations (batches) of an epoch.
     """
 
     init_lr: float
     min_lr: float
     warmup_start_lr: float = 0.0
     warmup_steps: int = 0
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate at `step` (from 0) within `epoch` (from 0)."""
+        raise NotImplementedError
+
+    def _cosine(self, angle: float) -> float:
+        return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(angle))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule(Schedule):
+    """Linear warm-up over global steps, then a cosine that reaches `min_lr` at the last step.
+
+    Attributes:
+        steps_per_epoch: optimizer iterations (batches) of an epoch.
+        max_iters: steps of a run that ends before `max_epoch` does.
+    """
+
     steps_per_epoch: int
+    max_epoch: int
+    max_iters: int | None = None
 
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate of this step."""
         now = epoch * self.steps_per_epoch + step
         if now < self.warmup_steps:
-            return self.warmup_start_lr + (self.init_lr - self.warmup_start_lr) * now / self.warmup_steps
-        return self._after_warmup(epoch, now)
-
-    def _after_warmup(self, epoch: int, now: int) -> float:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class CosineSchedule(_WarmedUpSchedule):
-    """Warm-up, then a cosine that reaches `min_lr` at the last step.
-
-    Attributes:
-        max_iters: steps of a run that ends before `max_epoch` does.
-    """
-
-    max_epoch: int
-    max_iters: int | None = None
-
-    def _after_warmup(self, epoch: int, now: int) -> float:
-        del epoch
+            return _linear(self, self.warmup_start_lr, now)
         total = self.max_epoch * self.steps_per_epoch
         last = (total if self.max_iters is None else min(total, self.max_iters)) - 1
-        done = min(1.0, (now - self.warmup_steps) / max(1, last - self.warmup_steps))
-        return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        return self._cosine(math.pi * min(1.0, (now - self.warmup_steps) / max(1, last - self.warmup_steps)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepSchedule(_WarmedUpSchedule):
-    """Warm-up, then a decay by a constant factor each epoch, down to `min_lr`."""
+class StepSchedule(Schedule):
+    """Linear warm-up over global steps, then a decay by a constant factor each epoch, down to `min_lr`."""
 
+    steps_per_epoch: int
     decay_rate: float = 1.0
 
-    def _after_warmup(self, epoch: int, now: int) -> float:
-        del now
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        now = epoch * self.steps_per_epoch + step
+        if now < self.warmup_steps:
+            return _linear(self, self.warmup_start_lr, now)
         return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PublishedSchedule:
-    """Warm-up within the first epoch only, as published: if it is longer than that, the rate jumps.
+class PublishedCosineSchedule(Schedule):
+    """The published "linear_warmup_cosine_lr": the cosine moves once an epoch and never reaches `min_lr`.
+
+    Warm-up happens within the first epoch only: if it is longer than that, the rate jumps.
 
     Attributes:
         warmup_start_lr: the rate of the very first step; below 0, as by default, it is `init_lr`.
     """
 
-    init_lr: float
-    min_lr: float
     warmup_start_lr: float = -1.0
-    warmup_steps: int = 0
+    max_epoch: int
+
+    def rate(self, *, epoch: int, step: int) -> float:
+        """Return the rate of this step."""
+        return self._cosine(math.pi * epoch / self.max_epoch) if epoch else _published_warmup(self, step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedStepSchedule(Schedule):
+    """The published "linear_warmup_step_lr"; warm-up as in `PublishedCosineSchedule`."""
+
+    warmup_start_lr: float = -1.0
+    decay_rate: float = 1.0
 
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate of this step."""
         if epoch:
-            return self._after_warmup(epoch)
-        start_lr = self.warmup_start_lr if self.warmup_start_lr >= 0 else self.init_lr
-        return min(self.init_lr, start_lr + (self.init_lr - start_lr) * step / max(self.warmup_steps, 1))
-
-    def _after_warmup(self, epoch: int) -> float:
-        raise NotImplementedError
+            return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
+        return _published_warmup(self, step)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublishedCosineSchedule(_PublishedSchedule):
-    """The published "linear_warmup_cosine_lr": the cosine moves once an epoch and never reaches `min_lr`."""
-
-    max_epoch: int
-
-    def _after_warmup(self, epoch: int) -> float:
-        return (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * epoch / self.max_epoch)) + self.min_lr
+def _linear(schedule: Schedule, start_lr: float, step: int) -> float:
+    return start_lr + (schedule.init_lr - start_lr) * step / max(schedule.warmup_steps, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublishedStepSchedule(_PublishedSchedule):
-    """The published "linear_warmup_step_lr"."""
-
-    decay_rate: float = 1.0
-
-    def _after_warmup(self, epoch: int) -> float:
-        return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
+def _published_warmup(schedule: Schedule, step: int) -> float:
+    start_lr = schedule.warmup_start_lr if schedule.warmup_start_lr >= 0 else schedule.init_lr
+    return min(schedule.init_lr, _linear(schedule, start_lr, step))
 
 
 def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:

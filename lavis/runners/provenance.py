@@ -30,8 +30,15 @@ from lavis.models.loading import check_weights
 from lavis.runners.checkpoint import read_json
 from lavis.runners.config import TrainConfig, affected_by, flattened, weight_paths
 
+logger = logging.getLogger(__name__)
+
 Inputs = dict[str, Any]
 
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+_FACTS, _INPUTS = "run.json", "inputs.json"
+# Settings that say how a run is resumed.
+_SILENT = frozenset({"run.resume", "run.resume_changed"})
+_PACKAGES = ("torch", "transformers", "numpy", "av", "safetensors")
 _SAMPLE_BYTES = 2**16
 # NExT-QA's questions with windows, which have a converter and files of their own.
 _PREPARED_APART = frozenset({"nextgqa"})
@@ -164,15 +171,6 @@ def _sampled(path: Path) -> str:
             file.seek(max(0, start))
             digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()
-
-
-logger = logging.getLogger(__name__)
-
-CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
-_FACTS, _INPUTS = "run.json", "inputs.json"
-# Settings that say how a run is resumed.
-_SILENT = frozenset({"run.resume", "run.resume_changed"})
-_PACKAGES = ("torch", "transformers", "numpy", "av", "safetensors")
 
 
 def holds_training(folder: Path) -> bool:

@@ -324,9 +324,6 @@ def _scalars(found: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-logger = logging.getLogger(__name__)
-
-
 class Runner:
     """Trains what is trainable in a model.
 

@@ -4,9 +4,9 @@ Every question is counted once, whatever the number of processes: each takes the
 rank, and the counts are added up. Where a model is split over the processes, all of them compute equally often.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,13 +26,8 @@ from lavis.tasks.evaluation.predictions import Prediction
 from lavis.tasks.metrics.registered import measure_registered, metric_names
 from lavis.tasks.published import PublishedTask
 
-
-class Validator(Protocol):
-    """Measures a model on a split; called by every process, returns the same to each."""
-
-    def __call__(self, model: Any, split: str) -> dict[str, float]:
-        """Return named metrics, higher being better, each over all questions of the split."""
-        ...
+# Measures a model on a split: named metrics, higher being better, each over all questions, the same to every process.
+Validator = Callable[[Any, str], dict[str, float]]
 
 
 @dataclass(frozen=True)

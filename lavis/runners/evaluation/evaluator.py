@@ -51,6 +51,9 @@ from lavis.tasks.published import PublishedTask
 
 logger = logging.getLogger(__name__)
 
+# Frames per call of the vision tower: bounds the memory, whatever the number of frames.
+_FRAMES_AT_ONCE = 32
+
 
 class CachedClips:
     """Clips of a dataset, by the index of a question about them.
@@ -80,10 +83,6 @@ class CachedClips:
             span = [clip.start_s, clip.end_s] if clip else None
             self._keys[index] = self._memory.key(self._dataset.find_video(index), clip=span, **self._sampling)
         return self._keys[index]
-
-
-# Frames per call of the vision tower: bounds the memory, whatever the number of frames.
-_FRAMES_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,20 @@ from lavis.tasks.metrics.accuracy import PairedComparison, compare_runs
 from lavis.tasks.metrics.fit_moments import MomentParameters
 from lavis.tasks.published import PublishedTask
 
+logger = logging.getLogger(__name__)
+
 Fingerprint = dict[str, Any]
 
+PREDICTIONS, FACTS = "predictions.jsonl", "evaluation.json"
+METRICS, REPORT, SUBMISSION = "metrics.json", "report.md", "submission.jsonl"
+_PLAIN = (type(None), bool, int, float, str)
+_OWN = __name__.partition(".")[0]
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "numpy", "pillow")
 # The packages whose code makes predictions; what scores them and reports may change.
-_CODE = ("lavis.video", "lavis.processors", "lavis.datasets", "lavis.models", "lavis.tasks.evaluation.predictions")
+_CODE = (
+    *("lavis.video", "lavis.processors", "lavis.datasets", "lavis.models", "lavis.selection"),
+    *("lavis.tasks.evaluation.asking", "lavis.tasks.evaluation.predictions"),
+)
 
 
 def fingerprint_of(
@@ -132,19 +141,6 @@ def first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str 
     return None
 
 
-_PLAIN = (type(None), bool, int, float, str)
-_OWN = __name__.partition(".")[0]
-
-
-def described(part: Any) -> Any:
-    """Return a part as JSON values: its kind, every setting that it holds, and the parts that it is made of.
-
-    Modules of torch are left out: weights are told apart by other means. Code that does not belong to this package is
-    part of the description.
-    """
-    return _described(part, ())
-
-
 @functools.cache
 def source_digest(*modules: str) -> str:
     """Return a digest of the source of modules, and of everything below those that are packages."""
@@ -161,24 +157,32 @@ def _places(roots: Iterable[str | None]) -> Iterable[Path]:
         yield from sorted(root.rglob("*.py")) if root.is_dir() else [root]
 
 
-def _described(part: Any, outer: tuple[int, ...]) -> Any:
+def described(part: Any, outer: tuple[int, ...] = ()) -> Any:
+    """Return a part as JSON values: its kind, every setting that it holds, and the parts that it is made of.
+
+    Modules of torch are left out: weights are told apart by other means. Code that does not belong to this package is
+    part of the description.
+
+    Args:
+        outer: ids of the parts around it, which are not described again.
+    """
     if isinstance(part, _PLAIN):
         return part
     if id(part) in outer:
         return None
     outer = (*outer, id(part))
     if isinstance(part, (list, tuple)):
-        return [_described(one, outer) for one in part]
+        return [described(one, outer) for one in part]
     if isinstance(part, (set, frozenset)):
-        return sorted(str(_described(one, outer)) for one in part)
+        return sorted(str(described(one, outer)) for one in part)
     if isinstance(part, Mapping):
-        return {str(name): _described(value, outer) for name, value in part.items()}
+        return {str(name): described(value, outer) for name, value in part.items()}
     if isinstance(part, functools.partial):
-        return {"of": _described(part.func, outer), "arguments": _described([part.args, part.keywords], outer)}
+        return {"of": described(part.func, outer), "arguments": described([part.args, part.keywords], outer)}
     if isinstance(part, type):
         return {"kind": _kind(part)}
     if callable(part) and hasattr(part, "__code__"):
-        return {"kind": _kind(part), "settings": _described(_bound(part), outer)}
+        return {"kind": _kind(part), "settings": described(_bound(part), outer)}
     if isinstance(part, torch.Tensor):
         part = part.detach().cpu().contiguous().view(torch.uint8).numpy()
     if isinstance(part, np.ndarray):
@@ -186,7 +190,7 @@ def _described(part: Any, outer: tuple[int, ...]) -> Any:
     settings = {} if isinstance(part, nn.Module) else _settings(part)
     if not settings and type(part).__repr__ is not object.__repr__ and not isinstance(part, nn.Module):
         return repr(part)
-    return {"kind": _kind(type(part)), **_described(settings, outer)}
+    return {"kind": _kind(type(part)), **described(settings, outer)}
 
 
 def _bound(function: Callable[..., Any]) -> list[Any]:
@@ -208,12 +212,6 @@ def _kind(part: Any) -> str:
     file = getattr(sys.modules.get(part.__module__), "__file__", None)
     code = Path(file).read_bytes() if file and Path(file).suffix == ".py" else b""
     return f"{name} {hashlib.sha256(code).hexdigest()[:16]}"
-
-
-logger = logging.getLogger(__name__)
-
-PREDICTIONS, FACTS = "predictions.jsonl", "evaluation.json"
-METRICS, REPORT, SUBMISSION = "metrics.json", "report.md", "submission.jsonl"
 
 
 class PredictionStore:
