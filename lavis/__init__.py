@@ -31,7 +31,6 @@ registry.declared_in = (
     "lavis.video",
     "lavis.datasets",
     "lavis.models",
-    "lavis.models.vision",
     "lavis.selection",
     "lavis.tasks.objectives",
     "lavis.runners",

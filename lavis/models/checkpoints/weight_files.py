@@ -29,23 +29,15 @@ _BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
-class FileDigest:
-    """What a file must be."""
-
-    num_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Manifest:
     """What a saved model consists of.
 
     Attributes:
-        files: by path relative to the folder.
+        files: number of bytes and sha256, by path relative to the folder.
         origins: part of the model -> the file it came from; empty for a model saved by training.
     """
 
-    files: dict[str, FileDigest]
+    files: dict[str, tuple[int, str]]
     origins: dict[str, str]
 
 
@@ -80,7 +72,7 @@ def write_folder(
         try:
             with temporary.open("wb") as file:
                 sha256 = stream_weights(file, weights, metadata={"format": "pt", "model": name}, dtypes=dtypes)
-            written = {WEIGHTS_FILE: FileDigest(temporary.stat().st_size, sha256)}
+            written = {WEIGHTS_FILE: (temporary.stat().st_size, sha256)}
             (folder / CONFIG_FILE).unlink(missing_ok=True)
             (folder / MANIFEST_FILE).unlink(missing_ok=True)
         except OSError as error:
@@ -88,7 +80,7 @@ def write_folder(
     contents = {f"{TOKENIZER_FOLDER}/{file}": content for file, content in tokenizer.items()}
     contents[CONFIG_FILE] = config.encode("utf-8")
     for path, content in contents.items():
-        written[path] = FileDigest(len(content), hashlib.sha256(content).hexdigest())
+        written[path] = (len(content), hashlib.sha256(content).hexdigest())
         if path != CONFIG_FILE:
             _write(folder / path, content)
     write_manifest(folder, written, origins=origins or {})
@@ -102,9 +94,9 @@ def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
 
 
-def write_manifest(folder: Path, files: Mapping[str, FileDigest], *, origins: Mapping[str, str]) -> None:
+def write_manifest(folder: Path, files: Mapping[str, tuple[int, str]], *, origins: Mapping[str, str]) -> None:
     """Write the manifest of a folder."""
-    listing = {name: {"bytes": file.num_bytes, "sha256": file.sha256} for name, file in files.items()}
+    listing = {name: {"bytes": num_bytes, "sha256": sha256} for name, (num_bytes, sha256) in files.items()}
     text = json.dumps({"files": listing, "origins": dict(origins)}, indent=2, ensure_ascii=False)
     write_text(folder / MANIFEST_FILE, text + "\n")
 
@@ -120,9 +112,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     try:
         content = read_json(file)
-        files = {
-            name: FileDigest(int(entry["bytes"]), str(entry["sha256"])) for name, entry in content["files"].items()
-        }
+        files = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in content["files"].items()}
         return Manifest(files, {str(part): str(origin) for part, origin in content["origins"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
@@ -131,13 +121,13 @@ def read_manifest(folder: Path) -> Manifest | None:
 def manifest_problems(folder: Path, manifest: Manifest) -> list[str]:
     """Compare every listed file with what the manifest says of it; empty if all agree."""
     problems = []
-    for name, wanted in manifest.files.items():
+    for name, (num_bytes, sha256) in manifest.files.items():
         file = folder / name
         if not file.is_file():
             problems.append(f"{name} is missing")
-        elif file.stat().st_size != wanted.num_bytes:
-            problems.append(f"{name} has {file.stat().st_size} bytes instead of {wanted.num_bytes}")
-        elif file_digest(file) != wanted.sha256:
+        elif file.stat().st_size != num_bytes:
+            problems.append(f"{name} has {file.stat().st_size} bytes instead of {num_bytes}")
+        elif file_digest(file) != sha256:
             problems.append(f"{name} was changed: its sha256 is not the one in {MANIFEST_FILE}")
     return problems
 
