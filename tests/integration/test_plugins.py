@@ -14,6 +14,7 @@ import pytest
 
 from lavis.cli.main import main
 from tests.architecture.source import ROOT
+from tests.integration.training.tiny_run import torchrun
 from tests.videos import numbered_picture, write_video
 
 DOC = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -58,14 +59,28 @@ def test_a_metric_is_measured_over_every_question_once(folder: Path) -> None:
     assert "## Metrics of plugins" in (folder / "output" / "report.md").read_text()
 
 
-def test_a_metric_decides_which_weights_are_the_best(folder: Path) -> None:
-    assert main(next(one for one in COMMANDS if one[0] == "train")) == 0
+def test_a_metric_decides_which_weights_are_the_best_on_two_processes(folder: Path) -> None:
+    _, *options = next(one for one in COMMANDS if one[0] == "train")
+    command = [*torchrun(2), str(ROOT / "train.py"), *options, "run.num_workers=1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     best = json.loads((folder / "trained" / "best" / "metrics.json").read_text())
     assert best["value"] == best["metrics"]["val"]["confidence"]
     assert best["metrics"]["val"]["questions"] == NUM_QUESTIONS
-    assert {row["kind"] for row in map(json.loads, (folder / "trained" / "log.jsonl").open())} >= {"train", "val"}
-    plugins = json.loads((folder / "trained" / "run.json").read_text())["plugins"]
-    assert list(plugins) == ["my_objective", "my_metric", "my_dataset"]
+    facts = json.loads((folder / "trained" / "run.json").read_text())
+    assert (facts["processes"], list(facts["plugins"])) == (2, ["my_objective", "my_metric", "my_dataset"])
+
+
+def test_a_dataset_that_only_the_recipe_knows_is_trained_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"video": f"v{number}", "qid": f"q{number}", "question": "What?", "a0": "x", "a1": "y", "num_option": 2,
+             "answer": 0} for number in range(NUM_QUESTIONS)]  # fmt: skip
+    (folder / "rows.json").write_text(json.dumps(rows))
+    inline = (folder / "quiz.yaml").read_text().replace("    type: quiz\n", "").replace("quiz.csv", "rows.json")
+    (folder / "inline.yaml").write_text(inline.replace("imports: [my_dataset], ", ""))
+    assert main(["train", "--cfg-path", "inline.yaml", "--dry-run", "--options", "model.task=answerer_finetuning"]) == 0
+    assert "measuring val: 3 questions" in capsys.readouterr().out
+    assert main(["check", "pub_quiz", "--cfg", "inline.yaml"]) == 0
 
 
 def test_an_installed_plugin_needs_no_option_and_workers_know_it_too(folder: Path) -> None:
