@@ -20,7 +20,7 @@ from lavis.datasets.loader import EpochBatches, build_loader
 from lavis.datasets.mixture import MixedBuilder, checked_mix
 from lavis.models.fingerprint import weights_digest
 from lavis.models.frame_cache import FrameCache
-from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
+from lavis.models.language.checkpointing import check_checkpointing
 from lavis.models.loading import load_model
 from lavis.models.precision import at_least_fp32
 from lavis.runners.checkpoint import (
@@ -79,8 +79,7 @@ def build_parts(config: TrainConfig, world: World) -> TrainingParts:
     require_objective(task)
     check_checkpointing(config.model.checkpointing)
     model = load_for(config, world)
-    for part in (model.language, model.localizer, model.answerer):
-        checkpoint_activations(part, method=config.model.checkpointing)
+    model.checkpoint_activations(method=config.model.checkpointing)
     frozen = build_frozen(config, model, world)
     count = config.model.frame_num
     objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=count, frozen=frozen)

@@ -409,12 +409,8 @@ class Runner:
             self._validate_if_due()
         with self._notice.deferred():
             self._saver.wait()
-        language = self._model.language
-        if language.num_cut_prompts:
-            limit = language.max_text_length
-            logger.warning("%d prompts were longer than %d tokens and lost their end", language.num_cut_prompts, limit)
-        if language.num_unspelt_prompts:
-            logger.warning("%d prompts hold text that the tokenizer cannot spell", language.num_unspelt_prompts)
+        for warning in self._model.prompt_warnings():
+            logger.warning(warning)
         return self.finish()
 
     def save(self) -> None:

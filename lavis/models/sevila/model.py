@@ -18,6 +18,7 @@ from lavis.common.types import FrameBatch
 from lavis.models.base import Answerer, AnswerLoss, FrameScorer, RelevanceLoss
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder
+from lavis.models.language.checkpointing import checkpoint_activations
 from lavis.models.language.t5 import IGNORED, T5LanguageModel
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.precision import at_least_fp32
@@ -297,6 +298,21 @@ class SeViLA(PretrainedSeViLA):
     def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
         """Watch a video file once; options as in `lavis.models.pipeline.watch`."""
         return watch(self, path, **options)
+
+    def checkpoint_activations(self, *, method: str) -> None:
+        """Recompute activations in the backward pass; see `lavis.models.language.checkpointing`."""
+        for part in (self.language, self.localizer, self.answerer):
+            checkpoint_activations(part, method=method)
+
+    def prompt_warnings(self) -> list[str]:
+        """Say how many prompts were not read as they were given."""
+        said, language = [], self.language
+        if language.num_cut_prompts:
+            limit = language.max_text_length
+            said.append(f"{language.num_cut_prompts} prompts were longer than {limit} tokens and lost their end")
+        if language.num_unspelt_prompts:
+            said.append(f"{language.num_unspelt_prompts} prompts hold text that the tokenizer cannot spell")
+        return said
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the named parameters that train."""
