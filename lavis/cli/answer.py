@@ -11,7 +11,10 @@ from lavis.common.errors import ConfigError, QuestionError
 if TYPE_CHECKING:
     from lavis.common.types import Question
 
-_SELECTORS = "how they are chosen: localizer, coarse_to_fine (for long videos), uniform or random"
+_SELECTORS = (
+    "how they are chosen: localizer, coarse_to_fine (for long videos), uniform, random or another name; or parts with "
+    "arguments, such as '{policy: {name: coarse_to_fine, gap: 4}}'"
+)
 _EXAMPLES = """examples:
   sevila answer clip.mp4 "What does the man do?" --option "He cycles" --option "He swims"
   sevila answer clip.mp4 --questions questions.jsonl --save answers
@@ -62,18 +65,20 @@ def run(args: argparse.Namespace) -> int:
     # Imported late, as everything that needs more than the standard library.
     from lavis.cli.one_video import check_watching, present, watch_video
     from lavis.common.registry import registry
-    from lavis.models.chain import check_selector
+    from lavis.models.chain import check_selector, parsed_selector
 
     questions = _questions(args)
     check_watching(args)
-    check_selector(args.selector)
+    selector = parsed_selector(args.selector)
+    policy = check_selector(selector)
     registry.frame_packings.get(args.frame_reader)
     registry.prompts.get(args.prompt)
-    watched = watch_video(args)
+    # Where frames are chosen without scores, only those that are read need to be seen.
+    watched = watch_video(args, lazy=not policy.needs_scorer)
     answers = watched.video.ask_all(
         questions,
         num_keyframes=args.num_keyframes,
-        selector=args.selector,
+        selector=selector,
         reader=args.frame_reader,
         prompt=args.prompt,
     )

@@ -71,8 +71,8 @@ def check_watching(args: argparse.Namespace) -> None:
         frames_to_watch(video, num_frames=args.num_frames, clip=_clip(args))
 
 
-def watch_video(args: argparse.Namespace) -> Watched:
-    """Load the model and watch the video, with progress on a terminal's standard error.
+def watch_video(args: argparse.Namespace, *, lazy: bool = False) -> Watched:
+    """Load the model and watch the video, with progress on a terminal's standard error; `lazy` as in `watch`.
 
     Raises:
         UserError: see `lavis.load_model` and `lavis.models.pipeline.watch`.
@@ -94,6 +94,7 @@ def watch_video(args: argparse.Namespace) -> Watched:
             reader=args.reader,
             fps=args.fps,
             cache=cache_of(args),
+            lazy=lazy,
             progress=progress,
         )
     return Watched(video, model.config.name if hasattr(model, "config") else args.model, load_s)
@@ -179,7 +180,8 @@ def _show_video(console: Console, watched: Watched) -> None:
     part = f" from {video.clip}" if video.clip else ""
     size = f"{info.width}x{info.height}"
     facts = f"{info.duration_s:.2f} s, {counted(info.num_frames, 'frame')} at {info.fps:.4g} fps, {size}"
-    seen = f"{counted(len(video.frame_idx), 'frame')}{part} watched by {watched.model_name}"
+    of_all = f"{video.num_seen} of " if video.num_seen < len(video.frame_idx) else ""
+    seen = f"{of_all}{counted(len(video.frame_idx), 'frame')}{part} watched by {watched.model_name}"
     _print(console, (info.path, "bold"), f": {facts}; {seen}")
 
 

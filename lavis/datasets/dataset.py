@@ -17,7 +17,7 @@ from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.videos import VideoFinder
 from lavis.processors.transforms import Clip, ClipProcessor
-from lavis.video import open_video
+from lavis.video import VideoReader, open_video
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,14 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         annotation = self._annotations[index]
         return self._videos.find(annotation.question.video or "", source=annotation.source)
 
+    def open_video(self, index: int) -> VideoReader:
+        """Open the video of a row.
+
+        Raises:
+            VideoError: it is not there, or cannot be read.
+        """
+        return open_video(self.find_video(index), reader=self._reader, fps=self._fps)
+
     def __len__(self) -> int:
         return len(self._annotations)
 
@@ -138,7 +146,7 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         question = self._annotations[key.index].question
         rng = random.Random(f"{self._seed} {key.epoch} {key.index}")
         try:
-            with open_video(self.find_video(key.index), reader=self._reader, fps=self._fps) as video:
+            with self.open_video(key.index) as video:
                 return Sample(question, self._processor(video, clip=question.clip, rng=rng))
         except VideoError as error:
             return Unreadable(question, str(error))

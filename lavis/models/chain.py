@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import yaml
 
 from lavis.common.errors import ConfigError, NotFiniteError, did_you_mean
 from lavis.common.registry import registry
@@ -75,14 +76,28 @@ def selector_name(spec: SelectorSpec) -> str:
     return scorer if policy == "top_k" else policy if scorer == LOCALIZER else f"{policy} by {scorer}"
 
 
-def check_selector(spec: SelectorSpec, *, place: str = "") -> None:
-    """Refuse what no selector can be built of; `place` goes before the message.
+def parsed_selector(text: str) -> SelectorSpec:
+    """Read a selector as it is typed: a short name, or YAML such as "{policy: {name: coarse_to_fine, gap: 4}}".
+
+    Raises:
+        ConfigError: it begins as YAML and is none.
+    """
+    if not text.startswith("{"):
+        return text
+    try:
+        return cast("SelectorSpec", yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"frame selector {text:.80}: {' '.join(str(error).split())[:200]}") from error
+
+
+def check_selector(spec: SelectorSpec, *, place: str = "") -> FramePolicy:
+    """Refuse what no selector can be built of, and return its policy; `place` goes before the message.
 
     Raises:
         ConfigError: an unknown name, key or argument, or an argument that cannot be.
     """
     try:
-        _parts(spec)
+        return _parts(spec)[0]
     except ConfigError as error:
         raise ConfigError(f"{place}{error}") from error
 

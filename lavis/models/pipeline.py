@@ -78,6 +78,12 @@ class WatchedVideo:
         """What was wrong with the file, such as that it is cut, or with the clip."""
         return (*self.source.warnings, *self.clip_warnings)
 
+    @property
+    def num_seen(self) -> int:
+        """How many of the T frames the model has seen so far."""
+        missing = [len(self.source.missing(one, range(len(self.source)))) for one in self.model.encoders]
+        return len(self.source) - min(missing, default=0)
+
     def ask(
         self,
         question: str,
@@ -242,7 +248,8 @@ def watch(
         batch_size: frames per chunk.
         cache: where what the model saw is looked for, and kept; None looks and keeps nowhere.
         lazy: decode and see a frame only when a question needs it, which saves most of the work where a selector
-            looks at few frames. What is wrong with a frame is then said when it is needed.
+            looks at few frames. What is wrong with a frame is then said when it is needed, and a cache is only looked
+            in.
         progress: called with (frames seen, frames in all) after each chunk.
         timings: where time is noted; None starts from zero, on the clock.
 
@@ -270,11 +277,11 @@ def watch(
                 memory = FrameMemory(cache, model)
                 key = memory.key(Path(path), frames=frame_idx.tolist(), reader=reader, fps=fps)
                 found = memory.recall(key, frames)
-            if not found:
+            if not found and not lazy:
                 see(model, frames, progress=progress, everything=True)
                 with timings.measure("watch_s"):
                     memory.keep(key, frames)
-            elif progress:
+            elif found and progress:
                 progress(len(frames), len(frames))
         elif not lazy:
             see(model, frames, progress=progress)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lavis.common import defaults
 from lavis.common.config import merged
 from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
@@ -95,7 +96,9 @@ def load_for(config: TrainConfig, world: World) -> Any:
     """Load the model that `model.model_type` names, with the weights of `model.finetuned` over its own."""
     # Parts of a model may be drawn at random, and dropout is; each process draws its own.
     torch.manual_seed(config.run.seed + world.rank)
-    model = load_model(model_type=config.model.model_type, device=str(world.device), dtype=config.model.dtype)
+    # The published "blip2_fmr" is a SeViLA with another task.
+    arch = config.model.arch if config.model.arch in registry.models else defaults.ARCH
+    model = load_model(arch, config.model.model_type, device=str(world.device), dtype=config.model.dtype)
     for path in weight_paths(config.model.finetuned):
         logger.info("weights of %s from %s", ", ".join(load_partial(model, path)), path)
     return model

@@ -6,6 +6,7 @@ rank, and the counts are added up. Where a model is split over the processes, al
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
-from lavis.common.types import Floats, Question
+from lavis.common.types import Floats, Integers, Question
 from lavis.datasets.annotations import Annotation
-from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey
+from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
 from lavis.models.base import VideoModel
-from lavis.models.frames import FrameSource
+from lavis.models.frames import FrameSource, OpenVideo
 from lavis.runners.config import ACCURACY, FRAME_ACCURACY, FRAME_AP
 from lavis.runners.progress import Pace
 from lavis.tasks.evaluation.asking import build_asker, search_prediction
@@ -36,7 +37,8 @@ class SplitSample:
 
     Attributes:
         pixels: [T, 3, H, W]; None where the video cannot be read and nothing has to be computed.
-        times_s: [T].
+        times_s, frame_idx: [T], the frames' times and their indices in the video.
+        open_video: opens the video, for whoever looks at pictures; None where it is not known which it is.
         is_readable: False for a video that cannot be read, whatever `pixels` holds.
         is_counted: False for a question that is another process's too.
     """
@@ -44,6 +46,8 @@ class SplitSample:
     question: Question
     pixels: torch.Tensor | None
     times_s: Floats
+    frame_idx: Integers
+    open_video: OpenVideo | None = None
     is_readable: bool = True
     is_counted: bool = True
 
@@ -73,7 +77,7 @@ class SplitLoader:
         self.world = world
         self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
         self._stand_in = stand_in
-        self._rows: dict[str, dict[str, Annotation]] = {}
+        self._indices: dict[str, dict[str, int]] = {}
 
     @property
     def in_step(self) -> bool:
@@ -86,10 +90,17 @@ class SplitLoader:
 
     def annotation(self, split: str, question: Question) -> Annotation:
         """Return the row that a question was read from, or one with nothing but the question."""
-        if split not in self._rows:
-            rows: Sequence[Annotation] = getattr(self._datasets[split], "annotations", ())
-            self._rows[split] = {row.question.id: row for row in rows}
-        return self._rows[split].get(question.id) or Annotation(question)
+        found = self._row(split, question)
+        return found[0].annotations[found[1]] if found else Annotation(question)
+
+    def _row(self, split: str, question: Question) -> tuple[VideoQuestionDataset, int] | None:
+        """Return the dataset and the row that a question was read from; None where datasets are mixed."""
+        dataset = self._datasets[split]
+        if not isinstance(dataset, VideoQuestionDataset):
+            return None
+        if split not in self._indices:
+            self._indices[split] = {row.question.id: index for index, row in enumerate(dataset.annotations)}
+        return dataset, self._indices[split][question.id]
 
     def samples(self, split: str) -> Iterator[SplitSample]:
         """Yield the questions of this process."""
@@ -103,17 +114,20 @@ class SplitLoader:
         loader = build_loader(dataset, batches, num_workers=self._num_workers, timeout_s=self._timeout_s)
         done, pace = 0, Pace(split, own)
         for batch in loader:
-            for sample in self._samples(batch):
+            for sample in self._samples(batch, split):
                 yield replace(sample, is_counted=done < own)
                 done += 1
                 pace.step()
 
-    def _samples(self, batch: ClipBatch) -> Iterator[SplitSample]:
-        for pixels, times_s, question in zip(batch.pixels, batch.times_s, batch.questions, strict=True):
-            yield SplitSample(question, pixels, times_s.numpy())
+    def _samples(self, batch: ClipBatch, split: str) -> Iterator[SplitSample]:
+        rows = zip(batch.questions, batch.pixels, batch.times_s, batch.frame_idx, strict=True)
+        for question, pixels, times_s, frame_idx in rows:
+            found = self._row(split, question)
+            opened = partial(found[0].open_video, found[1]) if found else None
+            yield SplitSample(question, pixels, times_s.numpy(), frame_idx.numpy(), opened)
         for item in batch.unreadable:
-            frames = 0 if self._stand_in is None else len(self._stand_in)
-            yield SplitSample(item.question, self._stand_in, np.zeros(frames), is_readable=False)
+            frames = np.arange(0 if self._stand_in is None else len(self._stand_in))
+            yield SplitSample(item.question, self._stand_in, frames / 1.0, frames, is_readable=False)
 
 
 Asked = tuple[Prediction, Question]
@@ -158,7 +172,7 @@ class AccuracyValidator:
             question, found = sample.question, None
             is_counted = sample.is_counted and question.answer is not None
             if sample.pixels is not None and (is_counted or self.loader.in_step):
-                (found,) = asker.ask(frames_of(model, sample.pixels, sample.times_s), [question])
+                (found,) = asker.ask(frames_of(model, sample), [question])
             if is_counted:
                 said.append((found if found and sample.is_readable else _unread(question), question))
         counts = [sum(one.is_right for one, _ in said), len(said), sum(one.unreadable is not None for one, _ in said)]
@@ -169,9 +183,17 @@ class AccuracyValidator:
         return metrics | _registered_metrics(said, self.loader, split)
 
 
-def frames_of(model: VideoModel, pixels: torch.Tensor, times_s: Floats) -> FrameSource:
-    """Return frames that are decoded and prepared, [T, 3, H, W], for a model to look at in one call."""
-    return FrameSource(np.arange(len(pixels)), times_s, pixels=pixels, together=model.encoders, chunk=len(pixels))
+def frames_of(model: VideoModel, sample: SplitSample) -> FrameSource:
+    """Return the frames of a sample, decoded and prepared, for a model to look at in one call."""
+    assert sample.pixels is not None, "a sample that cannot be read is not asked about"
+    return FrameSource(
+        sample.frame_idx,
+        sample.times_s,
+        open_video=sample.open_video,
+        pixels=sample.pixels,
+        together=model.encoders,
+        chunk=len(sample.pixels),
+    )
 
 
 class MomentValidator:
@@ -198,8 +220,7 @@ class MomentValidator:
             scores, relevant = None, _inside(sample.times_s, sample.question)
             has_windows = sample.question.windows is not None
             if sample.pixels is not None and (has_windows or self.loader.in_step):
-                clip = frames_of(model, sample.pixels, sample.times_s)
-                scores = scorer.score(clip, [sample.question])
+                scores = scorer.score(frames_of(model, sample), [sample.question])
             if not sample.is_counted:
                 continue
             if not sample.is_readable:

@@ -51,13 +51,14 @@ def resolve_task(
     Args:
         name: one of `TASKS`, a published string, or an objective of `registry.objectives`, with the published way to
             validate it: the Localizer's keyframes, read at once.
-        arch: "sevila", or the published "blip2_fmr".
+        arch: a name in `registry.models`, or the published "blip2_fmr".
 
     Raises:
         ConfigError: an unknown name.
     """
-    if arch not in ("sevila", PRETRAINING_ARCH):
-        raise ConfigError(f"unknown model.arch {arch!r}; {did_you_mean(arch, ('sevila', PRETRAINING_ARCH))}")
+    archs = (*registry.models.names(), PRETRAINING_ARCH)
+    if arch not in archs:
+        raise ConfigError(f"unknown model.arch {arch!r}; {did_you_mean(arch, archs)}")
     known = {
         **{part: PublishedTask(objective=part) for part in registry.objectives.names()},
         **PUBLISHED_TASKS,

@@ -13,6 +13,7 @@ from lavis.cli.main import main
 from lavis.common.config import load_yaml
 from lavis.common.errors import EXIT_USER_ERROR
 from lavis.common.files import configs_dir
+from lavis.models.sevila.model import SeViLA
 from tests.e2e.conftest import Sevila
 from tests.videos import cut, shown_numbers, write_video
 
@@ -253,3 +254,27 @@ def test_old_results_are_replaced_when_forced(clip: Path, tmp_path: Path) -> Non
     assert main([*ask, "--num-keyframes", "1", "--force"]) == 0
     assert len(list((tmp_path / "found").glob("*.jpg"))) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["found"]
+
+
+def test_a_selector_is_given_as_parts_with_arguments(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["answer", str(clip), "What is it?", "-o", "a", "-o", "b", "--device", "cpu", "--no-cache", "--json"]
+    policy = "{policy: {name: coarse_to_fine, gap: 2}, k: 2}"
+    assert main([*asked, "--selector", policy]) == 0
+    assert len(json.loads(capsys.readouterr().out)["keyframes"]) == 2
+    assert main([*asked, "--selector", "{policy: {name: coarse_to_fine, gpa: 2}}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: frame policy coarse_to_fine: unknown argument 'gpa'; did you mean 'gap'?")
+    assert main([*asked, "--selector", "{policy: ["]) == 2
+    assert capsys.readouterr().err.startswith("error: frame selector {policy: [: ")
+
+
+def test_frames_that_are_not_read_are_not_watched_where_no_score_is_needed(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[int] = []
+    features = SeViLA.features
+    monkeypatch.setattr(SeViLA, "features", lambda self, pixels: (seen.append(len(pixels)), features(self, pixels))[1])
+    asked = ["answer", str(clip), "What is it?", "-o", "a", "-o", "b", "--device", "cpu", "--num-keyframes", "3"]
+    assert main([*asked, "--selector", "uniform", "--cache-dir", str(tmp_path)]) == 0
+    assert seen == [3]
+    assert "3 of 32 frames watched by" in capsys.readouterr().out

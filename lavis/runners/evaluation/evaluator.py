@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +184,13 @@ class Evaluator:
         )
         for step, batch in zip(steps, loader, strict=True):
             read: dict[str, FrameSource | Unreadable] = {one.question.id: one for one in batch.unreadable}
+            index_of = {group.ids[0]: group.indices[0] for group in step}
             for place, question in enumerate(batch.questions):
                 read[question.id] = FrameSource(
                     batch.frame_idx[place].numpy(),
                     batch.times_s[place].numpy(),
+                    # For whoever looks at pictures; what the model reads is decoded already.
+                    open_video=partial(self._dataset.open_video, index_of[question.id]),
                     pixels=batch.pixels[place],
                     together=self._model.encoders,
                     chunk=_FRAMES_AT_ONCE,
@@ -206,7 +210,7 @@ class Evaluator:
             return self._asker.ask(frames, questions)
         except BrokenModelError:
             raise
-        except NotFiniteError as error:
+        except (NotFiniteError, VideoError) as error:
             if len(questions) > 1:
                 return [found for question in questions for found in self._predict(frames, [question])]
             return _unread(questions, str(error))
