@@ -6,10 +6,11 @@ import torch
 
 from lavis.common.errors import CheckpointError, ConfigError, UserError
 from lavis.models.checkpoints import weight_files
-from lavis.models.checkpoints.weights_io import state_of
+from lavis.models.checkpoints.weights_io import state_of, write_weights
 from lavis.models.sevila.config import find_model
 from lavis.models.sevila.loading import load_weights, set_precision
 from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.names import to_published
 
 FILES = [
     "config.json",
@@ -97,6 +98,41 @@ def test_parts_take_the_precision_of_the_model_they_are_laid_over(model: SeViLA,
     set_precision(other, "bf16")
     other.load_partial(tmp_path / "part")
     assert torch.equal(other.localizer.queries, model.localizer.queries.bfloat16())
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_any_weights_of_a_model_are_laid_over_it_whatever_their_names(
+    published: bool, model: SeViLA, tmp_path: Path
+) -> None:
+    """Fine-tuning saves what it trained, which may be less than a part, and published code saves its own names."""
+    some = {name: value.detach() for name, value in state_of(model).items() if name.startswith("answerer.norm.")}
+    if published:
+        torch.save({"model": to_published(some)}, tmp_path / "weights.pth")
+    else:
+        write_weights(tmp_path / "weights.safetensors", some, metadata={})
+    other = SeViLA.untrained(model.config)
+    assert other.load_partial(tmp_path / "weights.pth" if published else tmp_path) == ["answerer"]
+    changed = {name for name, value in state_of(other).items() if torch.equal(value, state_of(model)[name])}
+    assert changed == some.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("answerer.norm.extra", [1], r"does not fit the model small: 1 unexpected \(answerer\.norm\.extra\)"),
+        ("answerer.norm.bias", [3], r"1 of another shape \(answerer\.norm\.bias \[3\] instead of \[8\]\)"),
+        ("other.bias", [1], "belongs to no known model: it holds names such as 'other.bias'"),
+    ],
+)
+def test_weights_that_a_model_has_no_place_for_change_nothing(
+    name: str, shape: list[int], message: str, model: SeViLA, tmp_path: Path
+) -> None:
+    before = {key: value.clone() for key, value in state_of(model).items()}
+    fitting = {} if name.startswith("other") else {"answerer.queries": torch.ones(1, 2, 8)}
+    write_weights(tmp_path / "a.safetensors", {**fitting, name: torch.ones(shape)}, metadata={})
+    with pytest.raises(CheckpointError, match=message):
+        model.load_partial(tmp_path / "a.safetensors")
+    assert all(torch.equal(value, before[key]) for key, value in state_of(model).items())
 
 
 def test_a_part_alone_is_no_model_and_the_message_says_what_to_do(model: SeViLA, tmp_path: Path) -> None:
