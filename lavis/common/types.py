@@ -57,23 +57,23 @@ class Unread:
     """What of a prompt does not reach the language model.
 
     Attributes:
-        cut: the prompt was too long and lost its end.
+        truncated: the prompt was too long and lost its end.
         unspelt: the parts that the model's vocabulary cannot spell, each once, in their order; all of them are read as
             the same unknown token.
     """
 
-    cut: bool = False
+    truncated: bool = False
     unspelt: tuple[str, ...] = ()
 
     def __or__(self, other: "Unread") -> "Unread":
         """Return what either prompt of a question loses."""
-        return Unread(self.cut or other.cut, tuple(dict.fromkeys(self.unspelt + other.unspelt)))
+        return Unread(self.truncated or other.truncated, tuple(dict.fromkeys(self.unspelt + other.unspelt)))
 
     @property
     def caveats(self) -> tuple[str, ...]:
         """What a reader of the answer must know of it."""
         caveats = []
-        if self.cut:
+        if self.truncated:
             caveats.append("the question is too long for the model and lost its end")
         if self.unspelt:
             named = [repr(part if len(part) <= _MOST_SHOWN else f"{part[:_MOST_SHOWN]}...") for part in self.unspelt]

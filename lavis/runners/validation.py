@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
+from lavis.common.moments import inside_windows
 from lavis.common.types import Floats, Integers, Question
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey, VideoQuestionDataset
@@ -217,7 +219,7 @@ class MomentValidator:
         precision = ranked = right = frames = queries = unreadable = 0.0
         said: list[Asked] = []
         for sample in self.loader.samples(split):
-            scores, relevant = None, _inside(sample.times_s, sample.question)
+            scores, relevant = None, inside_windows(sample.times_s, sample.question.windows or ())
             has_windows = sample.question.windows is not None
             if sample.pixels is not None and (has_windows or self.loader.in_step):
                 scores = scorer.score(frames_of(model, sample), [sample.question])
@@ -246,15 +248,8 @@ class MomentValidator:
         return metrics | _registered_metrics(said, self.loader, split)
 
 
-def average_precision(scores: Floats, relevant: Floats) -> float:
+def average_precision(scores: Floats, relevant: npt.NDArray[np.bool_]) -> float:
     """Return the average precision of ranking frames [T] by score; ties go to the earlier frame."""
     hits = np.asarray(relevant, dtype=float)[np.argsort(-scores, kind="stable")]
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float((precision * hits).sum() / hits.sum())
-
-
-def _inside(times_s: Floats, question: Question) -> Floats:
-    inside = np.zeros(len(times_s), dtype=bool)
-    for window in question.windows or ():
-        inside |= (times_s >= window.start_s) & (times_s <= window.end_s)
-    return inside

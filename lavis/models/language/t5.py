@@ -197,7 +197,7 @@ class T5LanguageModel(nn.Module):
         self._count(unread)
         ending = [self.tokenizer.eos_token_id] if end_of_text else []
         rows = [
-            row.ids[: limit - len(ending)] + ending if lost.cut else row.ids
+            row.ids[: limit - len(ending)] + ending if lost.truncated else row.ids
             for row, lost in zip(read, unread, strict=True)
         ]
         padded = self.tokenizer.pad({"input_ids": rows}, padding="longest", return_tensors="pt").to(self._device)
@@ -209,7 +209,7 @@ class T5LanguageModel(nn.Module):
         return tuple(dict.fromkeys(text[start:end] for start, end in places))
 
     def _count(self, unread: Sequence[Unread]) -> None:
-        cut, unspelt = sum(lost.cut for lost in unread), [lost.unspelt for lost in unread if lost.unspelt]
+        cut, unspelt = sum(lost.truncated for lost in unread), [lost.unspelt for lost in unread if lost.unspelt]
         if cut and not self.num_cut_prompts:
             limit = self.max_text_length
             logger.warning("a prompt is longer than %d tokens and loses its end (counted from here on)", limit)

@@ -60,7 +60,7 @@ class ChoiceAsker:
                 keyframe_times_s=tuple(frames.times_s[selection.positions].tolist()),
                 frame_times_s=tuple(frames.times_s.tolist()),
                 frame_scores=() if np.isnan(selection.scores).any() else _finite(selection.scores, question),
-                cut=selection.unread.cut or reading.unread.cut,
+                cut=selection.unread.truncated or reading.unread.truncated,
                 unspelt=(selection.unread | reading.unread).unspelt,
             )
             for question, (selection, reading) in zip(questions, found, strict=True)
@@ -89,7 +89,7 @@ def search_prediction(question: Question, times_s: Floats, margins: Floats, unre
         video=question.video or "",
         frame_times_s=tuple(times_s.tolist()),
         frame_scores=_finite(margins, question),
-        cut=unread.cut,
+        cut=unread.truncated,
         unspelt=unread.unspelt,
     )
 

@@ -1,1 +1,1 @@
-"""Figures from predictions: plain functions of NumPy arrays, without any model; shares are percent everywhere."""
+"""Metrics of predictions: plain functions of NumPy arrays, without any model; shares are percent everywhere."""

@@ -34,7 +34,7 @@ class Outcome:
 
     Attributes:
         correct: 1 if answered right, 0 if wrong or unreadable; between them for the share of frames that were right.
-        kind: the question type; None leaves the question out of the figures by type.
+        kind: the question type; None leaves the question out of the metrics by type.
         readable: False if the video could not be read, so that nothing was answered.
     """
 
@@ -207,7 +207,7 @@ def resampled_totals(units: Floats, *, resamples: int = DEFAULT_RESAMPLES, seed:
 
 
 def interval(samples: Floats) -> tuple[float, float]:
-    """Return the 2.5 and 97.5 percentiles; samples in which the figure is not defined (nan) are left out."""
+    """Return the 2.5 and 97.5 percentiles; samples in which the metric is not defined (nan) are left out."""
     low, high = np.nanpercentile(samples, [2.5, 97.5])
     return float(low), float(high)
 

@@ -45,7 +45,7 @@ def keyframe_span(times_s: Floats) -> Span:
 
 
 def grounding_scores(answers: Sequence[GroundedAnswer]) -> dict[str, float]:
-    """Return the benchmark's figures in percent over all questions, and the number of "questions".
+    """Return the benchmark's metrics in percent over all questions, and the number of "questions".
 
     Raises:
         UserError: there is no question, or one has no annotated window.

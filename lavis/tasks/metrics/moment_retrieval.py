@@ -6,8 +6,8 @@ figures come from; `corrected_moment_scores` gives what its names say. They diff
 * takes the first ten windows in list order for mAP and the first listed one for R1, the corrected one the best ten
   and the best by score;
 * leaves queries without a predicted window out of the mean of mAP (and fails in R1), the corrected one counts 0;
-* for figures by length keeps only the true windows of that length, but all predictions: a window found rightly counts
-  as a false alarm in the figures of the other lengths. The corrected one leaves such a prediction out, and those
+* for metrics by length keeps only the true windows of that length, but all predictions: a window found rightly counts
+  as a false alarm in the metrics of the other lengths. The corrected one leaves such a prediction out, and those
   that match nothing and are of another length themselves;
 * rounds to two decimals.
 
@@ -58,7 +58,7 @@ class MomentScores:
 def published_moment_scores(
     predictions: Sequence[QueryPrediction], truths: Sequence[QueryTruth]
 ) -> dict[str, MomentScores]:
-    """Return the published evaluator's figures for "short", "middle", "long" and "full".
+    """Return the published evaluator's metrics for "short", "middle", "long" and "full".
 
     A length that no query has a true window of is left out.
 
@@ -101,7 +101,7 @@ def published_moment_scores(
 def corrected_moment_scores(
     predictions: Sequence[QueryPrediction], truths: Sequence[QueryTruth]
 ) -> dict[str, MomentScores]:
-    """Return figures for "short", "middle", "long" and "full"; a query without prediction counts as not found.
+    """Return metrics for "short", "middle", "long" and "full"; a query without prediction counts as not found.
 
     Raises:
         UserError: a prediction is for a query that has no ground truth.
@@ -129,7 +129,7 @@ def corrected_moment_scores(
 def shared_queries(
     predictions: Sequence[QueryPrediction], truths: Sequence[QueryTruth]
 ) -> tuple[list[QueryPrediction], list[QueryTruth]]:
-    """Return the predictions and truths of the queries that both have, for figures over a part of a split.
+    """Return the predictions and truths of the queries that both have, for metrics over a part of a split.
 
     Raises:
         UserError: there is no such query.

@@ -45,7 +45,7 @@ highlight for at least one annotator.
 def published_highlight_scores(
     predictions: Sequence[QueryPrediction], truths: Sequence[QueryTruth]
 ) -> dict[str, HighlightScores]:
-    """Return the published evaluator's figures for "Fair", "Good" and "VeryGood".
+    """Return the published evaluator's metrics for "Fair", "Good" and "VeryGood".
 
     Raises:
         UserError: the queries of the two differ, or a prediction has no saliency curve.
@@ -73,7 +73,7 @@ def published_highlight_scores(
 def corrected_highlight_scores(
     predictions: Sequence[QueryPrediction], truths: Sequence[QueryTruth]
 ) -> dict[str, HighlightScores]:
-    """Return figures for those of "Fair", "Good" and "VeryGood" that occur; a query without prediction counts 0.
+    """Return metrics for those of "Fair", "Good" and "VeryGood" that occur; a query without prediction counts 0.
 
     Raises:
         UserError: a prediction is for a query without ground truth, or has no saliency curve.
@@ -144,7 +144,7 @@ def _precision_steps(curve: Floats, labels: Floats) -> tuple[Floats, Floats]:
 
 
 def published_report(predictions: Sequence[QueryPrediction], truths: Sequence[QueryTruth]) -> dict[str, Any]:
-    """Return what the published evaluator writes, figure by figure; see `moment_retrieval` for its quirks.
+    """Return what the published evaluator writes, metric by metric; see `moment_retrieval` for its quirks.
 
     Raises:
         UserError: the predictions are not for the very queries of the ground truth, or one has no window.
@@ -154,7 +154,7 @@ def published_report(predictions: Sequence[QueryPrediction], truths: Sequence[Qu
 
 
 def corrected_report(predictions: Sequence[QueryPrediction], truths: Sequence[QueryTruth]) -> dict[str, Any]:
-    """Return the corrected figures under the same names; queries without prediction count as not found.
+    """Return the corrected metrics under the same names; queries without prediction count as not found.
 
     Raises:
         UserError: a prediction is for a query without ground truth.
@@ -181,7 +181,7 @@ def _report(moments: dict[str, MomentScores], highlights: dict[str, HighlightSco
     full = moments["full"]
     brief |= {f"MR-full-mAP@{threshold}": full.average_precision[threshold] for threshold in (0.5, 0.75)}
     brief |= {f"MR-full-R1@{threshold}": full.recall_at_1[threshold] for threshold in (0.5, 0.7)}
-    for name, figures in highlights.items():
-        brief |= {f"HL-min-{name}-mAP": figures["HL-mAP"], f"HL-min-{name}-Hit1": figures["HL-Hit1"]}
+    for name, row in highlights.items():
+        brief |= {f"HL-min-{name}-mAP": row["HL-mAP"], f"HL-min-{name}-Hit1": row["HL-Hit1"]}
     by_name = {name: scores.as_dict() for name, scores in moments.items()}
     return {"brief": brief} | {f"HL-min-{name}": row for name, row in highlights.items()} | by_name

@@ -34,17 +34,17 @@ def metric_names() -> list[str]:
     """Return the names of all registered metrics.
 
     Raises:
-        ConfigError: one has the name of a figure that is measured anyway.
+        ConfigError: one has the name of one that is measured anyway.
     """
     names = registry.metrics.names()
     for name in names:
         if name in MEASURED_ANYWAY:
-            raise ConfigError(f"the metric {name!r} has the name of a figure of this package; give it another")
+            raise ConfigError(f"the metric {name!r} has the name of a metric of this package; give it another")
     return names
 
 
 def measure_registered(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> dict[str, float]:
-    """Return the figures of all registered metrics that apply, by name.
+    """Return the values of all registered metrics that apply, by name.
 
     Raises:
         ConfigError: a metric has such a name, or says something that is no number.

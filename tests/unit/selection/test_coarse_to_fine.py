@@ -24,7 +24,7 @@ class KnownLocalizer:
         assert where is not None
         self.asked.append(where)
         scores = np.where(where, self.scores, np.nan)
-        return FrameScores(scores, scores, tuple(Unread(cut=question.text == "cut") for question in questions))
+        return FrameScores(scores, scores, tuple(Unread(truncated=question.text == "cut") for question in questions))
 
 
 def choose(localizer: KnownLocalizer, asked: Sequence[Question], k: int) -> tuple[Integers, Floats, list[Selection]]:
@@ -83,7 +83,7 @@ def test_no_frame_is_scored_twice_and_those_that_were_not_have_no_score() -> Non
     assert times_asked.max() == 1
     np.testing.assert_array_equal(np.isnan(found), times_asked == 0)
     np.testing.assert_array_equal(found[times_asked == 1], scores[times_asked == 1])
-    assert [one.unread for one in selections] == [Unread(cut=True), Unread()]
+    assert [one.unread for one in selections] == [Unread(truncated=True), Unread()]
     assert localizer.asked[0].sum(1).tolist() == [25, 25]
 
 

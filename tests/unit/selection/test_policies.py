@@ -60,7 +60,7 @@ class GivenScores:
         self.scores: Floats = np.array(scores)
 
     def score(self, frames: FrameSource, questions: list[Question]) -> FrameScores:
-        return FrameScores(self.scores, -self.scores, (Unread(), Unread(cut=True)))
+        return FrameScores(self.scores, -self.scores, (Unread(), Unread(truncated=True)))
 
 
 def positions_of(found: list[Selection]) -> list[list[int]]:
@@ -72,7 +72,7 @@ def test_top_k_keeps_the_best_by_score_not_by_margin() -> None:
     found = TopK().choose(frames(3), [Question("a"), Question("b")], k=2, scorer=scorer)
     assert positions_of(found) == [[1, 2], [0, 2]]
     assert [selection.scores.tolist() for selection in found] == [[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]]
-    assert [selection.unread for selection in found] == [Unread(), Unread(cut=True)]
+    assert [selection.unread for selection in found] == [Unread(), Unread(truncated=True)]
 
 
 def test_uniform_gives_every_question_the_same_frames_without_scores() -> None:

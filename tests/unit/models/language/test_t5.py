@@ -64,7 +64,7 @@ def test_texts_beyond_the_limit_lose_their_end_but_not_the_end_token(words: int,
     tokens = language.tokenize([" ".join(["yes"] * words), "no"], end_of_text=True)
     kept = 7 if cut else words
     assert tokens.ids[0].tolist() == [482] * kept + [1]
-    assert [lost.cut for lost in tokens.unread] == [cut, False]
+    assert [lost.truncated for lost in tokens.unread] == [cut, False]
     assert language.num_cut_prompts == int(cut)
 
 

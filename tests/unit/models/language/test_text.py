@@ -122,7 +122,7 @@ def test_unspelt_prompts_are_counted_and_warned_of_once(caplog: pytest.LogCaptur
 
 def test_a_text_that_is_cut_still_tells_what_it_could_not_spell(published: T5LanguageModel) -> None:
     tokens = published.tokenize(["{ " + "yes " * 200 + "}"], end_of_text=True)
-    assert tokens.unread == (Unread(cut=True, unspelt=("{", "}")),)
+    assert tokens.unread == (Unread(truncated=True, unspelt=("{", "}")),)
 
 
 def test_many_unspelt_parts_are_named_in_part() -> None:
@@ -134,5 +134,5 @@ def test_many_unspelt_parts_are_named_in_part() -> None:
 
 
 def test_what_either_role_loses_is_lost_of_a_question() -> None:
-    assert Unread(cut=True, unspelt=("a", "b")) | Unread(unspelt=("b", "c")) == Unread(True, ("a", "b", "c"))
-    assert Unread() | Unread(cut=True) == Unread(cut=True)
+    assert Unread(truncated=True, unspelt=("a", "b")) | Unread(unspelt=("b", "c")) == Unread(True, ("a", "b", "c"))
+    assert Unread() | Unread(truncated=True) == Unread(truncated=True)

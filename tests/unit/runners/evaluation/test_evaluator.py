@@ -29,7 +29,7 @@ class StandInLocalizer:
 
     def score(self, frames: FrameSource, questions: Sequence[Question]) -> FrameScores:
         return FrameScores(
-            scores=self._scores, margins=self._scores - 4, unread=(Unread(unspelt=("é",)), Unread(cut=True))
+            scores=self._scores, margins=self._scores - 4, unread=(Unread(unspelt=("é",)), Unread(truncated=True))
         )
 
 

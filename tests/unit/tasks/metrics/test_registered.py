@@ -44,5 +44,5 @@ def test_what_is_no_number_is_refused(value: Any) -> None:
 
 def test_a_metric_has_a_name_of_its_own() -> None:
     registry.metrics.register("accuracy")(share_read)
-    with pytest.raises(ConfigError, match="the metric 'accuracy' has the name of a figure of this package"):
+    with pytest.raises(ConfigError, match="the metric 'accuracy' has the name of a metric of this package"):
         measure_registered(PREDICTIONS, ROWS)
