@@ -1,4 +1,4 @@
-"""The checkpoints of a run: all it needs to go on exactly, in numbered folders that are complete or absent.
+"""The checkpoints of a run: all it needs to resume exactly, in numbered folders that are complete or absent.
 
 Every process writes the tensors that it holds, through torch's distributed checkpoint (DCP), and any number of
 processes can read them. A folder is made under another name, flushed, sealed with the digests of its files, and only
@@ -114,7 +114,7 @@ def set_rng_state(state: Mapping[str, Any], world: World) -> None:
 
 @dataclass(frozen=True)
 class RunShape:
-    """What a run cannot change while it goes on, or has to know about how it was.
+    """What a resumed run must have in common with the one before, or has to know about it.
 
     Attributes:
         num_samples: of an epoch.
@@ -464,7 +464,7 @@ class _MetadataUnpickler(pickle.Unpickler):
 
 
 def find_checkpoint(store: CheckpointStore, run: RunConfig, *, num_samples: int, world: World) -> Checkpoint | None:
-    """Return what to go on from, if there is anything; every process gets the same.
+    """Return the checkpoint to resume from, if there is one; every process gets the same.
 
     Raises:
         ConfigError: the run was begun with something that cannot change.
@@ -497,7 +497,7 @@ def trained_weights(model: Any) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def load_trained(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `trained_weights` returned."""
+    """Load what `trained_weights` returned."""
     for name, parameter in model.trainable_parameters():
         parameter.copy_(distribute_like(weights[name], parameter))
 
@@ -526,10 +526,10 @@ def load_partial(model: Any, path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Best:
-    """When the best weights came about.
+    """When the best weights were validated.
 
     Attributes:
-        value: of the figure that decides; None without validation.
+        value: of the metric that decides; None without validation.
         epoch: -1 is before training.
     """
 
@@ -562,7 +562,7 @@ class BestCheckpoint:
 
         Args:
             config: of the model, as JSON.
-            metrics: all figures, by split.
+            metrics: by split.
         """
         shutil.rmtree(self._new, ignore_errors=True)
         try:
@@ -581,7 +581,7 @@ class BestCheckpoint:
         shutil.rmtree(self._old, ignore_errors=True)
 
     def find(self) -> Best | None:
-        """Return when the weights that are there came about; None if there are none, or they are damaged."""
+        """Return when the weights that are there were validated; None if there are none, or they are damaged."""
         if not self._folder.exists() and self._old.exists():
             self._old.rename(self._folder)
         facts = read_json(self._folder / _BEST_METRICS)

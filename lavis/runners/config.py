@@ -380,7 +380,7 @@ class EvaluationConfig:
 def load_evaluation_config(path: str | Path, *, options: Sequence[str] = ()) -> EvaluationConfig:
     """Read a recipe over the defaults of the package; see `load_train_config`.
 
-    Unlike training, evaluation goes on with what is in its folder unless `run.resume` says otherwise.
+    Unlike training, evaluation resumes what is in its folder unless `run.resume` says otherwise.
 
     Raises:
         ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.

@@ -54,7 +54,7 @@ class TrainingLog:
         }
 
     def resume(self, iteration: int, state: Mapping[str, Any]) -> None:
-        """Start at an iteration that an earlier run has reached; what it wrote after that is taken back."""
+        """Start at an iteration that an earlier run has reached; what was logged after that is removed."""
         self._first, self._logged = iteration, state["logged"]
         self._samples, self._steps, self._sums = state["samples"], state["steps"], dict(state["sums"])
         if self._folder:
@@ -66,7 +66,7 @@ class TrainingLog:
                 self._board = _tensorboard(self._folder, first_step=iteration + 1)
 
     def start_over(self) -> None:
-        """Take back what an earlier run wrote that ended before its first checkpoint."""
+        """Remove what an earlier run logged that ended before its first checkpoint."""
         if self._folder and (self._folder / _LOG).exists():
             os.truncate(self._folder / _LOG, 0)
 

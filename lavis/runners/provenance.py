@@ -196,7 +196,7 @@ def record(config: TrainConfig, folder: Path, world: World, *, inputs: Inputs | 
     Every start stays on record, with its own settings.
 
     Args:
-        inputs: digests of what is read, to be compared when the run goes on.
+        inputs: digests of what is read, to be compared when the run is resumed.
     """
     write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config.resolved))))
     if inputs is not None:
@@ -205,7 +205,7 @@ def record(config: TrainConfig, folder: Path, world: World, *, inputs: Inputs | 
     facts: dict[str, Any] = json.loads(run_facts(seed=config.run.seed, processes=world.size))
     facts["settings"] = dict(config.resolved)
     if earlier is not None:
-        # A run may go on elsewhere, with other versions: every start counts.
+        # A run may be resumed elsewhere, with other versions: every start counts.
         facts["earlier_starts"] = [*earlier.pop("earlier_starts", []), earlier]
     write_text(folder / _FACTS, json.dumps(facts, indent=2) + "\n")
 

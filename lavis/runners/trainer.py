@@ -430,7 +430,7 @@ class Runner:
         self._saved_at = self.iteration
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Raises:
             CheckpointError: it is damaged, or of another model.
@@ -635,7 +635,7 @@ class Runner:
 
     def _evaluate(self, split: str) -> dict[str, float]:
         self._model.eval()
-        # Random numbers that validation draws must not change how training goes on.
+        # Random numbers that validation draws must not change those of training.
         with torch.random.fork_rng(devices=[self._world.device] if self._world.device.type == "cuda" else []):
             return self._updater.evaluate(lambda model: self._validator(model, split))
 

@@ -242,7 +242,7 @@ def evaluate(
     quantize: str | None = None,
     compiled: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate, or go on with an evaluation that was stopped; to be called by every process.
+    """Evaluate, or resume an evaluation that was stopped; to be called by every process.
 
     Args:
         cache: where clips are kept once they were watched; None keeps none.

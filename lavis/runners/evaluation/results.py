@@ -240,7 +240,7 @@ class PredictionStore:
 
         Args:
             groups: ids of questions that are asked together.
-            resume: "auto" goes on with what is there, "never" starts over.
+            resume: "auto" resumes what is there, "never" starts over.
             misfit: says why a prediction does not fit the split; None if it does.
 
         Raises:
@@ -312,9 +312,9 @@ def _read(file: Path) -> list[Prediction]:
 
 
 def _lines(files: Iterable[Path]) -> Iterator[tuple[str, Any]]:
-    """Yield the rows of files with their places; None for what is no JSON, but for a last line that was cut."""
+    """Yield the rows of files with their places; None for what is no JSON, but for a truncated last line."""
     for file in files:
-        # A cut may lie within a character.
+        # A file may be truncated within a character.
         lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
