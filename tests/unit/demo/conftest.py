@@ -25,9 +25,10 @@ from lavis.demo.jobs import Job
 from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Service
 from lavis.demo.settings import Settings
 from lavis.demo.videos import Example, ExampleQuestion, Source, Sources
-from lavis.models.base import FrameScores, Reading
+from lavis.models.base import FrameScores, Mask, Reading
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
+from lavis.processors.prompts import Prompt
 from tests.videos import write_video
 
 CAVEAT = "the weights are a test's"
@@ -45,6 +46,9 @@ class BrightnessModel:
     def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
         return watch(self, path, **options)
 
+    def watching_key(self) -> str:
+        return "brightness"
+
     @property
     def encoders(self) -> tuple[FrameEncoder, ...]:
         return (FrameEncoder("brightness", self.look, size=16, shape=()),)
@@ -53,19 +57,19 @@ class BrightnessModel:
         self.num_watched += len(clip)
         return torch.from_numpy(clip.frames.mean(axis=(1, 2, 3)))
 
-    def as_scorer(self, *, prompt: str) -> "BrightnessModel":
+    def as_scorer(self, *, prompt: str | Prompt) -> "BrightnessModel":
         return self
 
-    def as_answerer(self, *, prompt: str, packing: str) -> "BrightnessModel":
+    def as_answerer(self, *, prompt: str | Prompt, packing: str) -> "BrightnessModel":
         return self
 
-    def score(self, frames: FrameSource, questions: Sequence[Question]) -> FrameScores:
-        tokens = frames.encoded(*self.encoders).numpy()
+    def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
+        tokens = frames.encoded(self.encoders[0]).numpy()
         scores = np.tile(tokens, (len(questions), 1))
         return FrameScores(scores, scores - tokens.mean(), (Unread(),) * len(questions))
 
     def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
-        tokens = frames.encoded(*self.encoders).numpy()
+        tokens = frames.encoded(self.encoders[0]).numpy()
         return [self._read(tokens[row], question) for row, question in zip(positions, questions, strict=True)]
 
     def _read(self, tokens: Floats, question: Question) -> Reading:

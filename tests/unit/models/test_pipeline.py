@@ -10,9 +10,10 @@ import torch
 
 from lavis.common.errors import ConfigError, QuestionError, VideoError
 from lavis.common.types import FrameBatch, Integers, Question, Span, Unread
-from lavis.models.base import FrameScores, Reading
+from lavis.models.base import Answerer, FrameScorer, FrameScores, Mask, Reading
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
+from lavis.processors.prompts import Prompt
 from lavis.selection.policies import Uniform
 from tests.videos import cut, shown_numbers, write_video
 
@@ -40,25 +41,27 @@ class KnownModel:
     def watching_key(self) -> str:
         return "known"
 
-    def as_scorer(self, *, prompt: str) -> Any:
+    def as_scorer(self, *, prompt: str | Prompt) -> FrameScorer:
         model = self
 
         class KnownLocalizer:
-            def score(self, frames: FrameSource, questions: Sequence[Question]) -> FrameScores:
+            def score(
+                self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None
+            ) -> FrameScores:
                 model.scored.append([f"{prompt}: {question.text}" for question in questions])
                 wanted = np.array([[float(question.text)] for question in questions])
-                scores = -np.abs(frames.encoded(*model.encoders).numpy()[None] - wanted)
+                scores = -np.abs(frames.encoded(model.encoders[0]).numpy()[None] - wanted)
                 return FrameScores(scores, scores + 5, tuple(lost(question, "localizer") for question in questions))
 
         return KnownLocalizer()
 
-    def as_answerer(self, *, prompt: str, packing: str) -> Any:
+    def as_answerer(self, *, prompt: str | Prompt, packing: str) -> Answerer:
         model = self
 
         class KnownAnswerer:
             def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
                 texts = [question.text for question in questions]
-                read = frames.encoded(*model.encoders, positions).int().view(positions.shape).tolist()
+                read = frames.encoded(model.encoders[0], positions).int().view(positions.shape).tolist()
                 model.answered.append((read, texts, f"{prompt} {packing}"))
                 return [known_reading(question) for question in questions]
 

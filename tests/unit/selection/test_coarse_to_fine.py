@@ -1,12 +1,14 @@
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Integers, Question, Unread
-from lavis.models.base import FrameScores, Selection
+from lavis.models.base import FrameScores, Selection, VideoModel
 from lavis.models.chain import build_selector, selector_names
 from lavis.models.frames import FrameSource
 from lavis.selection.coarse_to_fine import CoarseToFine, Mask, closer
@@ -104,16 +106,15 @@ def test_scores_that_are_no_numbers_end_the_search() -> None:
 
 
 def test_it_is_built_by_name_with_the_model_s_localizer_and_with_arguments() -> None:
-    class Model:
-        def as_scorer(self, *, prompt: str) -> KnownLocalizer:
-            return KnownLocalizer(hill(40, 22, width=6)[None])
-
+    localizer = KnownLocalizer(hill(40, 22, width=6)[None])
     frames = FrameSource(np.arange(40), np.arange(40.0))
     for spec, first in (("coarse_to_fine", 5), ({"policy": {"name": "coarse_to_fine", "gap": 4}}, 10)):
-        selector = build_selector(spec, Model(), prompt="moment")
+        model = cast("VideoModel", SimpleNamespace(as_scorer=lambda prompt: localizer))
+        selector = build_selector(spec, model, prompt="moment")
+        localizer.asked.clear()
         (found,) = selector.select(frames, questions(1), k=1)
         assert found.positions.tolist() == [22]
-        assert selector.scorer.asked[0].sum() == first
+        assert localizer.asked[0].sum() == first
     assert "coarse_to_fine" in selector_names()
 
 

@@ -1,10 +1,12 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
 from lavis.common.errors import QuestionError
 from lavis.common.types import Floats, Question, Span, Unread
-from lavis.models.base import FrameScores, Selection
+from lavis.models.base import FrameScores, Mask, Selection
 from lavis.models.frames import FrameSource
 from lavis.selection.policies import All, Random, TopK, Uniform, Windows, top_positions, uniform_positions
 
@@ -59,7 +61,7 @@ class GivenScores:
     def __init__(self, scores: list[list[float]]) -> None:
         self.scores: Floats = np.array(scores)
 
-    def score(self, frames: FrameSource, questions: list[Question]) -> FrameScores:
+    def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
         return FrameScores(self.scores, -self.scores, (Unread(), Unread(truncated=True)))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Integers, Question, Unread
-from lavis.models.base import FrameScores, Reading
+from lavis.models.base import FrameScores, Mask, Reading
 from lavis.models.chain import Selector
 from lavis.models.frames import FrameSource
 from lavis.selection.policies import TopK, Uniform
@@ -27,7 +27,7 @@ class StandInLocalizer:
     def __init__(self, scores: Floats = SCORES) -> None:
         self._scores = scores
 
-    def score(self, frames: FrameSource, questions: Sequence[Question]) -> FrameScores:
+    def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
         return FrameScores(
             scores=self._scores, margins=self._scores - 4, unread=(Unread(unspelt=("é",)), Unread(truncated=True))
         )

@@ -33,8 +33,10 @@ class Asked:
         self.frames: list[list[int]] = []
 
     def __call__(self, where: torch.Tensor) -> torch.Tensor:
-        self.frames.append(self.batch.frame_idx[where].tolist())
-        return self.batch.frame_idx[where] + 1
+        assert self.batch.frame_idx is not None
+        chosen = self.batch.frame_idx[where]
+        self.frames.append(chosen.tolist())
+        return chosen + 1
 
 
 def batch(*frame_idx: list[int], questions: Sequence[Question] = ASKED) -> TrainingBatch:
