@@ -159,7 +159,21 @@ class Notice:
         finally:
             self._deferrals -= 1
 
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Within `deferred`, let a notice end the block at once, also one that came before."""
+        deferrals, self._deferrals = self._deferrals, 0
+        try:
+            if self.is_given:
+                self._end()
+            yield
+        finally:
+            self._deferrals = deferrals
+
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
         self.is_given = True
         if not self._deferrals:
-            raise TerminatedError("asked to end (SIGTERM); go on with run.resume=auto")
+            self._end()
+
+    def _end(self) -> None:
+        raise TerminatedError("asked to end (SIGTERM); go on with run.resume=auto")

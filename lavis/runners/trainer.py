@@ -393,21 +393,18 @@ class Runner:
             self._log.close()
 
     def _run(self) -> dict[str, dict[str, float]]:
-        if self._saved_at is None:
-            self._log.start_over()
-        if self._plan.validate_first and self.iteration == 0:
-            self.validate(epoch=-1)
-        if self._saved_at is not None:
-            # An earlier start may have ended between the last step of an epoch and what follows it.
-            with self._notice.deferred():
-                self._close_epoch()
-            self._validate_if_due()
-        while self.iteration < self.total:
-            with self._notice.deferred():
-                self._train_epoch()
-                self._close_epoch()
-            self._validate_if_due()
+        # What is written is written to its end, and processes end together; only measuring is interrupted.
         with self._notice.deferred():
+            if self._saved_at is None:
+                self._log.start_over()
+            if self._plan.validate_first and self.iteration == 0:
+                self.validate(epoch=-1)
+            if self._saved_at is not None:
+                # An earlier start may have ended between the last step of an epoch and what follows it.
+                self._end_epoch()
+            while self.iteration < self.total:
+                self._train_epoch()
+                self._end_epoch()
             self._saver.wait()
         for warning in self._model.prompt_warnings():
             logger.warning(warning)
@@ -514,27 +511,19 @@ class Runner:
         # A state cannot be shared out; a seed that no process had before can.
         torch.manual_seed(hash((self._shape.seed, self.iteration, self._world.size, self._world.rank)))
 
-    @property
-    def _is_between_epochs(self) -> bool:
-        """Whether an epoch is over, which `max_iters` may bring early."""
-        return not self._position.batch or self.iteration >= self.total
-
-    def _close_epoch(self) -> None:
-        """Save at the end of an epoch; else do nothing."""
-        if not self._is_between_epochs:
+    def _end_epoch(self) -> None:
+        """Save and validate at the end of an epoch, which `max_iters` may bring early; else do nothing."""
+        is_over = self.iteration >= self.total
+        if self._position.batch and not is_over:
             return
-        # Before validation: a run that ends while it validates loses no step.
+        # First: a run that ends while it validates loses no step.
         self._teacher.share(self._world)
         if self._saved_at != self.iteration:
             self.save()
         # Agreed on by all: where one ended by itself, the others would lose a process that they wait for.
         self._check_notice()
-
-    def _validate_if_due(self) -> None:
-        """Validate at the end of an epoch that is due for it; else do nothing."""
         epochs = self._position.epoch + bool(self._position.batch)
-        is_over = self.iteration >= self.total
-        if self._is_between_epochs and (epochs % self._plan.valid_freq == 0 or is_over):
+        if epochs % self._plan.valid_freq == 0 or is_over:
             self.validate(epoch=epochs - 1)
 
     def _train_epoch(self) -> None:
@@ -636,7 +625,8 @@ class Runner:
     def _evaluate(self, split: str) -> dict[str, float]:
         self._model.eval()
         # Random numbers that validation draws must not change those of training.
-        with torch.random.fork_rng(devices=[self._world.device] if self._world.device.type == "cuda" else []):
+        devices = [self._world.device] if self._world.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), self._notice.heeded():
             return self._updater.evaluate(lambda model: self._validator(model, split))
 
     def _deciding(self, metrics: Mapping[str, Mapping[str, float]]) -> float | None:

@@ -35,7 +35,7 @@ def calls(model: Any, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(VideoReader, "stream", counting("decode", VideoReader.stream))
     monkeypatch.setattr(VideoReader, "read", counting("decode", VideoReader.read))
-    monkeypatch.setattr(type(model), "encode", counting("encode", type(model).encode))
+    monkeypatch.setattr(type(model), "features", counting("encode", type(model).features))
     return counted
 
 

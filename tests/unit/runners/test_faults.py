@@ -90,6 +90,24 @@ def test_notice_ends_what_may_be_cut_short_and_waits_for_the_rest() -> None:
     assert signal.getsignal(signal.SIGTERM) is earlier
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["came before", "comes within"])
+def test_notice_ends_at_once_what_is_worth_nothing_half_done_within_the_rest(before: bool) -> None:
+    notice, reached = Notice(), []
+
+    def measure() -> None:
+        with notice.heeded():
+            reached.append("inside")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with notice.listening(), notice.deferred():
+        if before:
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(TerminatedError, match="asked to end"):
+            measure()
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert reached == ([] if before else ["inside"])
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
