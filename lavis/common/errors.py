@@ -14,8 +14,17 @@ EXIT_USER_ERROR = 2
 EXIT_TERMINATED = 143
 
 
+_LONGEST_MESSAGE = 2000  # characters: names and values come from files, and may be as long as these
+
+
 class UserError(ValueError):
-    """A mistake in what was given to the program; its message is a single line."""
+    """A mistake in what was given to the program; its message is a single line of bounded length."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        half = _LONGEST_MESSAGE // 2
+        # Names stand at its beginning, the way out at its end.
+        return text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]} [...] {text[-half:]}"
 
 
 class VideoError(UserError):

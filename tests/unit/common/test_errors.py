@@ -1,7 +1,7 @@
 import pytest
 
 from lavis.common import errors
-from lavis.common.errors import did_you_mean, listed, visible
+from lavis.common.errors import ConfigError, did_you_mean, listed, visible
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,10 @@ def test_no_text_gives_orders_to_a_terminal() -> None:
 def test_other_text_stays_as_it_is() -> None:
     text = "naïve 映画 فيلم\u200f क्\u200dष 👩\u200d🚀 ½\tx\n"
     assert visible(text) == text
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
+    text = str(ConfigError(f"run: unknown key {'a' * 10_000!r}; known: seed"))
+    assert text.startswith("run: unknown key 'aaa")
+    assert text.endswith("aaa'; known: seed")
+    assert len(text) < 2100
