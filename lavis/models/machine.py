@@ -11,6 +11,8 @@ import torch
 from lavis.common.errors import ConfigError, UserError, first_line
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps")
+# With 2.6, torch.compile fails on transformers' own code; versions between were not tried.
+_COMPILING_TORCH = (2, 10)
 # What torch's compilers run where the environment names nothing else.
 _CXX = {"darwin": "clang++", "win32": "cl"}
 
@@ -40,8 +42,14 @@ def check_compiler(device: torch.device) -> None:
     torch.compile writes C++ for a CPU; for a GPU its kernels are called through a few lines of C.
 
     Raises:
-        ConfigError: the compiler that this takes is not there.
+        ConfigError: the compiler that this takes is not there, or torch is too old.
     """
+    version = torch.__version__.split("+")[0]
+    if tuple(map(int, version.split(".")[:2])) < _COMPILING_TORCH:
+        least = ".".join(map(str, _COMPILING_TORCH))
+        raise ConfigError(
+            f"compiling a model needs torch {least} or newer, not {version}; update it, or do not compile"
+        )
     if device.type == "cpu":
         language, variable, usual = "C++", "CXX", [_CXX.get(sys.platform, "g++")]
     elif device.type == "cuda":

@@ -57,6 +57,13 @@ def test_either_compiler_of_c_does_for_a_gpu(name: str, programs: Path) -> None:
     check_compiler(torch.device("cuda"))
 
 
+def test_a_torch_that_cannot_compile_these_models_is_named(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(programs, "g++")
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    with pytest.raises(ConfigError, match=r"^compiling a model needs torch 2\.10 or newer, not 2\.6\.0; "):
+        check_compiler(torch.device("cpu"))
+
+
 def test_a_misfit_deep_in_the_chain_of_causes_is_told_in_one_line() -> None:
     error = ModuleNotFoundError("Could not import module 'T5ForConditionalGeneration'.")
     error.__cause__ = RuntimeError("operator torchvision::nms does not exist\nmore")
