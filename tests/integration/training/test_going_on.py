@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lavis.cli.main import main
 from lavis.common.config import load_yaml
@@ -296,3 +297,23 @@ def test_each_benchmark_names_the_command_that_prepares_it(
     assert f"no annotations at {tmp_path}/data/{name}/" in line
     assert f"make them with: sevila prepare {name} --raw DOWNLOADS, or say where" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("folder", ["checkpoints/step_00000004", "best"])
+def test_a_run_begins_with_the_weights_of_a_checkpoint_or_of_the_best(
+    folder: str, data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "first"
+    assert train(model_folder, first, data=data, max_epoch=1) == 0
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def record(self: Runner) -> dict[str, dict[str, float]]:
+        begun.append({name: value.detach().clone() for name, value in self._model.trainable_parameters()})
+        return {}
+
+    monkeypatch.setattr(Runner, "run", record)
+    for number, changes in enumerate([(f"model.finetuned={first / folder}",), ()]):
+        assert train(model_folder, tmp_path / f"second{number}", data=data, changes=changes) == 0
+    trained = load_file(first / "best" / "model.safetensors")
+    assert all(torch.equal(value, trained[name]) for name, value in begun[0].items())
+    assert not all(torch.equal(value, trained[name]) for name, value in begun[1].items())
