@@ -28,7 +28,7 @@ _MACHINE = frozenset(
     }
 )
 _SIZES = {
-    "run.batch_size_train": "a smaller run.batch_size_train with a larger run.accum_grad_iters",
+    "run.batch_size_train": "a smaller run.batch_size_train (a run that goes on keeps its samples per step)",
     "run.batch_size_eval": "a smaller run.batch_size_eval",
 }
 

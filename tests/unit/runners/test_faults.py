@@ -20,7 +20,7 @@ def full_disk() -> OSError:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (MemoryError(), "out of memory: use a smaller run.batch_size_train with a larger run.accum_grad_iters, "),
+        (MemoryError(), "out of memory: use a smaller run.batch_size_train (a run that goes on keeps its sam"),
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: use a smaller run.batch_size_train "),
         (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory"), "out of memory: "),
         (full_disk(), f"cannot use out/a: the disk is full (No space left on device); mend it, then {_GO_ON}"),
