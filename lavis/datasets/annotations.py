@@ -30,7 +30,7 @@ FIELDS = (
     "relevant_windows", "windows", "relevant_clip_ids", "saliency_scores", "type", "source",
 )  # fmt: skip
 _NAMED_BAD_ROWS = 3
-_OPTION_FIELD = re.compile(r"a(\d+)")
+_OPTION_FIELD = re.compile(r"a([0-9]{1,4})")
 
 
 @dataclass(frozen=True, slots=True)

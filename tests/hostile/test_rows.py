@@ -84,3 +84,11 @@ def test_samples_are_read_as_they_are(tmp_path: Path) -> None:
         path.write_bytes(content)
         found.append(own_questions(path))
     assert found == [2, 2, 2, 2]
+
+
+def test_an_option_of_thousands_of_digits_is_no_option(tmp_path: Path) -> None:
+    row = {"video": "v", "qid": "q", "question": "what?", "num_option": 2, "a0": "x", "a1": "y", "answer": 1}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{**row, f"a{'1' * 5000}": "z"}]))
+    (read,) = read_annotations(path).rows
+    assert read.question.options == ("x", "y")
