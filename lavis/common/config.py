@@ -24,6 +24,8 @@ T = TypeVar("T")
 _MALFORMED = (OmegaConfBaseException, YAMLError, ValueError, TypeError, LookupError, OSError, RecursionError)
 _SHOWN_CHARACTERS = 300
 _MOST_VALUES = 100_000
+# Characters. YAML is read at about 20,000 a second, and several times.
+_LONGEST_FILE = 200_000
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -46,10 +48,12 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def _check_size(file: Path) -> None:
-    """Refuse a file whose aliases multiply: half a kilobyte can stand for millions of values.
+    """Refuse a file that is long, or whose aliases multiply: half a kilobyte can stand for millions of values.
 
-    Only newer versions of OmegaConf look for that themselves.
+    Only newer versions of OmegaConf look for the latter themselves.
     """
+    if file.stat().st_size > _LONGEST_FILE:
+        raise ConfigError(f"{file}: has more than {_LONGEST_FILE:,} characters; give a smaller configuration")
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = [(None, 0)]
     for event in yaml.parse(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader):

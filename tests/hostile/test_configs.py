@@ -175,3 +175,10 @@ RECIPES = sorted((configs_dir() / "sevila").rglob("*.yaml"))
 def test_any_setting_of_any_recipe_is_read_or_refused(path: Path, section: str, key: str, value: str) -> None:
     sections = ("evaluation", "moments")
     assert outcome(lambda: load_train_config(path, options=[f"{section}{key}={value}"], further_sections=sections))
+
+
+def test_a_configuration_that_takes_minutes_to_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.write_text("run:\n" + "".join(f"  key{number}: [1, 2]\n" for number in range(20_000)))
+    with pytest.raises(ConfigError, match=r"has more than 200,000 characters; give a smaller configuration$"):
+        load_yaml(path)
