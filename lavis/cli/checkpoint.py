@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     """Do what was asked.
 
     Raises:
-        UserError: see the model's own functions, such as those of `lavis.models.sevila.published`.
+        UserError: see the functions of the model's `weight_tools`.
     """
     from lavis.models.loading import weight_tools
 

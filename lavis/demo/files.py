@@ -115,12 +115,11 @@ class VisitorFiles:
         """
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir()
-        try:
+        with contextlib.ExitStack() as undo:  # half an upload is nobody's
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
             with (folder / name).open("xb") as file:
                 shutil.copyfileobj(content, file)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            undo.pop_all()
         if owner is not None:
             self._owners[folder.name] = owner
         return folder / name

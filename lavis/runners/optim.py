@@ -1,6 +1,7 @@
 """The optimizer, its learning-rate schedules, and a moving average of the weights that train."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def build_adamw(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(ABC):
     """Gives the learning rate of a step, named by its epoch and its step within the epoch.
 
     It holds no state, so a resumed run asks for the same rates.
@@ -51,9 +52,9 @@ class Schedule:
     warmup_start_lr: float = 0.0
     warmup_steps: int = 0
 
+    @abstractmethod
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate at `step` (from 0) within `epoch` (from 0)."""
-        raise NotImplementedError
 
     def _cosine(self, angle: float) -> float:
         return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(angle))

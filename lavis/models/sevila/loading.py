@@ -6,6 +6,7 @@ A saved model is a folder with `config.json`, `model.safetensors` (our names), `
 
 import dataclasses
 import tempfile
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,9 +169,9 @@ class PretrainedSeViLA(nn.Module):
                 own[name].copy_(value)
         return sorted({name.partition(".")[0] for name in found.weights})
 
+    @abstractmethod
     def set_trainable(self, roles: Sequence[str]) -> None:
         """Let the visual prompters of these roles train, and freeze everything else."""
-        raise NotImplementedError
 
     def quantize(self, name: str) -> None:
         """Replace the weights of vision tower and language model by whole numbers; see `quantize_parts`."""
