@@ -28,6 +28,7 @@ _LAZY = {
 }
 registry.declared_in = (
     "lavis.processors.prompts",
+    "lavis.processors.chat_prompts",
     "lavis.video",
     "lavis.datasets",
     "lavis.models",

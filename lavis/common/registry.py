@@ -142,6 +142,7 @@ class LavisRegistry:
         self.frame_packings = self._kind("frame reader")
         self.video_readers = self._kind("video reader")
         self.prompts = self._kind("prompt")
+        self.chat_prompts = self._kind("chat prompt")
         self.builders = self._kind("dataset builder")
         self.processors = self._kind("processor")
         self.objectives = self._kind("objective")
