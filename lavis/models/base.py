@@ -13,7 +13,8 @@ T frames of one video, B questions about it, K keyframes, O options.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -183,7 +184,7 @@ class AnswerLoss:
 
 
 class ImageTextModel(VideoModel, Protocol):
-    """A trainable model in both roles: all that training needs to know of it.
+    """A trainable model in both roles: all that objectives need to know of it.
 
     Frames become *features* (frozen, shared by the roles), features become the *states* of a role ("localizer" or
     "answerer"), and questions are asked about states. N frames; features [N, ...] and states [N, ...] are the model's
@@ -229,4 +230,116 @@ class ImageTextModel(VideoModel, Protocol):
         Its letter is read right after the word "Option", whatever the model would say first: pseudo-labels are made
         so in the published code.
         """
+        ...
+
+
+class WeightsNote(Protocol):
+    """What is known of a model's weights."""
+
+    @property
+    def status(self) -> str:
+        """Return "trained", or "untrained" for random weights."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """Return one sentence that goes with every answer, or an empty text."""
+        ...
+
+
+class ModelConfig(Protocol):
+    """What a model was built from, as far as others ask."""
+
+    @property
+    def name(self) -> str:
+        """Return the model's name for people, and in files."""
+        ...
+
+    @property
+    def image_mean(self) -> tuple[float, float, float]:
+        """Return the mean that frames are normalised by."""
+        ...
+
+    @property
+    def image_std(self) -> tuple[float, float, float]:
+        """Return the standard deviation that frames are normalised by."""
+        ...
+
+    @property
+    def weights(self) -> WeightsNote:
+        """Return what is known of the weights."""
+        ...
+
+    def as_json(self) -> str:
+        """Return the text of `config.json` beside saved weights."""
+        ...
+
+
+class TrainableModel(ImageTextModel, Protocol):
+    """All that the runner needs of a model beside its roles: what a new family implements to be trained and evaluated.
+
+    It is a `torch.nn.Module`. The best weights of a run are saved as a folder with `config.json` (`config.as_json`)
+    and `model.safetensors`, which holds what trains by the names of `trainable_parameters`; `load_partial` reads that.
+    """
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the model was built from."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square frames it watches."""
+        ...
+
+    def load_partial(self, path: str | Path) -> list[str]:
+        """Put the weights of a file or folder over those of the model, and return the names of the parts it held.
+
+        Raises:
+            CheckpointError: nothing there, damaged, or weights that the model has no place for.
+        """
+        ...
+
+    def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
+        """Save the whole model, or some of its parts, as a folder that `from_pretrained` or `load_partial` reads."""
+        ...
+
+    def make_digest(self) -> str:
+        """Return a digest of all that answers depend on beside weights, precision and device."""
+        ...
+
+    def checkpoint_activations(self, *, method: str) -> None:
+        """Recompute activations in the backward pass: "torch" or another method of `models.language.checkpointing`."""
+        ...
+
+    def prompt_warnings(self) -> list[str]:
+        """Say in sentences what of prompts was not read so far, such as how many were truncated."""
+        ...
+
+    def published_names(self) -> dict[str, str]:
+        """Return the names of parameters in files of a published implementation; {} where there is none."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:  # noqa: FBT001, FBT002  # torch's signature
+        """Put what trains into training mode; frozen parts stay in eval."""
+        ...
+
+    def eval(self) -> Any:
+        """Put everything into eval mode."""
+        ...
+
+    def parameters(self) -> "Iterator[nn.Parameter]":
+        """Yield all parameters, as torch does."""
+        ...
+
+    def named_parameters(self) -> "Iterator[tuple[str, nn.Parameter]]":
+        """Yield all parameters with their names, as torch does."""
+        ...
+
+    def named_buffers(self) -> "Iterator[tuple[str, torch.Tensor]]":
+        """Yield all buffers with their names, as torch does."""
+        ...
+
+    def named_children(self) -> "Iterator[tuple[str, nn.Module]]":
+        """Yield the parts with their names, as torch does; reports count the parameters of each."""
         ...

@@ -1,6 +1,6 @@
 """The door to all models: load them by name and type, and ask what there is, without knowing any of them.
 
-`registry.models` holds model classes. Beside the `ImageTextModel` that its objects are, a class tells of itself;
+`registry.models` holds model classes. Beside the `TrainableModel` that its objects are, a class tells of itself;
 all but the first may be left out:
 
 * `from_pretrained(source, dtype, device)`: a loaded model; `source` is a size, a folder or a configuration file.
@@ -9,8 +9,7 @@ all but the first may be left out:
 * `check_weights(source, partial)`: raises a `CheckpointError` where there is nothing to load.
 * `weight_tools()`: what `sevila checkpoint` does with files of weights.
 
-And of its objects: `save_pretrained(folder, parts)`, `load_partial(path)`, `make_digest()`, `quantize(name)`,
-`compile_parts()`.
+And of its objects, where they can be made faster: `quantize(name)`, `compile_parts()`.
 """
 
 from collections.abc import Callable, Sequence

@@ -19,6 +19,7 @@ from lavis.datasets.builder import DatasetBuilder, builder_of
 from lavis.datasets.dataset import QuestionDataset
 from lavis.datasets.loader import EpochBatches, build_loader
 from lavis.datasets.mixture import MixedBuilder, checked_mix
+from lavis.models.base import TrainableModel
 from lavis.models.fingerprint import weights_digest
 from lavis.models.frame_cache import FrameCache
 from lavis.models.language.checkpointing import check_checkpointing
@@ -63,7 +64,7 @@ _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TrainingParts:
     """What a run is built around: a model, what it learns, and from what."""
 
-    model: Any
+    model: TrainableModel
     task: PublishedTask
     objective: Objective
     teacher: Teacher
@@ -92,19 +93,21 @@ def build_parts(config: TrainConfig, world: World) -> TrainingParts:
     return TrainingParts(model, task, objective, frozen.teacher, build_builder(config, model))
 
 
-def load_for(config: TrainConfig, world: World) -> Any:
+def load_for(config: TrainConfig, world: World) -> TrainableModel:
     """Load the model that `model.model_type` names, with the weights of `model.finetuned` over its own."""
     # Parts of a model may be drawn at random, and dropout is; each process draws its own.
     torch.manual_seed(config.run.seed + world.rank)
     # The published "blip2_fmr" is a SeViLA with another task.
     arch = config.model.arch if config.model.arch in registry.models else defaults.ARCH
-    model = load_model(arch, config.model.model_type, device=str(world.device), dtype=config.model.dtype)
+    model: TrainableModel = load_model(
+        arch, config.model.model_type, device=str(world.device), dtype=config.model.dtype
+    )
     for path in weight_paths(config.model.finetuned):
         logger.info("weights of %s from %s", ", ".join(load_partial(model, path)), path)
     return model
 
 
-def build_builder(config: TrainConfig, model: Any) -> DatasetBuilder | MixedBuilder:
+def build_builder(config: TrainConfig, model: TrainableModel) -> DatasetBuilder | MixedBuilder:
     """Return the builder of the configured datasets, for frames as the model wants them."""
     builders: dict[str, DatasetBuilder] = {
         name: builder_of(name, dataset)(
@@ -122,23 +125,32 @@ def build_builder(config: TrainConfig, model: Any) -> DatasetBuilder | MixedBuil
     return MixedBuilder(builders, mix=checked_mix(config.run.mix, list(builders)), seed=config.run.seed)
 
 
-def unfreeze_as_published(model: Any, task: PublishedTask) -> None:
-    """Let those parts train too that the published code means to freeze and does not."""
+def unfreeze_as_published(model: TrainableModel, task: PublishedTask) -> None:
+    """Let those parts train too that the published code means to freeze and does not.
+
+    Raises:
+        ConfigError: there is no published code of this model.
+    """
     names = model.published_names()
+    if not names:
+        raise ConfigError(
+            f"run.published_quirks repeats what published code does, and there is none of the model "
+            f"{model.config.name}; set it to false"
+        )
     trained = trained_by_published_code(task, list(names.values()))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(names.get(name) in trained)
 
 
-def set_training(model: Any) -> None:
+def set_training(model: TrainableModel) -> None:
     """Put what trains into training mode; frozen parts stay in eval."""
     model.train()
 
 
-def set_training_as_published(model: Any) -> None:
+def set_training_as_published(model: TrainableModel) -> None:
     """Put everything into training mode: dropout is on in frozen parts too."""
     model.train()
-    for part in model.children():
+    for _, part in model.named_children():
         part.train()
 
 
@@ -302,7 +314,7 @@ def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[s
     return builder.build_training(splits[0])
 
 
-def build_frozen(config: TrainConfig, model: Any, world: World) -> Frozen:
+def build_frozen(config: TrainConfig, model: TrainableModel, world: World) -> Frozen:
     """Build what is kept of the frozen role; to be called before anything trains, by every process.
 
     Raises:
@@ -311,7 +323,7 @@ def build_frozen(config: TrainConfig, model: Any, world: World) -> Frozen:
     return Frozen(_teacher(config, model, world), _memory(config, model, world))
 
 
-def _teacher(config: TrainConfig, model: Any, world: World) -> Teacher:
+def _teacher(config: TrainConfig, model: TrainableModel, world: World) -> Teacher:
     if config.run.frozen_verdicts == "fresh":
         return OnlineTeacher()
     _check(config.run, "frozen_verdicts")
@@ -330,7 +342,7 @@ def _teacher(config: TrainConfig, model: Any, world: World) -> Teacher:
     return CachedTeacher(origin=_origin(facts, world))
 
 
-def _memory(config: TrainConfig, model: Any, world: World) -> ClipMemory | None:
+def _memory(config: TrainConfig, model: TrainableModel, world: World) -> ClipMemory | None:
     run = config.run
     if run.frame_cache is None:
         return None

@@ -36,6 +36,7 @@ from lavis.common import files
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError, ConfigError, FaultError
 from lavis.common.files import write_text
+from lavis.models.base import TrainableModel
 from lavis.models.checkpoints.weights_io import read_weights, write_weights
 from lavis.runners.config import RunConfig
 from lavis.runners.faults import one_line, shared_failure
@@ -490,20 +491,20 @@ def find_checkpoint(store: CheckpointStore, run: RunConfig, *, num_samples: int,
     return found
 
 
-def trained_weights(model: Any) -> dict[str, torch.Tensor]:
+def trained_weights(model: TrainableModel) -> dict[str, torch.Tensor]:
     """Return copies of what trains, whole and on the CPU; every process must call this."""
     return {name: full_tensor(value.detach()).cpu().clone() for name, value in model.trainable_parameters()}
 
 
 @torch.no_grad()
-def load_trained(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+def load_trained(model: TrainableModel, weights: Mapping[str, torch.Tensor]) -> None:
     """Load what `trained_weights` returned."""
     for name, parameter in model.trainable_parameters():
         parameter.copy_(distribute_like(weights[name], parameter))
 
 
 @torch.no_grad()
-def load_partial(model: Any, path: Path) -> list[str]:
+def load_partial(model: TrainableModel, path: Path) -> list[str]:
     """Put weights over those of a model, and return the names of the parts that were there.
 
     Args:

@@ -25,6 +25,7 @@ from lavis.common.registry import registry
 from lavis.datasets.builder import builder_of
 from lavis.datasets.shards import holds_shards, video_storage
 from lavis.datasets.videos import VideoFolders
+from lavis.models.base import TrainableModel
 from lavis.models.fingerprint import weights_digest
 from lavis.models.loading import check_weights
 from lavis.runners.checkpoint import read_json
@@ -73,7 +74,7 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
             raise ConfigError(f"no folder of videos at {looked}; put the videos there, or {_where(place)}")
 
 
-def inputs_of(config: TrainConfig, model: Any, *, splits: Collection[str]) -> Inputs:
+def inputs_of(config: TrainConfig, model: TrainableModel, *, splits: Collection[str]) -> Inputs:
     """Return digests of all that a run reads; of each video, what is cheap to read of it."""
     annotations = {f"{name}.{split}": file_digest(file) for name, split, file in _annotation_files(config, splits)}
     return {

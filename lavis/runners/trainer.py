@@ -25,6 +25,7 @@ from lavis.common.errors import CheckpointError, ConfigError, TerminatedError, U
 from lavis.common.files import write_text
 from lavis.datasets.dataset import ClipBatch
 from lavis.datasets.loader import EpochBatches
+from lavis.models.base import TrainableModel
 from lavis.runners.checkpoint import (
     WEIGHTS,
     Best,
@@ -281,7 +282,7 @@ class Updater:
         self._scaler.scale(found["loss"] * weight).backward()
         return found
 
-    def _loss(self, model: Any, batch: TrainingBatch) -> dict[str, Any]:
+    def _loss(self, model: TrainableModel, batch: TrainingBatch) -> dict[str, Any]:
         if len(batch):
             return self._objective(model, batch)
         # A process without samples still takes part in exchanging gradients: its loss is zero, but reaches them all.
@@ -339,7 +340,7 @@ class Runner:
 
     def __init__(
         self,
-        model: Any,
+        model: TrainableModel,
         *,
         updater: Updater,
         schedule: Schedule,
@@ -354,7 +355,7 @@ class Runner:
         shape: RunShape,
         log: TrainingLog,
         world: World,
-        set_training: Callable[[Any], object],
+        set_training: Callable[[TrainableModel], object],
     ) -> None:
         self._model, self._updater, self._schedule = model, updater, schedule
         self._batches, self._loader, self._batch_size = batches, loader, batch_size

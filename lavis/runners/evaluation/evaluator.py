@@ -21,7 +21,7 @@ from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
 from lavis.datasets.loader import build_loader
-from lavis.models.base import VideoModel
+from lavis.models.base import TrainableModel, VideoModel
 from lavis.models.chain import selector_name
 from lavis.models.frame_cache import FrameCache, video_digest
 from lavis.models.frames import FrameSource
@@ -225,7 +225,7 @@ def _unread(questions: Sequence[Question], reason: str) -> list[Prediction]:
 class EvaluationParts:
     """What is evaluated, on what, and how."""
 
-    model: Any
+    model: TrainableModel
     task: PublishedTask
     dataset: VideoQuestionDataset
     groups: list[ClipGroup]

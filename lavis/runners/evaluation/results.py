@@ -30,6 +30,7 @@ from lavis.common.files import write_text
 from lavis.common.logging import JsonLines, read_json_lines, removed
 from lavis.common.registry import registry
 from lavis.datasets.annotations import read_annotations
+from lavis.models.base import TrainableModel
 from lavis.models.chain import selector_name
 from lavis.models.fingerprint import weights_digest
 from lavis.runners.config import EvaluationConfig, TrainConfig, affected_by, flattened
@@ -58,7 +59,7 @@ _CODE = (
 
 def fingerprint_of(
     config: EvaluationConfig,
-    model: Any,
+    model: TrainableModel,
     task: PublishedTask,
     scorer: object,
     *,

@@ -2,8 +2,11 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.files import configs_dir
-from lavis.runners.build import num_iterations, stages_in_order
+from lavis.models.sevila.model import SeViLA
+from lavis.runners.build import num_iterations, stages_in_order, unfreeze_as_published
 from lavis.runners.config import TrainConfig, load_train_config
+from lavis.tasks.published import translate
+from tests.unit.models.tiny import CONFIG
 
 
 @pytest.fixture
@@ -45,3 +48,13 @@ def test_recipes_may_ask_for_rounds(recipes: list[TrainConfig]) -> None:
     assert num_iterations([*recipes, twice]) == 2
     with pytest.raises(ConfigError, match=r"the recipes have run.iterations 2 and 3; give all the same"):
         num_iterations([twice, thrice])
+
+
+def test_a_model_without_published_code_has_no_published_quirks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SeViLA.untrained(CONFIG)
+    monkeypatch.setattr(model, "published_names", dict)
+
+    with pytest.raises(
+        ConfigError, match=r"run\.published_quirks .* there is none of the model small; set it to false"
+    ):
+        unfreeze_as_published(model, translate("train_qa_vid"))
