@@ -1,24 +1,30 @@
 """Reading configurations: YAML files, dotted overrides, and strict conversion to dataclasses."""
 
 import dataclasses
+import json
 import math
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from lavis.common.errors import ConfigError, did_you_mean
-from lavis.common.registry import registry
+from lavis.common.registry import Registry, registry
+
+if typing.TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
+_adapter = lru_cache(maxsize=64)(TypeAdapter)
 # What YAML and OmegaConf raise for content that is no configuration: besides their own errors, nesting without end,
 # whole numbers of thousands of digits, half surrogate pairs, brackets in keys, and a number at the top.
 _MALFORMED = (OmegaConfBaseException, YAMLError, ValueError, TypeError, LookupError, OSError, RecursionError)
@@ -26,6 +32,7 @@ _SHOWN_CHARACTERS = 300
 _MOST_VALUES = 100_000
 # Characters. YAML is read at about 20,000 a second, and several times.
 _LONGEST_FILE = 200_000
+_UNKNOWN_KEY = "unexpected_keyword_argument"
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -129,24 +136,45 @@ def import_plugins(*layers: Mapping[str, Any]) -> None:
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
     """Make a dataclass from a mapping, refusing keys it does not have and values that cannot be.
 
+    It is as strict as pydantic is with JSON: lists become tuples, mappings dataclasses and whole numbers floats, where
+    the annotations say so; nothing else is converted.
+
     Args:
         place: where the mapping came from, for messages.
 
     Raises:
         ConfigError: unknown or missing key, or a value of the wrong type or beyond its field's limits.
     """
-    if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{place}: a mapping is needed, not {_cut(repr(mapping))}")
-    fields = {entry.name: entry for entry in dataclasses.fields(typing.cast("Any", kind))}
-    hints = typing.get_type_hints(kind, include_extras=True)
-    for key in mapping:
-        if key not in fields:
-            raise ConfigError(f"{place}: unknown key {key!r}; {did_you_mean(str(key), fields)}")
-    for name, entry in fields.items():
-        needed = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        if needed and name not in mapping:
-            raise ConfigError(f"{place}: the key {name!r} is missing")
-    return kind(**{key: _convert(value, hints[key], place=place, key=key) for key, value in mapping.items()})
+    try:
+        adapter: TypeAdapter[T] = _adapter(typing.cast("Any", kind))
+        return adapter.validate_json(json.dumps(mapping), strict=True, extra="forbid")
+    except ValidationError as error:
+        # A missing key may be among the unknown ones, misspelt.
+        first = min(error.errors(include_url=False), key=lambda found: found["type"] != _UNKNOWN_KEY)
+        raise ConfigError(_in_words(first, kind, place)) from error
+    except _MALFORMED as error:  # YAML can hold what JSON cannot, such as bytes
+        raise ConfigError(f"{place}: {_in_one_line(error)}") from error
+
+
+def _in_words(error: "ErrorDetails", kind: Any, place: str) -> str:
+    """Return the line that tells the first problem that pydantic found in a mapping for `kind`."""
+    *outer, key = [name for name in error["loc"] if isinstance(name, str)] or [""]
+    for name in outer:
+        place = _within(place, name)
+        hint = typing.get_type_hints(kind)[name]
+        kind = next(part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part))
+    problem, given = error["type"], _cut(repr(error["input"]))
+    if problem == _UNKNOWN_KEY:
+        return f"{place}: unknown key {key!r}; {did_you_mean(key, [entry.name for entry in dataclasses.fields(kind)])}"
+    if problem == "missing" and error["loc"][-1] == key:
+        return f"{place}: the key {key!r} is missing"
+    if problem == "value_error":
+        return f"{_within(place, key)}{_cut(str(error['ctx']['error']))}"
+    if problem == "dataclass_type":
+        return f"{_within(place, key) if key else place}: a mapping is needed, not {given}"
+    if not problem.endswith("_type"):
+        return f"{place}: {key}: {error['msg']}: {given}"
+    return f"{place}: {key}: {problem.removesuffix('_type').replace('string', 'str')} is needed, not {given}"
 
 
 def effect_of(kind: Any, key: str) -> str:
@@ -163,48 +191,6 @@ def effect_of(kind: Any, key: str) -> str:
             break
         kind = hint
     return "predictions"
-
-
-def _convert(value: Any, wanted: Any, *, place: str, key: str) -> Any:
-    """Check a value against its annotation, turning mappings into dataclasses and lists into tuples."""
-    if wanted is Any:
-        return value
-    if dataclasses.is_dataclass(wanted):
-        return from_mapping(typing.cast("type[Any]", wanted), value, place=_within(place, key))
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is typing.Annotated:
-        return _limited(_convert(value, arguments[0], place=place, key=key), arguments[1:], _within(place, key))
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(value, next(kind for kind in arguments if kind is not type(None)), place=place, key=key)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(kinds) != len(value):
-            raise ConfigError(f"{place}: {key}: {len(kinds)} values are needed, not {len(value)}")
-        return tuple(_convert(item, kind, place=place, key=key) for item, kind in zip(value, kinds, strict=True))
-    return _plain(value, origin or wanted, place=f"{place}: {key}")
-
-
-def _plain(value: Any, kind: type, *, place: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ConfigError(f"{place}: {_cut(repr(value))} is too large a number") from error
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{place}: {kind.__name__} is needed, not {_cut(repr(value))}")
-    return value
-
-
-def _limited(value: Any, limits: Sequence[Any], name: str) -> Any:
-    """Hold a value against the limits of its field; no number may be infinite."""
-    problems = [problem for limit in limits if (problem := limit.problem(value))]
-    if not problems and isinstance(value, float) and not math.isfinite(value):
-        problems = [f" is {value}; it must be a finite number"]
-    if problems:
-        raise ConfigError(f"{name}{_cut(problems[0])}")
-    return value
 
 
 def _within(place: str, key: str) -> str:
@@ -226,64 +212,61 @@ def _cut(text: str) -> str:
 MAX_WAIT_S = 1e7
 
 
-@dataclass(frozen=True)
-class Limit:
-    """A condition on a value.
+def limit(says: str, holds: Callable[[Any], bool]) -> AfterValidator:
+    """Return a condition on a value, for the annotation of its field; no number may be infinite.
 
-    Attributes:
+    Args:
         says: ends the sentence "it must be ...".
     """
 
-    says: str
-    holds: Callable[[Any], bool]
+    def checked(value: T) -> T:
+        if not holds(value):
+            raise ValueError(f" is {value!r}; it must be {says}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f" is {value}; it must be a finite number")
+        return value
 
-    def problem(self, value: Any) -> str | None:
-        """Return what is wrong with a value, to follow the setting's name; None if nothing is."""
-        return None if self.holds(value) else f" is {value!r}; it must be {self.says}"
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """A choice between names.
-
-    Attributes:
-        names: asked when a value is checked, so that parts which are registered later count too.
-    """
-
-    names: Callable[[], Iterable[str]]
-
-    def problem(self, value: Any) -> str | None:
-        """Return what is wrong with a value, to follow the setting's name; None if nothing is."""
-        known = tuple(self.names())
-        return None if value in known else f": unknown {value!r}; {did_you_mean(value, known)}"
+    return AfterValidator(checked)
 
 
-def one_of(*names: str) -> OneOf:
-    """Return a choice between names that are known now."""
-    return OneOf(lambda: names)
-
-
-def between(least: float, most: float) -> Limit:
+def between(least: float, most: float) -> AfterValidator:
     """Return the limit of a range, both ends included."""
-    return Limit(f"from {least} to {most}", lambda value: least <= value <= most)
+    return limit(f"from {least} to {most}", lambda value: least <= value <= most)
 
 
-Count = Annotated[int, Limit("1 or more", lambda value: value >= 1)]
-NotNegativeInt = Annotated[int, Limit("0 or more", lambda value: value >= 0)]
-NotNegative = Annotated[float, Limit("0 or more", lambda value: value >= 0)]
-Finite = Annotated[float, Limit("a finite number", math.isfinite)]
-Positive = Annotated[float, Limit("above 0", lambda value: value > 0)]
+def one_of(*names: str) -> AfterValidator:
+    """Return a choice between names."""
+    return _choice(lambda: names)
+
+
+def registered(parts: Registry[Any]) -> AfterValidator:
+    """Return a choice between the names of a registry, also those that are registered later."""
+    return _choice(parts.names)
+
+
+def _choice(names: Callable[[], Iterable[str]]) -> AfterValidator:
+    def checked(value: str) -> str:
+        known = tuple(names())
+        if value not in known:
+            raise ValueError(f": unknown {value!r}; {did_you_mean(value, known)}")
+        return value
+
+    return AfterValidator(checked)
+
+
+Count = Annotated[int, limit("1 or more", lambda value: value >= 1)]
+NotNegativeInt = Annotated[int, limit("0 or more", lambda value: value >= 0)]
+NotNegative = Annotated[float, limit("0 or more", lambda value: value >= 0)]
+Finite = Annotated[float, limit("a finite number", math.isfinite)]
+Positive = Annotated[float, limit("above 0", lambda value: value > 0)]
 Share = Annotated[float, between(0, 1)]
-Decay = Annotated[float, Limit("from 0 to below 1", lambda value: 0 <= value < 1)]
-Text = Annotated[str, Limit("some text", lambda value: bool(value.strip()))]
+Decay = Annotated[float, limit("from 0 to below 1", lambda value: 0 <= value < 1)]
+Text = Annotated[str, limit("some text", lambda value: bool(value.strip()))]
 
 
 @dataclass(frozen=True)
 class _Effect:
     affects: str
-
-    def problem(self, _: Any) -> None:
-        """Allow every value."""
 
 
 # Settings that predictions do not depend on, and those of them that a resumed run may also change.

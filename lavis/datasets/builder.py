@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from lavis.common.config import (
     Count,
     NoEffect,
-    OneOf,
     Positive,
     Text,
     TrainingOnly,
@@ -17,6 +16,7 @@ from lavis.common.config import (
     load_yaml,
     merged,
     parsed_options,
+    registered,
     section_of,
 )
 from lavis.common.errors import AnnotationError, ConfigError, did_you_mean
@@ -35,7 +35,7 @@ SPLITS = ("train", "val", "test")
 class ProcessorConfig:
     """How frames are read: a name in `registry.processors`, and T."""
 
-    name: Annotated[str, OneOf(registry.processors.names)]
+    name: Annotated[str, registered(registry.processors)]
     n_frms: Count = 32
 
 
@@ -74,7 +74,7 @@ class VideosConfig:
     """
 
     storage: NoEffect[Any]
-    reader: Annotated[str, OneOf(registry.video_readers.names)] = "pyav"
+    reader: Annotated[str, registered(registry.video_readers)] = "pyav"
     fps: Positive | None = None
 
 
@@ -95,10 +95,10 @@ class DatasetConfig:
         type: what builds it, a name in `registry.builders`; None is the dataset's own name, or "custom".
     """
 
-    prompt: Annotated[str, OneOf(registry.prompts.names)]
+    prompt: Annotated[str, registered(registry.prompts)]
     vis_processor: ProcessorsConfig
     build_info: BuildInfo
-    type: Annotated[str, OneOf(registry.builders.names)] | None = None
+    type: Annotated[str, registered(registry.builders)] | None = None
 
     @property
     def annotations(self) -> dict[str, Path]:

@@ -10,11 +10,9 @@ from lavis.common.config import (
     MAX_WAIT_S,
     Count,
     Decay,
-    Limit,
     NoEffect,
     NotNegative,
     NotNegativeInt,
-    OneOf,
     Positive,
     Share,
     Text,
@@ -23,10 +21,12 @@ from lavis.common.config import (
     effect_of,
     from_mapping,
     import_plugins,
+    limit,
     load_yaml,
     merged,
     one_of,
     parsed_options,
+    registered,
     section_of,
 )
 from lavis.common.errors import ConfigError, did_you_mean
@@ -65,7 +65,7 @@ class ModelConfig:
     task: TrainingOnly[str]
     frame_num: Count
     selector: TrainingOnly[Any]
-    reader: TrainingOnly[Annotated[str, OneOf(registry.frame_packings.names)] | None]
+    reader: TrainingOnly[Annotated[str, registered(registry.frame_packings)] | None]
     training_selector: TrainingOnly[Any]
     dtype: Annotated[str, one_of("fp32", "bf16", "fp16")]
     checkpointing: NoEffect[str]
@@ -75,13 +75,13 @@ class ModelConfig:
 class RunConfig:
     """The `run` section; every key is explained in `configs/default.yaml`."""
 
-    runner: TrainingOnly[Annotated[str, OneOf(registry.runners.names)]]
+    runner: TrainingOnly[Annotated[str, registered(registry.runners)]]
     task: NoEffect[Annotated[str, one_of("videoqa", "moment_retrieval")]]
     output_dir: NoEffect[Text]
     imports: NoEffect[tuple[Text, ...]]
     recipe: NoEffect[str | None]
     device: NoEffect[
-        Annotated[str, Limit("cpu, cuda or cuda:N, or null for CUDA where there is one", _is_device)] | None
+        Annotated[str, limit("cpu, cuda or cuda:N, or null for CUDA where there is one", _is_device)] | None
     ]
     seed: Annotated[int, between(0, 2**63 - 1)]
     resume: NoEffect[Annotated[str, one_of("never", "auto")]]
@@ -99,23 +99,23 @@ class RunConfig:
     warmup_lr: TrainingOnly[NotNegative | None]
     warmup_steps: TrainingOnly[NotNegativeInt]
     lr_sched: TrainingOnly[Annotated[str, one_of("linear_warmup_cosine_lr", "linear_warmup_step_lr")]]
-    lr_decay_rate: TrainingOnly[Annotated[float, Limit("above 0 and at most 1", lambda rate: 0 < rate <= 1)]]
+    lr_decay_rate: TrainingOnly[Annotated[float, limit("above 0 and at most 1", lambda rate: 0 < rate <= 1)]]
     weight_decay: TrainingOnly[NotNegative]
     beta2: TrainingOnly[Decay]
     clip_grad_norm: TrainingOnly[
-        Annotated[float, Limit("above 0, or null for no clipping", lambda norm: norm > 0)] | None
+        Annotated[float, limit("above 0, or null for no clipping", lambda norm: norm > 0)] | None
     ]
     amp: TrainingOnly[bool]
     amp_dtype: TrainingOnly[Annotated[str, one_of("bf16", "fp16")]]
     ema_decay: TrainingOnly[
-        Annotated[float, Limit("from 0 to below 1, or null for no average", lambda decay: 0 <= decay < 1)] | None
+        Annotated[float, limit("from 0 to below 1, or null for no average", lambda decay: 0 <= decay < 1)] | None
     ]
     frozen_verdicts: TrainingOnly[Annotated[str, one_of("fresh", "remembered")]]
     frame_cache: NoEffect[Text | None]
     frame_cache_gib: NoEffect[Positive]
     distributed: NoEffect[Annotated[str, one_of("ddp", "fsdp")]]
     distributed_timeout_s: NoEffect[
-        Annotated[float, Limit("above 0 and at most 1e7", lambda wait: 0 < wait <= MAX_WAIT_S)]
+        Annotated[float, limit("above 0 and at most 1e7", lambda wait: 0 < wait <= MAX_WAIT_S)]
     ]
     data_timeout_s: NoEffect[Annotated[float, between(0, MAX_WAIT_S)]]
     published_quirks: TrainingOnly[bool]

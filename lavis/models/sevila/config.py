@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from lavis.common.config import Decay, Finite, Limit, NotNegative, Positive, between, from_mapping, load_yaml, one_of
+from lavis.common.config import Decay, Finite, NotNegative, Positive, between, from_mapping, limit, load_yaml, one_of
 from lavis.common.errors import CheckpointError, ConfigError, did_you_mean
 from lavis.common.files import checkpoints_dir, configs_dir, read_json
 from lavis.models.checkpoints.weight_files import CONFIG_FILE, WEIGHTS_FILE
@@ -24,7 +24,7 @@ def _is_line(text: str) -> bool:
 
 
 # What is said of a model reaches terminals: nothing there can move their cursor.
-Line = Annotated[str, Limit("one line of up to 2000 printable characters", _is_line)]
+Line = Annotated[str, limit("one line of up to 2000 printable characters", _is_line)]
 Layers = Annotated[int, between(1, 512)]
 Heads = Annotated[int, between(1, 1024)]
 Width = Annotated[int, between(1, 65_536)]

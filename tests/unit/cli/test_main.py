@@ -16,7 +16,7 @@ from lavis.cli.main import COMMANDS, EXIT_BROKEN_PIPE, main
 from lavis.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
-HEAVY = ("torch", "transformers", "av", "numpy", "PIL", "rich", "omegaconf")
+HEAVY = ("torch", "transformers", "av", "numpy", "PIL", "rich", "omegaconf", "pydantic")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["answer", "--help"], ["find", "--help"], ["models", "--help"]])

@@ -222,7 +222,8 @@ def test_a_recipe_defines_a_dataset_over_another_one(tmp_path: Path) -> None:
         ("{mine: {prompt: moment}}", "unknown dataset builder 'mine'; known: "),
         ("{mine: {build_info: {videos: {storage: x}}}}", "datasets.mine: the key 'prompt' is missing"),
         (
-            "{mine: {build_info: 3, prompt: moment, vis_processor: 3}}",
+            "{mine: {build_info: 3, prompt: moment, vis_processor: "
+            "{train: {name: blip2_video_train}, eval: {name: blip_video_eval}}}}",
             "datasets.mine.build_info: a mapping is needed",
         ),
     ],
