@@ -6,7 +6,7 @@ that our step does not, and how that is known:
 - Everything is in training mode, frozen parts too, so that dropout is drawn and kept in the language model and in
   the role that makes labels or chooses frames (`run.published_quirks` does the same). Vision has no dropout.
 - The vision tower runs in the same pass, without `no_grad`; as neither it nor the pixels have gradients, nothing is
-  kept of it. LayerNorms and projections of both roles stay trainable (`lavis.tasks.published`), so the LayerNorm of
+  kept of it. LayerNorms and projections of both roles stay trainable (`lavis.tasks.build`), so the LayerNorm of
   the role that learns is kept for all frames, chosen or not (`train_qa_with_loc` among the figures of
   `tests/parity/golden`: 12 frames through `ln_vision`, 4 through `qformer`).
 - Self-refinement makes pseudo-labels with a teacher-forced pass on each frame with the right answer as the target,
@@ -26,6 +26,7 @@ import torch
 from torch.nn.functional import pad
 
 from benchmarks.published import generate_as_published
+from lavis.datasets.dataset import ClipBatch
 from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel
 from lavis.models.precision import at_least_fp32
 from lavis.models.prompter import VisualPrompter
@@ -36,9 +37,8 @@ from lavis.runners.build import set_training_as_published, unfreeze_as_published
 from lavis.runners.optim import build_adamw
 from lavis.selection.policies import top_positions
 from lavis.tasks.build import resolve_task
-from lavis.tasks.objectives.base import TrainingBatch
 
-Loss = Callable[[SeViLA, TrainingBatch], torch.Tensor]
+Loss = Callable[[SeViLA, ClipBatch], torch.Tensor]
 
 
 class PublishedStep:
@@ -62,7 +62,7 @@ class PublishedStep:
         self._autocast = autocast
         set_training_as_published(model)
 
-    def backward(self, batch: TrainingBatch) -> float:
+    def backward(self, batch: ClipBatch) -> float:
         """Compute gradients; return the loss."""
         enabled = self._autocast is not None
         with torch.autocast(self._model.device.type, dtype=self._autocast, enabled=enabled):
@@ -79,7 +79,7 @@ class PublishedStep:
 class PublishedRefinement:
     """Labels by the frozen Answerer, then the Localizer's loss on them."""
 
-    def __call__(self, model: SeViLA, batch: TrainingBatch) -> torch.Tensor:
+    def __call__(self, model: SeViLA, batch: ClipBatch) -> torch.Tensor:
         """Return the loss of the Localizer's verdicts."""
         prompt, shape = MultipleChoicePrompt(), batch.pixels.shape[:2]
         features = model.features(batch.pixels.flatten(0, 1))
@@ -91,7 +91,7 @@ class PublishedRefinement:
         return loss
 
     @torch.no_grad()
-    def _pseudo_labels(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> list[bool]:
+    def _pseudo_labels(self, model: SeViLA, batch: ClipBatch, features: torch.Tensor) -> list[bool]:
         """Tell for each frame, all of the first question first, whether the Answerer is right on it alone."""
         prompt, (_, num_frames) = MultipleChoicePrompt(), batch.pixels.shape[:2]
         tokens = model.answerer(features).unflatten(0, (-1, num_frames))
@@ -110,7 +110,7 @@ class PublishedFinetuning:
 
     num_keyframes: int
 
-    def __call__(self, model: SeViLA, batch: TrainingBatch) -> torch.Tensor:
+    def __call__(self, model: SeViLA, batch: ClipBatch) -> torch.Tensor:
         """Return the loss of the right options."""
         prompt, shape = MultipleChoicePrompt(), batch.pixels.shape[:2]
         features = model.features(batch.pixels.flatten(0, 1))
@@ -125,7 +125,7 @@ class PublishedFinetuning:
         return loss
 
     @torch.no_grad()
-    def _positions(self, model: SeViLA, batch: TrainingBatch, features: torch.Tensor) -> torch.Tensor:
+    def _positions(self, model: SeViLA, batch: ClipBatch, features: torch.Tensor) -> torch.Tensor:
         """Return the frames with the highest logits of "yes", [B, K] in time order."""
         prompt, shape = MultipleChoicePrompt(), batch.pixels.shape[:2]
         tokens = _tokens(model.localizer, _normed(model.localizer, features)).unflatten(0, shape)

@@ -19,8 +19,7 @@ from lavis.cli.main import reported
 from lavis.common.distributed import World, join_world
 from lavis.common.errors import ConfigError
 from lavis.common.files import write_text
-from lavis.runners.optim import build_adamw
-from lavis.runners.parallel import Parallel
+from lavis.runners.optim import Parallel, build_adamw
 from lavis.runners.trainer import Updater
 
 _RATE = 1e-6

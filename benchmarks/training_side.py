@@ -12,15 +12,15 @@ from benchmarks.fixtures import as_published, model_of, questions
 from benchmarks.measure import Measured, by_turns, peak_bytes, profiled, reset_peak, set_threads
 from benchmarks.published_step import PublishedStep
 from lavis.common.distributed import World
+from lavis.datasets.dataset import ClipBatch
 from lavis.models.language.checkpointing import checkpoint_activations
 from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
-from lavis.runners.optim import build_adamw
-from lavis.runners.parallel import Parallel
+from lavis.runners.optim import Parallel, build_adamw
 from lavis.runners.trainer import StepReport, Updater
 from lavis.tasks.build import build_objective, resolve_task
-from lavis.tasks.objectives.base import Objective, TrainingBatch
+from lavis.tasks.objectives import Objective
 
 _RATE = 1e-6
 _SEED = 0
@@ -71,7 +71,7 @@ class FirstStep:
 class Step(Protocol):
     """One optimizer step."""
 
-    def backward(self, batch: TrainingBatch) -> float:
+    def backward(self, batch: ClipBatch) -> float:
         """Compute gradients; return the loss."""
         ...
 
@@ -96,7 +96,7 @@ class OurStep:
         )
         self._report = StepReport(0, {})
 
-    def backward(self, batch: TrainingBatch) -> float:
+    def backward(self, batch: ClipBatch) -> float:
         """Compute gradients; return the loss."""
         self._report = self._updater.accumulate([batch])
         return self._report.metrics["loss"]
@@ -181,15 +181,16 @@ def ready_to_train(model: SeViLA, task: str, *, num_keyframes: int) -> Objective
     return objective
 
 
-def noise_batch(model: SeViLA, *, size: str, batch_size: int, num_frames: int, seed: int) -> TrainingBatch:
+def noise_batch(model: SeViLA, *, size: str, batch_size: int, num_frames: int, seed: int) -> ClipBatch:
     """Return a batch of noise [B, T, 3, H, W] with questions and answers."""
     noise = torch.Generator().manual_seed(seed)
     pixels = torch.randn(batch_size, num_frames, 3, model.image_size, model.image_size, generator=noise)
-    return TrainingBatch(
+    return ClipBatch(
         pixels=pixels.to(model.device),
         times_s=torch.zeros(batch_size, num_frames),
-        questions=[
+        frame_idx=torch.arange(num_frames).expand(batch_size, -1),
+        questions=tuple(
             dataclasses.replace(question, answer=number % len(question.options))
             for number, question in enumerate(questions(batch_size, size=size))
-        ],
+        ),
     )

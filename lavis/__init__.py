@@ -33,7 +33,7 @@ registry.declared_in = (
     "lavis.datasets",
     "lavis.models",
     "lavis.selection",
-    "lavis.tasks.objectives",
+    "lavis.tasks",
     "lavis.runners",
 )
 

@@ -14,7 +14,7 @@ from lavis.models.prompter import PrompterStages
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
 from lavis.selection.policies import top_positions
-from lavis.tasks.published import PRETRAINING, PublishedTask, translate
+from lavis.tasks.build import PRETRAINING, PublishedTask, translate
 from parity.checks import Checks, margin
 from parity.directory import Case
 

@@ -8,7 +8,7 @@ import torch
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.names import our_name, published_name
 from lavis.runners.optim import PublishedCosineSchedule, build_adamw
-from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
+from lavis.tasks.build import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage
 from parity.directory import Case, GoldenDirectory
 from parity.training import require_published_gradients, training_batch, training_objective

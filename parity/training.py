@@ -3,15 +3,14 @@
 import torch
 
 from lavis.common.moments import inside_windows
+from lavis.datasets.dataset import ClipBatch
 from lavis.models.language.t5 import IGNORED
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.names import published_name
 from lavis.models.sevila.packing import FramePacking, PerFramePacking
 from lavis.processors.prompts import option_target
-from lavis.tasks.objectives.answerer import AnswererFinetuning
-from lavis.tasks.objectives.base import Objective, TrainingBatch
-from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement
-from lavis.tasks.published import PRETRAINING, PublishedTask, trained_by_published_code, translate
+from lavis.tasks.build import PRETRAINING, PublishedTask, trained_by_published_code, translate
+from lavis.tasks.objectives import AnswererFinetuning, LocalizerPretraining, Objective, SelfRefinement
 from parity.checks import Checks, Stage, margin
 from parity.directory import Case, choice_questions, given_prompt, moment_questions
 from parity.inference import check_tokens, check_vision, close_if_stored, packing_of, watch_case
@@ -28,14 +27,14 @@ def published_task(case: Case) -> PublishedTask:
     return translate(case["task"])
 
 
-def training_batch(case: Case) -> TrainingBatch:
+def training_batch(case: Case) -> ClipBatch:
     """Return the case's batch; frames of moment cases are one second apart."""
     pixels = case.pixels
     times = torch.arange(pixels.shape[1], dtype=torch.float64).expand(pixels.shape[0], -1)
     questions = (
         moment_questions(case["inputs"]["qa_output"]) if published_task(case) is PRETRAINING else choice_questions(case)
     )
-    return TrainingBatch(pixels=pixels, times_s=times, questions=questions)
+    return ClipBatch(pixels, times, torch.arange(times.shape[1]).expand(times.shape), tuple(questions))
 
 
 def training_objective(case: Case) -> Objective:
@@ -99,7 +98,7 @@ def _check_gradients(model: SeViLA, case: Case, checks: Checks) -> None:
 
 
 def _check_forward(
-    model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: TrainingBatch, positions: torch.Tensor
+    model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: ClipBatch, positions: torch.Tensor
 ) -> None:
     """Compare what is made on the way to the loss."""
     watched = watch_case(model, case)
@@ -141,7 +140,7 @@ def _check_selection(model: SeViLA, case: Case, checks: Checks, positions: torch
     checks.close("topk_margin", margin(yes, case["frame_num"]), case["topk_margin"], scale=yes)
 
 
-def _yes_no_targets(model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: TrainingBatch) -> list[str]:
+def _yes_no_targets(model: SeViLA, case: Case, checks: Checks, task: PublishedTask, batch: ClipBatch) -> list[str]:
     """Return "yes" and "no" for every frame, comparing pseudo-labels where the task makes them."""
     if task is PRETRAINING:
         relevant = [

@@ -122,7 +122,7 @@ def measure(
 ) -> None:
     """Evaluate and print the metrics; arguments and errors as for `lavis.runners.evaluation.evaluator.evaluate`."""
     from lavis.runners.evaluation.evaluator import evaluate
-    from lavis.tasks.evaluation.report import headline, warning_of
+    from lavis.tasks.report import headline, warning_of
 
     metrics = evaluate(config, world, cache=cache, quantize=quantize, compiled=compiled)
     if world.is_main:
@@ -191,8 +191,12 @@ def run_moments(args: argparse.Namespace) -> int:
     Raises:
         UserError: a file does not fit its format, or, without `--partial`, the two are not about the same queries.
     """
-    from lavis.tasks.metrics.moment_retrieval import shared_queries
-    from lavis.tasks.metrics.qvhighlights import corrected_report, published_report, scores_highlights
+    from lavis.tasks.metrics.moment_retrieval import (
+        corrected_report,
+        published_report,
+        scores_highlights,
+        shared_queries,
+    )
     from lavis.tasks.metrics.submission import read_ground_truth, read_submission
 
     protocol, measure = ("published", published_report) if args.published else ("corrected", corrected_report)

@@ -35,8 +35,7 @@ from lavis.runners.checkpoint import (
 )
 from lavis.runners.config import RunConfig, TrainConfig, out_of_reach, task_of, validation_metrics, weight_paths
 from lavis.runners.faults import shared_failure
-from lavis.runners.optim import MovingAverage, build_adamw, build_schedule
-from lavis.runners.parallel import Parallel
+from lavis.runners.optim import MovingAverage, Parallel, build_adamw, build_schedule
 from lavis.runners.progress import TrainingLog
 from lavis.runners.provenance import (
     CHECKPOINTS,
@@ -49,10 +48,9 @@ from lavis.runners.provenance import (
 )
 from lavis.runners.trainer import Plan, Runner, Updater
 from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitLoader
-from lavis.tasks.build import Frozen, build_objective, require_objective
-from lavis.tasks.objectives.base import Objective
-from lavis.tasks.objectives.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
-from lavis.tasks.published import PublishedTask, trained_by_published_code
+from lavis.tasks.build import Frozen, PublishedTask, build_objective, require_objective, trained_by_published_code
+from lavis.tasks.objectives import Objective
+from lavis.tasks.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
 
 logger = logging.getLogger(__name__)
 

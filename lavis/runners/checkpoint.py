@@ -40,7 +40,7 @@ from lavis.models.base import TrainableModel
 from lavis.models.checkpoints.weights_io import read_weights, write_weights
 from lavis.runners.config import RunConfig
 from lavis.runners.faults import one_line, shared_failure
-from lavis.runners.parallel import distribute_like, full_tensor
+from lavis.runners.optim import distribute_like, full_tensor
 
 logger = logging.getLogger(__name__)
 

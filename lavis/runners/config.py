@@ -38,10 +38,9 @@ from lavis.datasets.mixture import checked_mix
 from lavis.datasets.videos import VideoFolders
 from lavis.export.report import load_paper_tables
 from lavis.models.language.checkpointing import check_checkpointing
-from lavis.tasks.build import resolve_task
-from lavis.tasks.evaluation.spans import SpanRule
+from lavis.tasks.build import PublishedTask, resolve_task
+from lavis.tasks.metrics.moments import SpanRule
 from lavis.tasks.metrics.registered import metric_names
-from lavis.tasks.published import PublishedTask
 
 
 def _is_device(name: str) -> bool:

@@ -27,8 +27,7 @@ from lavis.runners.build import (
 from lavis.runners.config import RunConfig, TrainConfig, evaluation_of
 from lavis.runners.evaluation.evaluator import build_evaluator
 from lavis.runners.evaluation.evaluator import build_parts as build_evaluation_parts
-from lavis.runners.optim import build_schedule
-from lavis.runners.parallel import Parallel
+from lavis.runners.optim import Parallel, build_schedule
 from lavis.runners.progress import as_duration, memory_mib
 from lavis.runners.trainer import split_microbatches
 

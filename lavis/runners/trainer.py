@@ -44,12 +44,11 @@ from lavis.runners.checkpoint import (
     trained_weights,
 )
 from lavis.runners.faults import Notice, shared_failure
-from lavis.runners.optim import MovingAverage, Schedule
-from lavis.runners.parallel import Parallel, distribute_like, full_tensor, local_share
+from lavis.runners.optim import MovingAverage, Parallel, Schedule, distribute_like, full_tensor, local_share
 from lavis.runners.progress import TrainingLog
 from lavis.runners.validation import Validator
-from lavis.tasks.objectives.base import Objective, TrainingBatch
-from lavis.tasks.objectives.teacher import Teacher
+from lavis.tasks.objectives import Objective
+from lavis.tasks.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ class Position:
     failed: int = 0
 
 
-def split_microbatches(batch: ClipBatch, *, size: int, count: int, device: torch.device) -> Iterator[TrainingBatch]:
+def split_microbatches(batch: ClipBatch, *, size: int, count: int, device: torch.device) -> Iterator[ClipBatch]:
     """Yield a batch as `count` parts of at most `size` samples, on the device; the last ones may be empty.
 
     A run that is resumed with fewer processes makes the same steps in this way, without more memory in each of them.
@@ -114,14 +113,9 @@ def split_microbatches(batch: ClipBatch, *, size: int, count: int, device: torch
         yield replace(part, pixels=part.pixels.to(device, non_blocking=True))
 
 
-def _part_of(batch: ClipBatch | TrainingBatch, start: int, size: int) -> TrainingBatch:
+def _part_of(batch: ClipBatch, start: int, size: int) -> ClipBatch:
     part = slice(start, start + size)
-    return TrainingBatch(
-        pixels=batch.pixels[part],
-        times_s=batch.times_s[part],
-        questions=batch.questions[part],
-        frame_idx=None if batch.frame_idx is None else batch.frame_idx[part],
-    )
+    return ClipBatch(batch.pixels[part], batch.times_s[part], batch.frame_idx[part], batch.questions[part])
 
 
 class DivergedError(UserError):
@@ -166,10 +160,10 @@ class Updater:
     ) -> None:
         self._parallel, self._objective, self._optimizer, self._world = parallel, objective, optimizer, world
         self._divide, self._clip, self._autocast_dtype, self._average = divide, clip_grad_norm, autocast_dtype, average
-        self._stand_in: TrainingBatch | None = None
+        self._stand_in: ClipBatch | None = None
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=autocast_dtype is torch.float16)
 
-    def update(self, batches: Sequence[TrainingBatch], *, rate: float) -> StepReport:
+    def update(self, batches: Sequence[ClipBatch], *, rate: float) -> StepReport:
         """Accumulate the gradients of the batches and change the weights.
 
         Every process calls this with equally many batches, some of which may be empty.
@@ -180,7 +174,7 @@ class Updater:
         report = self.accumulate(batches)
         return self.apply(report, rate=rate) if report.samples else report
 
-    def accumulate(self, batches: Sequence[TrainingBatch]) -> StepReport:
+    def accumulate(self, batches: Sequence[ClipBatch]) -> StepReport:
         """Add up gradients without changing weights."""
         counts = self._world.gather([len(batch) for batch in batches])
         total = sum(map(sum, counts))
@@ -275,23 +269,21 @@ class Updater:
         """Return what the optimizer changes, in the order of its own numbering."""
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
 
-    def _backward(self, batch: TrainingBatch, weight: float) -> dict[str, Any]:
+    def _backward(self, batch: ClipBatch, weight: float) -> dict[str, Any]:
         dtype = self._autocast_dtype
         with torch.autocast(self._world.device.type, dtype=dtype, enabled=dtype is not None):
             found: dict[str, Any] = self._parallel.module(partial(self._loss, batch=batch))
         self._scaler.scale(found["loss"] * weight).backward()
         return found
 
-    def _loss(self, model: TrainableModel, batch: TrainingBatch) -> dict[str, Any]:
+    def _loss(self, model: TrainableModel, batch: ClipBatch) -> dict[str, Any]:
         if len(batch):
             return self._objective(model, batch)
         # A process without samples still takes part in exchanging gradients: its loss is zero, but reaches them all.
         touched = [parameter.flatten()[:0].sum() for parameter in model.parameters() if parameter.requires_grad]
         return {"loss": torch.stack(touched).sum()}
 
-    def _equal_passes(
-        self, batches: Sequence[TrainingBatch], counts: list[list[int]]
-    ) -> list[tuple[TrainingBatch, bool]]:
+    def _equal_passes(self, batches: Sequence[ClipBatch], counts: list[list[int]]) -> list[tuple[ClipBatch, bool]]:
         """Return what to run, and whether it counts.
 
         Split models exchange weights while they compute, so all processes must run the same passes. Where
@@ -598,7 +590,7 @@ class Runner:
             metrics, iteration=self.iteration, epoch=position.epoch, samples=report.samples, waited_s=waited_s
         )
 
-    def _microbatches(self, group: list[ClipBatch]) -> Iterator[TrainingBatch]:
+    def _microbatches(self, group: list[ClipBatch]) -> Iterator[ClipBatch]:
         most = -(-self._batches.samples_per_step // self._world.size)
         count = -(-most // self._batch_size)
         for batch in group:

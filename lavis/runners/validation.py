@@ -24,10 +24,9 @@ from lavis.models.base import VideoModel
 from lavis.models.frames import FrameSource, OpenVideo
 from lavis.runners.config import ACCURACY, FRAME_ACCURACY, FRAME_AP
 from lavis.runners.progress import Pace
-from lavis.tasks.evaluation.asking import build_asker, search_prediction
-from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.build import PublishedTask
 from lavis.tasks.metrics.registered import measure_registered, metric_names
-from lavis.tasks.published import PublishedTask
+from lavis.tasks.predictions import Prediction, build_asker, search_prediction
 
 # Measures a model on a split: named metrics, higher being better, each over all questions, the same to every process.
 Validator = Callable[[Any, str], dict[str, float]]

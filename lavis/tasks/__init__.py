@@ -1,1 +1,7 @@
 """Objectives, metrics and the tasks that tie them to data."""
+
+from lavis.common.registry import registry
+
+registry.objectives.declare("localizer_pretraining", "lavis.tasks.objectives:LocalizerPretraining")
+registry.objectives.declare("self_refinement", "lavis.tasks.objectives:SelfRefinement")
+registry.objectives.declare("answerer_finetuning", "lavis.tasks.objectives:AnswererFinetuning")

@@ -27,7 +27,7 @@ from typing import Any
 from lavis.cli.main import main
 from lavis.common import distributed
 from lavis.runners import checkpoint, trainer
-from lavis.tasks.evaluation import asking
+from lavis.tasks import predictions
 
 # What every run imports only when it comes to it.
 _LOADED_ONCE = (
@@ -49,7 +49,7 @@ SEAMS: dict[str, tuple[Any, str]] = {
     "finish_save": (checkpoint.CheckpointStore, "finish"),
     "validate": (trainer.Runner, "validate"),
     "finish": (trainer.Runner, "finish"),
-    "score": (asking.ChoiceAsker, "ask"),
+    "score": (predictions.ChoiceAsker, "ask"),
 }
 
 

@@ -41,14 +41,13 @@ from lavis.runners.evaluation.results import (
 )
 from lavis.runners.progress import Pace
 from lavis.runners.provenance import record
-from lavis.tasks.evaluation.asking import Asker, build_asker
-from lavis.tasks.evaluation.moments import moment_metrics, moment_predictions
-from lavis.tasks.evaluation.predictions import Prediction
-from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics
-from lavis.tasks.evaluation.report import report
+from lavis.tasks.build import PublishedTask
+from lavis.tasks.metrics.moments import moment_metrics, moment_predictions
+from lavis.tasks.metrics.questions import TYPE_GROUPS, question_metrics
 from lavis.tasks.metrics.registered import measure_registered
 from lavis.tasks.metrics.submission import write_submission
-from lavis.tasks.published import PublishedTask
+from lavis.tasks.predictions import Asker, Prediction, build_asker
+from lavis.tasks.report import report
 
 logger = logging.getLogger(__name__)
 

@@ -35,11 +35,10 @@ from lavis.models.chain import selector_name
 from lavis.models.fingerprint import weights_digest
 from lavis.runners.config import EvaluationConfig, TrainConfig, affected_by, flattened
 from lavis.runners.provenance import file_digest
-from lavis.tasks.evaluation.moments import fit_spans
-from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.build import PublishedTask
 from lavis.tasks.metrics.accuracy import PairedComparison, compare_runs
-from lavis.tasks.metrics.fit_moments import MomentParameters
-from lavis.tasks.published import PublishedTask
+from lavis.tasks.metrics.moments import MomentParameters, fit_spans
+from lavis.tasks.predictions import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "av", "numpy", "pillow")
 # The packages whose code makes predictions; what scores them and reports may change.
 _CODE = (
     *("lavis.video", "lavis.processors", "lavis.datasets", "lavis.models", "lavis.selection"),
-    *("lavis.tasks.evaluation.asking", "lavis.tasks.evaluation.predictions"),
+    "lavis.tasks.predictions",
 )
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.datasets.annotations import Annotation
-from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.predictions import Prediction
 
 # What validation measures by itself.
 MEASURED_ANYWAY = ("accuracy", "frame_ap", "frame_accuracy", "questions", "unreadable")

@@ -13,10 +13,9 @@ from lavis.common.files import paper_tables_path
 from lavis.datasets.annotations import Annotation, read_annotations
 from lavis.export.report import load_paper_tables
 from lavis.models.sevila.model import SeViLA
-from lavis.tasks.evaluation.moments import moment_metrics
-from lavis.tasks.evaluation.predictions import Prediction
-from lavis.tasks.evaluation.questions import TYPE_GROUPS, question_metrics
-from lavis.tasks.evaluation.spans import SpanRule
+from lavis.tasks.metrics.moments import SpanRule, moment_metrics
+from lavis.tasks.metrics.questions import TYPE_GROUPS, question_metrics
+from lavis.tasks.predictions import Prediction
 from tests.integration.evaluation.benchmarks import BENCHMARKS, read_lines, recipe
 from tests.integration.evaluation.real_sizes import SIZES, write_raw, write_videos
 from tests.timing import cpu_seconds_at_most

@@ -12,8 +12,7 @@ from lavis.common.distributed import World, join_world
 from lavis.datasets.loader import EpochBatches, build_loader
 from lavis.runners.build import build_parts, build_updater, join_training_splits
 from lavis.runners.config import load_train_config
-from lavis.runners.parallel import Parallel, full_tensor
-from lavis.tasks.objectives.base import TrainingBatch
+from lavis.runners.optim import Parallel, full_tensor
 
 
 def write_gradients(target: Path, recipe: Path, options: list[str], world: World) -> None:
@@ -26,7 +25,7 @@ def write_gradients(target: Path, recipe: Path, options: list[str], world: World
     updater = build_updater(run, parts, parallel, average=None, world=world)
     parts.model.train()
     read = build_loader(dataset, batches)
-    report = updater.accumulate([TrainingBatch(batch.pixels, batch.times_s, batch.questions) for batch in read])
+    report = updater.accumulate(read)
     gradients = {name: full_tensor(value.grad).clone() for name, value in parts.model.trainable_parameters()}
     if world.is_main:
         save_file(gradients, target, metadata={"loss": repr(report.metrics["loss"])})

@@ -19,7 +19,7 @@ from lavis.runners.build import build_parts, build_runner, set_training_as_publi
 from lavis.runners.config import TrainConfig, load_train_config
 from lavis.runners.dry_run import dry_evaluation, dry_run
 from lavis.runners.trainer import Runner, Updater
-from lavis.tasks.evaluation.asking import ChoiceAsker
+from lavis.tasks.predictions import ChoiceAsker
 from tests.integration.training.tiny_run import STAGES, TRAINED, options, recipe
 
 

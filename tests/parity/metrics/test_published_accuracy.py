@@ -7,10 +7,10 @@ import pytest
 
 from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
-from lavis.tasks.evaluation.predictions import Prediction
-from lavis.tasks.evaluation.questions import question_metrics
-from lavis.tasks.evaluation.spans import SpanRule
 from lavis.tasks.metrics.accuracy import Outcome, accuracy_report, question_type
+from lavis.tasks.metrics.moments import SpanRule
+from lavis.tasks.metrics.questions import question_metrics
+from lavis.tasks.predictions import Prediction
 
 GOLDEN = Path(__file__).parent / "golden" / "multiple_choice.jsonl"
 REPORTS = {report["name"]: report for report in map(json.loads, GOLDEN.read_text(encoding="utf-8").splitlines())}

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from lavis.common.errors import UserError
-from lavis.tasks.metrics.moment_retrieval import shared_queries
-from lavis.tasks.metrics.qvhighlights import corrected_report, published_report
+from lavis.tasks.metrics.moment_retrieval import corrected_report, published_report, shared_queries
 from lavis.tasks.metrics.submission import read_ground_truth, read_submission, write_submission
 
 GOLDEN = Path(__file__).parent / "golden" / "qvhighlights"

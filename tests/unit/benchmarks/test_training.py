@@ -13,9 +13,9 @@ from benchmarks.fixtures import as_published, questions
 from benchmarks.published_step import PublishedFinetuning, PublishedStep
 from benchmarks.training import _losses
 from benchmarks.training_side import FirstStep
+from lavis.datasets.dataset import ClipBatch
 from lavis.models.sevila.model import SeViLA
 from lavis.tasks.build import build_objective, resolve_task
-from lavis.tasks.objectives.base import TrainingBatch
 from tests.unit.models.tiny import CONFIG, IMAGE_SIZE
 
 NUM_VIDEOS, NUM_FRAMES, NUM_KEYFRAMES = 3, 5, 2
@@ -23,11 +23,13 @@ ROLES = {"self_refinement": "localizer", "answerer_finetuning": "answerer"}
 
 
 @pytest.fixture(scope="module")
-def batch() -> TrainingBatch:
+def batch() -> ClipBatch:
     asked = [replace(question, answer=number) for number, question in enumerate(questions(NUM_VIDEOS))]
     noise = torch.Generator().manual_seed(0)
     pixels = torch.randn(NUM_VIDEOS, NUM_FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE, generator=noise)
-    return TrainingBatch(pixels=pixels, times_s=torch.zeros(NUM_VIDEOS, NUM_FRAMES), questions=asked)
+    return ClipBatch(
+        pixels, torch.zeros(NUM_VIDEOS, NUM_FRAMES), torch.arange(NUM_FRAMES).expand(NUM_VIDEOS, -1), tuple(asked)
+    )
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def published(model: SeViLA, task: str) -> tuple[SeViLA, PublishedStep]:
 
 
 @pytest.mark.parametrize("task", ROLES)
-def test_loss_and_gradients_are_those_of_our_step(task: str, model: SeViLA, batch: TrainingBatch) -> None:
+def test_loss_and_gradients_are_those_of_our_step(task: str, model: SeViLA, batch: ClipBatch) -> None:
     plain, step = published(model, task)
     plain.eval()
     objective = build_objective(resolve_task(task), prompt="multiple_choice", num_keyframes=NUM_KEYFRAMES)
@@ -70,7 +72,7 @@ def test_frozen_parts_are_as_the_published_code_leaves_them(task: str, model: Se
     assert not any(parameter.requires_grad for parameter in plain.vision.parameters())
 
 
-def test_frames_are_those_that_our_localizer_chooses(model: SeViLA, batch: TrainingBatch) -> None:
+def test_frames_are_those_that_our_localizer_chooses(model: SeViLA, batch: ClipBatch) -> None:
     task = "answerer_finetuning"
     objective = build_objective(resolve_task(task), prompt="multiple_choice", num_keyframes=NUM_KEYFRAMES)
     found = objective(model, batch)["positions"]
@@ -79,7 +81,7 @@ def test_frames_are_those_that_our_localizer_chooses(model: SeViLA, batch: Train
     assert PublishedFinetuning(NUM_KEYFRAMES)._positions(plain, batch, features).tolist() == found.tolist()
 
 
-def test_a_step_changes_the_role_that_learns_and_forgets_its_gradients(model: SeViLA, batch: TrainingBatch) -> None:
+def test_a_step_changes_the_role_that_learns_and_forgets_its_gradients(model: SeViLA, batch: ClipBatch) -> None:
     plain, step = published(model, "self_refinement")
     before = copy.deepcopy(plain.state_dict())
     step.backward(batch)

@@ -5,7 +5,7 @@ from lavis.common.files import configs_dir
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import num_iterations, stages_in_order, unfreeze_as_published
 from lavis.runners.config import TrainConfig, load_train_config
-from lavis.tasks.published import translate
+from lavis.tasks.build import translate
 from tests.unit.models.tiny import CONFIG
 
 

@@ -8,7 +8,7 @@ from lavis.common.config import load_yaml
 from lavis.common.errors import ConfigError
 from lavis.common.files import configs_dir
 from lavis.runners.config import load_evaluation_config, load_train_config, task_of
-from lavis.tasks.evaluation.spans import SpanRule
+from lavis.tasks.metrics.moments import SpanRule
 from tests.architecture.source import ROOT
 
 MULTIPLE_CHOICE = {"nextqa", "star", "how2qa", "tvqa", "vlep"}

@@ -10,10 +10,8 @@ from lavis.common.distributed import World
 from lavis.common.types import Question
 from lavis.datasets.dataset import ClipBatch
 from lavis.datasets.loader import EpochBatches
-from lavis.runners.optim import MovingAverage
-from lavis.runners.parallel import Parallel
+from lavis.runners.optim import MovingAverage, Parallel
 from lavis.runners.trainer import DivergedError, Plan, Updater, split_microbatches
-from lavis.tasks.objectives.base import TrainingBatch
 
 
 def test_a_large_batch_is_computed_split_microbatches() -> None:
@@ -61,13 +59,15 @@ class SquaredError:
 
     trainable = ("all",)
 
-    def __call__(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Any]:
+    def __call__(self, model: nn.Module, batch: ClipBatch) -> dict[str, Any]:
         return {"loss": (model(batch.pixels) ** 2).mean(), "largest": batch.pixels.max()}
 
 
-def batch(*rows: int) -> TrainingBatch:
+def batch(*rows: int) -> ClipBatch:
     values = torch.randn(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return TrainingBatch(values[list(rows)], torch.zeros(len(rows), 1), [Question("x")] * len(rows))
+    return ClipBatch(
+        values[list(rows)], torch.zeros(len(rows), 1), torch.zeros(len(rows), 1), (Question("x"),) * len(rows)
+    )
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def updater(model: nn.Module, **options: Any) -> Updater:
     return Updater(Parallel(model, World()), SquaredError(), optimizer, world=World(), **options)
 
 
-def gradients(model: nn.Module, *batches: TrainingBatch, **options: Any) -> torch.Tensor:
+def gradients(model: nn.Module, *batches: ClipBatch, **options: Any) -> torch.Tensor:
     model = copy.deepcopy(model)
     updater(model, **options).accumulate(batches)
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
@@ -117,7 +117,7 @@ def test_a_step_without_samples_changes_nothing(model: nn.Module) -> None:
 
 def test_a_loss_that_is_no_number_stops_before_weights_change(model: nn.Module) -> None:
     before = copy.deepcopy(model.state_dict())
-    bad = TrainingBatch(torch.full((1, 3), torch.nan, dtype=torch.float64), torch.zeros(1, 1), [Question("x")])
+    bad = ClipBatch(torch.full((1, 3), torch.nan, dtype=torch.float64), *torch.zeros(2, 1, 1), (Question("x"),))
     with pytest.raises(DivergedError, match="the loss is nan"):
         updater(model).update([bad], rate=0.1)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

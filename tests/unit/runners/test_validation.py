@@ -13,7 +13,7 @@ from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable
 from lavis.processors.transforms import Clip
 from lavis.runners.validation import SplitLoader, _registered_metrics, average_precision
-from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.predictions import Prediction
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.tasks.build import TASKS, build_objective, count_keyframes, resolve_task
-from lavis.tasks.objectives.answerer import AnswererFinetuning
-from lavis.tasks.objectives.localizer import LocalizerPretraining, SelfRefinement
+from lavis.tasks.objectives import AnswererFinetuning, LocalizerPretraining, SelfRefinement
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import torch
 
 from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.common.types import Question, Span
+from lavis.datasets.dataset import ClipBatch
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.packing import JointPacking, PerFramePacking
 from lavis.tasks.build import build_objective, resolve_task
-from lavis.tasks.objectives.base import TrainingBatch
 from tests.unit.models.tiny import CONFIG, random_pixels, random_tokens
 
 OBJECTIVES = ("localizer_pretraining", "self_refinement", "answerer_finetuning")
@@ -30,12 +30,13 @@ FRAMES = 4
 
 
 @pytest.fixture
-def batch() -> TrainingBatch:
+def batch() -> ClipBatch:
     asked = Question("what colour is the box?", ("red", "green", "blue"), id="1", answer=1, windows=(Span(0.0, 1.0),))
-    return TrainingBatch(
+    return ClipBatch(
         pixels=random_pixels(2 * FRAMES).unflatten(0, (2, FRAMES)),
         times_s=torch.arange(FRAMES).expand(2, -1),
-        questions=[asked, replace(asked, text="where is the box?", id="2", answer=0)],
+        frame_idx=torch.arange(FRAMES).expand(2, -1),
+        questions=(asked, replace(asked, text="where is the box?", id="2", answer=0)),
     )
 
 
@@ -47,7 +48,7 @@ def model_with(method: str, *, dropout: float = 0.0) -> SeViLA:
     return model.double()
 
 
-def gradients(model: SeViLA, batch: TrainingBatch, objective_name: str) -> dict[str, torch.Tensor]:
+def gradients(model: SeViLA, batch: ClipBatch, objective_name: str) -> dict[str, torch.Tensor]:
     objective = build_objective(resolve_task(objective_name), prompt="multiple_choice", num_keyframes=2)
     model.set_trainable(objective.trainable)
     model.train()
@@ -68,18 +69,18 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_gradients_are_those_of_a_step_that_keeps_everything(method: str, name: str, batch: TrainingBatch) -> None:
+def test_gradients_are_those_of_a_step_that_keeps_everything(method: str, name: str, batch: ClipBatch) -> None:
     assert_same(gradients(model_with(method), batch, name), gradients(model_with("none"), batch, name))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_dropout_of_a_part_that_trains_is_not_disturbed(method: str, batch: TrainingBatch) -> None:
+def test_dropout_of_a_part_that_trains_is_not_disturbed(method: str, batch: ClipBatch) -> None:
     plain, ours = model_with("none", dropout=0.3), model_with(method, dropout=0.3)
     assert_same(gradients(ours, batch, "self_refinement"), gradients(plain, batch, "self_refinement"))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_dropout_of_a_language_model_in_training_mode_is_drawn_again(method: str, batch: TrainingBatch) -> None:
+def test_dropout_of_a_language_model_in_training_mode_is_drawn_again(method: str, batch: ClipBatch) -> None:
     def found(method: str) -> torch.Tensor:
         model = model_with(method)
         model.language.train()
@@ -93,13 +94,13 @@ def test_dropout_of_a_language_model_in_training_mode_is_drawn_again(method: str
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_torch_gives_the_very_same_gradients(name: str, batch: TrainingBatch) -> None:
+def test_torch_gives_the_very_same_gradients(name: str, batch: ClipBatch) -> None:
     ours, plain = gradients(model_with("torch"), batch, name), gradients(model_with("none"), batch, name)
     assert all(torch.equal(ours[part], gradient) for part, gradient in plain.items())
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_gradients_under_autocast_are_computed_in_the_same_precision(method: str, batch: TrainingBatch) -> None:
+def test_gradients_under_autocast_are_computed_in_the_same_precision(method: str, batch: ClipBatch) -> None:
     def found(method: str) -> dict[str, torch.Tensor]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return gradients(model_with(method), batch, "answerer_finetuning")

@@ -12,8 +12,7 @@ from lavis.models.chain import Selector
 from lavis.models.frames import FrameSource
 from lavis.selection.policies import TopK, Uniform
 from lavis.tasks.build import resolve_task
-from lavis.tasks.evaluation.asking import ChoiceAsker, SearchAsker
-from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.predictions import ChoiceAsker, Prediction, SearchAsker
 
 CLIP = FrameSource(np.array([10, 20, 30, 40]), np.array([1.0, 2.0, 3.0, 4.0]))
 SCORES = np.array([[0.5, 3.0, 1.0, 2.0], [9.0, 0.0, 0.0, 8.0]])

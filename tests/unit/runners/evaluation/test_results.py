@@ -31,7 +31,7 @@ from lavis.runners.evaluation.results import (
 )
 from lavis.selection.coarse_to_fine import CoarseToFine
 from lavis.selection.policies import Random
-from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.predictions import Prediction
 
 FACTS = {"fingerprint": {"model.frame_num": 4}}
 GROUPS = [("a", "c"), ("b",), ("d",)]

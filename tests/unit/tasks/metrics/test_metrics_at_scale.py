@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lavis.tasks.metrics.accuracy import NEXTQA_GROUPS, Outcome, accuracy_report
-from lavis.tasks.metrics.qvhighlights import published_report
+from lavis.tasks.metrics.moment_retrieval import published_report
 from lavis.tasks.metrics.submission import QueryPrediction, QueryTruth
 from tests.timing import cpu_seconds_at_most
 

@@ -7,9 +7,11 @@ from lavis.common.errors import UserError
 from lavis.tasks.metrics.moment_retrieval import (
     IOU_THRESHOLDS,
     MomentScores,
+    corrected_highlight_scores,
     corrected_moment_scores,
     intersection_over_prediction,
     intersection_over_union,
+    published_highlight_scores,
     published_moment_scores,
     shared_queries,
 )
@@ -151,3 +153,96 @@ def test_the_hull_of_the_published_evaluator_decides_as_the_union_does(span, oth
     hull = max(span[1], other[1]) - min(span[0], other[0])
     over_hull = shared / hull if hull else 0.0
     assert intersection_over_union(np.array([span]), np.array([other]))[0, 0] == pytest.approx(over_hull, abs=1e-9)
+
+
+OF_HIGHLIGHTS = [published_highlight_scores, corrected_highlight_scores]
+
+
+def rated(*ratings, qid=1):
+    """Ratings of the clips, either one for all three annotators or one each."""
+    saliency = np.array([np.broadcast_to(rating, 3) for rating in ratings], dtype=float)
+    return QueryTruth(qid, "", "", 2.0 * len(ratings), np.array([[0.0, 2.0]]), saliency)
+
+
+def curve(*saliency, qid=1):
+    return QueryPrediction(qid, "", "", np.empty((0, 3)), np.array(saliency, dtype=float))
+
+
+@pytest.mark.parametrize("protocol", OF_HIGHLIGHTS)
+def test_a_curve_that_ranks_highlights_first_scores_100(protocol):
+    scores = protocol([curve(3, 2, 1, 0)], [rated(4, 4, 0, 0)])
+    assert scores == {key: {"HL-mAP": 100.0, "HL-Hit1": 100.0} for key in ["Fair", "Good", "VeryGood"]}
+
+
+@pytest.mark.parametrize("protocol", OF_HIGHLIGHTS)
+def test_least_ratings_are_two_three_and_four(protocol):
+    scores = protocol([curve(4, 3, 2, 1)], [rated(1, 2, 3, 4)])
+    # Highlights at ranks 2, 3, 4; at 3, 4; at 4: interpolated precision is that of the last one, 3/4, 2/4, 1/4.
+    assert [scores[name]["HL-mAP"] for name in scores] == [75.0, 50.0, 25.0]
+    assert [scores[name]["HL-Hit1"] for name in scores] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("protocol", OF_HIGHLIGHTS)
+def test_the_highest_clip_hits_if_one_annotator_says_so(protocol):
+    scores = protocol([curve(1, 0)], [rated([0, 4, 0], [4, 4, 4])])
+    assert scores["VeryGood"]["HL-Hit1"] == 100.0
+    # Two annotators see it at rank 2 (1/2), one sees both (1).
+    assert scores["VeryGood"]["HL-mAP"] == pytest.approx(100 * (0.5 + 1 + 0.5) / 3, abs=0.005)
+
+
+def test_an_annotator_without_highlight_is_zero_as_published_and_left_out_when_corrected():
+    predictions, truths = [curve(1, 0)], [rated([4, 4, 0], 0)]
+    published, corrected = (protocol(predictions, truths)["Fair"] for protocol in OF_HIGHLIGHTS)
+    assert (published["HL-mAP"], corrected["HL-mAP"]) == (66.67, 100.0)
+
+
+def test_a_query_without_highlight_is_a_miss_as_published_and_left_out_when_corrected():
+    predictions, truths = [curve(1, 0), curve(1, 0, qid=2)], [rated(4, 0), rated(3, 0, qid=2)]
+    published, corrected = (protocol(predictions, truths)["VeryGood"] for protocol in OF_HIGHLIGHTS)
+    assert published == {"HL-mAP": 50.0, "HL-Hit1": 50.0}
+    assert corrected == {"HL-mAP": 100.0, "HL-Hit1": 100.0}
+
+
+def test_a_rating_that_never_occurs_has_no_corrected_figure():
+    assert list(corrected_highlight_scores([curve(1, 0)], [rated(3, 0)])) == ["Fair", "Good"]
+
+
+def test_equal_scores_weigh_once_as_published_and_by_highlights_when_corrected():
+    # One highlight alone on top (precision 1), then two highlights among three equal clips (precision 3/4).
+    predictions, truths = [curve(2, 1, 1, 1)], [rated(4, 4, 4, 0)]
+    published, corrected = (protocol(predictions, truths)["Fair"] for protocol in OF_HIGHLIGHTS)
+    assert published["HL-mAP"] == 87.5
+    assert corrected["HL-mAP"] == pytest.approx(100 * (1 + 2 * 0.75) / 3)
+
+
+def test_a_flat_curve_hits_by_its_first_clip_as_published_and_by_chance_when_corrected():
+    predictions, truths = [curve(1, 1, 1, 1)], [rated(4, 0, 0, 0)]
+    published, corrected = (protocol(predictions, truths)["Fair"] for protocol in OF_HIGHLIGHTS)
+    assert (published["HL-Hit1"], corrected["HL-Hit1"]) == (100.0, 25.0)
+
+
+def test_a_short_curve_is_filled_with_zero_as_published_and_ranks_missing_clips_last_when_corrected():
+    predictions, truths = [curve(-1, -2)], [rated(4, 0, 0)]
+    published, corrected = (protocol(predictions, truths)["Fair"] for protocol in OF_HIGHLIGHTS)
+    assert (published["HL-mAP"], corrected["HL-mAP"]) == (50.0, 100.0)
+
+
+def test_a_long_curve_is_cut_and_its_highest_clip_beyond_the_video_is_a_miss_as_published():
+    predictions, truths = [curve(2, 1, 3)], [rated(4, 0)]
+    published, corrected = (protocol(predictions, truths)["Fair"] for protocol in OF_HIGHLIGHTS)
+    assert published == {"HL-mAP": 100.0, "HL-Hit1": 0.0}
+    assert corrected == {"HL-mAP": 100.0, "HL-Hit1": 100.0}
+
+
+def test_a_missing_prediction_is_refused_as_published_and_zero_when_corrected():
+    predictions, truths = [curve(1, 0)], [rated(4, 0), rated(4, 0, qid=2)]
+    with pytest.raises(UserError, match="1 queries have no prediction, such as qid 2"):
+        published_highlight_scores(predictions, truths)
+    assert corrected_highlight_scores(predictions, truths)["Fair"] == {"HL-mAP": 50.0, "HL-Hit1": 50.0}
+
+
+@pytest.mark.parametrize("protocol", OF_HIGHLIGHTS)
+def test_predictions_without_curve_are_refused(protocol):
+    without = QueryPrediction(7, "", "", np.empty((0, 3)))
+    with pytest.raises(UserError, match="query 7 has no saliency scores"):
+        protocol([without], [rated(4, qid=7)])

@@ -8,9 +8,9 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.types import Question
+from lavis.datasets.dataset import ClipBatch
 from lavis.runners.checkpoint import packed, read_state
-from lavis.tasks.objectives.base import TrainingBatch
-from lavis.tasks.objectives.teacher import CachedTeacher, OnlineTeacher
+from lavis.tasks.teacher import CachedTeacher, OnlineTeacher
 
 ASKED = (Question("what?", ("a", "b"), id="q0", video="v0"), Question("who?", ("a", "b"), id="q1", video="v0"))
 
@@ -28,7 +28,7 @@ class Processes(World):
 class Asked:
     """Gives each frame the number after its index, and notes which frames were asked about."""
 
-    def __init__(self, batch: TrainingBatch) -> None:
+    def __init__(self, batch: ClipBatch) -> None:
         self.batch = batch
         self.frames: list[list[int]] = []
 
@@ -39,13 +39,13 @@ class Asked:
         return chosen + 1
 
 
-def batch(*frame_idx: list[int], questions: Sequence[Question] = ASKED) -> TrainingBatch:
+def batch(*frame_idx: list[int], questions: Sequence[Question] = ASKED) -> ClipBatch:
     frames = torch.tensor(frame_idx)
     pixels = torch.zeros(*frames.shape, 3, 2, 2)
-    return TrainingBatch(pixels, frames.double(), questions[: len(frames)], frames)
+    return ClipBatch(pixels, frames.double(), frames, tuple(questions[: len(frames)]))
 
 
-def found(teacher: CachedTeacher, asked: TrainingBatch) -> tuple[list[list[int]], list[list[float]], float]:
+def found(teacher: CachedTeacher, asked: ClipBatch) -> tuple[list[list[int]], list[list[float]], float]:
     """What was asked about, what was said, and the share that was reused."""
     ask = Asked(asked)
     said = teacher.predict(asked, ask)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lavis.common.errors import UserError
-from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.predictions import Prediction
 
 PREDICTION = Prediction(
     id="CW_1",

@@ -18,9 +18,9 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.types import Floats, Integers, Question
+from lavis.datasets.dataset import ClipBatch
 from lavis.models.frame_cache import FrameCache, entry_key
 from lavis.models.frames import FrameEncoder
-from lavis.tasks.objectives.base import TrainingBatch
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +50,12 @@ class OnlineTeacher:
 
     keeps = False
 
-    def predict(self, batch: TrainingBatch, ask: Ask) -> Predictions:
-        """Return the predictions on all frames of a batch; those that are not known are asked for."""
-        frame_idx = torch.zeros(batch.pixels.shape[:2]) if batch.frame_idx is None else batch.frame_idx
-        rows = list(zip(batch.questions, frame_idx.numpy(), strict=True))
+    def predict(self, batch: ClipBatch, ask: Ask) -> Predictions:
+        """Return the predictions on all frames of a batch; those that are not known are asked for.
+
+        Where predictions are kept, the metric "reused" is the share of frames whose prediction was known.
+        """
+        rows = list(zip(batch.questions, batch.frame_idx.numpy(), strict=True))
         values = np.stack([self.known(question, row) for question, row in rows])
         unknown = np.isnan(values)
         if unknown.any():
@@ -106,11 +108,6 @@ class CachedTeacher(OnlineTeacher):
         self._origin = origin
         self._known: dict[str, _Frames] = {}
         self._new: dict[str, _Frames] = {}
-
-    def predict(self, batch: TrainingBatch, ask: Ask) -> Predictions:
-        """Ask about the frames that are not known; the metric "reused" is the share of those that are."""
-        assert batch.frame_idx is not None, "frames must be told apart to be kept"
-        return super().predict(batch, ask)
 
     def known(self, question: Question, frame_idx: Integers) -> Floats:
         """Return the predictions on frames [T], NaN where there is none."""

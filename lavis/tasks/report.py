@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lavis.tasks.evaluation.predictions import Prediction
+from lavis.tasks.predictions import Prediction
 
 _NAMED_UNREADABLE = 20
 Figures = Mapping[str, Any]

@@ -1,1 +1,0 @@
-"""From predictions to figures: what a model said about every question, and what that amounts to."""
