@@ -10,9 +10,9 @@ import torch
 
 from lavis.common.types import Integers
 from lavis.models.language.t5 import LanguageInput
-from lavis.models.prompter import PrompterStages
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
+from lavis.models.vision.blip2 import PrompterStages
 from lavis.selection.policies import top_positions
 from lavis.tasks.build import PRETRAINING, PublishedTask, translate
 from parity.checks import Checks, margin

@@ -70,7 +70,7 @@ def load_model(
         dtype: "fp32", "bf16" or "fp16"; None is bf16 on CUDA and fp32 on the CPU.
         checkpoint: folder of a saved model to load instead of the size's own weights.
         quantize: "int8" or "int4" weights of vision tower and language model; see `quantize_parts`.
-        compiled: run through torch.compile; see `compile_model`.
+        compiled: run through torch.compile; as `compile_parts` of a model does.
 
     Raises:
         ConfigError: unknown name, device, dtype or quantization, or a device or compiler this machine does not have.

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lavis.models.prompter import VisualPrompter
-from lavis.models.vision.blip2 import Blip2VisionTower
+from lavis.models.vision.blip2 import Blip2VisionTower, VisualPrompter
 from sevila_data.miniature.base_frames import ATTRIBUTES, Pictures
 from sevila_data.miniature.base_language import initialise, warm_cosine
 from sevila_data.miniature.render import SIDE

@@ -11,7 +11,6 @@ import lavis
 from lavis.common.types import Answer, Question
 from lavis.demo.videos import read_examples
 from lavis.models.precision import quantize_parts
-from lavis.models.sevila.compiled import compile_model
 from lavis.models.sevila.model import SeViLA
 from tests.precision import assert_near_float64, in_float64
 from tests.unit.models.tiny import frames_of, random_pixels, with_vision
@@ -53,7 +52,7 @@ def test_code_made_for_one_batch_serves_smaller_ones(quantize: str | None) -> No
     plain, ours = small(quantize=quantize), small(quantize=quantize)
     expected = {count: scores(plain if quantize else in_float64(plain), count) for count in range(5, 9)}
     # Traces and differentiates as every backend does; what is left out is the C++ compiler.
-    compile_model(ours, backend="aot_eager")
+    ours.compile_parts(backend="aot_eager")
     assert_near_float64(scores(ours, 8), expected[8], dtype=torch.float32)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for num_frames in (5, 6, 7, 8):

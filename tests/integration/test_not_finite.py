@@ -15,8 +15,7 @@ from lavis.cli.main import main
 from lavis.common.errors import NotFiniteError
 from lavis.demo.serve import serving
 from lavis.demo.settings import Settings
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.outputs import OptionLogits
+from lavis.models.sevila.model import OptionLogits, SeViLA
 from tests.integration.evaluation.benchmarks import read_lines, recipe
 from tests.integration.evaluation.questions import settings, write_questions
 from tests.videos import write_video

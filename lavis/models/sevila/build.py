@@ -28,7 +28,6 @@ from lavis.common.files import read_json
 from lavis.common.registry import registry
 from lavis.models.language.t5 import T5LanguageModel, t5_config
 from lavis.models.language.tokenizer import load_tokenizer
-from lavis.models.prompter import VisualPrompter
 from lavis.models.sevila.config import (
     Blip2VisionSizes,
     HubLanguageSizes,
@@ -40,6 +39,7 @@ from lavis.models.sevila.config import (
     VisionConfig,
     tokenizer_source,
 )
+from lavis.models.vision.blip2 import VisualPrompter
 
 # What transformers raises for files of a model that are damaged, or carry code.
 _DAMAGED = (

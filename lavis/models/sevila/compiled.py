@@ -8,15 +8,12 @@ Shapes: N rows, L tokens, E language width.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.compiler.config
 from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutput
-
-if TYPE_CHECKING:
-    from lavis.models.sevila.model import SeViLA
 
 LENGTH_STEP = 32
 # Torch keeps code for 8 shapes of a function, and runs it uncompiled for others. The encoder meets 7 numbers of rows (1
@@ -24,28 +21,14 @@ LENGTH_STEP = 32
 _MOST_SHAPES = 64
 
 
-def compile_model(model: "SeViLA", *, backend: str = "inductor") -> None:
-    """Let vision tower, visual prompters and the language model's encoder run compiled: all that runs many rows.
+def _compiled(run: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    made = torch.compile(run, backend=backend, dynamic=False)
 
-    The decoder's one or two steps stay as they are, and so does the encoder where text is written freely.
+    def run_compiled(*args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
+        with torch.compiler.config.patch(recompile_limit=_MOST_SHAPES):  # type: ignore[attr-defined]
+            return made(*args, **kwargs)
 
-    Args:
-        backend: a name in `torch.compiler.list_backends()`; "inductor" needs a C++ compiler on a CPU.
-    """
-
-    def compiled(run: Callable[..., Any]) -> Callable[..., Any]:
-        made = torch.compile(run, backend=backend, dynamic=False)
-
-        def run_compiled(*args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
-            with torch.compiler.config.patch(recompile_limit=_MOST_SHAPES):  # type: ignore[attr-defined]
-                return made(*args, **kwargs)
-
-        return run_compiled
-
-    for name in ("vision", "localizer", "answerer"):
-        part: Any = model.get_submodule(name)
-        model.run_part_with(name, _Rows(compiled(part.forward)))
-    model.language.run_encoder_with(_Encoder(compiled(model.language.model.encoder.forward)))
+    return run_compiled
 
 
 def rounded_rows(count: int) -> int:
@@ -58,30 +41,26 @@ def rounded_length(length: int) -> int:
     return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
-class _Rows:
-    """Runs a function of rows [N, ...] on a rounded number of them."""
-
-    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self._run = run
-
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        return self._run(_more_rows(rows, value=0))[: len(rows)]
+def compiled_rows(run: Callable[[torch.Tensor], torch.Tensor], *, backend: str) -> Callable[..., torch.Tensor]:
+    """Compile a function of rows [N, ...], and run it on a rounded number of them."""
+    made = _compiled(run, backend)
+    return lambda rows: made(_more_rows(rows, value=0))[: len(rows)]
 
 
-class _Encoder:
-    """Runs an encoder of [N, L, E] on rounded numbers of rows and tokens."""
+def compiled_encoder(run: Callable[..., Any], *, backend: str) -> Callable[..., BaseModelOutput]:
+    """Compile an encoder of [N, L, E], and run it on rounded numbers of rows and tokens."""
+    made = _compiled(run, backend)
 
-    def __init__(self, run: Callable[..., Any]) -> None:
-        self._run = run
-
-    def __call__(self, *, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor) -> BaseModelOutput:
+    def encode(*, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor) -> BaseModelOutput:
         rows, length = attention_mask.shape
         more = rounded_length(length) - length
         embeds = _more_rows(pad(inputs_embeds, (0, 0, 0, more)), value=0)
         # Added rows attend to themselves: a row without anything to attend to would be no number.
         mask = _more_rows(pad(attention_mask, (0, more)), value=1)
-        encoded = self._run(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+        encoded = made(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
         return BaseModelOutput(last_hidden_state=encoded[:rows, :length])
+
+    return encode
 
 
 def _more_rows(rows: torch.Tensor, *, value: float) -> torch.Tensor:

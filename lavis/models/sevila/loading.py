@@ -22,7 +22,6 @@ from lavis.models.fingerprint import digest
 from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.precision import quantize_parts
-from lavis.models.prompter import VisualPrompter
 from lavis.models.sevila import published
 from lavis.models.sevila.build import build_on_meta, build_parts
 from lavis.models.sevila.config import (
@@ -36,6 +35,7 @@ from lavis.models.sevila.config import (
 )
 from lavis.models.sevila.known_files import open_source, size_hint
 from lavis.models.sevila.names import EMBEDDING, check_aliases, group_of, published_name, short_groups
+from lavis.models.vision.blip2 import VisualPrompter
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,37 +1,91 @@
-"""The SeViLA model: frames to tokens once, then any question on them (paper, section 3).
+"""The SeViLA model: frames to tokens once, then any question on them (paper, section 3), and its two roles.
 
 Shapes: N frames, B questions, T frames per question, K keyframes, Q query tokens, E language
 width, O options, V vocabulary.
 """
 
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lavis.common.errors import ConfigError, did_you_mean
+from lavis.common.errors import BrokenModelError, ConfigError, NotFiniteError, QuestionError, did_you_mean
 from lavis.common.registry import registry
-from lavis.common.types import FrameBatch
-from lavis.models.base import Answerer, AnswerLoss, FrameScorer, RelevanceLoss
+from lavis.common.types import FrameBatch, Integers, Question, Unread
+from lavis.models.base import Answerer, AnswerLoss, FrameScorer, FrameScores, Mask, Reading, RelevanceLoss
 from lavis.models.fingerprint import digest
-from lavis.models.frames import FrameEncoder
+from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.language.checkpointing import checkpoint_activations
 from lavis.models.language.t5 import IGNORED, T5LanguageModel
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.precision import at_least_fp32
-from lavis.models.prompter import VisualPrompter
 from lavis.models.sevila.config import SeViLAConfig
 from lavis.models.sevila.loading import PretrainedSeViLA
-from lavis.models.sevila.outputs import FrameLogits, OpenAnswers, OptionLogits, TextLoss
-from lavis.models.sevila.packing import FramePacking, PerFramePacking
-from lavis.models.sevila.roles import SeViLAAnswerer, SeViLALocalizer
+from lavis.models.sevila.packing import FramePacking, PerFramePacking, majority_vote
+from lavis.models.vision.blip2 import VisualPrompter
 from lavis.processors.prompts import Prompt, as_prompt, option_target
 from lavis.processors.transforms import EvalTransform
 
 ROLES = ("localizer", "answerer")
+# Larger calls gain nothing on a CPU: they leave its caches, and pad questions of different length.
+_CPU_BATCH, _BATCH = 16, 64
+
+
+@dataclass(frozen=True)
+class FrameLogits:
+    """The Localizer's logits of "yes" and "no" for each frame, [B, T] each."""
+
+    yes: torch.Tensor
+    no: torch.Tensor
+    unread: tuple[Unread, ...]
+
+
+@dataclass(frozen=True)
+class OptionLogits:
+    """The Answerer's logits of the option letters, [rows, O].
+
+    Attributes:
+        first_token: [rows], the token before the letter; `option_id` with trained weights.
+        unread: for each question, what of its prompt the model did not read.
+    """
+
+    logits: torch.Tensor
+    first_token: torch.Tensor
+    unread: tuple[Unread, ...]
+
+
+@dataclass(frozen=True)
+class OpenAnswers:
+    """Generated texts, one per prompt, whether all its logits were finite, and what of it the model did not read."""
+
+    texts: list[str]
+    finite: list[bool]
+    unread: tuple[Unread, ...]
+
+
+@dataclass(frozen=True)
+class TextLoss:
+    """How well target texts are predicted.
+
+    Attributes:
+        loss: scalar, the mean cross-entropy over all target tokens of all rows.
+        logits: [rows, L_target, V].
+        labels: [rows, L_target], -100 where no loss is taken.
+    """
+
+    loss: torch.Tensor
+    logits: torch.Tensor
+    labels: torch.Tensor
 
 
 class SeViLA(PretrainedSeViLA):
@@ -79,7 +133,7 @@ class SeViLA(PretrainedSeViLA):
             part.requires_grad_(name in self._trainable)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> "SeViLA":  # noqa: FBT001, FBT002  # torch's signature
+    def train(self, mode: bool = True) -> SeViLA:  # noqa: FBT001, FBT002  # torch's signature
         """Set training mode for the trainable parts; frozen parts stay in eval whatever `mode` is.
 
         Dropout in a frozen part would make keyframes and pseudo-labels change from run to run.
@@ -104,21 +158,25 @@ class SeViLA(PretrainedSeViLA):
         """Run the visual prompter of a role: features [N, P, D] to query tokens [N, Q, E]."""
         return self._run(role)(features)
 
-    def run_part_with(self, name: str, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Let a function, such as a compiled one, do what the forward pass of a part does when frames are watched."""
-        self._runs[name] = run
-
     @property
     def replaced_runs(self) -> tuple[str, ...]:
         """Names of the parts that another function runs."""
         return tuple(sorted(self._runs))
 
-    def compile_parts(self) -> None:
-        """Let all that runs many rows run compiled; see `compile_model`."""
-        # Compiling needs parts of torch that take a while to import.
-        from lavis.models.sevila.compiled import compile_model
+    def compile_parts(self, *, backend: str = "inductor") -> None:
+        """Let vision tower, visual prompters and the language model's encoder run compiled: all that runs many rows.
 
-        compile_model(self)
+        The decoder's one or two steps stay as they are, and so does the encoder where text is written freely.
+
+        Args:
+            backend: a name in `torch.compiler.list_backends()`; "inductor" needs a C++ compiler on a CPU.
+        """
+        # Compiling needs parts of torch that take a while to import.
+        from lavis.models.sevila.compiled import compiled_encoder, compiled_rows
+
+        for name in ("vision", *ROLES):
+            self._runs[name] = compiled_rows(self.get_submodule(name).forward, backend=backend)
+        self.language.run_encoder_with(compiled_encoder(self.language.model.encoder.forward, backend=backend))
 
     def _run(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         return self._runs.get(name) or self.get_submodule(name)
@@ -317,3 +375,127 @@ class SeViLA(PretrainedSeViLA):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the named parameters that train."""
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+
+class SeViLALocalizer:
+    """Scores frames by the logit of "yes".
+
+    Args:
+        batch_size: frames per language-model call, which bounds the memory; None chooses by device.
+    """
+
+    def __init__(self, *, model: SeViLA, prompt: Prompt, batch_size: int | None = None) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
+        """Score all frames for each question, or only those where `where` [B, T] is true; the rest are NaN."""
+        prompts = [self._prompt.localizer(question) for question in questions]
+        asked = np.ones((len(questions), len(frames)), dtype=bool) if where is None else where
+        positions = np.flatnonzero(asked.any(0))
+        tokens = frames.encoded(self._model.encoder("localizer"), positions)
+        batch_size = self._batch_size or (_CPU_BATCH if tokens.device.type == "cpu" else _BATCH)
+        chosen = None if where is None else torch.from_numpy(where[:, positions]).to(tokens.device)
+        logits = self._model.score_frames(
+            tokens.expand(len(questions), -1, -1, -1), prompts, batch_size=batch_size, where=chosen
+        )
+        yes, no = np.full((2, *asked.shape), np.nan)
+        yes[:, positions] = logits.yes.double().cpu().numpy()
+        no[:, positions] = logits.no.double().cpu().numpy()
+        for row, question in enumerate(questions):
+            _check_finite(np.isfinite(yes[row] - no[row])[asked[row]], question, model=self._model, frames=frames)
+        return FrameScores(scores=yes, margins=yes - no, unread=logits.unread)
+
+
+class SeViLAAnswerer:
+    """Reads chosen frames and picks an option, or writes an open answer.
+
+    Args:
+        batch_size: frames per language-model call; bounds the memory. One question's frames are not split.
+    """
+
+    def __init__(self, *, model: SeViLA, prompt: Prompt, packing: FramePacking, batch_size: int = 64) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._packing = packing
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+        """Answer each question from its own frames, `positions` [B, K]."""
+        at_once = max(1, self._batch_size // positions.shape[1])
+        tokens = frames.encoded(self._model.encoder("answerer"), positions).unflatten(0, positions.shape)
+        readings = []
+        for start in range(0, len(questions), at_once):
+            some = questions[start : start + at_once]
+            read = self._choose if some[0].options else self._write
+            for question, (reading, finite) in zip(some, read(tokens[start : start + at_once], some), strict=True):
+                _check_finite(finite, question, model=self._model, frames=frames)
+                readings.append(reading)
+        return readings
+
+    def _choose(self, tokens: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
+        """Return what was read for each question, and whether the scores are finite."""
+        prompts = [self._prompt.answerer(question) for question in questions]
+        most = max(len(question.options) for question in questions)
+        chosen = self._model.answer(tokens, prompts, num_options=most, packing=self._packing)
+        rows = chosen.logits.double().cpu().numpy().reshape(len(questions), -1, most)
+        readings = []
+        for question, row, unread in zip(questions, rows, chosen.unread, strict=True):
+            logits = row[:, : len(question.options)]
+            index = majority_vote(logits.tolist())
+            choices = logits.argmax(1) if self._packing.reads_alone else np.empty(0, np.int64)
+            reading = Reading(index, question.options[index], logits.mean(0), choices, unread)
+            readings.append((reading, np.isfinite(logits)))
+        return readings
+
+    def _write(self, tokens: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
+        """Return as `_choose` does."""
+        if self._packing.rows_per_question(tokens.shape[1]) != 1:
+            raise QuestionError("an open answer needs frames read together; use the reader 'joint' or give options")
+        prompts = [self._prompt.answerer(question) for question in questions]
+        answer = self._model.answer_openly(tokens, prompts, packing=self._packing)
+        nothing = np.empty(0), np.empty(0, np.int64)
+        return [
+            (Reading(None, text, *nothing, unread), finite)
+            for text, finite, unread in zip(answer.texts, answer.finite, answer.unread, strict=True)
+        ]
+
+
+def _check_finite(finite: npt.ArrayLike, question: Question, *, model: SeViLA, frames: FrameSource) -> None:
+    """Refuse what was said about a question unless it was computed from finite numbers only.
+
+    Args:
+        finite: whether each of them is.
+
+    Raises:
+        BrokenModelError: one is not, for the model itself holds no numbers; the message names where.
+        NotFiniteError: one is not; the message names where that began.
+    """
+    if torch.as_tensor(finite).all():
+        return
+    said = f"question {question.id or question.text!r:.80} has scores that are not finite; they began in"
+    if broken := _broken_part(model):
+        raise BrokenModelError(f"{said} {broken}")
+    raise NotFiniteError(f"{said} {_outgrown_step(model, frames)}; try another dtype")
+
+
+def _broken_part(model: SeViLA) -> str | None:
+    config = model.config
+    for name, value in (("image_mean", config.image_mean), ("image_std", config.image_std)):
+        if not all(map(math.isfinite, value)) or (name == "image_std" and 0 in value):
+            return f"the model's {name}, {tuple(value)}; mend its config.json"
+    for name, weight in chain(model.named_parameters(), model.named_buffers()):
+        if type(weight.detach()) is torch.Tensor and not weight.isfinite().all():  # quantised ones are of other types
+            return f"the weights of {name}; fetch or save them again"
+    return None
+
+
+def _outgrown_step(model: SeViLA, frames: FrameSource) -> str:
+    for encoder in model.encoders:
+        made = frames.encoded(encoder)
+        if not made.isfinite().all():
+            return f"the {encoder.name.title()}'s tokens of the frames, computed in {made.dtype}"
+    return f"the language model, computed in {model.language.dtype}"

@@ -6,7 +6,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from lavis.common.types import Question
-from lavis.models.sevila.compiled import compile_model, rounded_length, rounded_rows
+from lavis.models.sevila.compiled import rounded_length, rounded_rows
 from lavis.models.sevila.model import SeViLA
 from tests.precision import assert_near_float64
 from tests.unit.models.tiny import CONFIG, encoded, frames_of, random_pixels
@@ -23,7 +23,7 @@ def forgetful() -> Iterator[None]:
 def compiled() -> SeViLA:
     """The shared model's twin; this backend runs what was traced as it is, and needs no C++ compiler."""
     model = SeViLA.untrained(CONFIG)
-    compile_model(model, backend="eager")
+    model.compile_parts(backend="eager")
     return model
 
 
