@@ -158,7 +158,7 @@ def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
 
 def _in_words(error: "ErrorDetails", kind: Any, place: str) -> str:
     """Return the line that tells the first problem that pydantic found in a mapping for `kind`."""
-    *outer, key = [name for name in error["loc"] if isinstance(name, str)] or [""]
+    *outer, key = [name for name in error["loc"] if isinstance(name, str)] or [""]  # "" is the mapping itself
     for name in outer:
         place = _within(place, name)
         hint = typing.get_type_hints(kind)[name]
@@ -173,7 +173,7 @@ def _in_words(error: "ErrorDetails", kind: Any, place: str) -> str:
     if problem == "dataclass_type":
         return f"{_within(place, key) if key else place}: a mapping is needed, not {given}"
     if not problem.endswith("_type"):
-        return f"{place}: {key}: {error['msg']}: {given}"
+        return f"{_within(place, key) if key else place}: {error['msg']}: {given}"
     return f"{place}: {key}: {problem.removesuffix('_type').replace('string', 'str')} is needed, not {given}"
 
 

@@ -1,5 +1,6 @@
 """Building datasets from configurations; every benchmark is this builder over its own YAML file."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from lavis.common.files import configs_dir
 from lavis.common.published_settings import translated
 from lavis.common.registry import registry
 from lavis.datasets.annotations import Annotations, read_annotations
-from lavis.datasets.dataset import VideoQuestionDataset
+from lavis.datasets.dataset import JoinedDataset, MixedDataset, VideoQuestionDataset, mixed_counts
 from lavis.datasets.shards import holds_shards, video_storage
 from lavis.datasets.videos import VideoFolders
 
@@ -183,6 +184,74 @@ class DatasetBuilder:
             fps=videos.fps,
             seed=self._seed,
         )
+
+
+def checked_mix(mix: Any, names: Sequence[str]) -> dict[str, float] | None:
+    """Read `run.mix`: nothing, or a ratio for every dataset.
+
+    Raises:
+        ConfigError: it is something else, or a ratio is missing, unknown or not above zero.
+    """
+    if mix is None:
+        return None
+    if not isinstance(mix, Mapping):
+        raise ConfigError(f"run.mix is {mix!r}; give a ratio for each dataset, such as {{nextqa: 2, star: 1}}")
+    for name, ratio in mix.items():
+        if name not in names:
+            raise ConfigError(f"run.mix: no dataset {name!r} in datasets; {did_you_mean(str(name), names)}")
+        is_number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
+        if not is_number or not (ratio > 0 and math.isfinite(ratio)):
+            raise ConfigError(f"run.mix.{name} is {ratio!r}; it must be a number above 0")
+    missing = [name for name in names if name not in mix]
+    if missing:
+        raise ConfigError(f"run.mix has no ratio for {', '.join(missing)}; give one for each of: {', '.join(names)}")
+    return {name: float(mix[name]) for name in names}
+
+
+class MixedBuilder:
+    """Builds several datasets as one.
+
+    Args:
+        builders: by dataset name.
+        mix: a ratio for each dataset; None trains on one after the other, in random order.
+        seed: of the mixture.
+    """
+
+    def __init__(
+        self, builders: Mapping[str, DatasetBuilder], *, mix: Mapping[str, float] | None = None, seed: int = 0
+    ) -> None:
+        self._builders, self._mix, self._seed = builders, mix, seed
+
+    def build_training(self, split: str) -> JoinedDataset:
+        """Build a split of all datasets for training.
+
+        Raises:
+            ConfigError: a ratio is so small that its dataset would never be seen.
+        """
+        parts = [builder.build_training(split) for builder in self._builders.values()]
+        if self._mix is None:
+            return JoinedDataset(parts)
+        ratios = [self._mix[name] for name in self._builders]
+        counts = mixed_counts([len(part) for part in parts], ratios)
+        for name, count in zip(self._builders, counts, strict=True):
+            if not count:
+                raise ConfigError(f"run.mix.{name} is {self._mix[name]:g}: less than one sample an epoch; raise it")
+        return MixedDataset(parts, counts=counts, seed=self._seed)
+
+    def build_evaluation(self, split: str) -> JoinedDataset:
+        """Build a split of all datasets that have it, every sample once.
+
+        Raises:
+            ConfigError: none of them has it.
+        """
+        having = [builder for builder in self._builders.values() if builder.has_split(split)]
+        if not having:
+            raise ConfigError(f"none of the datasets {', '.join(self._builders)} has a split {split!r}")
+        return JoinedDataset([builder.build_evaluation(split) for builder in having])
+
+    def has_split(self, split: str) -> bool:
+        """Say whether a dataset has this split."""
+        return any(builder.has_split(split) for builder in self._builders.values())
 
 
 def load_dataset_config(name: str, *, recipe: Path | None = None, options: Sequence[str] = ()) -> DatasetConfig:

@@ -15,10 +15,8 @@ from lavis.common.config import merged
 from lavis.common.distributed import World
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
-from lavis.datasets.builder import DatasetBuilder, builder_of
-from lavis.datasets.dataset import QuestionDataset
-from lavis.datasets.loader import EpochBatches, build_loader
-from lavis.datasets.mixture import MixedBuilder, checked_mix
+from lavis.datasets.builder import DatasetBuilder, MixedBuilder, builder_of, checked_mix
+from lavis.datasets.dataset import EpochBatches, QuestionDataset, build_loader
 from lavis.models.base import TrainableModel
 from lavis.models.fingerprint import weights_digest
 from lavis.models.frame_cache import FrameCache

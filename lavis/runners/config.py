@@ -33,8 +33,7 @@ from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.files import configs_dir, paper_tables_path
 from lavis.common.published_settings import translated
 from lavis.common.registry import registry
-from lavis.datasets.builder import SPLITS, DatasetConfig, dataset_defaults
-from lavis.datasets.mixture import checked_mix
+from lavis.datasets.builder import SPLITS, DatasetConfig, checked_mix, dataset_defaults
 from lavis.datasets.videos import VideoFolders
 from lavis.export.report import load_paper_tables
 from lavis.models.language.checkpointing import check_checkpointing

@@ -11,7 +11,7 @@ from torch import nn
 
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
-from lavis.datasets.loader import build_loader
+from lavis.datasets.dataset import build_loader
 from lavis.runners.build import (
     TrainingParts,
     build_batches,

@@ -23,8 +23,7 @@ from torch.utils.data import DataLoader
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError, ConfigError, TerminatedError, UserError, did_you_mean
 from lavis.common.files import write_text
-from lavis.datasets.dataset import ClipBatch
-from lavis.datasets.loader import EpochBatches
+from lavis.datasets.dataset import ClipBatch, EpochBatches
 from lavis.models.base import TrainableModel
 from lavis.runners.checkpoint import (
     WEIGHTS,

@@ -18,8 +18,7 @@ from lavis.common.errors import UserError
 from lavis.common.moments import inside_windows
 from lavis.common.types import Floats, Integers, Question
 from lavis.datasets.annotations import Annotation
-from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey, VideoQuestionDataset
-from lavis.datasets.loader import build_loader
+from lavis.datasets.dataset import ClipBatch, QuestionDataset, SampleKey, VideoQuestionDataset, build_loader
 from lavis.models.base import VideoModel
 from lavis.models.frames import FrameSource, OpenVideo
 from lavis.runners.config import ACCURACY, FRAME_ACCURACY, FRAME_AP

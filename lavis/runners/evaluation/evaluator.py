@@ -19,8 +19,7 @@ from lavis.common.errors import BrokenModelError, ConfigError, NotFiniteError, V
 from lavis.common.files import write_text
 from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
-from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset
-from lavis.datasets.loader import build_loader
+from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset, build_loader
 from lavis.models.base import TrainableModel, VideoModel
 from lavis.models.chain import selector_name
 from lavis.models.frame_cache import FrameCache, video_digest

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from lavis.common.distributed import World, join_world
-from lavis.datasets.loader import EpochBatches, build_loader
+from lavis.datasets.dataset import EpochBatches, build_loader
 from lavis.runners.build import build_parts, build_updater, join_training_splits
 from lavis.runners.config import load_train_config
 from lavis.runners.optim import Parallel, full_tensor

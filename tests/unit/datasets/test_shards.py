@@ -13,8 +13,7 @@ from PIL import Image
 
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.datasets.annotations import read_annotations
-from lavis.datasets.dataset import Sample, SampleKey, VideoQuestionDataset
-from lavis.datasets.loader import EpochBatches, build_loader
+from lavis.datasets.dataset import EpochBatches, Sample, SampleKey, VideoQuestionDataset, build_loader
 from lavis.datasets.records import Record
 from lavis.datasets.shards import INDEX, ShardedVideos, ShardWriter, Unpacker, read_index, video_storage
 from lavis.datasets.videos import VideoFinder, VideoFolders

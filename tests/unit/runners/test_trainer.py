@@ -8,8 +8,7 @@ from torch import nn
 
 from lavis.common.distributed import World
 from lavis.common.types import Question
-from lavis.datasets.dataset import ClipBatch
-from lavis.datasets.loader import EpochBatches
+from lavis.datasets.dataset import ClipBatch, EpochBatches
 from lavis.runners.optim import MovingAverage, Parallel
 from lavis.runners.trainer import DivergedError, Plan, Updater, split_microbatches
 

@@ -1,33 +1,15 @@
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from lavis.cli.main import main
 from lavis.common.errors import ConfigError
-from lavis.common.types import Question
-from lavis.datasets.dataset import SampleKey, Unreadable
-from lavis.datasets.loader import EpochBatches
-from lavis.datasets.mixture import JoinedDataset, MixedBuilder, MixedDataset, checked_mix, mixed_counts
+from lavis.datasets.builder import MixedBuilder, checked_mix
 from lavis.runners.config import load_train_config
 from tests.integration.evaluation.benchmarks import write_benchmark, write_clips
 from tests.integration.training.tiny_run import write_tiny_model
-
-RATIOS = [([30, 12], [2, 1]), ([30, 12], [1, 5]), ([7, 7, 7], [1, 1, 1]), ([5, 100], [0.5, 0.25]), ([1, 3], [1, 1])]
-
-
-class Named:
-    """A dataset whose samples say which they are, and with which epoch they were asked for."""
-
-    def __init__(self, name: str, size: int) -> None:
-        self._name, self._size = name, size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, key: SampleKey) -> Unreadable:
-        return Unreadable(Question(self._name, id=f"{self._name}{key.index}"), str(key.epoch))
+from tests.unit.datasets.test_dataset import Named, epoch_ids, parts
 
 
 class Builder:
@@ -46,69 +28,6 @@ class Builder:
         return split in self._splits
 
 
-def parts(sizes: list[int]) -> list[Named]:
-    return [Named("abc"[number], size) for number, size in enumerate(sizes)]
-
-
-def epoch_ids(dataset: JoinedDataset | MixedDataset, epoch: int) -> list[str]:
-    return [dataset[SampleKey(epoch, index)].question.id for index in range(len(dataset))]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "ratios", "counts"),
-    [
-        ([30, 12], [2, 1], [28, 14]),
-        ([30, 12], [1, 5], [7, 35]),
-        ([10, 5], [1, 1], [8, 7]),
-        ([5, 100], [0.5, 0.25], [70, 35]),
-        ([34_132, 45_731, 30_000], [1, 1, 1], [36_621, 36_621, 36_621]),
-        ([1, 1, 1], [1, 1, 4], [1, 0, 2]),
-    ],
-)
-def test_an_epoch_is_shared_out_exactly(sizes: list[int], ratios: list[float], counts: list[int]) -> None:
-    assert mixed_counts(sizes, ratios) == counts
-    assert sum(counts) == sum(sizes)
-
-
-@pytest.mark.parametrize(("sizes", "ratios"), RATIOS)
-@pytest.mark.parametrize("epoch", [0, 1, 7])
-def test_every_epoch_holds_the_counts_of_every_dataset(sizes: list[int], ratios: list[float], epoch: int) -> None:
-    counts = mixed_counts(sizes, ratios)
-    ids = epoch_ids(MixedDataset(parts(sizes), counts=counts), epoch)
-    assert [Counter(name[0] for name in ids)["abc"[number]] for number in range(len(sizes))] == counts
-
-
-@pytest.mark.parametrize(("sizes", "ratios"), RATIOS)
-def test_no_sample_comes_again_before_all_others_of_its_dataset_came(sizes: list[int], ratios: list[float]) -> None:
-    mixed = MixedDataset(parts(sizes), counts=mixed_counts(sizes, ratios), seed=3)
-    seen: Counter[str] = Counter()
-    for epoch in range(6):
-        seen.update(epoch_ids(mixed, epoch))
-        for name, size in zip("abc", sizes, strict=False):
-            times = [seen[f"{name}{index}"] for index in range(size)]
-            assert max(times) - min(times) <= 1
-
-
-def test_a_sample_that_comes_twice_in_an_epoch_is_asked_for_differently() -> None:
-    mixed = MixedDataset(parts([2, 6]), counts=[4, 4])
-    drawn = [mixed[SampleKey(0, index)] for index in range(4)]
-    assert sorted((sample.question.id, sample.reason) for sample in drawn) == [
-        ("a0", "0"), ("a0", "1"), ("a1", "0"), ("a1", "1"),
-    ]  # fmt: skip
-
-
-def test_the_seed_decides_whose_turn_it_is() -> None:
-    first, other = (epoch_ids(MixedDataset(parts([30, 12]), counts=[20, 22], seed=seed), 0) for seed in (0, 1))
-    assert first == epoch_ids(MixedDataset(parts([30, 12]), counts=[20, 22], seed=0), 0)
-    assert first != other
-
-
-def test_without_ratios_datasets_follow_each_other_and_keep_the_epoch() -> None:
-    joined = JoinedDataset(parts([2, 3]))
-    assert epoch_ids(joined, 5) == ["a0", "a1", "b0", "b1", "b2"]
-    assert {joined[SampleKey(5, index)].reason for index in range(5)} == {"5"}
-
-
 def test_a_dataset_that_would_never_be_seen_is_refused() -> None:
     builders = {name: Builder(part) for name, part in zip(("nextqa", "star"), parts([5, 5]), strict=True)}
     with pytest.raises(ConfigError, match=r"run\.mix\.star is 0\.01: less than one sample an epoch"):
@@ -124,19 +43,6 @@ def test_a_split_is_evaluated_on_all_datasets_that_have_it() -> None:
     assert not mixed.has_split("train")
     with pytest.raises(ConfigError, match="none of the datasets nextqa, star has a split 'train'"):
         mixed.build_evaluation("train")
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_processes_share_the_counts_exactly(world_size: int) -> None:
-    mixed = MixedDataset(parts([30, 12]), counts=[28, 14])
-    ids = [
-        mixed[key].question.id
-        for rank in range(world_size)
-        for batch in EpochBatches(len(mixed), batch_size=4, rank=rank, world_size=world_size)
-        for key in batch
-    ]
-    assert Counter(name[0] for name in ids) == {"a": 28, "b": 14}
-    assert len(set(ids)) == 28 + 12
 
 
 @pytest.mark.parametrize(
