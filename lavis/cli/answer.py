@@ -1,4 +1,4 @@
-"""`sevila answer`: choose keyframes of a video for a question and answer it from them."""
+"""`sevila answer` and `sevila find`: questions about one video, and the moments of it that a sentence describes."""
 
 import argparse
 from pathlib import Path
@@ -15,24 +15,28 @@ _SELECTORS = (
     "how they are chosen: localizer, coarse_to_fine (for long videos), uniform, random or another name; or parts with "
     "arguments, such as '{policy: {name: coarse_to_fine, gap: 4}}'"
 )
-_EXAMPLES = """examples:
+_ANSWER_EXAMPLES = """examples:
   sevila answer clip.mp4 "What does the man do?" --option "He cycles" --option "He swims"
   sevila answer clip.mp4 --questions questions.jsonl --save answers
 
 A questions file is a JSON list or JSONL of {"question": ..., "options": [...], "id": ...}, or a table (.csv, .tsv,
 .parquet) with columns such as question, a0, a1, ...; id is optional, and without options the answer is open.
 """
+_FIND_EXAMPLES = """examples:
+  sevila find clip.mp4 "A man rides a bicycle"
+  sevila find talk.mp4 "A slide with a diagram" --num-frames 75 --max-moments 3 --save found
+"""
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add the subcommand to the main parser's."""
+def add_parser(subparsers: Any) -> None:
+    """Add both subcommands to the main parser's."""
     parser = add_command(
         subparsers,
         "answer",
-        run,
+        run_answer,
         help="answer questions about a video from its keyframes",
         description="Watch a video once, choose keyframes for each question, and answer from them.",
-        examples=_EXAMPLES,
+        examples=_ANSWER_EXAMPLES,
     )
     parser.add_argument("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
     parser.add_argument("question", metavar="QUESTION", nargs="?", help="what to ask")
@@ -53,15 +57,43 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     group.add_argument("--prompt", default=defaults.PROMPT, help="wording: multiple_choice or next_event")
     add_one_video_options(parser)
-    return parser
+
+    parser = add_command(
+        subparsers,
+        "find",
+        run_find,
+        help="find the moments of a video that a sentence describes",
+        description="Score the frames of a video for a sentence, and join those that match to moments.",
+        examples=_FIND_EXAMPLES,
+    )
+    parser.add_argument("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
+    parser.add_argument("query", metavar="QUERY", help="what the moment shows")
+    group = parser.add_argument_group("moments")
+    group.add_argument(
+        "--threshold",
+        type=float,
+        default=defaults.THRESHOLD,
+        help="score from which a frame matches (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-gap-frames",
+        type=int,
+        default=defaults.MAX_GAP_FRAMES,
+        metavar="N",
+        help="frames in a row that may miss the threshold within a moment (default: %(default)s, as published)",
+    )
+    group.add_argument(
+        "--min-length", type=float, default=defaults.MIN_LENGTH_S, metavar="SECONDS", help="drop shorter moments"
+    )
+    group.add_argument(
+        "--max-moments", type=int, default=defaults.MAX_MOMENTS, metavar="N", help="keep only the best (default: all)"
+    )
+    group.add_argument("--prompt", default=defaults.MOMENT_PROMPT, help="wording (default: %(default)s)")
+    add_one_video_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Answer, save and print.
-
-    Raises:
-        UserError: whatever is wrong with question, video, model or result folder; nothing is written then.
-    """
+def run_answer(args: argparse.Namespace) -> int:
+    """Answer, save and print; where anything is wrong, nothing is written."""
     # Imported late, as everything that needs more than the standard library.
     from lavis.cli.one_video import check_watching, present, watch_video
     from lavis.common.registry import registry
@@ -83,6 +115,29 @@ def run(args: argparse.Namespace) -> int:
         prompt=args.prompt,
     )
     present(args, watched, answers, several=args.questions is not None)
+    return 0
+
+
+def run_find(args: argparse.Namespace) -> int:
+    """Find, save and print; where anything is wrong, nothing is written."""
+    from lavis.cli.one_video import check_watching, present, watch_video
+    from lavis.common.registry import registry
+    from lavis.common.types import Question
+    from lavis.processors.prompts import check_question
+
+    check_question(Question(text=args.query))
+    registry.prompts.get(args.prompt)
+    check_watching(args)
+    watched = watch_video(args)
+    found = watched.video.find(
+        args.query,
+        threshold=args.threshold,
+        max_gap_frames=args.max_gap_frames,
+        min_length_s=args.min_length,
+        max_moments=args.max_moments,
+        prompt=args.prompt,
+    )
+    present(args, watched, [found], several=False)
     return 0
 
 

@@ -9,7 +9,7 @@ from lavis.cli.show import say
 _MIB = 2**20
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the main parser's."""
     parser = add_command(
         subparsers,
@@ -24,15 +24,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print JSON and nothing else")
     for action in (info, actions.add_parser("clear", help="remove all of it")):
         add_cache_folder(action)
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print folder, number of entries and size, or remove all entries and say how many.
-
-    Raises:
-        ConfigError: the folder is a file.
-    """
+    """Print folder, number of entries and size, or remove all entries and say how many."""
     from lavis.export import to_json
     from lavis.models.frame_cache import FrameCache
 

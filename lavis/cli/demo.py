@@ -3,10 +3,12 @@
 import argparse
 import os
 import threading
+from dataclasses import fields
 from typing import Any
 
 from lavis.cli.options import add_command, add_model_options
 from lavis.cli.show import say
+from lavis.demo.settings import Settings
 
 _EXAMPLES = """examples:
   sevila demo                                                    the embedded model on http://127.0.0.1:7860
@@ -15,22 +17,10 @@ _EXAMPLES = """examples:
 
 The page needs the extra "demo": pip install 'sevila[demo]'
 """
-# Option of the command line -> what it is for; the defaults are those of `lavis.demo.settings.Settings`.
-_LIMITS = {
-    "max_upload_mb": "size of an uploaded video, in MB",
-    "max_stored_mb": "size of all visitors' files together, in MB",
-    "max_duration_s": "length of a video, in seconds",
-    "max_frames": "frames to watch",
-    "max_keyframes": "keyframes to read",
-    "max_question_chars": "characters of a question",
-    "max_job_s": "seconds for one question",
-    "max_waiting": "questions that wait for the model",
-    "max_jobs_per_address": "questions at once from one network address",
-    "keep_s": "seconds that visitors' files are kept; at most 3600",
-}
+_OPTIONS = [limit for limit in fields(Settings) if limit.metadata]
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the main parser's."""
     parser = add_command(
         subparsers,
@@ -48,22 +38,16 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_model_options(parser)
     group = parser.add_argument_group("limits")
-    for name, purpose in _LIMITS.items():
-        group.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=purpose)
-    return parser
+    for limit in _OPTIONS:
+        group.add_argument(f"--{limit.name.replace('_', '-')}", type=int, metavar="N", help=limit.metadata["purpose"])
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load the model and serve until interrupted.
-
-    Raises:
-        UserError: a wrong option, model or limit, a missing package, or a taken port.
-    """
+    """Load the model and serve until interrupted."""
     from lavis.common.logging import start_logging
     from lavis.demo.serve import AUTH_VARIABLE, auth_from_environment, is_public, serving
-    from lavis.demo.settings import Settings
 
-    settings = Settings(**{name: value for name in _LIMITS if (value := getattr(args, name)) is not None})
+    settings = Settings(**{limit.name: value for limit in _OPTIONS if (value := getattr(args, limit.name)) is not None})
     auth = auth_from_environment()
     start_logging()
     from lavis.models.loading import load_model  # takes seconds; what is wrong with the options is said before

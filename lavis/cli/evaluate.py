@@ -35,7 +35,7 @@ An evaluation that was stopped resumes where it was, with the same command.
 """
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the main parser's."""
     parser = add_command(
         subparsers,
@@ -50,7 +50,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add_speed_options(parser)
     add_cache_options(parser, on=False)
     _add_actions(parser.add_subparsers(metavar="ACTION"))
-    return parser
 
 
 def _add_actions(actions: Any) -> None:
@@ -152,11 +151,7 @@ def usable(config: "EvaluationConfig") -> Path:
 
 
 def run_compare(args: argparse.Namespace) -> int:
-    """Compare two evaluations.
-
-    Raises:
-        UserError: a folder holds no finished evaluation, or the two have different questions.
-    """
+    """Compare two evaluations."""
     from lavis.runners.evaluation.results import compare_folders
 
     found = compare_folders(args.first, args.second, common_only=args.common_only)
@@ -169,11 +164,7 @@ def run_compare(args: argparse.Namespace) -> int:
 
 
 def run_fit(args: argparse.Namespace) -> int:
-    """Fit the moments of a finished evaluation.
-
-    Raises:
-        UserError: it is not one of moment retrieval on the split val.
-    """
+    """Fit the moments of a finished evaluation."""
     from lavis.runners.evaluation.results import fit_folder
 
     fitted = fit_folder(args.folder)
@@ -186,11 +177,7 @@ def run_fit(args: argparse.Namespace) -> int:
 
 
 def run_moments(args: argparse.Namespace) -> int:
-    """Score a submission.
-
-    Raises:
-        UserError: a file does not fit its format, or, without `--partial`, the two are not about the same queries.
-    """
+    """Score a submission; without `--partial`, it has to be about the queries of the ground truth."""
     from lavis.tasks.metrics.moment_retrieval import (
         corrected_report,
         published_report,

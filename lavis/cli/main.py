@@ -37,14 +37,14 @@ EXIT_BROKEN_PIPE = 141
 # Every subcommand, in the order of the help text.
 COMMANDS = {
     "answer": "lavis.cli.answer",
-    "find": "lavis.cli.find",
+    "find": "lavis.cli.answer",
     "demo": "lavis.cli.demo",
     "cache": "lavis.cli.cache",
-    "models": "lavis.cli.models",
-    "checkpoint": "lavis.cli.checkpoint",
+    "models": "lavis.cli.weights",
+    "checkpoint": "lavis.cli.weights",
     "verify": "lavis.cli.verify",
-    "prepare": "lavis.cli.prepare",
-    "check": "lavis.cli.check",
+    "prepare": "lavis.cli.datasets",
+    "check": "lavis.cli.datasets",
     "report": "lavis.cli.report",
     "train": "lavis.cli.train",
     "evaluate": "lavis.cli.evaluate",
@@ -94,7 +94,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(prog="sevila", description="Ask questions about videos: keyframes and answers (SeViLA).")
     parser.add_argument("--version", action="version", version=f"sevila {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in COMMANDS.values():
+    for module in dict.fromkeys(COMMANDS.values()):
         importlib.import_module(module).add_parser(subparsers)
     for name, command in subparsers.choices.items():
         if name in _WITH_PARTS:

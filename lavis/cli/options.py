@@ -21,10 +21,11 @@ def add_command(
     description: str,
     examples: str | None = None,
 ) -> argparse.ArgumentParser:
-    """Add a subcommand; examples stand below its options as they are written."""
-    as_written = argparse.RawDescriptionHelpFormatter if examples else argparse.HelpFormatter
+    """Add a subcommand; examples below its options, and a description of several lines, stand as they are written."""
+    as_written = examples or "\n" in description
+    formatter = argparse.RawDescriptionHelpFormatter if as_written else argparse.HelpFormatter
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        name, help=help, description=description, epilog=examples, formatter_class=as_written
+        name, help=help, description=description, epilog=examples, formatter_class=formatter
     )
     parser.set_defaults(run=run)
     return parser

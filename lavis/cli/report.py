@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lavis.cli.options import add_command
 from lavis.cli.show import say
 from lavis.common.files import configs_dir
 
@@ -17,28 +18,23 @@ A run belongs to the rows whose recipe its run.recipe names; the recipes are in 
 _NAME = "paper_report"
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the main parser's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "report",
+        run,
         help="set evaluations beside the published figures",
         description=f"Print the tables, and write them to {_NAME}.md, {_NAME}.json and {_NAME}.png.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="the folder that holds evaluations, at any depth")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUNS_DIR)")
     parser.add_argument("--tables", type=Path, metavar="YAML", help="other published figures than the package's")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print and write the report.
-
-    Raises:
-        UserError: see `make_report` and `load_paper_tables` of `lavis.export.report`.
-    """
+    """Print and write the report."""
     from lavis.common.files import paper_tables_path, write_text, written_whole
     from lavis.export import to_json
     from lavis.export.pictures import report_picture

@@ -28,15 +28,15 @@ def announce(remarks: Sequence[str], world: "World") -> None:
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal's standard error for the block, which calls it with what is done of how much."""
+def progress_bar(what: str) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal's standard error; the block calls it with what is done of how much, and of what."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total, what=what: bar.update(task, description=what, completed=done, total=total)
 
 
 def make_console() -> "Console":

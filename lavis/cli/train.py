@@ -20,7 +20,7 @@ _EXAMPLES = """examples:
 """
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the main parser's."""
     parser = add_command(
         subparsers,
@@ -40,7 +40,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="build everything, run one step, and report; no training"
     )
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:

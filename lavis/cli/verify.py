@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lavis.cli.options import add_command
 from lavis.common.errors import EXIT_FAILURE, UserError
 from lavis.common.files import configs_dir
 
@@ -19,16 +20,11 @@ Works in a checkout, which holds the figures too (tests/parity/golden); not part
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "verify",
-        help="compare the model with figures measured from the published code",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Add the subcommand to the main parser's."""
+    what = "compare the model with figures measured from the published code"
+    parser = add_command(subparsers, "verify", run, help=what, description=_DESCRIPTION)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a directory of golden figures")
     parser.add_argument("--all", action="store_true", help="print every quantity, not only the worst of each case")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

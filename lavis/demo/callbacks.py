@@ -10,13 +10,12 @@ from typing import Any
 import gradio as gr
 
 from lavis.common.errors import UserError
-from lavis.demo.exports import answer_files, moment_files
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job, Jobs, Listener, Result
 from lavis.demo.layout import OPEN, Page, Tab
-from lavis.demo.problems import DefectsLogged, FieldError
 from lavis.demo.render import answered_html, error_html, facts_text, found_html, more_questions_html, preview_html
 from lavis.demo.service import AnswerRequest, AnswerResult, FindRequest, FindResult, Service
+from lavis.demo.settings import DefectsLogged, FieldError
 from lavis.demo.videos import Source, cut_clip
 
 Values = Mapping[Any, Any]
@@ -141,10 +140,9 @@ class Callbacks:
         kept: AnswerResult | FindResult | None = values[tab.kept]
         if kept is None:
             return {tab.take_away: gr.Column(visible=False)}
-        made = answer_files(kept) if isinstance(kept, AnswerResult) else moment_files(kept)
         buttons = {
             tab.downloads[kind]: gr.DownloadButton(value=str(self.files.write(name, content)))
-            for kind, (name, content) in made.items()
+            for kind, (name, content) in kept.files().items()
         }
         return {**buttons, tab.take_away: gr.Column(visible=True)}
 

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TypeVar
 
-from lavis.demo.problems import JobError
-from lavis.demo.settings import Settings
+from lavis.demo.settings import JobError, Settings
 
 Result = TypeVar("Result")
 

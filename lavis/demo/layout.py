@@ -7,15 +7,16 @@ from typing import Any
 
 import gradio as gr
 
-from lavis.demo.exports import ANSWER_FILES, MOMENT_FILES
-from lavis.demo.problems import FIELDS
 from lavis.demo.render import caveats_html, examples_html, header_html
-from lavis.demo.settings import MEGABYTE, Settings
+from lavis.demo.settings import FIELDS, MEGABYTE, Settings
 from lavis.demo.videos import Example
 from lavis.export.records import LETTERS
 
 CHOOSE, OPEN = "Choose from options", "In its own words"
 FIRST_OPTIONS = 3
+# Kind of file -> what its button says.
+ANSWER_FILES = {"json": "JSON", "csv": "CSV", "zip": "Keyframes (zip)", "png": "Picture"}
+MOMENT_FILES = {"json": "JSON", "csv": "CSV", "vtt": "Chapters (WebVTT)", "png": "Picture"}
 
 _HERE = Path(__file__).parent
 

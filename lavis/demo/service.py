@@ -3,23 +3,31 @@
 Nothing in here knows of Gradio.
 """
 
-from collections.abc import Mapping
+import io
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from lavis.common import defaults
 from lavis.common.errors import QuestionError, counted
 from lavis.common.types import Answer, Integers, Moments, Question, VideoInfo
 from lavis.demo.jobs import Job
-from lavis.demo.problems import FieldError, shown_beside
-from lavis.demo.settings import Settings
+from lavis.demo.settings import FieldError, Settings, shown_beside
 from lavis.demo.videos import Source, Sources, Watched, WatchedVideos
-from lavis.export import answer_record, moments_record
+from lavis.export import answer_record, as_text, jpeg, keyframe_name, moments_record, moments_vtt, slug, to_json
 from lavis.export.records import Record, best_positions
 from lavis.processors.prompts import check_question
+from lavis.video import open_video
 
 Seconds = Mapping[str, float]
+# By their kind, the name and the content of files to take away.
+Files = dict[str, tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,37 @@ class AnswerResult(_Result):
         """The record of `sevila answer --json`, with the video's name for its path."""
         return answer_record(self.chosen.answer, video=self.info, model=self.model_name, timings_s=self.seconds)
 
+    def files(self) -> Files:
+        """Return the record, a row per watched frame, the keyframes at the video's own size, and all as one picture."""
+        from lavis.export.pictures import answer_picture
+
+        answer, frames = self.chosen.answer, self.chosen.answer.keyframes
+        scored = zip(self.frame_idx, frames.all_times_s, frames.all_scores, strict=True)
+        rows = [
+            (index, f"{time_s:.3f}", f"{score:.6f}", int(position in frames.positions))
+            for position, (index, time_s, score) in enumerate(scored)
+        ]
+        contents = {
+            "json": as_text(to_json(self.record)),
+            "csv": _csv("frame_idx,time_s,score,keyframe", rows),
+            "zip": self._keyframes_zip(),
+            "png": answer_picture(answer, frames=_pixels(self.chosen.pictures), video=self.info, model=self.model_name),
+        }
+        return _named(answer.question.text, contents)
+
+    def _keyframes_zip(self) -> bytes:
+        frames, buffer = self.chosen.answer.keyframes, io.BytesIO()
+        with (
+            self.source.problems(),
+            open_video(self.source.path) as video,
+            zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive,  # JPEGs do not get smaller
+        ):
+            full = zip(frames.times_s, video.stream(frames.frame_idx, chunk=1), strict=True)
+            for number, (time_s, batch) in enumerate(full, start=1):
+                name = keyframe_name(number, time_s=float(time_s), frame_idx=int(batch.frame_idx[0]))
+                archive.writestr(name, jpeg(batch.frames[0]))
+        return buffer.getvalue()
+
 
 @dataclass(frozen=True, kw_only=True)
 class FindResult(_Result):
@@ -101,6 +140,37 @@ class FindResult(_Result):
     def record(self) -> Record:
         """The record of `sevila find --json`, with the video's name for its path."""
         return moments_record(self.moments, video=self.info, model=self.model_name, timings_s=self.seconds)
+
+    def files(self) -> Files:
+        """Return the record, a row per moment (best first), WebVTT chapters, and all as one picture."""
+        from lavis.export.pictures import moments_picture
+
+        moments, pictures = self.moments, _pixels(self.pictures)
+        rows = [
+            (rank, f"{moment.start_s:.3f}", f"{moment.end_s:.3f}", f"{moment.score:.6f}")
+            for rank, moment in enumerate(moments.moments, start=1)
+        ]
+        contents = {
+            "json": as_text(to_json(self.record)),
+            "csv": _csv("rank,start_s,end_s,score", rows),
+            "vtt": as_text(moments_vtt(moments)),
+            "png": moments_picture(moments, frames=pictures, video=self.info, model=self.model_name),
+        }
+        return _named(moments.query, contents)
+
+
+def _named(text: str, contents: dict[str, bytes]) -> Files:
+    name = slug(text) or "result"
+    return {kind: (f"{name}.{kind}", content) for kind, content in contents.items()}
+
+
+def _pixels(pictures: Sequence[bytes]) -> list[npt.NDArray[np.uint8]]:
+    return [np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures]
+
+
+def _csv(header: str, rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return rows of numbers, which need no quotes."""
+    return as_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
 
 
 class Service:

@@ -19,8 +19,7 @@ from lavis.common.errors import VideoError, did_you_mean
 from lavis.common.files import checkpoints_dir, written_whole
 from lavis.common.types import Integers, VideoInfo
 from lavis.demo.files import VisitorFiles
-from lavis.demo.problems import FieldError, shown_beside
-from lavis.demo.settings import MEGABYTE, Settings
+from lavis.demo.settings import MEGABYTE, FieldError, Settings, shown_beside
 from lavis.export import jpeg, thumbnail
 from lavis.export.records import time_label
 from lavis.models.pipeline import WatchedVideo

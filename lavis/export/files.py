@@ -32,6 +32,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower())[:_SLUG_LENGTH].strip("_")
 
 
+def as_text(content: str) -> bytes:
+    """Return a text as the content of a file, which ends with one line break."""
+    return f"{content.rstrip()}\n".encode()
+
+
 def jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
     """Return a picture [H, W, 3] as a JPEG of the same size."""
     buffer = BytesIO()

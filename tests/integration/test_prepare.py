@@ -1,6 +1,5 @@
 """Raw files in each benchmark's own layout through `sevila prepare` to questions."""
 
-import argparse
 import csv
 import json
 import shutil
@@ -10,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from lavis.cli import prepare as command
+from lavis.cli.main import build_parser
 from lavis.common.errors import AnnotationError, ConfigError, UserError
 from lavis.common.types import Span
 from lavis.datasets.annotations import read_annotations
@@ -22,9 +21,8 @@ BENCHMARKS = ("nextqa", "star", "how2qa", "tvqa", "vlep", "qvh")
 
 
 def run(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    return command.run(parser.parse_args(["prepare", *map(str, arguments)]))
+    args = build_parser().parse_args(["prepare", *map(str, arguments)])
+    return int(args.run(args))
 
 
 def prepared_rows(out: Path, name: str) -> dict[str, list[dict]]:

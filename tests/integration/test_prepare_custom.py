@@ -1,21 +1,19 @@
 """People's own videos and questions through `sevila prepare custom`."""
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from lavis.cli import prepare as command
+from lavis.cli.main import build_parser
 from lavis.common.errors import AnnotationError
 from lavis.common.types import Span
 from lavis.datasets.annotations import read_annotations
 
 
 def run(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    return command.run(parser.parse_args(["prepare", *map(str, arguments)]))
+    args = build_parser().parse_args(["prepare", *map(str, arguments)])
+    return int(args.run(args))
 
 
 def custom_raw(folder: Path) -> Path:

@@ -15,8 +15,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import lavis
-from lavis.cli import answer, find
-from lavis.cli.main import main
+from lavis.cli.main import build_parser, main
 from lavis.common import defaults
 from lavis.common.errors import QuestionError, counted
 from lavis.demo.layout import build_page
@@ -34,9 +33,9 @@ def of_signature(function: Any, *names: str) -> list[Any]:
     return [parameters[name].default for name in names]
 
 
-def of_command(command: Any, *arguments: str) -> argparse.Namespace:
-    parser = command.add_parser(argparse.ArgumentParser().add_subparsers())
-    return parser.parse_args(["clip.mp4", *arguments])
+def of_command(command: str, *arguments: str) -> argparse.Namespace:
+    args: argparse.Namespace = build_parser().parse_args([command, "clip.mp4", *arguments])
+    return args
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def test_what_is_watched_is_the_same(client: Client) -> None:
     assert of_signature(watch, "num_frames", "reader", "fps", "clip") == watched
     assert of_signature(open_video, "reader") == [defaults.VIDEO_READER]
     assert of_signature(lavis.load_model, "model_type", "device", "dtype") == [defaults.MODEL, None, None]
-    for command in (answer, find):
+    for command in ("answer", "find"):
         given = of_command(command, "What?")
         assert [given.num_frames, given.reader, given.fps, given.clip] == watched
         assert [given.model, given.device, given.dtype] == [defaults.MODEL, None, None]
@@ -64,7 +63,7 @@ def test_what_is_read_is_the_same(client: Client) -> None:
     read = [None, defaults.SELECTOR, defaults.FRAME_READER, defaults.PROMPT]
     for ask in (WatchedVideo.ask, WatchedVideo.ask_all):
         assert of_signature(ask, "num_keyframes", "selector", "reader", "prompt") == read
-    given = of_command(answer, "What?")
+    given = of_command("answer", "What?")
     assert [given.num_keyframes, given.selector, given.frame_reader, given.prompt] == read
     assert of_api(client, "/answer")["num_keyframes"] is AnswerRequest("?").num_keyframes is None
     assert Settings().num_keyframes == defaults.NUM_KEYFRAMES
@@ -74,7 +73,7 @@ def test_what_is_found_is_the_same(client: Client) -> None:
     names = ("threshold", "max_gap_frames", "max_moments", "prompt")
     found = [defaults.THRESHOLD, defaults.MAX_GAP_FRAMES, defaults.MAX_MOMENTS, defaults.MOMENT_PROMPT]
     assert of_signature(WatchedVideo.find, *names, "min_length_s") == [*found, defaults.MIN_LENGTH_S]
-    given = of_command(find, "What?")
+    given = of_command("find", "What?")
     assert [getattr(given, name) for name in names] + [given.min_length] == [*found, defaults.MIN_LENGTH_S]
     assert FindRequest("?").max_moments is defaults.MAX_MOMENTS
     assert of_api(client, "/find")["max_moments"] == Settings().max_moments  # as many as the page shows

@@ -10,8 +10,7 @@ from contextvars import ContextVar
 import pytest
 
 from lavis.demo.jobs import Job, Jobs, Listener
-from lavis.demo.problems import JobError
-from lavis.demo.settings import Settings
+from lavis.demo.settings import JobError, Settings
 
 WAIT_S = 20
 

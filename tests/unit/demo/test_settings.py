@@ -3,8 +3,7 @@
 import pytest
 
 from lavis.common.errors import ConfigError, QuestionError
-from lavis.demo.problems import DefectsLogged, FieldError, JobError, shown_beside
-from lavis.demo.settings import Settings
+from lavis.demo.settings import DefectsLogged, FieldError, JobError, Settings, shown_beside
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import pytest
 
 from lavis.common.errors import VideoError
 from lavis.demo.files import VisitorFiles
-from lavis.demo.problems import FieldError
-from lavis.demo.settings import Settings
+from lavis.demo.settings import FieldError, Settings
 from lavis.demo.videos import Source, Sources, WatchedVideos, cut_clip, read_examples
 from lavis.models.pipeline import WatchedVideo
 from lavis.video import open_video

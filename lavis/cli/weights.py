@@ -1,4 +1,4 @@
-"""`sevila checkpoint`: fetch, look at, convert, merge and check weights."""
+"""`sevila models` and `sevila checkpoint`: sizes and where their weights are; fetch, convert, merge, check weights."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.show import say
+from lavis.cli.options import add_command
+from lavis.cli.show import make_console, say
 from lavis.common.errors import EXIT_FAILURE, ConfigError, visible
 
 if TYPE_CHECKING:
@@ -27,14 +28,24 @@ _EXAMPLES = """examples:
 _SIZE = "a model size or a configuration file (default: told from the weights)"
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add the subcommand to the main parser's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+def add_parser(subparsers: Any) -> None:
+    """Add both subcommands to the main parser's."""
+    parser = add_command(
+        subparsers,
+        "models",
+        run_models,
+        help="list the model sizes, and where their weights are",
+        description="List the model sizes with their numbers of parameters, and where their weights are.",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+
+    parser = add_command(
+        subparsers,
         "checkpoint",
+        run_checkpoint,
         help="fetch, inspect, convert, merge and verify weights",
         description="Fetch published weights, and turn weight files into model folders and back.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     fetch = actions.add_parser("fetch", help="download published weights and assemble a model folder")
@@ -76,16 +87,49 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
             default="bf16",
             help="store the language model in bf16, as published code runs it, or keep its precision (default: bf16)",
         )
-    parser.set_defaults(run=run)
-    return parser
 
 
-def run(args: argparse.Namespace) -> int:
-    """Do what was asked.
+def run_models(args: argparse.Namespace) -> int:
+    """Print one row per size."""
+    from lavis.export import to_json
+    from lavis.models.loading import describe, model_zoo
 
-    Raises:
-        UserError: see the functions of the model's `weight_tools`.
-    """
+    rows = [describe(size, name=name) for name, sizes in model_zoo for size in sizes]
+    if args.json:
+        print(to_json(rows))
+    else:
+        _show(rows)
+    return 0
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("size")
+    table.add_column("parameters", justify="right")
+    table.add_column("weights", overflow="fold")
+    for row in rows:
+        table.add_row(row["name"], _in_words(row["parameters"]), Text(_where(row)))
+    make_console().print(table)
+
+
+def _where(row: dict[str, Any]) -> str:
+    note = f" ({row['note']})" if row["note"] else ""
+    if row["weights"]:
+        return f"{row['weights']}{note}"
+    if row["status"] == "untrained":
+        return f"made at random when loaded{note}"
+    return f"not here; get them with: sevila checkpoint fetch {row['name']}{note}"
+
+
+def _in_words(number: int) -> str:
+    return f"{number / 1e9:.1f} billion" if number >= 1e9 else f"{number / 1e6:.1f} million"
+
+
+def run_checkpoint(args: argparse.Namespace) -> int:
+    """Do what was asked with the functions of the model's `weight_tools`."""
     from lavis.models.loading import weight_tools
 
     actions = {"fetch": _fetch, "inspect": _inspect, "convert": _convert, "merge": _merge, "verify": _verify}

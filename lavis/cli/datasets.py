@@ -1,7 +1,4 @@
-"""`sevila prepare`: a benchmark's own annotation files, or your own questions, to the package's schema.
-
-`sevila prepare shards`: videos and questions of a prepared dataset, packed into tar files.
-"""
+"""`sevila prepare` and `sevila check`: datasets converted to the package's schema, packed into shards, looked over."""
 
 import argparse
 import os
@@ -9,32 +6,41 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.check import add_dataset_options
-from lavis.cli.options import checked_options
-from lavis.cli.show import say
-from lavis.common.errors import ConfigError
+from lavis.cli.options import add_command, add_settings, checked_options
+from lavis.cli.show import progress_bar, say
+from lavis.common.errors import EXIT_FAILURE, ConfigError
 
 if TYPE_CHECKING:
     from sevila_data.prepare import PreparedSplit
 
 DATA_VARIABLE = "SEVILA_DATA"
 _SHARDS = "shards"
-_DROPPED_SHOWN = 10
-_EXAMPLES = """examples:
+_SHOWN = 10
+_MOST_WORKERS = 8
+_PREPARE_EXAMPLES = """examples:
   sevila prepare nextqa --raw downloads/nextqa --out sevila_data
   sevila prepare custom --raw my_questions --videos my_videos --out my_data
   sevila prepare shards --dataset nextqa --out shards/nextqa
 """
+_CHECK_EXAMPLES = """examples:
+  sevila check nextqa
+  sevila check vlep --splits val --out output/check/vlep
+  sevila check custom --options datasets.custom.build_info.videos.storage=my_videos
+
+The list is written to OUT/check.json and OUT/check.txt. A check that was stopped goes on where it was when it is
+started again; videos that did not change are not read again. Exit code: 0 if all questions can be asked, 1 if not.
+"""
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add the subcommand to the main parser's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+def add_parser(subparsers: Any) -> None:
+    """Add both subcommands to the main parser's."""
+    parser = add_command(
+        subparsers,
         "prepare",
+        run_prepare,
         help="convert annotation files to the package's schema, or pack videos into shards",
         description="Convert every split found in a raw download to OUT/NAME/SPLIT.json.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_PREPARE_EXAMPLES,
     )
     parser.add_argument(
         "name", metavar="NAME", help="nextqa, nextgqa, star, how2qa, tvqa, vlep, qvh, custom; or shards"
@@ -46,19 +52,38 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="overwrite files that were prepared before")
     group = parser.add_argument_group("for shards")
     group.add_argument("--dataset", metavar="NAME", help="the dataset, prepared before; --out is the folder of shards")
-    add_dataset_options(group)
+    _add_dataset_options(group)
     group.add_argument("--shard-mib", type=int, default=512, metavar="N", help="size of a shard (default: 512)")
-    parser.set_defaults(run=run)
-    return parser
+
+    parser = add_command(
+        subparsers,
+        "check",
+        run_check,
+        help="find missing, unreadable, too short and doubled videos",
+        description="Open every video that a dataset's questions are about, and list those that cannot be used.",
+        examples=_CHECK_EXAMPLES,
+    )
+    parser.add_argument("name", metavar="DATASET", help="nextqa, star, how2qa, tvqa, vlep, qvh or custom")
+    _add_dataset_options(parser)
+    parser.add_argument("--out", type=Path, help="folder for the list (default: output/check/DATASET)")
+    parser.add_argument(
+        "--frames", type=int, default=1, metavar="N", help="frames to decode of each video (default: 1)"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read videos; 0 reads in this one (default: one a core)"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="count rows that are no questions, and go on")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Prepare and say what was written.
+def _add_dataset_options(parser: Any) -> None:
+    """Add where a dataset is and which of its splits are meant, to a parser or a group of one."""
+    parser.add_argument("--cfg", type=Path, metavar="YAML", help="a recipe that says where the dataset is")
+    add_settings(parser, "settings over the recipe's")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: every split that is there")
 
-    Raises:
-        UserError: see `sevila_data.prepare.prepare`.
-        ConfigError: no raw or output folder is given.
-    """
+
+def run_prepare(args: argparse.Namespace) -> int:
+    """Prepare a dataset, or write shards of one, and say what was written."""
     if args.name == _SHARDS:
         return _write_shards(args)
     from sevila_data.prepare import prepare
@@ -93,18 +118,14 @@ def _print_split(name: str, split: "PreparedSplit") -> None:
         say(f"  {count} x {note}")
     if split.dropped:
         say(f"  dropped: {len(split.dropped)} rows")
-        for problem in split.dropped[:_DROPPED_SHOWN]:
+        for problem in split.dropped[:_SHOWN]:
             say(f"    {problem}")
-        if len(split.dropped) > _DROPPED_SHOWN:
-            say(f"    and {len(split.dropped) - _DROPPED_SHOWN} more")
+        if len(split.dropped) > _SHOWN:
+            say(f"    and {len(split.dropped) - _SHOWN} more")
 
 
 def _write_shards(args: argparse.Namespace) -> int:
-    """Write shards and say how to use them.
-
-    Raises:
-        UserError: see `lavis.datasets.builder` and `lavis.datasets.shards.ShardWriter`.
-    """
+    """Write shards and say how to use them."""
     from lavis.datasets.builder import load_dataset_config, read_splits, storage_of
     from lavis.datasets.records import read_records
     from lavis.datasets.shards import ShardWriter, read_index
@@ -132,3 +153,36 @@ def _write_shards(args: argparse.Namespace) -> int:
     say(f"to use them: --options {place}.videos.storage={args.out}", end="")
     say("".join(f" {place}.annotations.{split}.storage={args.out / split}.json" for split in splits))
     return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Check, write the list, and print the summary."""
+    from lavis.common.files import write_text
+    from lavis.datasets.builder import load_dataset_config, read_splits, storage_of
+    from lavis.datasets.checking import DatasetCheck
+    from lavis.export import to_json
+
+    if args.frames < 1:
+        raise ConfigError(f"--frames is {args.frames}; it must be 1 or more")
+    if args.workers is not None and args.workers < 0:
+        raise ConfigError(f"--workers is {args.workers}; it must be 0 or more")
+    config = load_dataset_config(args.name, recipe=args.cfg, options=checked_options(args.options))
+    splits = read_splits(args.name, config, splits=args.splits, skip_bad=args.skip_bad)
+    folder = args.out or Path("output", "check", args.name)
+    videos = config.build_info.videos
+    with progress_bar("finding videos") as update:
+        check = DatasetCheck(
+            storage_of(args.name, config),
+            folder=folder,
+            reader=videos.reader,
+            fps=videos.fps,
+            num_frames=args.frames,
+            num_workers=min(_MOST_WORKERS, os.cpu_count() or 1) if args.workers is None else args.workers,
+            progress=lambda what, done, total: update(done, total, what),
+        )
+        report = check.run(args.name, splits)
+    write_text(folder / "check.json", to_json(report.as_dict()) + "\n")
+    write_text(folder / "check.txt", report.as_text())
+    say(report.as_text(most=_SHOWN), end="")
+    say(f"\nthe whole list is in {folder / 'check.txt'} and {folder / 'check.json'}")
+    return EXIT_FAILURE if report.num_lost else 0
