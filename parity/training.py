@@ -71,7 +71,8 @@ def check_training(model: SeViLA, case: Case, checks: Checks) -> None:
     checks.close("loss_train_mode_dropout0", found["loss"], case["loss_train_mode_dropout0"], stage=_LOSS)
     _check_gradients(model, case, checks)
     with torch.no_grad():
-        positions = found.get("positions", torch.arange(case["t"]).expand(case["b"], -1))
+        chosen = found.get("positions")
+        positions = torch.stack(chosen) if chosen else torch.arange(case["t"]).expand(case["b"], -1)
         _check_forward(model, case, checks, task, batch, positions)
 
 

@@ -183,6 +183,48 @@ class AnswerLoss:
     is_right: "torch.Tensor"
 
 
+class WeightsNote(Protocol):
+    """What is known of a model's weights."""
+
+    @property
+    def status(self) -> str:
+        """Return "trained", or "untrained" for random weights."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """Return one sentence that goes with every answer, or an empty text."""
+        ...
+
+
+class ModelConfig(Protocol):
+    """What a model was built from, as far as others ask."""
+
+    @property
+    def name(self) -> str:
+        """Return the model's name for people, and in files."""
+        ...
+
+    @property
+    def image_mean(self) -> tuple[float, float, float]:
+        """Return the mean that frames are normalised by."""
+        ...
+
+    @property
+    def image_std(self) -> tuple[float, float, float]:
+        """Return the standard deviation that frames are normalised by."""
+        ...
+
+    @property
+    def weights(self) -> WeightsNote:
+        """Return what is known of the weights."""
+        ...
+
+    def as_json(self) -> str:
+        """Return the text of `config.json` beside saved weights."""
+        ...
+
+
 class ImageTextModel(VideoModel, Protocol):
     """A trainable model in both roles: all that objectives need to know of it.
 
@@ -190,6 +232,11 @@ class ImageTextModel(VideoModel, Protocol):
     "answerer"), and questions are asked about states. N frames; features [N, ...] and states [N, ...] are the model's
     own in all but the first dimension. Prompts are those of a `Prompt` class.
     """
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the model was built from."""
+        ...
 
     def set_trainable(self, roles: Sequence[str]) -> None:
         """Let these roles train, and freeze everything else."""
@@ -233,59 +280,12 @@ class ImageTextModel(VideoModel, Protocol):
         ...
 
 
-class WeightsNote(Protocol):
-    """What is known of a model's weights."""
-
-    @property
-    def status(self) -> str:
-        """Return "trained", or "untrained" for random weights."""
-        ...
-
-    @property
-    def note(self) -> str:
-        """Return one sentence that goes with every answer, or an empty text."""
-        ...
-
-
-class ModelConfig(Protocol):
-    """What a model was built from, as far as others ask."""
-
-    @property
-    def name(self) -> str:
-        """Return the model's name for people, and in files."""
-        ...
-
-    @property
-    def image_mean(self) -> tuple[float, float, float]:
-        """Return the mean that frames are normalised by."""
-        ...
-
-    @property
-    def image_std(self) -> tuple[float, float, float]:
-        """Return the standard deviation that frames are normalised by."""
-        ...
-
-    @property
-    def weights(self) -> WeightsNote:
-        """Return what is known of the weights."""
-        ...
-
-    def as_json(self) -> str:
-        """Return the text of `config.json` beside saved weights."""
-        ...
-
-
 class TrainableModel(ImageTextModel, Protocol):
     """All that the runner needs of a model beside its roles: what a new family implements to be trained and evaluated.
 
     It is a `torch.nn.Module`. The best weights of a run are saved as a folder with `config.json` (`config.as_json`)
     and `model.safetensors`, which holds what trains by the names of `trainable_parameters`; `load_partial` reads that.
     """
-
-    @property
-    def config(self) -> ModelConfig:
-        """What the model was built from."""
-        ...
 
     @property
     def image_size(self) -> int:

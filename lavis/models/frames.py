@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.functional import interpolate
 
 from lavis.common.errors import VideoError
 from lavis.common.types import Floats, FrameBatch, Integers
@@ -21,6 +22,7 @@ from lavis.video import VideoReader
 # fp32, 44 at Flan-T5-XL size in bf16. Memory must stay flat for longer videos.
 MAX_KEPT_INPUTS = 64
 
+Channels = tuple[float, float, float]
 Progress = Callable[[int, int], None]
 OpenVideo = Callable[[], VideoReader]
 
@@ -98,7 +100,10 @@ class FrameSource:
         frame_idx: int64 [T], indices into the source video, increasing.
         times_s: float64 [T], their presentation times.
         open_video: opens the source video; None where only `pixels` are there.
-        pixels: [T, 3, H, W], frames that are decoded and prepared already; encoders get these.
+        pixels: [T, 3, H, W], frames that are decoded and prepared already; the encoders in `together` get these, or all
+            where there are none.
+        normalization: mean and standard deviation that `pixels` were normalised by. Where the video cannot be opened,
+            pictures are made of the pixels by that: as they were prepared, so with their random crop, if any.
         memory: where what encoders made of all frames is kept beyond this object; None is nowhere.
         together: encoders that take the same input. Of a video of more than 64 frames that input is not kept, so all
             of them run when one does.
@@ -112,6 +117,7 @@ class FrameSource:
         *,
         open_video: OpenVideo | None = None,
         pixels: torch.Tensor | None = None,
+        normalization: tuple[Channels, Channels] | None = None,
         memory: "EncodedMemory | None" = None,
         together: Sequence[FrameEncoder] = (),
         chunk: int = 32,
@@ -120,6 +126,7 @@ class FrameSource:
         self.frame_idx, self.times_s = frame_idx.copy(), times_s.copy()
         self.warnings: tuple[str, ...] = ()
         self._open_video, self._pixels, self._memory = open_video, pixels, memory
+        self._normalization = normalization
         self._together, self._chunk = together, chunk
         self._timings = timings or Timings()
         self._kept: dict[FrameEncoder, _Rows] = {}
@@ -207,29 +214,36 @@ class FrameSource:
     def _inputs(self, encoder: FrameEncoder, positions: Integers) -> Iterator[tuple[Integers, Any]]:
         before = encoder.before
         if before is None:
-            yield from self._prepared(positions, encoder.size)
+            yield from self._prepared(positions, encoder)
             return
         kept = self._rows(before)
         new = kept.missing(positions)
         known = np.setdiff1d(positions, new)
         for chunk in _chunks(known, self._chunk):
             yield chunk, kept.at(chunk)
-        for chunk, frames in self._prepared(new, before.size):
+        for chunk, frames in self._prepared(new, before):
             with self._timings.measure("watch_s"):
                 made = _run(before, frames)
             if len(self) <= MAX_KEPT_INPUTS:
                 kept.add(chunk, made)
             yield chunk, made
 
-    def _prepared(self, positions: Integers, size: int | None) -> Iterator[tuple[Integers, Any]]:
-        if self._pixels is None:
-            yield from self._decoded(positions, size)
+    def _prepared(self, positions: Integers, encoder: FrameEncoder) -> Iterator[tuple[Integers, Any]]:
+        """Yield chunks of positions and what an encoder takes: pixels that were prepared for it, else pictures."""
+        takes_pixels = not self._together or encoder in [one.before or one for one in self._together]
+        if self._pixels is None or not takes_pixels:
+            yield from self._decoded(positions, encoder.size)
             return
         for chunk in _chunks(positions, self._chunk):
             yield chunk, self.pixels_at(chunk)
 
     def _decoded(self, positions: Integers, size: int | None) -> Iterator[tuple[Integers, FrameBatch]]:
         if not len(positions):
+            return
+        if self._open_video is None and self._pixels is not None and self._normalization is not None:
+            for chunk in _chunks(positions, self._chunk):
+                pictures = _pictures_of(self.pixels_at(chunk), *self._normalization, size=size)
+                yield chunk, FrameBatch(pictures, self.frame_idx[chunk], self.times_s[chunk])
             return
         if self._open_video is None:
             raise VideoError("the pictures of these frames are not at hand: only prepared pixels are")
@@ -280,6 +294,15 @@ class _Rows:
 @torch.no_grad()
 def _run(encoder: FrameEncoder, frames: Any) -> torch.Tensor:
     return encoder.run(frames)
+
+
+def _pictures_of(pixels: torch.Tensor, mean: Channels, std: Channels, *, size: int | None) -> npt.NDArray[np.uint8]:
+    """Return pictures uint8 [N, H, W, 3] of normalised pixels [N, 3, H, W]."""
+    means, stds = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (mean, std))
+    shown = pixels.float() * stds + means
+    if size is not None and shown.shape[2:] != (size, size):
+        shown = interpolate(shown, size=(size, size), mode="bicubic", antialias=True)
+    return (shown * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _chunks(positions: Integers, size: int) -> Iterator[Integers]:

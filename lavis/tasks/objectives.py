@@ -13,7 +13,7 @@ from lavis.common.errors import QuestionError
 from lavis.common.moments import inside_windows
 from lavis.common.types import Integers, Question, Unread
 from lavis.datasets.dataset import ClipBatch
-from lavis.models.base import FrameScorer, FrameScores, ImageTextModel, Mask
+from lavis.models.base import AnswerLoss, FrameScorer, FrameScores, ImageTextModel, Mask
 from lavis.models.chain import Selector, SelectorSpec, build_selector
 from lavis.models.frames import FrameSource
 from lavis.processors.prompts import Prompt, as_prompt
@@ -180,33 +180,57 @@ class AnswererFinetuning:
     ) -> None:
         self._prompt, self._k, self._selector, self._packing = as_prompt(prompt), k, selector, packing
         self._teacher, self._memory = teacher or OnlineTeacher(), memory
+        self._built: tuple[ImageTextModel, Selector] | None = None
 
     def __call__(self, model: ImageTextModel, batch: ClipBatch) -> dict[str, Any]:
-        """Return the loss of the target text.
+        """Return the loss of the target text, the mean over questions, and "positions": B times the frames [K] read.
+
+        Questions that as many frames were chosen for are learned in one call. Where the model is split over processes
+        (FSDP), all of them need as many such calls: choose as many frames for every question.
 
         Raises:
             QuestionError: a question whose answer is not known.
         """
         clips = [self._clip(model, batch, row) for row in range(len(batch))]
-        selector = build_selector(self._selector, model, prompt=self._prompt)
+        selector = self._selector_of(model)
         scorer = None if selector.scorer is None else TaughtScorer(selector.scorer, self._teacher)
         chooser = Selector(selector.policy, scorer)
         chosen = [
             chooser.select(clip, [question], k=selector.k or min(self._k, len(clip)))[0].positions
             for clip, question in zip(clips, batch.questions, strict=True)
         ]
-        positions = np.stack(chosen)
-        states = model.states("answerer", _chosen_features(model, clips, positions)).unflatten(0, positions.shape)
-        answers = [known_answer(question) for question in batch.questions]
-        prompts = [self._prompt.answerer(question) for question in batch.questions]
-        found = model.answer_loss(states, prompts, answers, packing=self._packing)
-        metrics = {} if scorer is None else scorer.metrics
+        groups: dict[int, list[int]] = {}
+        for row, positions in enumerate(chosen):
+            groups.setdefault(len(positions), []).append(row)
+        learned = [(self._learn(model, batch, clips, chosen, rows), len(rows) / len(batch)) for rows in groups.values()]
         return {
-            "loss": found.loss,
-            "accuracy": found.is_right.float().mean(),
-            "positions": torch.from_numpy(positions),
-            **metrics,
+            "loss": torch.stack([found.loss * share for found, share in learned]).sum(),
+            "accuracy": torch.stack([found.is_right.float().mean() * share for found, share in learned]).sum(),
+            "positions": [torch.from_numpy(positions) for positions in chosen],
+            **({} if scorer is None else scorer.metrics),
         }
+
+    def _selector_of(self, model: ImageTextModel) -> Selector:
+        """Return the selector, built once: a scorer may have weights of its own to load."""
+        if self._built is None or self._built[0] is not model:
+            self._built = model, build_selector(self._selector, model, prompt=self._prompt)
+        return self._built[1]
+
+    def _learn(
+        self,
+        model: ImageTextModel,
+        batch: ClipBatch,
+        clips: Sequence[FrameSource],
+        chosen: Sequence[Integers],
+        rows: Sequence[int],
+    ) -> AnswerLoss:
+        """Return the loss of some questions of a batch, each of which has as many chosen frames."""
+        positions, questions = np.stack([chosen[row] for row in rows]), [batch.questions[row] for row in rows]
+        features = _chosen_features(model, [clips[row] for row in rows], positions)
+        states = model.states("answerer", features).unflatten(0, positions.shape)
+        answers = [known_answer(question) for question in questions]
+        prompts = [self._prompt.answerer(question) for question in questions]
+        return model.answer_loss(states, prompts, answers, packing=self._packing)
 
     def _clip(self, model: ImageTextModel, batch: ClipBatch, row: int) -> FrameSource:
         times_s = np.asarray(batch.times_s[row].cpu(), dtype=np.float64)
@@ -215,6 +239,7 @@ class AnswererFinetuning:
             batch.frame_idx[row].numpy(),
             times_s,
             pixels=pixels,
+            normalization=(model.config.image_mean, model.config.image_std),
             together=model.encoders,
             chunk=len(pixels),
             memory=None if self._memory is None else self._memory.of(pixels),

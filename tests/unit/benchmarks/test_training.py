@@ -75,7 +75,7 @@ def test_frozen_parts_are_as_the_published_code_leaves_them(task: str, model: Se
 def test_frames_are_those_that_our_localizer_chooses(model: SeViLA, batch: ClipBatch) -> None:
     task = "answerer_finetuning"
     objective = build_objective(resolve_task(task), prompt="multiple_choice", num_keyframes=NUM_KEYFRAMES)
-    found = objective(model, batch)["positions"]
+    found = torch.stack(objective(model, batch)["positions"])
     plain = as_published(model, attention="eager").eval()
     features = plain.features(batch.pixels.flatten(0, 1))
     assert PublishedFinetuning(NUM_KEYFRAMES)._positions(plain, batch, features).tolist() == found.tolist()

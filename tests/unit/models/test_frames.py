@@ -13,6 +13,7 @@ from lavis.common.types import FrameBatch, Integers, VideoInfo
 from lavis.models.frames import MAX_KEPT_INPUTS, FrameEncoder, FrameSource, Timings
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
+from lavis.processors.transforms import CLIP_MEAN, CLIP_STD, EvalTransform
 from lavis.video import VideoReader, open_video
 from lavis.video.base import Picture
 from tests.precision import assert_near_float64
@@ -112,6 +113,28 @@ def test_pictures_have_the_size_asked_for_and_the_order(clip: Path) -> None:
 def test_pictures_of_prepared_pixels_are_refused(steps: Recorded) -> None:
     with pytest.raises(VideoError, match="only prepared pixels are"):
         prepared(2).pictures([0])
+
+
+def test_pictures_of_normalised_pixels_are_those_that_were_prepared() -> None:
+    shown = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    pixels = EvalTransform()(FrameBatch(shown, np.arange(3), np.arange(3.0)))
+    frames = FrameSource(np.arange(3), np.arange(3.0), pixels=pixels, normalization=(CLIP_MEAN, CLIP_STD))
+    assert np.array_equal(frames.pictures([2, 0]), shown[[2, 0]])
+    assert frames.pictures([1], size=4).shape == (1, 4, 4, 3)
+
+
+def test_prepared_pixels_are_for_the_encoders_they_were_prepared_for_and_others_get_pictures(steps: Recorded) -> None:
+    pixels = torch.zeros(3, 3, 8, 8)
+    frames = FrameSource(
+        np.arange(3), np.arange(3.0), pixels=pixels, normalization=(CLIP_MEAN, CLIP_STD), together=[steps.doubles]
+    )
+    assert frames.encoded(FrameEncoder("other", lambda given: torch.from_numpy(given.frames)), [0]).shape == (
+        1,
+        8,
+        8,
+        3,
+    )
+    assert frames.encoded(steps.doubles, [0]).tolist() == [0]
 
 
 class Damaged:

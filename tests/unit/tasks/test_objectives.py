@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from lavis.common.distributed import World
-from lavis.common.types import Question
+from lavis.common.registry import registry
+from lavis.common.types import Question, Unread
 from lavis.datasets.dataset import ClipBatch
+from lavis.models.base import FrameScorer, FrameScores, Mask, Selection
 from lavis.models.frame_cache import FrameCache
-from lavis.models.frames import FrameSource
+from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.sevila.model import SeViLA
 from lavis.tasks.objectives import AnswererFinetuning, Objective, SelfRefinement
 from lavis.tasks.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
@@ -115,6 +117,72 @@ def test_uniform_frames_alone_are_watched(model: SeViLA) -> None:
     with recorded(model.vision) as watched:
         objective(model, batch([0, 1]))
     assert [len(pixels) for pixels in watched] == [2 * 2]
+
+
+class LightFrames:
+    """Chooses the frames of which the middle of the picture is light: another number of them for every question."""
+
+    needs_scorer = False
+
+    def choose(
+        self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        light = frames.pictures(np.arange(len(frames)), size=4)[:, 1:3, 1:3].mean(axis=(1, 2, 3))
+        return [Selection(np.flatnonzero(light > 128))] * len(questions)
+
+
+def lit(rows: Sequence[int], frames: Sequence[Sequence[int]]) -> ClipBatch:
+    """A batch whose clips have light pictures at some frames, and noise in all of them."""
+    asked = batch(rows)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CONFIG.image_mean, CONFIG.image_std))
+    for row, light in enumerate(frames):
+        shown = 0.1 * torch.rand(FRAMES, 3, 1, 1, generator=torch.Generator().manual_seed(row))
+        shown[list(light)] += 0.8
+        asked.pixels[row] = (shown - mean) / std
+    return asked
+
+
+def test_questions_with_different_numbers_of_frames_weigh_the_same(model: SeViLA) -> None:
+    frames = [[0, 3], [1], [2, 5], [0, 1, 4]]
+    objective = AnswererFinetuning(prompt=PROMPT, k=2, selector=LightFrames())
+    model.set_trainable(objective.trainable)
+    found = objective(model, lit(range(4), frames))
+    assert [positions.tolist() for positions in found["positions"]] == frames
+    loss, gradients = learned(model, objective, lit(range(4), frames))
+
+    alone = [learned(model, objective, _row(lit(range(4), frames), row)) for row in range(4)]
+
+    assert loss == pytest.approx(np.mean([one for one, _ in alone]), rel=1e-5)
+    torch.testing.assert_close(gradients, torch.stack([one for _, one in alone]).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def _row(whole: ClipBatch, row: int) -> ClipBatch:
+    part = slice(row, row + 1)
+    return ClipBatch(whole.pixels[part], whole.times_s[part], whole.frame_idx[part], whole.questions[part])
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_scorer_of_pictures_chooses_what_the_answerer_learns_from(model: SeViLA) -> None:
+    built: list[object] = []
+
+    @registry.scorers.register("lightness")
+    class Lightness:
+        def __init__(self) -> None:
+            built.append(self)
+
+        def score(
+            self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None
+        ) -> FrameScores:
+            size = FrameEncoder("size", lambda pictures: torch.from_numpy(pictures.frames).float().mean((1, 2, 3)))
+            light = frames.encoded(size).numpy()[None].astype(float)
+            return FrameScores(light, light, (Unread(),))
+
+    objective = AnswererFinetuning(prompt=PROMPT, k=2, selector={"scorer": "lightness"})
+    model.set_trainable(objective.trainable)
+    for frames in ([[0, 3], [1, 2]], [[2, 5], [3, 4]]):
+        found = objective(model, lit([0, 1], frames))
+        assert [positions.tolist() for positions in found["positions"]] == frames
+    assert len(built) == 1
 
 
 FEW = 4
