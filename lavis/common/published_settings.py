@@ -12,55 +12,40 @@ from typing import Any
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 
-_SIZE = "the model's own size (model.model_type) decides"
-_LAUNCHER = "torchrun says how many processes there are and where they meet"
 _TYPE = "datasets.*.type"
-_SCORED = "an answer is the option with the best score; no text is generated"
-_AUGMENTED = "training crops and the model's normalisation are fixed"
-
-# What has no meaning here, and why; "*" stands for any one key.
-_WITHOUT_MEANING: dict[str, str] = {
-    "model.answer_num": "every question brings its own options",
-    "model.qformer_input_text": "the visual prompters read no text, as published",
-    "model.image_size": _SIZE,
-    "model.num_query_token": _SIZE,
-    "model.t5_model": _SIZE,
-    "model.vit_model": _SIZE,
-    "model.max_txt_len": _SIZE,
-    "model.vit_precision": "model.dtype is the precision of all frozen parts",
-    "model.drop_path_rate": "the vision tower is frozen, and drops nothing",
-    "model.pretrained": "model.model_type brings the weights to start from",
-    "model.load_pretrained": "model.model_type brings the weights to start from",
-    "model.prompt": "datasets.*.prompt words the questions",
-    "model.apply_lemmatizer": _SCORED,
-    "preprocess": "frames are prepared by datasets.*.vis_processor",
-    _TYPE: "each dataset has one configuration",
-    "datasets.*.text_processor": "questions are asked in full, as datasets.*.prompt words them",
-    "datasets.*.vis_processor.*.image_size": _SIZE,
-    "datasets.*.vis_processor.*.mean": _AUGMENTED,
-    "datasets.*.vis_processor.*.std": _AUGMENTED,
-    "datasets.*.vis_processor.*.min_scale": _AUGMENTED,
-    "datasets.*.vis_processor.*.max_scale": _AUGMENTED,
-    "datasets.*.build_info.annotations.*.url": "annotations are not downloaded; storage is read",
-    "run.max_len": _SCORED,
-    "run.min_len": _SCORED,
-    "run.num_beams": _SCORED,
-    "run.inference_method": _SCORED,
-    "run.num_ans_candidates": _SCORED,
-    "run.prompt": _SCORED,
-    "run.report_metric": "figures are always reported",
-    "run.world_size": _LAUNCHER,
-    "run.dist_url": _LAUNCHER,
-    "run.dist_backend": _LAUNCHER,
-    "run.rank": _LAUNCHER,
-    "run.gpu": _LAUNCHER,
-    "run.find_unused_parameters": "it follows from which parts train",
-    # As one of the published files misspells it.
-    "run.ind_unused_parameters": "it follows from which parts train",
-    "run.use_dist_eval_sampler": "every question is counted once, on any number of processes",
-    "run.iters_per_inner_epoch": "an epoch is every sample once",
+# What has no meaning here, by the reason why; "*" stands for any one key.
+_MEANINGLESS = {
+    "every question brings its own options": ("model.answer_num",),
+    "the visual prompters read no text, as published": ("model.qformer_input_text",),
+    "the model's own size (model.model_type) decides": (
+        *("model.image_size", "model.num_query_token", "model.t5_model", "model.vit_model", "model.max_txt_len"),
+        "datasets.*.vis_processor.*.image_size",
+    ),
+    "model.dtype is the precision of all frozen parts": ("model.vit_precision",),
+    "the vision tower is frozen, and drops nothing": ("model.drop_path_rate",),
+    "model.model_type brings the weights to start from": ("model.pretrained", "model.load_pretrained"),
+    "datasets.*.prompt words the questions": ("model.prompt",),
+    "frames are prepared by datasets.*.vis_processor": ("preprocess",),
+    "each dataset has one configuration": (_TYPE,),
+    "questions are asked in full, as datasets.*.prompt words them": ("datasets.*.text_processor",),
+    "training crops and the model's normalisation are fixed": tuple(
+        f"datasets.*.vis_processor.*.{name}" for name in ("mean", "std", "min_scale", "max_scale")
+    ),
+    "annotations are not downloaded; storage is read": ("datasets.*.build_info.annotations.*.url",),
+    "an answer is the option with the best score; no text is generated": (
+        *("model.apply_lemmatizer", "run.max_len", "run.min_len", "run.num_beams", "run.inference_method"),
+        *("run.num_ans_candidates", "run.prompt"),
+    ),
+    "figures are always reported": ("run.report_metric",),
+    "torchrun says how many processes there are and where they meet": (
+        *("run.world_size", "run.dist_url", "run.dist_backend", "run.rank", "run.gpu"),
+    ),
+    # One of the published files misspells it.
+    "it follows from which parts train": ("run.find_unused_parameters", "run.ind_unused_parameters"),
+    "every question is counted once, on any number of processes": ("run.use_dist_eval_sampler",),
+    "an epoch is every sample once": ("run.iters_per_inner_epoch",),
 }
-
+_WITHOUT_MEANING = {name: why for why, names in _MEANINGLESS.items() for name in names}
 
 _Path = tuple[Any, ...]
 _Settings = dict[str, Any]

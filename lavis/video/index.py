@@ -36,55 +36,6 @@ _MAX_RIFF_CHUNKS = 100  # an AVI has one for each gigabyte
 
 
 @dataclass(slots=True)
-class Packets:
-    """What a stream's packets say, in the order of the file; timestamps in ticks of the stream.
-
-    Attributes:
-        container: the file they are from.
-        stream: theirs.
-        pts: when a packet's frame is shown.
-        dts: when it is decoded.
-        key: decoding can start with it.
-        hidden: an edit list discards its frame.
-        duration: 0 where the file does not say.
-        end_position: where the last one ends in the file, in bytes; 0 where that is not known.
-        num_corrupt: how many of them may not be whole.
-        too_many: not all of them were read, since there are too many.
-        incomplete: there are more of them, or a part of one, which cannot be read.
-    """
-
-    container: InputContainer
-    stream: VideoStream
-    pts: list[int | None] = field(default_factory=list)
-    dts: list[int | None] = field(default_factory=list)
-    key: list[bool] = field(default_factory=list)
-    hidden: list[bool] = field(default_factory=list)
-    duration: list[int] = field(default_factory=list)
-    end_position: int = 0
-    num_corrupt: int = 0
-    too_many: bool = False
-    incomplete: bool = False
-
-    def __len__(self) -> int:
-        return len(self.pts)
-
-    @property
-    def is_avi(self) -> bool:
-        """They are of an AVI, whose packets have the times of decoding only."""
-        return self.container.format.name == "avi"
-
-    @property
-    def reordered(self) -> bool:
-        """Frames are not shown in the order in which they are stored (B-frames)."""
-        return bool(self.stream.codec_context.has_b_frames)
-
-    @property
-    def tick_s(self) -> float:
-        """The unit of timestamps, in seconds."""
-        return float(self.stream.time_base or 1)
-
-
-@dataclass(slots=True)
 class PacketReader:
     """Reads the packets of a stream that hold data, up to the end, a limit, or where the file is broken.
 
@@ -120,10 +71,51 @@ class PacketReader:
         self.incomplete |= held is not None
 
 
+@dataclass(slots=True)
+class Packets(PacketReader):
+    """What a stream's packets say, in the order of the file; timestamps in ticks of the stream.
+
+    Attributes:
+        pts: when a packet's frame is shown.
+        dts: when it is decoded.
+        key: decoding can start with it.
+        hidden: an edit list discards its frame.
+        duration: 0 where the file does not say.
+        end_position: where the last one ends in the file, in bytes; 0 where that is not known.
+        num_corrupt: how many of them may not be whole.
+    """
+
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    key: list[bool] = field(default_factory=list)
+    hidden: list[bool] = field(default_factory=list)
+    duration: list[int] = field(default_factory=list)
+    end_position: int = 0
+    num_corrupt: int = 0
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @property
+    def is_avi(self) -> bool:
+        """They are of an AVI, whose packets have the times of decoding only."""
+        return self.container.format.name == "avi"
+
+    @property
+    def reordered(self) -> bool:
+        """Frames are not shown in the order in which they are stored (B-frames)."""
+        return bool(self.stream.codec_context.has_b_frames)
+
+    @property
+    def tick_s(self) -> float:
+        """The unit of timestamps, in seconds."""
+        return float(self.stream.time_base or 1)
+
+
 def scan(container: InputContainer, stream: VideoStream) -> Packets:
     """Read all packets of a stream, without decoding them."""
-    packets, reader = Packets(container, stream), PacketReader(container, stream)
-    for packet in reader:
+    packets = Packets(container, stream)
+    for packet in packets:
         packets.pts.append(packet.pts)
         packets.dts.append(packet.dts)
         packets.key.append(packet.is_keyframe)
@@ -131,7 +123,6 @@ def scan(container: InputContainer, stream: VideoStream) -> Packets:
         packets.duration.append(packet.duration or 0)
         packets.end_position = (packet.pos or 0) + packet.size
         packets.num_corrupt += packet.is_corrupt
-    packets.too_many, packets.incomplete = reader.too_many, reader.incomplete
     return packets
 
 

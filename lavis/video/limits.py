@@ -6,6 +6,7 @@ defaults, the statement is all there is: four bytes that make FFmpeg build an in
 
 import ctypes
 import os
+import re
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -35,7 +36,7 @@ _FIRST_BOXES = frozenset(
 )
 _MAX_TABLES = 1_000_000  # a fragment has one for each track
 _MAX_TRACKS = 1000
-_NAMES = (b"cmov", b"hdlr", b"stsz", b"stts", b"stz2", b"trak", b"trun")
+_NAMES = re.compile(rb"(?=cmov|hdlr|stsz|stts|stz2|trak|trun)")  # they may overlap
 _FIELDS_BYTES = 16
 _PICTURE_KINDS = {b"vide", b"subp", b"clcp"}
 _CHUNK_BYTES = 1 << 20
@@ -160,16 +161,9 @@ def _found(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, bytes]
         file.seek(position)
         length = min(_CHUNK_BYTES, end - position)
         chunk = file.read(length + 4 + _FIELDS_BYTES)
-        places = sorted(place for name in _NAMES for place in _places(chunk, name) if place < length)
-        for place in places:
-            yield chunk[place : place + 4], chunk[place + 4 : place + 4 + _FIELDS_BYTES].ljust(_FIELDS_BYTES, b"\0")
-
-
-def _places(chunk: bytes, name: bytes) -> Iterator[int]:
-    place = chunk.find(name)
-    while place >= 0:
-        yield place
-        place = chunk.find(name, place + 4)
+        for match in _NAMES.finditer(chunk, 0, length + 3):
+            fields = match.start() + 4
+            yield chunk[fields - 4 : fields], chunk[fields : fields + _FIELDS_BYTES].ljust(_FIELDS_BYTES, b"\0")
 
 
 class _Tally:
