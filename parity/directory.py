@@ -15,9 +15,10 @@ from lavis.common.types import Question, Span
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig
+from lavis.models.sevila.known_files import check_aliases, identify
 from lavis.models.sevila.loading import load_weights
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import to_ours
+from lavis.models.sevila.names import EMBEDDING
 from lavis.processors.prompts import OPTION_LETTERS
 from parity.checks import FLOAT32, FLOAT64, Precision
 
@@ -106,8 +107,10 @@ class GoldenDirectory:
             disturbance: of each weight, relative to it: a standard deviation.
         """
         model = SeViLA.from_config(self._model_config(), tokenizer=load_tokenizer(self.path / "tokenizer"))
-        weights = {name: tensor.clone() for name, tensor in to_ours(self.weights).items()}
-        load_weights(model, weights, place=str(self.path / "state_dict.safetensors"))
+        file = self.path / "state_dict.safetensors"
+        source = identify(self.weights, path=file)
+        check_aliases(source, source.weights.get(EMBEDDING))
+        load_weights(model, {name: tensor.clone() for name, tensor in source.weights.items()}, place=str(file))
         model.to(at_least_fp32(dtype))
         model.language.to(dtype)
         if disturbance:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import our_name, published_name
+from lavis.models.sevila.names import ALIAS, PUBLISHED, published_name
 from lavis.runners.optim import PublishedCosineSchedule, build_adamw
 from lavis.tasks.build import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage
@@ -73,19 +73,19 @@ def check_task(directory: GoldenDirectory, content: dict[str, Any], checks: Chec
     """Compare what a published task trains and what its checkpoint keeps."""
     task = PRETRAINING if content["kind"] == "fmr" else translate(content["task"])
     weights = directory.weights
-    trained = trained_by_published_code(task, [n for n in weights if our_name(n)])
+    trained = trained_by_published_code(task, [n for n in weights if _is_parameter(n)])
     checks.equal("requires_grad", sorted(trained), sorted(content["requires_grad"]))
     checks.equal("checkpoint_keys", sorted(checkpoint_names(task, weights)), sorted(content["checkpoint_keys"]))
     held = _held(task, weights)
     checks.equal("n_state_dict_keys", len(held), content["n_state_dict_keys"])
-    checks.equal("n_params", len([n for n in held if our_name(n)]), content["n_params"])
+    checks.equal("n_params", len([n for n in held if _is_parameter(n)]), content["n_params"])
 
 
 def checkpoint_names(task: PublishedTask, names: Iterable[str]) -> set[str]:
     """Return what the published runner saves: all that trains, and every buffer and alias, which it overlooks."""
     held = _held(task, names)
-    trained = trained_by_published_code(task, [name for name in held if our_name(name)])
-    return trained | {name for name in held if not our_name(name)}
+    trained = trained_by_published_code(task, [name for name in held if _is_parameter(name)])
+    return trained | {name for name in held if not _is_parameter(name)}
 
 
 def _held(task: PublishedTask, names: Iterable[str]) -> list[str]:
@@ -128,3 +128,9 @@ def _check_final(directory: GoldenDirectory, name: str, model: SeViLA, checks: C
         if key.startswith(prefix):
             ours, stage = parameters[key.removeprefix(prefix)].detach(), Stage("final parameters", epochs)
             checks.close(f"final {key.removeprefix(prefix)}", ours, golden, stage=stage)
+
+
+def _is_parameter(published: str) -> bool:
+    """Tell a published parameter from buffers and aliases."""
+    ours = PUBLISHED.ours(published)
+    return ours is not None and not ALIAS.fullmatch(ours)

@@ -22,20 +22,14 @@ from lavis.models.sevila.config import (
 from lavis.models.sevila.known_files import (
     POSITION_TABLE,
     Source,
+    check_aliases,
     check_source,
     detect_size,
     expected_shapes,
     open_source,
-)
-from lavis.models.sevila.names import (
-    EMBEDDING,
-    GROUPS,
-    buffers_and_aliases,
-    check_aliases,
-    group_of,
-    short_groups,
     to_published,
 )
+from lavis.models.sevila.names import EMBEDDING, GROUPS, group_of, short_groups
 from lavis.models.vision.blip2 import interpolate_position_embedding
 
 PARTS = ("vision", "localizer", "answerer", "language")
@@ -154,7 +148,6 @@ def export_published(source: str | Path, out: str | Path, *, parts: Sequence[str
     if lacking:
         raise CheckpointError(f"{source} holds no {', '.join(lacking)}")
     published = to_published({name: value for name, value in found.weights.items() if name.partition(".")[0] in parts})
-    published |= buffers_and_aliases(published)
     try:
         with written_whole(target) as temporary, temporary.open("wb") as file:
             if target.suffix == ".pth":
@@ -225,7 +218,7 @@ def assemble(sources: Sequence[Source], *, config: SeViLAConfig, over: Sequence[
         note = ""  # a trained localizer lies over the copy
     _refuse_gaps(weights, expected, origins)
     for source in checked:
-        check_aliases(source.aliases, weights[EMBEDDING], place=str(source.path))
+        check_aliases(source, weights[EMBEDDING])
     config = with_weights_note(config, status=config.weights.status, note=note)
     return Assembled(config, {name: weights[name] for name in expected}, _by_part(origins), tuple(remarks))
 
@@ -264,8 +257,8 @@ def _refuse_gaps(weights: Mapping[str, torch.Tensor], expected: Shapes, origins:
 def _by_part(origins: Mapping[str, str]) -> dict[str, str]:
     """Say it once for a role whose groups all came from one place."""
     result: dict[str, str] = {}
-    for origin in dict.fromkeys(origins.values()):
-        for part in short_groups({group for group, owner in origins.items() if owner == origin}):
-            result[part] = origin
-    order = [*GROUPS, "localizer", "answerer"]
-    return dict(sorted(result.items(), key=lambda item: min(order.index(g) for g in order if g.startswith(item[0]))))
+    for group in GROUPS:
+        part = group.partition(".")[0]
+        places = {origin for other, origin in origins.items() if other.partition(".")[0] == part}
+        result[part if len(places) == 1 else group] = origins[group]
+    return result

@@ -25,17 +25,22 @@ from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.build import build_on_meta
 from lavis.models.sevila.config import SeViLAConfig, read_config, read_saved, size_names
 from lavis.models.sevila.names import (
+    ALIAS,
+    FUSED_BIAS,
     GROUPS,
+    POSITION_IDS,
+    SPLIT_BIAS,
     VISION_BLOCK,
     Scheme,
     describe_kind,
     detect_scheme,
     group_of,
+    published_name,
     short_groups,
-    translate,
 )
 
 POSITION_TABLE = "vision.model.embeddings.position_embedding"
+_BERT_POSITIONS = 512
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,15 @@ class Source:
         """The groups of weights it holds something of."""
         return frozenset(map(group_of, self.weights))
 
+    def surplus(self, num_blocks: int) -> set[str]:
+        """Return what EVA's file has and BLIP-2 does not read: the weights of the vision block of this number."""
+        blocks = ((name, VISION_BLOCK.fullmatch(name)) for name in self.weights if self.scheme.has_last_block)
+        return {name for name, block in blocks if block and block[1] == str(num_blocks)}
+
     @property
     def telling_shapes(self) -> Shapes:
-        """The shapes that tell a model's size: without the block that EVA's file has and BLIP-2 does not read."""
-        surplus = _block(self.weights, num_vision_blocks(self.weights) - 1) if self.scheme.has_last_block else set()
+        """The shapes that tell a model's size."""
+        surplus = self.surplus(num_vision_blocks(self.weights) - 1)
         return {name: tensor.shape for name, tensor in self.weights.items() if name not in surplus}
 
     @property
@@ -96,13 +106,87 @@ def open_source(path: str | Path) -> Source:
 
 
 def identify(theirs: Mapping[str, torch.Tensor], *, path: Path, files: tuple[Path, ...] = ()) -> Source:
-    """Tell what weights are from their names, and rename them.
+    """Tell what weights are from their names, and rename them, fusing attention biases.
 
     Raises:
-        CheckpointError: the names belong to no known kind, or a part of them does not.
+        CheckpointError: the names belong to no known kind, or a part of them does not; half a bias; or position ids
+            that are not 0, 1, 2, ...
     """
     scheme = detect_scheme(theirs, place=str(path))
-    return Source(path, files, scheme, *translate(theirs, scheme, place=str(path)))
+    weights, aliases, halves = dict[str, torch.Tensor](), {}, dict[tuple[str, str], dict[str, torch.Tensor]]()
+    left_out, unknown = [], []
+    for name, tensor in theirs.items():
+        ours = scheme.ours(name)
+        if POSITION_IDS.fullmatch(name):
+            if not tensor.is_meta and not torch.equal(tensor.flatten().cpu(), torch.arange(tensor.numel())):
+                raise CheckpointError(
+                    f"{path}: {name} is not 0, 1, 2, ...; the file is damaged or not a SeViLA checkpoint"
+                )
+            left_out.append(name)
+        elif scheme.leftovers.fullmatch(name):
+            left_out.append(name)
+        elif ours is None:
+            unknown.append(name)
+        elif ALIAS.fullmatch(ours):
+            aliases[name] = tensor
+        elif split := SPLIT_BIAS.fullmatch(name):
+            halves.setdefault((ours, split[1]), {})[split[2]] = tensor
+        else:
+            weights[ours] = tensor
+    if unknown:
+        raise CheckpointError(f"{path} holds {len(unknown)} unexpected weights ({first_few(unknown)})")
+    for (ours, prefix), half in halves.items():
+        for letter in {*"qv"} - half.keys():
+            raise CheckpointError(f"{path}: {prefix}.{letter}_bias is missing: q_bias and v_bias only come together")
+        weights[ours] = torch.cat([half["q"], torch.zeros_like(half["q"]), half["v"]])
+    return Source(path, files, scheme, weights, aliases, tuple(left_out))
+
+
+def check_aliases(source: Source, embedding: torch.Tensor | None) -> None:
+    """Check that every alias holds the embedding's values, where they are known, in the alias' precision.
+
+    Raises:
+        CheckpointError: it holds others: the file belongs to another language model, or is damaged.
+    """
+    for name, alias in source.aliases.items():
+        if embedding is None or alias.is_meta or embedding.is_meta:
+            continue
+        if alias.shape != embedding.shape or not torch.equal(alias, embedding.to(alias.dtype)):
+            raise CheckpointError(
+                f"{source.path}: {name} differs from the language model's embedding it stands for; "
+                "the file is damaged or belongs to another language model"
+            )
+
+
+def to_published(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename our state dict to what published code saves, which splits attention biases.
+
+    Beside parameters that is position ids, and the embedding's two aliases.
+
+    Raises:
+        CheckpointError: a name that has no published counterpart, or a trained key bias.
+    """
+    result: dict[str, torch.Tensor] = {}
+    for name, tensor in ours.items():
+        fused = FUSED_BIAS.fullmatch(name)
+        renamed = published_name(name)
+        if fused:
+            query, key, value = tensor.chunk(3)
+            if not tensor.is_meta and key.any():
+                raise CheckpointError(f"{name} has a key bias; the published format has no place for it")
+            prefix = f"visual_encoder.blocks.{fused[1]}.attn"
+            result[f"{prefix}.q_bias"], result[f"{prefix}.v_bias"] = query.clone(), value.clone()
+        elif renamed is None:
+            raise CheckpointError(f"{name} has no name in the published format")
+        else:
+            result[renamed] = tensor
+    for prefix in ("Qformer", "Qformer_loc"):
+        if f"{prefix}.bert.embeddings.LayerNorm.weight" in result:
+            result[f"{prefix}.bert.embeddings.position_ids"] = torch.arange(_BERT_POSITIONS)[None]
+    if "t5_model.shared.weight" in result:
+        for stack in ("encoder", "decoder"):
+            result[f"t5_model.{stack}.embed_tokens.weight"] = result["t5_model.shared.weight"]
+    return result
 
 
 def check_source(source: Source, expected: Shapes, *, name: str) -> Source:
@@ -118,7 +202,7 @@ def check_source(source: Source, expected: Shapes, *, name: str) -> Source:
     Raises:
         CheckpointError: weights are missing, unexpected or of another shape.
     """
-    surplus = _block(source.weights, num_vision_blocks(expected)) if source.scheme.has_last_block else set()
+    surplus = source.surplus(num_vision_blocks(expected))
     weights = {ours: tensor for ours, tensor in source.weights.items() if ours not in surplus}
     wanted = {ours: shape for ours, shape in expected.items() if group_of(ours) in source.groups}
     if problems := misfits(shapes_of(weights), wanted):
@@ -130,10 +214,6 @@ def check_source(source: Source, expected: Shapes, *, name: str) -> Source:
 def num_vision_blocks(names: Iterable[str]) -> int:
     """Return how many blocks the vision tower has."""
     return len({match[1] for match in map(VISION_BLOCK.fullmatch, names) if match})
-
-
-def _block(names: Iterable[str], number: int) -> set[str]:
-    return {name for name in names if (match := VISION_BLOCK.fullmatch(name)) and match[1] == str(number)}
 
 
 def expected_shapes(config: SeViLAConfig, *, tokenizer: Path | None = None) -> Shapes:

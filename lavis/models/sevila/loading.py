@@ -33,8 +33,8 @@ from lavis.models.sevila.config import (
     require_weights,
     size_names,
 )
-from lavis.models.sevila.known_files import open_source, size_hint
-from lavis.models.sevila.names import EMBEDDING, check_aliases, group_of, published_name, short_groups
+from lavis.models.sevila.known_files import check_aliases, open_source, size_hint
+from lavis.models.sevila.names import EMBEDDING, group_of, published_name, short_groups
 from lavis.models.vision.blip2 import VisualPrompter
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class PretrainedSeViLA(nn.Module):
         wanted = {name: own[name].shape for name in found.weights if name in own}
         if problems := misfits(shapes_of(found.weights), wanted):
             raise CheckpointError(f"{path} does not fit the model {self.config.name}: {'; '.join(problems)}")
-        check_aliases(found.aliases, found.weights.get(EMBEDDING), place=str(path))
+        check_aliases(found, found.weights.get(EMBEDDING))
         with torch.no_grad():
             for name, value in found.weights.items():
                 own[name].copy_(value)

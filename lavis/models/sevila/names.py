@@ -2,17 +2,14 @@
 
 A file's naming scheme is told by what it holds and not by what it is called. Two things are not a plain rename.
 Published vision towers store `q_bias` and `v_bias` where our attention has one `qkv.bias` (the key bias is zero).
-Buffers and aliases in published files carry nothing of their own; they are checked, then dropped.
+Buffers and aliases in published files carry nothing of their own.
 """
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from lavis.common.errors import CheckpointError
-from lavis.models.checkpoints.weights_io import first_few
 
 EMBEDDING = "language.model.shared.weight"
 VISION_BLOCK = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\..+")
@@ -21,23 +18,20 @@ _ROLE_GROUPS = ("queries", "norm", "qformer", "proj")
 # What a file holds whole or not at all; in this order they make a model.
 GROUPS = ("vision", *(f"{role}.{group}" for role in ROLES for group in _ROLE_GROUPS), "language")
 
+_QFORMER_LAYER = (
+    ("attention.self", "attention.attention"),
+    ("crossattention.self", "crossattention.attention"),
+    *((name, name) for name in ("attention.output", "crossattention.output", "intermediate_query", "output_query")),
+)
 _ROLE_ROWS = (
     ("query_tokens{role}", "{part}.queries"),
     ("ln_vision{role}.*", "{part}.norm.*"),
     ("t5_proj{role}.*", "{part}.proj.*"),
     ("Qformer{role}.bert.embeddings.LayerNorm.*", "{part}.qformer.layernorm.*"),
-    ("Qformer{role}.bert.encoder.layer.#.attention.self.*", "{part}.qformer.encoder.layer.#.attention.attention.*"),
-    (
-        "Qformer{role}.bert.encoder.layer.#.crossattention.self.*",
-        "{part}.qformer.encoder.layer.#.crossattention.attention.*",
+    *(
+        (f"Qformer{{role}}.bert.encoder.layer.#.{theirs}.*", f"{{part}}.qformer.encoder.layer.#.{ours}.*")
+        for theirs, ours in _QFORMER_LAYER
     ),
-    ("Qformer{role}.bert.encoder.layer.#.attention.output.*", "{part}.qformer.encoder.layer.#.attention.output.*"),
-    (
-        "Qformer{role}.bert.encoder.layer.#.crossattention.output.*",
-        "{part}.qformer.encoder.layer.#.crossattention.output.*",
-    ),
-    ("Qformer{role}.bert.encoder.layer.#.intermediate_query.*", "{part}.qformer.encoder.layer.#.intermediate_query.*"),
-    ("Qformer{role}.bert.encoder.layer.#.output_query.*", "{part}.qformer.encoder.layer.#.output_query.*"),
 )
 _EVA_ROWS = (
     ("cls_token", "vision.model.embeddings.class_embedding"),
@@ -68,11 +62,11 @@ _PUBLISHED_ROWS = (
     ("t5_model.*", "language.model.*"),
 )
 
-_ALIAS = re.compile(r"language\.model\.(encoder|decoder)\.embed_tokens\.weight")
-_POSITION_IDS = re.compile(r"(Qformer(_loc)?\.bert|qformer)\.embeddings\.position_ids")
-_SPLIT_BIAS = re.compile(r"(.*blocks\.\d+\.attn)\.([qv])_bias")
-_FUSED_BIAS = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\.self_attn\.qkv\.bias")
-_BERT_POSITIONS = 512
+# The language model's embedding a second time, under our name.
+ALIAS = re.compile(r"language\.model\.(encoder|decoder)\.embed_tokens\.weight")
+POSITION_IDS = re.compile(r"(Qformer(_loc)?\.bert|qformer)\.embeddings\.position_ids")
+SPLIT_BIAS = re.compile(r"(.*blocks\.\d+\.attn)\.([qv])_bias")
+FUSED_BIAS = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\.self_attn\.qkv\.bias")
 
 
 class Scheme:
@@ -104,7 +98,7 @@ class Scheme:
 
     def ours(self, theirs: str) -> str | None:
         """Return our name of a weight, or None for unknown names; `q_bias` and `v_bias` both map to `qkv.bias`."""
-        if split := _SPLIT_BIAS.fullmatch(theirs):
+        if split := SPLIT_BIAS.fullmatch(theirs):
             weight = _rename(f"{split[1]}.qkv.weight", self._to_ours)
             return weight and weight.removesuffix("weight") + "bias"
         return _rename(theirs, self._to_ours)
@@ -172,136 +166,15 @@ _KINDS = {
     ("published", frozenset(GROUPS[1:5])): "a localizer (as qformer_loc.pth)",
     ("published", frozenset(GROUPS[5:9])): "BLIP-2's visual prompter (as blip2_pretrained_flant5xl.pth)",
     ("eva", frozenset({"vision"})): "EVA's ViT-g (as eva_vit_g.pth)",
-    (
-        "blip2_hub",
-        frozenset({"vision", *GROUPS[5:]}),
-    ): "BLIP-2 of transformers (as Salesforce/blip2-flan-t5-xl)",
+    ("blip2_hub", frozenset(GROUPS[:1] + GROUPS[5:])): "BLIP-2 of transformers (as Salesforce/blip2-flan-t5-xl)",
     ("t5_hub", frozenset({"language"})): "T5 of transformers (as google/flan-t5-xl)",
     ("sevila", frozenset(GROUPS)): "a whole model of this package",
 }
 
 
-def our_name(published: str) -> str | None:
-    """Return our name of a published SeViLA parameter, or None for buffers, aliases and unknown names."""
-    ours = PUBLISHED.ours(published)
-    return None if ours is None or _ALIAS.fullmatch(ours) else ours
-
-
 def published_name(ours: str) -> str | None:
     """Return the published name of one of our parameters; None for the fused `qkv.bias` and unknown names."""
     return PUBLISHED.theirs(ours)
-
-
-def translate(
-    theirs: Mapping[str, torch.Tensor], scheme: Scheme, *, place: str
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], tuple[str, ...]]:
-    """Rename the weights of a file, fusing attention biases.
-
-    Args:
-        place: the file, for messages.
-
-    Returns:
-        The weights under our names, the language model's embedding a second time under the file's own names, and the
-        names that are known to be of no use.
-
-    Raises:
-        CheckpointError: names the scheme does not have, half a bias, or position ids that are not 0, 1, 2, ...
-    """
-    weights, halves, aliases = {}, dict[str, dict[str, torch.Tensor]](), {}
-    left_out, unknown = [], []
-    for name, tensor in theirs.items():
-        ours = scheme.ours(name)
-        if _POSITION_IDS.fullmatch(name):
-            _check_position_ids(name, tensor, place)
-            left_out.append(name)
-        elif scheme.leftovers.fullmatch(name):
-            left_out.append(name)
-        elif ours is None:
-            unknown.append(name)
-        elif _ALIAS.fullmatch(ours):
-            aliases[name] = tensor
-        elif _SPLIT_BIAS.fullmatch(name):
-            halves.setdefault(ours, {})[name] = tensor
-        else:
-            weights[ours] = tensor
-    if unknown:
-        raise CheckpointError(f"{place} holds {len(unknown)} unexpected weights ({first_few(unknown)})")
-    for ours, split in halves.items():
-        prefix = next(iter(split))[: -len("q_bias")]
-        for name in (f"{prefix}q_bias", f"{prefix}v_bias"):
-            if name not in split:
-                raise CheckpointError(f"{place}: {name} is missing: q_bias and v_bias only come together")
-        query, value = split[f"{prefix}q_bias"], split[f"{prefix}v_bias"]
-        weights[ours] = torch.cat([query, torch.zeros_like(query), value])
-    return weights, aliases, tuple(left_out)
-
-
-def to_ours(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename a published SeViLA state dict, fusing attention biases and checking what is dropped.
-
-    Raises:
-        CheckpointError: a name that no published file has, an alias that differs from the matrix it
-            stands for, or position ids that are not 0, 1, 2, ...
-    """
-    weights, aliases, _ = translate(published, PUBLISHED, place="the state dict")
-    check_aliases(aliases, weights.get(EMBEDDING), place="the state dict")
-    return weights
-
-
-def to_published(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename our state dict to the published names, splitting the fused attention biases.
-
-    Raises:
-        CheckpointError: a name that has no published counterpart, or a trained key bias.
-    """
-    result: dict[str, torch.Tensor] = {}
-    for name, tensor in ours.items():
-        fused = _FUSED_BIAS.fullmatch(name)
-        renamed = published_name(name)
-        if fused:
-            query, key, value = tensor.chunk(3)
-            if not tensor.is_meta and key.any():
-                raise CheckpointError(f"{name} has a key bias; the published format has no place for it")
-            prefix = f"visual_encoder.blocks.{fused[1]}.attn"
-            result[f"{prefix}.q_bias"], result[f"{prefix}.v_bias"] = query.clone(), value.clone()
-        elif renamed is None:
-            raise CheckpointError(f"{name} has no name in the published format")
-        else:
-            result[renamed] = tensor
-    return result
-
-
-def buffers_and_aliases(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Make what published code saves beside parameters: position ids, and the embedding's two aliases."""
-    extra: dict[str, torch.Tensor] = {}
-    for prefix in ("Qformer", "Qformer_loc"):
-        if f"{prefix}.bert.embeddings.LayerNorm.weight" in published:
-            extra[f"{prefix}.bert.embeddings.position_ids"] = torch.arange(_BERT_POSITIONS)[None]
-    if "t5_model.shared.weight" in published:
-        for stack in ("encoder", "decoder"):
-            extra[f"t5_model.{stack}.embed_tokens.weight"] = published["t5_model.shared.weight"]
-    return extra
-
-
-def check_aliases(aliases: Mapping[str, torch.Tensor], embedding: torch.Tensor | None, *, place: str) -> None:
-    """Check that every alias holds the embedding's values, where they are known, in the alias' precision.
-
-    Raises:
-        CheckpointError: it holds others: the file belongs to another language model, or is damaged.
-    """
-    for name, alias in aliases.items():
-        if embedding is None or alias.is_meta or embedding.is_meta:
-            continue
-        if alias.shape != embedding.shape or not torch.equal(alias, embedding.to(alias.dtype)):
-            raise CheckpointError(
-                f"{place}: {name} differs from the language model's embedding it stands for; "
-                "the file is damaged or belongs to another language model"
-            )
-
-
-def _check_position_ids(name: str, tensor: torch.Tensor, place: str) -> None:
-    if not tensor.is_meta and not torch.equal(tensor.flatten().cpu(), torch.arange(tensor.numel())):
-        raise CheckpointError(f"{place}: {name} is not 0, 1, 2, ...; the file is damaged or not a SeViLA checkpoint")
 
 
 def detect_scheme(theirs: Mapping[str, object], *, place: str) -> Scheme:

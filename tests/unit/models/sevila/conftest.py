@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from lavis.common.files import checkpoints_dir
 from lavis.models.checkpoints.weights_io import state_of
 from lavis.models.sevila.config import LanguageConfig, SeViLAConfig, VisionConfig, WeightsConfig
+from lavis.models.sevila.known_files import to_published
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import buffers_and_aliases, to_published
 
 CONFIG = SeViLAConfig(
     name="small",
@@ -75,7 +75,6 @@ def save_published(model: SeViLA, tmp_path: Path) -> Callable[[str], Path]:
     """Write a file as it is published; the name says which."""
     ours = {name: value.detach().clone() for name, value in state_of(model).items()}
     whole = to_published(ours)
-    whole |= buffers_and_aliases(whole)
     folder = tmp_path / "published"
     folder.mkdir()
 

@@ -7,8 +7,8 @@ import torch
 from lavis.common.errors import CheckpointError, ConfigError
 from lavis.models.checkpoints.weights_io import read_weights, state_of
 from lavis.models.sevila.convert import convert, export_published
+from lavis.models.sevila.known_files import open_source
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import to_ours
 
 SavePublished = Callable[[str], Path]
 
@@ -37,7 +37,7 @@ def test_the_export_of_the_prompters_is_as_large_as_they_are(model: SeViLA, tmp_
     export_published(tmp_path / "made", tmp_path / "prompters.pth", parts=["localizer", "answerer"])
     found = torch.load(tmp_path / "prompters.pth", weights_only=True)["model"]
     wanted = {name: value for name, value in weights_of(model).items() if name.startswith(("localizer.", "answerer."))}
-    assert to_ours(found).keys() == wanted.keys()
+    assert open_source(tmp_path / "prompters.pth").weights.keys() == wanted.keys()
     content = sum(value.nbytes for value in found.values())
     # A view of the whole file's storage would bring all of the model along.
     assert (tmp_path / "prompters.pth").stat().st_size < content + 500 * len(found)

@@ -8,9 +8,9 @@ from lavis.common.errors import CheckpointError, ConfigError, UserError
 from lavis.models.checkpoints import weight_files
 from lavis.models.checkpoints.weights_io import state_of, write_weights
 from lavis.models.sevila.config import find_model
+from lavis.models.sevila.known_files import to_published
 from lavis.models.sevila.loading import load_weights, set_precision
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import to_published
 
 FILES = [
     "config.json",
