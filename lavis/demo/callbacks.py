@@ -13,7 +13,7 @@ from lavis.common.errors import UserError
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job, Jobs, Listener, Result
 from lavis.demo.layout import OPEN, Page, Tab
-from lavis.demo.render import answered_html, error_html, facts_text, found_html, more_questions_html, preview_html
+from lavis.demo.render import answered_html, facts_text, found_html, html
 from lavis.demo.service import AnswerRequest, AnswerResult, FindRequest, FindResult, Service
 from lavis.demo.settings import DefectsLogged, FieldError
 from lavis.demo.videos import Source, cut_clip
@@ -57,7 +57,7 @@ class Callbacks:
             **self._cleared(),
             page.stage: stage,
             page.example: number,
-            page.ask.more: gr.HTML(more_questions_html(example), visible=True),
+            page.ask.more: gr.HTML(html("more_questions", example), visible=True),
             **self._question_of(number, 0),
         }
 
@@ -131,7 +131,7 @@ class Callbacks:
                 step = partial(job.report, "cutting the clip")
                 cut_clip(source.path, target, start_s=start_s, end_s=end_s, step=step)
             title = f"Moment {number + 1}: {start_s:.1f} to {end_s:.1f} s"
-            return {preview: preview_html(file_address(target), target.name, title)}
+            return {preview: html("preview", file_address(target), target.name, title)}
 
         return self._guarded(request, progress, work, {preview: ""}, beside="query")
 
@@ -185,7 +185,7 @@ class Callbacks:
 
     def _problem(self, error: UserError, *, beside: str) -> Changes:
         field = error.field if isinstance(error, FieldError) else beside
-        return {self.page.errors[field]: error_html(str(error))}
+        return {self.page.errors[field]: html("error", str(error))}
 
     def _cleared(self) -> Changes:
         """Return changes that take away everything said about an earlier video."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from lavis.demo.render import caveats_html, examples_html, header_html
+from lavis.demo.render import html
 from lavis.demo.settings import FIELDS, MEGABYTE, Settings
 from lavis.demo.videos import Example
 from lavis.export.records import LETTERS
@@ -91,13 +91,13 @@ class Page:
 def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Example], settings: Settings) -> Page:
     """Lay out the page inside the current `gr.Blocks`."""
     errors = {field: gr.HTML(elem_classes="error-slot", render=False) for field in FIELDS}
-    gr.HTML(header_html(model_name) + caveats_html(caveats), elem_id="masthead")
+    gr.HTML(html("header", model_name) + html("caveats", caveats), elem_id="masthead")
     with gr.Row(elem_id="columns", equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="left"):
             stage = _stage(settings)
             errors["video"].render()
             cards = gr.HTML(
-                examples_html(examples), elem_id="examples", js_on_load=_script("pick.js"), visible=bool(examples)
+                html("examples", examples), elem_id="examples", js_on_load=_script("pick.js"), visible=bool(examples)
             )
             with gr.Column(elem_classes="card"):
                 frames = _slider(

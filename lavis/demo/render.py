@@ -1,73 +1,42 @@
-"""Results as HTML. Everything that comes from a visitor, a file or a model is escaped here."""
+"""Results as HTML, made by the macros of `results.html`, which escape everything."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+import jinja2
 import numpy as np
 
 from lavis.common.errors import counted
 from lavis.common.moments import frame_edges
-from lavis.common.types import Answer, Floats, Moment, VideoInfo
-from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Seconds
-from lavis.demo.videos import Example, data_address
+from lavis.common.types import Floats, Moment, VideoInfo
+from lavis.demo.service import AnswerResult, FindResult
+from lavis.demo.videos import data_address
 from lavis.export.records import LETTERS, best_positions, option_shares, time_label, time_ticks
 
-_PARTS = {
-    "decode": "Decode frames",
-    "watch": "Watch (encode)",
-    "localize": "Localize",
-    "answer": "Answer",
-}
+_PARTS = {"decode": "Decode frames", "watch": "Watch (encode)", "localize": "Localize", "answer": "Answer"}
 _ROOM = 0.12  # above and below the curve, as a share of its height
 # Numbers stand above each other where they are nearer than this share of the width, a phone's finger.
 _APART = 0.065
 _MOST_LEVELS = 4
 
 
-def header_html(model_name: str) -> str:
-    """Return the head of the page."""
-    return (
-        '<header class="masthead"><div><h1>SeViLA</h1>'
-        "<p>Ask a question about a video, and see which frames the answer comes from.</p></div>"
-        f'<p class="model">model <strong>{escape(model_name)}</strong></p></header>'
-    )
+def html(part: str, *values: Any) -> str:
+    """Return a part of the page: what the macro of this name makes of the values."""
+    return str(getattr(_template().module, part)(*values))
 
 
-def caveats_html(caveats: Sequence[str]) -> str:
-    """Return what must not be overlooked, or nothing."""
-    if not caveats:
-        return ""
-    lines = "".join(f"<p>{escape(caveat[:1].upper() + caveat[1:])}.</p>" for caveat in caveats)
-    return f'<aside class="caveats" role="note">{lines}</aside>'
-
-
-def examples_html(examples: Sequence[Example]) -> str:
-    """Return a card for each shipped clip; a click on one asks its first question."""
-    cards = "".join(
-        f'<button type="button" class="example" data-pick="{number}">'
-        f'<img src="{example.poster}" alt=""><span class="question">{escape(example.questions[0].text)}</span>'
-        f'<span class="facts">{time_label(example.duration_s, ".1f")} clip</span></button>'
-        for number, example in enumerate(examples)
-    )
-    return f'<p class="eyebrow">Or ask about an example</p><div class="examples">{cards}</div>' if cards else ""
-
-
-def more_questions_html(example: Example | None) -> str:
-    """Return further questions on a shipped clip as buttons, or nothing."""
-    if example is None:
-        return ""
-    buttons = "".join(
-        f'<button type="button" class="chip" data-question="{number}">{escape(question.text)}</button>'
-        for number, question in enumerate(example.questions)
-    )
-    return f'<p class="eyebrow">Ask this clip</p><div class="chips">{buttons}</div>'
-
-
-def error_html(message: str) -> str:
-    """Return a message to stand beside a field, or nothing."""
-    return f'<p class="field-error" role="alert">{escape(message)}</p>' if message else ""
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    functions = (zip, counted, data_address, math.isfinite, option_shares, time_label, time_ticks)
+    environment.globals.update({function.__name__: function for function in functions})
+    environment.globals.update(LETTERS=LETTERS, PARTS=_PARTS, time_range=_range)
+    lines = Path(__file__).with_name("results.html").read_text(encoding="utf-8").splitlines()
+    return environment.from_string("".join(line.strip() for line in lines))
 
 
 def facts_text(info: VideoInfo) -> str:
@@ -80,113 +49,7 @@ def facts_text(info: VideoInfo) -> str:
 
 def answered_html(answered: AnswerResult) -> str:
     """Return an answer with its evidence, and beside it the one from uniform frames where asked for."""
-    answer = answered.chosen.answer
-    scores = answer.keyframes.all_scores
-    panels = _panel(answered.chosen, scores, title="Localizer's frames" if answered.uniform else "")
-    if answered.uniform:
-        verdict = "Both give the same answer." if _same(answered) else "The two answers differ."
-        panels += _panel(answered.uniform, scores, title="Uniform frames")
-        panels = f'<p class="verdict">{verdict}</p><div class="compared">{panels}</div>'
-    return (
-        f'<article class="result" data-answer="{"" if answer.index is None else answer.index}">'
-        f'<p class="asked">{escape(answer.question.text)}</p>{caveats_html(answered.caveats)}{panels}'
-        f"{_answer_timeline(answered)}{_parts(answered)}</article>"
-    )
-
-
-def found_html(found: FindResult) -> str:
-    """Return the moments of a search with their timeline."""
-    moments = found.moments
-    pins = [
-        Pin(number, _best_time(found, number), f"Moment {number}: {_range(moment)}")
-        for number, moment in enumerate(moments.moments, start=1)
-    ]
-    timeline = Timeline(
-        moments.times_s,
-        moments.scores,
-        found.info.duration_s,
-        pins,
-        [(moment.start_s, moment.end_s) for moment in moments.moments],
-        "How well each frame matches the sentence; above the line it matches",
-        threshold=0.0,
-    )
-    count = len(moments.moments)
-    headline = "No moment found" if not count else f"{counted(count, 'moment')} found"
-    rows = "".join(
-        _moment_row(number, moment, picture)
-        for number, (moment, picture) in enumerate(zip(moments.moments, found.pictures, strict=True), start=1)
-    )
-    nearest = ""
-    if not count:
-        best = time_label(moments.times_s[moments.scores.argmax()], ".1f")
-        nearest = f'<p class="hint">The nearest frame, at {best}, does not reach the line.</p>'
-    read = f"{counted(len(moments.times_s), 'frame')} compared with the sentence"
-    return (
-        f'<article class="result found" data-moments="{count}"><p class="asked">{escape(moments.query)}</p>'
-        f'{caveats_html(found.caveats)}<p class="answer">{headline}</p>{nearest}{timeline.html()}'
-        f'<ol class="moments">{rows}</ol>{_took(found.seconds, known=found.known, read=read)}</article>'
-    )
-
-
-def preview_html(address: str, name: str, title: str) -> str:
-    """Return a player for a cut clip, with a link that saves it."""
-    return (
-        f'<section class="preview" aria-label="Cut clip"><p class="eyebrow">{escape(title)}</p>'
-        f'<video controls playsinline preload="auto" src="{escape(address)}" aria-label="{escape(title)}"></video>'
-        f'<a class="save" href="{escape(address)}" download="{escape(name)}">Save this clip</a></section>'
-    )
-
-
-def _panel(shown: PicturedAnswer, scores: Floats, *, title: str) -> str:
-    head = f'<h3 class="eyebrow">{escape(title)}</h3>' if title else ""
-    return (
-        f'<section class="panel">{head}{_headline(shown.answer)}{_bars(shown.answer)}'
-        f'<h3 class="eyebrow">The frames it read</h3>{_strip(shown, scores)}</section>'
-    )
-
-
-def _headline(answer: Answer) -> str:
-    if answer.index is None:
-        text = escape(answer.text) or "<em>no answer</em>"
-        return f'<p class="answer">{text}</p>'
-    return f'<p class="answer"><span class="letter">{LETTERS[answer.index]}</span>{escape(answer.text)}</p>'
-
-
-def _bars(answer: Answer) -> str:
-    rows = ""
-    for index, (text, share) in enumerate(
-        zip(answer.question.options, option_shares(answer.option_scores), strict=True)
-    ):
-        chosen = ' aria-current="true"' if index == answer.index else ""
-        score = f"logit {answer.option_scores[index]:.3f}"
-        rows += (
-            f'<li class="option"{chosen} title="{score}"><span class="letter">{LETTERS[index]}</span>'
-            f'<span class="text">{escape(text)}</span><span class="share">{share:.0%}</span>'
-            f'<span class="bar"><span style="width:{share:.2%}"></span></span></li>'
-        )
-    return f'<ol class="options">{rows}</ol>' if rows else ""
-
-
-def _strip(shown: PicturedAnswer, scores: Floats) -> str:
-    """Return the frames that were read; uniform frames have scores too, though they were not chosen by them."""
-    frames = shown.answer.keyframes
-    figures = ""
-    for number, (time_s, score, picture) in enumerate(
-        zip(frames.times_s, scores[frames.positions], shown.pictures, strict=True), start=1
-    ):
-        caption = f"<b>{time_s:.2f} s</b>" + (f" <i>score {score:.2f}</i>" if math.isfinite(score) else "")
-        figures += (
-            f'<li><button type="button" class="frame" data-seek="{time_s:.3f}"'
-            f' aria-label="Keyframe {number} at {time_s:.2f} s: show it in the player">'
-            f'<img src="{data_address(picture)}" alt="Keyframe {number}"><span class="number">{number}</span></button>'
-            f'<span class="caption">{caption}</span></li>'
-        )
-    return f'<ol class="strip">{figures}</ol>'
-
-
-def _answer_timeline(answered: AnswerResult) -> str:
-    frames = answered.chosen.answer.keyframes
-    duration_s = answered.info.duration_s
+    frames, duration_s = answered.chosen.answer.keyframes, answered.info.duration_s
     span = best_span(frames.all_times_s, frames.all_scores, duration_s=duration_s)
     pins = [
         Pin(number, float(time_s), f"Keyframe {number} at {time_s:.2f} s")
@@ -198,47 +61,24 @@ def _answer_timeline(answered: AnswerResult) -> str:
     others: list[float] = []
     if answered.uniform:
         label += "; circles mark uniform frames"
-        others = [float(time_s) for time_s in answered.uniform.answer.keyframes.times_s]
+        others = answered.uniform.answer.keyframes.times_s.tolist()
     spans = [span] if span else []
-    return Timeline(frames.all_times_s, frames.all_scores, duration_s, pins, spans, label, others=others).html()
+    timeline = Timeline(frames.all_times_s, frames.all_scores, duration_s, pins, spans, label, others=others)
+    return html("answered", answered, timeline)
 
 
-def _parts(answered: AnswerResult) -> str:
-    keyframes = answered.chosen.answer.keyframes
-    read = f"{counted(len(keyframes), 'keyframe')} read of {counted(len(keyframes.all_times_s), 'frame')} watched"
-    return _took(answered.seconds, known=answered.known, read=read)
-
-
-def _took(seconds: Seconds, *, known: bool, read: str) -> str:
-    cells = ""
-    for part, name in _PARTS.items():
-        skipped = known and part in ("decode", "watch")
-        if not skipped and not seconds[part]:
-            continue
-        value = "already done" if skipped else f"{seconds[part]:.2f} s"
-        cells += f'<div data-part="{part}"><dt>{name}</dt><dd>{value}</dd></div>'
-    return f'<footer class="took"><p>{escape(read)}</p><dl>{cells}</dl></footer>'
-
-
-def _moment_row(number: int, moment: Moment, picture: bytes) -> str:
-    label = f"Moment {number}, {_range(moment)}"
-    return (
-        f'<li><button type="button" class="frame" data-seek="{moment.start_s:.3f}"'
-        f' aria-label="{label}: show its start in the player"><img src="{data_address(picture)}" alt="">'
-        f'<span class="number">{number}</span></button><div><b>{_range(moment)}</b>'
-        f'<span class="hint">score {moment.score:.2f}</span>'
-        f'<button type="button" class="chip" data-cut="{number - 1}" aria-label="{label}: preview the cut clip">'
-        "Preview clip</button></div></li>"
-    )
-
-
-def _best_time(found: FindResult, number: int) -> float:
-    return float(found.moments.times_s[best_positions(found.moments)[number - 1]])
-
-
-def _same(answered: AnswerResult) -> bool:
-    assert answered.uniform is not None
-    return answered.chosen.answer.text == answered.uniform.answer.text
+def found_html(found: FindResult) -> str:
+    """Return the moments of a search with their timeline."""
+    moments = found.moments
+    best_times_s = moments.times_s[best_positions(moments)]
+    pins = [
+        Pin(number, float(time_s), f"Moment {number}: {_range(moment)}")
+        for number, (time_s, moment) in enumerate(zip(best_times_s, moments.moments, strict=True), start=1)
+    ]
+    spans = [(moment.start_s, moment.end_s) for moment in moments.moments]
+    label = "How well each frame matches the sentence; above the line it matches"
+    timeline = Timeline(moments.times_s, moments.scores, found.info.duration_s, pins, spans, label, threshold=0.0)
+    return html("found", found, timeline)
 
 
 def _range(moment: Moment) -> str:
@@ -276,60 +116,30 @@ class Timeline:
     threshold: float | None = None
     others: Sequence[float] = ()
 
-    def html(self) -> str:
-        """Return the markup; the page's script lets clicks and arrow keys move the player."""
-        label, times = escape(self.label), " ".join(f"{time_s:.3f}" for time_s in self.times_s)
-        levels = _levels([self._x(pin.time_s) for pin in self.pins])
-        pins = "".join(
-            f'<button type="button" class="pin" data-seek="{pin.time_s:.3f}" aria-label="{escape(pin.label)}"'
-            f' style="left:{self._x(pin.time_s):.2%};--level:{level}">{pin.number}</button>'
-            for pin, level in zip(self.pins, levels, strict=True)
-        )
-        others = "".join(f'<span class="uniform" style="left:{self._x(time_s):.2%}"></span>' for time_s in self.others)
-        ticks = "".join(
-            f'<span class="tick" style="left:{self._x(time_s):.2%}">{time_label(time_s)}</span>'
-            for time_s in time_ticks(0, self._end, most=6)
-        )
-        return (
-            f'<figure class="timeline" style="--levels:{max(levels, default=0) + 1}">'
-            f'<figcaption>{label}</figcaption><div class="pins">{pins}</div>'
-            f'<div class="track" role="slider" tabindex="0" aria-label="{label}: moves the video"'
-            f' aria-valuemin="0" aria-valuemax="{self._end:.2f}" aria-valuenow="0" aria-valuetext="0 s"'
-            f' data-end="{self._end:.3f}" data-times="{times}">'
-            f'{self._svg()}{others}<span class="playhead"></span></div>'
-            f'<div class="ticks" aria-hidden="true">{ticks}</div></figure>'
-        )
-
     @property
-    def _end(self) -> float:
+    def end_s(self) -> float:
+        """Where the axis ends."""
         return max(self.duration_s, float(self.times_s[-1]), 1e-3)
 
-    def _x(self, time_s: float) -> float:
-        return min(max(time_s / self._end, 0.0), 1.0)
+    def x(self, time_s: float) -> float:
+        """Return where a time stands, as a share of the width."""
+        return min(max(time_s / self.end_s, 0.0), 1.0)
 
-    def _svg(self) -> str:
-        """Return spans, pins' lines and the curve, 1000 units wide and 100 high."""
-        drawn = ""
-        for start, end in self.spans:
-            left, width = self._x(start), max(self._x(end) - self._x(start), 0.002)
-            drawn += f'<rect class="span" x="{left * 1000:.1f}" y="0" width="{width * 1000:.1f}" height="100"/>'
-        for pin in self.pins:
-            x = f"{self._x(pin.time_s) * 1000:.1f}"
-            drawn += f'<line class="stem" x1="{x}" x2="{x}" y1="0" y2="100"/>'
-        if len(self.scores) and np.isfinite(self.scores).all():
-            drawn += self._curve()
-        return f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
+    @property
+    def levels(self) -> list[int]:
+        """On which row each pin's number has room."""
+        return _levels([self.x(pin.time_s) for pin in self.pins])
 
-    def _curve(self) -> str:
+    @property
+    def curve(self) -> tuple[list[tuple[float, float]], float | None] | None:
+        """The points of the curve and the height of the threshold, 1000 units wide and 100 high, downwards."""
+        if not len(self.scores) or not np.isfinite(self.scores).all():
+            return None
         levels = self.scores if self.threshold is None else np.append(self.scores, self.threshold)
         room = float(np.ptp(levels)) * _ROOM or 1.0
-        heights = np.interp(levels, [levels.min() - room, levels.max() + room], [100.0, 0.0])
-        xs = [f"{self._x(time_s) * 1000:.1f}" for time_s in self.times_s]
-        points = " ".join(f"{x},{y:.2f}" for x, y in zip(xs, heights[: len(xs)], strict=True))
-        drawn = f'<polygon class="area" points="{xs[0]},100 {points} {xs[-1]},100"/>'
-        if self.threshold is not None:
-            drawn += f'<line class="threshold" x1="0" x2="1000" y1="{heights[-1]:.2f}" y2="{heights[-1]:.2f}"/>'
-        return drawn + f'<polyline class="curve" points="{points}"/>'
+        heights = np.interp(levels, [levels.min() - room, levels.max() + room], [100.0, 0.0]).tolist()
+        points = [(self.x(time_s) * 1000, height) for time_s, height in zip(self.times_s, heights, strict=False)]
+        return points, None if self.threshold is None else heights[-1]
 
 
 def best_span(times_s: Floats, scores: Floats, *, duration_s: float) -> tuple[float, float] | None:

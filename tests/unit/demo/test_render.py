@@ -12,13 +12,9 @@ from lavis.demo.render import (
     Timeline,
     answered_html,
     best_span,
-    caveats_html,
-    error_html,
-    examples_html,
     facts_text,
     found_html,
-    more_questions_html,
-    preview_html,
+    html,
 )
 from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer
 from lavis.demo.videos import Example, ExampleQuestion
@@ -35,32 +31,32 @@ def texts(html: str, name: str) -> list[str]:
 
 
 def test_an_answer_shows_its_option_shares_frames_and_times(answered: AnswerResult) -> None:
-    html = answered_html(answered)
-    assert texts(html, "asked") == ["Where is it?"]
-    assert texts(html, "answer") == ["A"]  # the letter ends first
-    assert "</span>sea</p>" in html
-    assert texts(html, "text") == ["sea", "sky"]
-    assert texts(html, "share") == ["73%", "27%"]
-    assert re.findall(r'data-seek="([\d.]+)" aria-label="Keyframe (\d)', html) == [
+    page = answered_html(answered)
+    assert texts(page, "asked") == ["Where is it?"]
+    assert texts(page, "answer") == ["A"]  # the letter ends first
+    assert "</span>sea</p>" in page
+    assert texts(page, "text") == ["sea", "sky"]
+    assert texts(page, "share") == ["73%", "27%"]
+    assert re.findall(r'data-seek="([\d.]+)" aria-label="Keyframe (\d)', page) == [
         ("2.000", "1"),
         ("3.000", "2"),
         ("2.000", "1"),
         ("3.000", "2"),
     ]
-    assert re.findall(r"<b>(.*?)</b> <i>(.*?)</i>", html) == [("2.00 s", "score 3.00"), ("3.00 s", "score 2.00")]
-    assert "2 keyframes read of 4 frames watched" in html
-    assert re.findall(r"<dd>(.*?)</dd>", html) == ["0.50 s", "1.25 s", "0.25 s", "0.12 s"]
+    assert re.findall(r"<b>(.*?)</b> <i>(.*?)</i>", page) == [("2.00 s", "score 3.00"), ("3.00 s", "score 2.00")]
+    assert "2 keyframes read of 4 frames watched" in page
+    assert re.findall(r"<dd>(.*?)</dd>", page) == ["0.50 s", "1.25 s", "0.25 s", "0.12 s"]
 
 
 def test_a_known_video_is_not_said_to_have_been_watched_again(answered: AnswerResult) -> None:
-    html = answered_html(replace(answered, known=True))
-    assert re.findall(r"<dd>(.*?)</dd>", html) == ["already done", "already done", "0.25 s", "0.12 s"]
+    page = answered_html(replace(answered, known=True))
+    assert re.findall(r"<dd>(.*?)</dd>", page) == ["already done", "already done", "0.25 s", "0.12 s"]
 
 
 def test_an_open_answer_has_no_options(answered: AnswerResult) -> None:
-    html = answered_html(replace(answered, chosen=PicturedAnswer(make_answer(text="a boat", options=()), (b"", b""))))
-    assert '<p class="answer">a boat</p>' in html
-    assert 'class="option"' not in html
+    page = answered_html(replace(answered, chosen=PicturedAnswer(make_answer(text="a boat", options=()), (b"", b""))))
+    assert '<p class="answer">a boat</p>' in page
+    assert 'class="option"' not in page
 
 
 @pytest.mark.parametrize(
@@ -71,25 +67,25 @@ def test_a_comparison_says_whether_the_answers_differ_and_scores_uniform_frames_
 ) -> None:
     other = make_answer(text=text)
     unscored = replace(other.keyframes, positions=np.array([0, 3]), scores=np.empty(0), all_scores=np.empty(0))
-    html = answered_html(replace(answered, uniform=PicturedAnswer(replace(other, keyframes=unscored), (b"", b""))))
-    assert texts(html, "verdict") == [verdict]
-    assert re.findall(r"<i>score (.*?)</i>", html) == ["3.00", "2.00", "0.50", "-1.00"]
-    assert html.count('class="uniform"') == 2
+    page = answered_html(replace(answered, uniform=PicturedAnswer(replace(other, keyframes=unscored), (b"", b""))))
+    assert texts(page, "verdict") == [verdict]
+    assert re.findall(r"<i>score (.*?)</i>", page) == ["3.00", "2.00", "0.50", "-1.00"]
+    assert page.count('class="uniform"') == 2
 
 
 def test_moments_are_listed_best_first(found: FindResult) -> None:
-    html = found_html(found)
-    assert '<p class="answer">2 moments found</p>' in html
-    assert re.findall(r"<div><b>(.*?)</b>", html) == ["2.5 s to 3.5 s", "0.0 s to 1.5 s"]
-    assert re.findall(r'data-cut="(\d)"', html) == ["0", "1"]
-    assert html.count('class="span"') == 2
+    page = found_html(found)
+    assert '<p class="answer">2 moments found</p>' in page
+    assert re.findall(r"<div><b>(.*?)</b>", page) == ["2.5 s to 3.5 s", "0.0 s to 1.5 s"]
+    assert re.findall(r'data-cut="(\d)"', page) == ["0", "1"]
+    assert page.count('class="span"') == 2
 
 
 def test_where_there_is_no_moment_the_nearest_frame_is_named(found: FindResult) -> None:
     nothing = Moments("a ring", (), found.moments.times_s, found.moments.scores - 5)
-    html = found_html(replace(found, moments=nothing, pictures=()))
-    assert "No moment found" in html
-    assert "The nearest frame, at 3.0 s, does not reach the line." in html
+    page = found_html(replace(found, moments=nothing, pictures=()))
+    assert "No moment found" in page
+    assert "The nearest frame, at 3.0 s, does not reach the line." in page
 
 
 def test_whatever_is_written_by_others_is_text(answered: AnswerResult, found: FindResult) -> None:
@@ -98,18 +94,18 @@ def test_whatever_is_written_by_others_is_text(answered: AnswerResult, found: Fi
     pages = [
         answered_html(replace(answered, chosen=PicturedAnswer(evil, (b"", b"")), caveats=(EVIL,))),
         found_html(replace(found, moments=replace(found.moments, query=EVIL), caveats=(EVIL,))),
-        error_html(EVIL),
-        caveats_html([EVIL]),
-        preview_html("gradio_api/file=a.mp4", EVIL, EVIL),
-        examples_html([Example(answered.source.path, (ExampleQuestion(EVIL, (), 0),), "data:,", 1.0)]),
-        more_questions_html(Example(answered.source.path, (ExampleQuestion(EVIL, (), 0),), "data:,", 1.0)),
+        html("error", EVIL),
+        html("caveats", [EVIL]),
+        html("preview", "gradio_api/file=a.mp4", EVIL, EVIL),
+        html("examples", [Example(answered.source.path, (ExampleQuestion(EVIL, (), 0),), "data:,", 1.0)]),
+        html("more_questions", Example(answered.source.path, (ExampleQuestion(EVIL, (), 0),), "data:,", 1.0)),
     ]
     assert [page for page in pages if EVIL in page] == []
     assert [page for page in pages if "&lt;img src=x onerror=alert(1)&gt;" not in page] == []
 
 
 def test_nothing_to_say_takes_no_room() -> None:
-    assert (error_html(""), caveats_html([]), examples_html([]), more_questions_html(None)) == ("", "", "", "")
+    assert (html("error", ""), html("caveats", []), html("examples", [])) == ("", "", "")
 
 
 def test_a_video_is_described_in_one_line() -> None:
@@ -119,7 +115,7 @@ def test_a_video_is_described_in_one_line() -> None:
 
 def timeline(scores: list[float], *, pins: tuple[float, ...] = (), threshold: float | None = None) -> str:
     made = [Pin(number, time_s, f"Keyframe {number}") for number, time_s in enumerate(pins, start=1)]
-    return Timeline(TIMES, np.array(scores), 8.0, made, [(2.0, 4.0)], "score", threshold).html()
+    return html("draw", Timeline(TIMES, np.array(scores), 8.0, made, [(2.0, 4.0)], "score", threshold))
 
 
 def test_the_curve_spans_the_whole_video_and_higher_is_upwards() -> None:
@@ -130,38 +126,37 @@ def test_the_curve_spans_the_whole_video_and_higher_is_upwards() -> None:
 
 
 def test_spans_and_pins_stand_at_their_times() -> None:
-    html = timeline([0, 1, 0.5, 0], pins=(2.0, 6.0))
-    assert re.findall(r'class="span" x="(.*?)" y="0" width="(.*?)"', html) == [("250.0", "250.0")]
-    assert re.findall(r'data-seek="(.*?)".*?left:(.*?);', html) == [("2.000", "25.00%"), ("6.000", "75.00%")]
+    page = timeline([0, 1, 0.5, 0], pins=(2.0, 6.0))
+    assert re.findall(r'class="span" x="(.*?)" y="0" width="(.*?)"', page) == [("250.0", "250.0")]
+    assert re.findall(r'data-seek="(.*?)".*?left:(.*?);', page) == [("2.000", "25.00%"), ("6.000", "75.00%")]
 
 
 def test_a_threshold_is_within_the_picture_even_where_no_score_reaches_it() -> None:
-    html = timeline([-3, -2, -2.5, -3], threshold=0.0)
-    (level,) = re.findall(r'class="threshold" x1="0" x2="1000" y1="(.*?)"', html)
+    page = timeline([-3, -2, -2.5, -3], threshold=0.0)
+    (level,) = re.findall(r'class="threshold" x1="0" x2="1000" y1="(.*?)"', page)
     assert 0 < float(level) < 100
 
 
 @pytest.mark.parametrize("scores", [[], [0.0, np.nan, 1.0, 2.0]])
 def test_without_scores_there_is_no_curve_and_still_a_timeline(scores: list[float]) -> None:
-    html = timeline(scores, pins=(2.0,))
-    assert 'class="curve"' not in html
-    assert 'class="pin"' in html
+    page = timeline(scores, pins=(2.0,))
+    assert 'class="curve"' not in page
+    assert 'class="pin"' in page
 
 
 def test_numbers_that_are_near_each_other_stand_on_rows_of_their_own() -> None:
-    html = timeline([0, 1, 0, 0], pins=(1.0, 1.1, 1.2, 5.0))
-    assert re.findall(r"--level:(\d)", html) == ["0", "1", "2", "0"]
-    assert "--levels:3" in html
+    page = timeline([0, 1, 0, 0], pins=(1.0, 1.1, 1.2, 5.0))
+    assert re.findall(r"--level:(\d)", page) == ["0", "1", "2", "0"]
+    assert "--levels:3" in page
 
 
 def test_a_crowd_of_numbers_does_not_grow_without_end() -> None:
-    html = timeline([0, 1, 0, 0], pins=(1.0,) * 9)
-    assert max(int(level) for level in re.findall(r"--level:(\d)", html)) == 3
+    page = timeline([0, 1, 0, 0], pins=(1.0,) * 9)
+    assert max(int(level) for level in re.findall(r"--level:(\d)", page)) == 3
 
 
 def test_the_label_is_text() -> None:
-    html = Timeline(TIMES, TIMES, 8.0, [Pin(1, 1.0, '"><b>')], [], '"><b>').html()
-    assert "<b>" not in html
+    assert "<b>" not in html("draw", Timeline(TIMES, TIMES, 8.0, [Pin(1, 1.0, '"><b>')], [], '"><b>'))
 
 
 @pytest.mark.parametrize(
