@@ -11,7 +11,7 @@ own folder.
 T frames of one video, B questions about it, K keyframes, O options.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -238,6 +238,14 @@ class ImageTextModel(VideoModel, Protocol):
         """What the model was built from."""
         ...
 
+    def words(self, prompt: "str | Prompt") -> "Prompt":
+        """Return a prompt as this model is asked it: a name in `registry.prompts`, or a prompt.
+
+        Raises:
+            ConfigError: the model has no wording of this name.
+        """
+        ...
+
     def set_trainable(self, roles: Sequence[str]) -> None:
         """Let these roles train, and freeze everything else."""
         ...
@@ -264,9 +272,19 @@ class ImageTextModel(VideoModel, Protocol):
         ...
 
     def answer_loss(
-        self, states: "torch.Tensor", prompts: Sequence[str], answers: Sequence[int], *, packing: str
+        self,
+        states: "torch.Tensor",
+        prompts: Sequence[str],
+        answers: Sequence[int],
+        *,
+        packing: str,
+        times_s: Sequence[Sequence[float]] | None = None,
     ) -> AnswerLoss:
-        """Teach the Answerer the right option: states [B, K, ...], B prompts, the index of each right option."""
+        """Teach the Answerer the right option: states [B, K, ...], B prompts, the index of each right option.
+
+        Args:
+            times_s: [B, K], when each frame was shown, for models that are told.
+        """
         ...
 
     def frame_choices(
@@ -302,6 +320,14 @@ class TrainableModel(ImageTextModel, Protocol):
 
     def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
         """Save the whole model, or some of its parts, as a folder that `from_pretrained` or `load_partial` reads."""
+        ...
+
+    def save_trained(self, folder: Path, weights: "Mapping[str, torch.Tensor]") -> None:
+        """Write beside the best weights of a run what other programs read of them, such as adapters; mostly nothing.
+
+        Args:
+            weights: what trained, by the names of `trainable_parameters`.
+        """
         ...
 
     def make_digest(self) -> str:

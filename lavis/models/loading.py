@@ -12,6 +12,7 @@ all but the first may be left out:
 And of its objects, where they can be made faster: `quantize(name)`, `compile_parts()`.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from typing import Any
 import torch
 
 from lavis.common import defaults
+from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
+from lavis.models.hf.known import is_model as is_hf_model
 from lavis.models.machine import check_compiler, explained_misfit, usable_device
 from lavis.models.precision import check_quantization
 from lavis.processors.transforms import EvalTransform
@@ -58,6 +61,7 @@ def load_model(
     checkpoint: str | Path | None = None,
     quantize: str | None = None,
     compiled: bool = False,
+    **options: Any,
 ) -> Any:
     """Load a model, frozen.
 
@@ -71,6 +75,8 @@ def load_model(
         checkpoint: folder of a saved model to load instead of the size's own weights.
         quantize: "int8" or "int4" weights of vision tower and language model; see `quantize_parts`.
         compiled: run through torch.compile; as `compile_parts` of a model does.
+        options: what some architectures take beside, such as `frame_tokens`, `trust_remote_code` and `lora` of "hf";
+            None is left out.
 
     Raises:
         ConfigError: unknown name, device, dtype or quantization, or a device or compiler this machine does not have.
@@ -88,7 +94,12 @@ def load_model(
     if compiled:
         check_compiler(place)
     kind = _model_class(name, model_type)
-    model = kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place)).train(not is_eval)
+    given = {key: value for key, value in options.items() if value is not None and value is not False}
+    for key in given:
+        if key not in inspect.signature(kind.from_pretrained).parameters:
+            raise ConfigError(f"{model_type} takes no {key}; leave it out, or use an image-text model of Hugging Face")
+    model = kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place), **given)
+    model.train(not is_eval)
     speed_up(model, quantize=quantize, compiled=compiled)
     return model
 
@@ -158,6 +169,15 @@ def weight_tools(name: str = defaults.ARCH) -> Any:
 
 
 def _model_class(name: str, source: str | Path = "") -> Any:
-    """Return an architecture's class; a source that is the name of one says which, so that `--model NAME` can."""
+    """Return an architecture's class.
+
+    A source that is the name of an architecture, or that only another architecture's files or names are, says which,
+    so that `--model SOURCE` is enough.
+    """
+    text = str(source)
+    if text in registry.models:
+        name = text
+    elif name == defaults.ARCH and is_hf_model(text):
+        name = "hf"
     with explained_misfit():
-        return registry.get_model_class(str(source) if str(source) in registry.models else name)
+        return registry.get_model_class(name)

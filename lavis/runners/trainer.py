@@ -635,7 +635,12 @@ class Runner:
             if self._world.is_main:
                 model = self._model.config
                 self._best_checkpoint.write(
-                    weights, model_name=model.name, config=model.as_json(), best=best, metrics=metrics
+                    weights,
+                    model_name=model.name,
+                    config=model.as_json(),
+                    best=best,
+                    metrics=metrics,
+                    write_more=lambda folder: self._model.save_trained(folder, weights),
                 )
 
     def _find_best(self) -> Best | None:

@@ -16,7 +16,7 @@ from lavis.datasets.dataset import ClipBatch
 from lavis.models.base import AnswerLoss, FrameScorer, FrameScores, ImageTextModel, Mask
 from lavis.models.chain import Selector, SelectorSpec, build_selector
 from lavis.models.frames import FrameSource
-from lavis.processors.prompts import Prompt, as_prompt
+from lavis.processors.prompts import Prompt
 from lavis.tasks.teacher import ClipMemory, OnlineTeacher, Predictions, Teacher
 
 
@@ -59,7 +59,7 @@ class LocalizerPretraining:
     trainable: tuple[str, ...] = ("localizer",)
 
     def __init__(self, *, prompt: str | Prompt) -> None:
-        self._prompt = as_prompt(prompt)
+        self._prompt = prompt
 
     def __call__(self, model: ImageTextModel, batch: ClipBatch) -> dict[str, Any]:
         """Return the loss over all frames.
@@ -84,7 +84,7 @@ class SelfRefinement:
     trainable: tuple[str, ...] = ("localizer",)
 
     def __init__(self, *, prompt: str | Prompt, teacher: Teacher | None = None) -> None:
-        self._prompt = as_prompt(prompt)
+        self._prompt = prompt
         self._teacher = teacher or OnlineTeacher()
 
     def __call__(self, model: ImageTextModel, batch: ClipBatch) -> dict[str, Any]:
@@ -119,7 +119,8 @@ class SelfRefinement:
             questions, num_frames = [batch.questions[row] for row in where.nonzero()[:, 0].tolist()], 1
             features = features[where.flatten().to(features.device)]
         states = model.states("answerer", features).unflatten(0, (len(questions), num_frames))
-        prompts = [self._prompt.answerer(question) for question in questions]
+        words = model.words(self._prompt)
+        prompts = [words.answerer(question) for question in questions]
         return model.frame_choices(states, prompts, [len(question.options) for question in questions]).flatten()
 
 
@@ -145,10 +146,11 @@ def _is_right(choices: torch.Tensor, batch: ClipBatch) -> torch.Tensor:
 
 
 def _relevance_loss(
-    model: ImageTextModel, batch: ClipBatch, features: torch.Tensor, relevant: torch.Tensor, prompt: Prompt
+    model: ImageTextModel, batch: ClipBatch, features: torch.Tensor, relevant: torch.Tensor, prompt: str | Prompt
 ) -> dict[str, Any]:
     states = model.states("localizer", features).unflatten(0, batch.pixels.shape[:2])
-    prompts = [prompt.localizer(question) for question in batch.questions]
+    words = model.words(prompt)
+    prompts = [words.localizer(question) for question in batch.questions]
     found = model.relevance_loss(states, prompts, relevant)
     agreement = (found.says_yes == relevant.to(found.says_yes.device)).float().mean()
     return {"loss": found.loss, "agreement": agreement, "share_yes": relevant.float().mean()}
@@ -178,7 +180,7 @@ class AnswererFinetuning:
         teacher: Teacher | None = None,
         memory: ClipMemory | None = None,
     ) -> None:
-        self._prompt, self._k, self._selector, self._packing = as_prompt(prompt), k, selector, packing
+        self._prompt, self._k, self._selector, self._packing = prompt, k, selector, packing
         self._teacher, self._memory = teacher or OnlineTeacher(), memory
         self._built: tuple[ImageTextModel, Selector] | None = None
 
@@ -229,8 +231,10 @@ class AnswererFinetuning:
         features = _chosen_features(model, [clips[row] for row in rows], positions)
         states = model.states("answerer", features).unflatten(0, positions.shape)
         answers = [known_answer(question) for question in questions]
-        prompts = [self._prompt.answerer(question) for question in questions]
-        return model.answer_loss(states, prompts, answers, packing=self._packing)
+        words = model.words(self._prompt)
+        prompts = [words.answerer(question) for question in questions]
+        times_s = [clips[row].times_s[chosen[row]].tolist() for row in rows]
+        return model.answer_loss(states, prompts, answers, packing=self._packing, times_s=times_s)
 
     def _clip(self, model: ImageTextModel, batch: ClipBatch, row: int) -> FrameSource:
         times_s = np.asarray(batch.times_s[row].cpu(), dtype=np.float64)

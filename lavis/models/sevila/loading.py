@@ -144,6 +144,9 @@ class PretrainedSeViLA(nn.Module):
             tokenizer=tokenizer,
         )
 
+    def save_trained(self, folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        """Write nothing: other programs read the weights themselves."""
+
     def load_partial(self, path: str | Path) -> list[str]:
         """Put the weights of a file over those of the model; precision and device of the model stay as they are.
 

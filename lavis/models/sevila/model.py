@@ -279,9 +279,19 @@ class SeViLA(PretrainedSeViLA):
         return RelevanceLoss(found.loss, says_yes.view(relevant.shape))
 
     def answer_loss(
-        self, states: torch.Tensor, prompts: Sequence[str], answers: Sequence[int], *, packing: str
+        self,
+        states: torch.Tensor,
+        prompts: Sequence[str],
+        answers: Sequence[int],
+        *,
+        packing: str,
+        times_s: Sequence[Sequence[float]] | None = None,
     ) -> AnswerLoss:
-        """Teach the Answerer to write "Option X" for the right option, from query tokens [B, K, Q, E]."""
+        """Teach the Answerer to write "Option X" for the right option, from query tokens [B, K, Q, E].
+
+        Its prompt numbers frames, and names no times.
+        """
+        del times_s
         packed: FramePacking = registry.frame_packings.get(packing)()
         rows = packed.rows_per_question(states.shape[1])
         targets = [option_target(answer) for answer in answers for _ in range(rows)]
@@ -344,6 +354,10 @@ class SeViLA(PretrainedSeViLA):
         """
         facts = {"vision": self.config.watching, "device": self.device.type, "replaced_runs": self.replaced_runs}
         return digest(facts, {name: self.get_submodule(name) for name in ("vision", *ROLES)})
+
+    def words(self, prompt: str | Prompt) -> Prompt:
+        """Return a prompt in the published words."""
+        return as_prompt(prompt)
 
     def as_scorer(self, *, prompt: str | Prompt) -> FrameScorer:
         """Return the role that scores frames."""

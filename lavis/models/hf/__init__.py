@@ -1,0 +1,1 @@
+"""Any image-text model of Hugging Face's transformers, as Localizer and Answerer."""

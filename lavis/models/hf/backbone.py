@@ -1,0 +1,503 @@
+"""An image-text model of transformers, asked about frames through its own chat template.
+
+What the vision tower makes of a frame (*features*) serves every prompt that the frame stands in, and the keys and
+values of a prompt's beginning up to the frame (its *prefix*) serve every question about that frame alone.
+
+N frames of one size, P image tokens per frame, E language width, V vocabulary.
+"""
+
+import copy
+import functools
+import inspect
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import nn
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from lavis.common.errors import ConfigError, QuestionError, first_line
+from lavis.models.precision import at_least_fp32
+from lavis.processors.chat_prompts import spellings
+
+logger = logging.getLogger(__name__)
+
+# A frame stands in a message as {"type": "image"}, text as itself.
+IMAGE = {"type": "image"}
+# Pictures that the vision tower sees at once; on a CPU more of them leave its caches.
+_CPU_PICTURES, _PICTURES = 4, 16
+# A picture's sides are written beside its features as two digits each, which every precision holds exactly.
+_DIGIT = 128
+# Shared prefixes must give the logits of the whole prompt up to this share of their spread, by the size of a number.
+_EXACT = {8: 1e-6, 4: 1e-4, 2: 5e-2}
+
+# What processors of different families call cutting a picture into tiles.
+_TILING = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
+
+# Tokens of a frame, at most, where nobody says: finding keyframes needs few.
+FRAME_TOKENS = 256
+
+Content = Sequence[str | dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a picture of some size stands in a prompt.
+
+    Attributes:
+        block: what the processor writes in place of the template's image token.
+        tokens: image tokens of a picture: P.
+        special: whether the tokenizer adds its own tokens around a whole prompt.
+        rows: further inputs of the model, one row for each picture, such as its grid of patches.
+        types: the input that tells image tokens from text, where the model has one.
+    """
+
+    block: str
+    tokens: int
+    special: bool
+    rows: dict[str, torch.Tensor]
+    types: str | None
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """What all frames of a layout have in common before the question."""
+
+    ids: tuple[int, ...]
+    cache: Any
+    shapes: tuple[torch.Size, ...]
+    rope_deltas: torch.Tensor | None
+
+
+@dataclass
+class Backbone:
+    """A model of transformers with its processor.
+
+    Args:
+        name: for messages.
+        frame_tokens: image tokens of a frame, at most, where the processor can be told; see `set_frame_tokens`.
+
+    Raises:
+        ConfigError: a processor that cannot be used so.
+    """
+
+    model: Any
+    processor: Any
+    name: str
+    frame_tokens: int | None = None
+    _layouts: dict[tuple[int, int], Layout] = field(default_factory=dict)
+    _prefixes: dict[tuple[tuple[int, int], str], _Prefix] = field(default_factory=dict)
+    _shares: dict[str, bool] = field(default_factory=dict)
+    _as_list: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
+            raise ConfigError(f"{self.name} has no chat template; use a model that was tuned to follow instructions")
+        parameters = inspect.signature(type(self.model).forward).parameters
+        # transformers renames the argument in its releases.
+        self._cache_name = "cache" if "cache" in parameters else "past_key_values"
+        self._base = self.model.base_model
+        if not hasattr(self._base, "get_image_features"):
+            raise ConfigError(f"{self.name} is no model that reads pictures as tokens of its language model")
+        self._feature_inputs = set(inspect.signature(self._base.get_image_features).parameters)
+        # Each picture whole: tiles of it would be many times the tokens.
+        self._whole = {name: False for name in _TILING if hasattr(self.processor.image_processor, name)}
+        set_frame_tokens(self.processor, self.frame_tokens, name=self.name)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's tokenizer."""
+        return self.processor.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its language model computes in."""
+        return self.model.get_input_embeddings().weight.dtype
+
+    @property
+    def image_token_id(self) -> int:
+        """The token that features stand in place of."""
+        config = self.model.config
+        found = getattr(config, "image_token_id", None)
+        return int(config.image_token_index if found is None else found)
+
+    def word_ids(self, word: str) -> torch.Tensor:
+        """Return the tokens that begin an answer of this word: of its spellings those that are one token.
+
+        Raises:
+            ConfigError: no spelling is.
+        """
+        encoded = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in spellings(word)]
+        ids = sorted({ids[0] for ids in encoded if len(ids) == 1})
+        if not ids:
+            raise ConfigError(
+                f"the tokenizer of {self.name} writes {word!r} as several tokens, so its answer cannot be read; "
+                "use another model"
+            )
+        return torch.tensor(ids, device=self.device)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the parts of the model by name; "language" is its language model."""
+        language = self.model.get_decoder()
+        parts = {name: part for name, part in self._base.named_children() if part is not language}
+        return {**parts, "language": language}
+
+    def picture_side(self) -> int:
+        """Return the side in pixels of square pictures that the model sees without loss."""
+        pictures = self.processor.image_processor
+        size = getattr(pictures, "max_image_size", None) or pictures.size
+        if hasattr(pictures, "merge_size") and "longest_edge" in size:
+            step = int(pictures.patch_size * pictures.merge_size)
+            return max(1, int(size["longest_edge"] ** 0.5) // step) * step
+        return int(size.get("height") or size.get("longest_edge") or size["shortest_edge"])
+
+    # -- prompts ------------------------------------------------------------------------------------------------------
+
+    def render(self, content: Content) -> str:
+        """Return one user's message as the model's chat template writes it, ready to be answered, without thinking."""
+        parts = [{"type": "text", "text": self.plain(part)} if isinstance(part, str) else part for part in content]
+        message = [{"role": "user", "content": parts}]
+        text: str = self.processor.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return text
+
+    def plain(self, text: str) -> str:
+        """Return text in which nothing is read as a control token of the model."""
+        for token in self.control_tokens(text):
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    def control_tokens(self, text: str) -> list[str]:
+        """Return the control tokens of the model that a text happens to hold."""
+        held = [one.content for one in self.tokenizer.added_tokens_decoder.values() if one.special]
+        return sorted({one for one in (*held, self.processor.image_token) if one in text and len(one) > 1})
+
+    def ids(self, content: Content, size: tuple[int, int]) -> list[int]:
+        """Return the tokens of a message whose pictures have this height and width.
+
+        Raises:
+            QuestionError: more tokens than the model reads.
+        """
+        layout = self.layout(size)
+        text = self.render(content).replace(self.processor.image_token, layout.block)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=layout.special)["input_ids"]
+        longest = self.model.config.get_text_config().max_position_embeddings
+        if len(ids) > longest:
+            pictures = sum(part == IMAGE for part in content)
+            raise QuestionError(
+                f"{pictures} frames and the question make {len(ids)} tokens, and {self.name} reads {longest}; "
+                "ask for fewer keyframes, or fewer tokens per frame"
+            )
+        return ids
+
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """Return how a picture of this height and width stands in a prompt.
+
+        It is read off what the processor makes of a message with two pictures: with several, no family cuts them into
+        tiles.
+
+        Raises:
+            ConfigError: the processor's prompt cannot be taken apart.
+        """
+        if size not in self._layouts:
+            self._layouts[size] = self._read_layout(size)
+        return self._layouts[size]
+
+    def _read_layout(self, size: tuple[int, int]) -> Layout:
+        text = self.render(["Frame at 1.0 s:", IMAGE, "Frame at 2.0 s:", IMAGE, "Which?"])
+        before, between, after = self._parts(text)
+        pictures = [Image.new("RGB", (size[1], size[0]))] * 2
+        truth = self.processor(text=[text], images=[pictures], return_tensors="pt", **self._whole)
+        ids = truth["input_ids"][0].tolist()
+        written = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        block = written.removesuffix(after).rpartition(between)[2]
+        expanded = f"{before}{block}{between}{block}{after}"
+        fits = [flag for flag in (True, False) if self._tokens(expanded, special=flag) == ids]
+        if not block or not fits:
+            raise ConfigError(f"cannot tell how {self.name} lays out pictures in a prompt; use another model")
+        is_image = (torch.tensor(ids) == self.image_token_id).long()
+        kinds = [name for name in ("mm_token_type_ids", "token_type_ids") if name in truth]
+        if kinds and not torch.equal(truth[kinds[0]][0].long(), is_image):
+            raise ConfigError(f"cannot tell which tokens of a prompt {self.name} takes for pictures; use another model")
+        rows = {
+            name: value[:1]
+            for name, value in truth.items()
+            if isinstance(value, torch.Tensor) and len(value) == 2 and not name.startswith("pixel")
+        }
+        return Layout(block, int(is_image.sum()) // 2, fits[0], rows, kinds[0] if kinds else None)
+
+    def _parts(self, text: str) -> list[str]:
+        parts = text.split(self.processor.image_token)
+        if len(parts) != 3:
+            raise ConfigError(f"the chat template of {self.name} leaves out pictures; use another model")
+        return parts
+
+    def _tokens(self, text: str, *, special: bool) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
+        return ids
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def features(self, pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """Run the vision tower on pictures [N, H, W, 3]: features [N, parts, P + 1, E].
+
+        The first part is what stands in place of image tokens, others go into deeper layers. The row after P says how
+        large the picture was (`size_of`).
+        """
+        at_once = _CPU_PICTURES if self.device.type == "cpu" else _PICTURES
+        made = [self._see(pictures[start : start + at_once]) for start in range(0, len(pictures), at_once)]
+        return torch.cat(made)
+
+    def _see(self, pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
+        count, height, width = pictures.shape[:3]
+        images = [Image.fromarray(picture) for picture in pictures]
+        if count == 1 and "batch_num_images" in self._feature_inputs:
+            images *= 2  # one alone would be cut into tiles; see `layout`
+        pixels = self.processor.image_processor(images=[images], return_tensors="pt", **self._whole)
+        inputs = {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in pixels.items()
+            if name in self._feature_inputs
+        }
+        output = self._base.get_image_features(**inputs, return_dict=True)
+        tokens = self.layout((height, width)).tokens
+        self._as_list = isinstance(output.pooler_output, (list, tuple))
+        parts = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+        made = torch.stack([_rows(part, tokens)[:count] for part in parts], dim=1)
+        digits = [part for side in (height, width) for part in divmod(side, _DIGIT)]
+        size = made.new_zeros(count, made.shape[1], 1, made.shape[-1])
+        size[..., : len(digits)] = made.new_tensor(digits)
+        return torch.cat([made, size], dim=2)
+
+    def size_of(self, features: torch.Tensor) -> tuple[int, int]:
+        """Return the height and width of the pictures that features [..., parts, P + 1, E] were made of."""
+        digits = [int(digit) for digit in features.flatten(0, -3)[0, -1, :4].tolist()]
+        return digits[0] * _DIGIT + digits[1], digits[2] * _DIGIT + digits[3]
+
+    @contextmanager
+    def _given(self, features: torch.Tensor) -> Iterator[None]:
+        """Let the model find the features [N, parts, P + 1, E] of its pictures in place of running its vision tower."""
+        main, *deeper = features[:, :, :-1].unbind(1)
+        made = SimpleNamespace(
+            pooler_output=list(main) if self._as_list else main, deepstack_features=[list(part) for part in deeper]
+        )
+
+        # Generation looks at the function's arguments.
+        @functools.wraps(self._base.get_image_features)
+        def found(*_: Any, **__: Any) -> SimpleNamespace:
+            return made
+
+        self._base.get_image_features = found
+        try:
+            yield
+        finally:
+            del self._base.get_image_features
+
+    def _run(
+        self,
+        ids: torch.Tensor,
+        *,
+        features: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        **options: Any,
+    ) -> Any:
+        """Run the model on tokens [R, L], and, where they hold pictures, on their features [N, parts, P + 1, E]."""
+        if features is None:
+            return self.model(input_ids=ids, **options)
+        with self._given(features):
+            return self.model(**self._inputs(ids, features, mask), **options)
+
+    def _inputs(self, ids: torch.Tensor, features: torch.Tensor, mask: torch.Tensor | None) -> dict[str, Any]:
+        layout = self.layout(self.size_of(features))
+        self._forget_positions()
+        inputs = {"input_ids": ids, "pixel_values": features.new_empty(0)}
+        if mask is not None:
+            inputs["attention_mask"] = mask
+        if layout.types:
+            inputs[layout.types] = (ids == self.image_token_id).long()
+        for name, row in layout.rows.items():
+            inputs[name] = row.to(self.device).repeat_interleave(len(features), 0)
+        return inputs
+
+    def _forget_positions(self) -> None:
+        """Let models that keep the positions of the last prompt count anew."""
+        if hasattr(self._base, "rope_deltas"):
+            self._base.rope_deltas = None
+
+    # -- whole prompts ------------------------------------------------------------------------------------------------
+
+    def logits(self, prompts: Sequence[list[int]], features: torch.Tensor) -> torch.Tensor:
+        """Return the logits [R, V] of the next token after each of R whole prompts.
+
+        Args:
+            features: of all pictures in all prompts, in their order: [N, parts, P + 1, E].
+        """
+        ids, mask = self._padded(prompts)
+        return self._run(ids, features=features, mask=mask, use_cache=False, logits_to_keep=1).logits[:, -1]
+
+    def write(self, prompts: Sequence[list[int]], features: torch.Tensor, *, max_new_tokens: int = 30) -> list[str]:
+        """Return what the model writes after each prompt; arguments as for `logits`."""
+        ids, mask = self._padded(prompts)
+        with self._given(features):
+            written = self.model.generate(
+                **self._inputs(ids, features, mask), max_new_tokens=max_new_tokens, do_sample=False
+            )
+        texts: list[str] = self.tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def _padded(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens [R, L], padded at the left, and a mask of what is no padding."""
+        longest = max(map(len, prompts))
+        pad = self._pad_id
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in prompts], device=self.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=self.device)
+        return ids, mask
+
+    @property
+    def _pad_id(self) -> int:
+        found = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if found is None else found)
+
+    # -- shared prefixes ----------------------------------------------------------------------------------------------
+
+    def split(self, ids: list[int]) -> tuple[list[int], list[int]]:
+        """Return a prompt of one picture up to its last image token, and the rest."""
+        end = len(ids) - ids[::-1].index(self.image_token_id)
+        return ids[:end], ids[end:]
+
+    def prefix(self, features: torch.Tensor, ids: Sequence[int], *, state: str = "") -> torch.Tensor:
+        """Return the keys and values that frames [N, parts, P + 1, E] give a prompt that begins so, as [N, numbers].
+
+        Args:
+            state: names the weights that are active, where a model can be in several states.
+        """
+        tokens = torch.tensor(ids, device=self.device).expand(len(features), -1)
+        output = self._run(tokens, features=features, use_cache=True, logits_to_keep=1)
+        cache = getattr(output, self._cache_name)
+        held = [part for layer in cache.layers for part in (layer.keys, layer.values)]
+        shapes = tuple(part.shape[1:] for part in held)
+        deltas = getattr(self._base, "rope_deltas", None)
+        self._prefixes[self.size_of(features), state] = _Prefix(
+            tuple(ids), _emptied(cache), shapes, None if deltas is None else deltas[:1]
+        )
+        return torch.cat([part.flatten(1) for part in held], dim=1)
+
+    def prefix_bytes(self, tokens: int) -> int:
+        """Return how much memory a prefix of so many tokens takes, about."""
+        text = self.model.config.get_text_config()
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return int(2 * text.num_hidden_layers * heads * width * tokens * self.dtype.itemsize)
+
+    def continued_logits(
+        self, prefixes: torch.Tensor, suffix: Sequence[int], *, size: tuple[int, int], state: str = ""
+    ) -> torch.Tensor:
+        """Return the logits [N, V] of the next token after prefixes [N, numbers] that a text goes on from."""
+        shared = self._prefixes[size, state]
+        cache = copy.copy(shared.cache)
+        cache.layers = [copy.copy(layer) for layer in shared.cache.layers]
+        parts = iter(prefixes.split([shape.numel() for shape in shared.shapes], dim=1))
+        shapes = iter(shared.shapes)
+        for layer in cache.layers:
+            layer.keys = next(parts).unflatten(1, next(shapes))
+            layer.values = next(parts).unflatten(1, next(shapes))
+        if shared.rope_deltas is not None:
+            self._base.rope_deltas = shared.rope_deltas.expand(len(prefixes), -1)
+        ids = torch.tensor(suffix, device=self.device).expand(len(prefixes), -1)
+        output = self._run(ids, use_cache=True, logits_to_keep=1, **{self._cache_name: cache})
+        self._forget_positions()
+        return output.logits[:, -1]
+
+    @torch.no_grad()
+    def shares_prefixes(self, features: torch.Tensor, *, state: str = "") -> bool:
+        """Tell whether going on from a prefix gives what the whole prompt gives, by trying two prompts on a frame.
+
+        Not so where a template puts the question before the picture, where a picture attends to what comes after it,
+        or where the model keeps more than keys and values.
+
+        Args:
+            features: of one frame, [1, parts, P + 1, E].
+        """
+        if state not in self._shares:
+            try:
+                problem = self._difference(features, state)
+            except Exception as error:  # noqa: BLE001  # models of any kind are tried, and whatever fails is not shared
+                problem = first_line(error) or type(error).__name__
+            self._shares[state] = not problem
+            if problem:
+                logger.warning(
+                    "%s: prefixes of frames are not shared between questions (%s); slower", self.name, problem
+                )
+        return self._shares[state]
+
+    def _difference(self, features: torch.Tensor, state: str) -> str:
+        """Return what keeps prefixes from being shared, or an empty text."""
+        size = self.size_of(features)
+        prompts = [self.ids([IMAGE, text], size) for text in ("Is it red?", "Where is the small ball, and why?")]
+        heads, tails = zip(*map(self.split, prompts), strict=True)
+        if heads[0] != heads[1]:
+            return "the question comes before the picture"
+        kept = self.prefix(features, heads[0], state=state)
+        layers = self._prefixes[size, state].cache.layers
+        if odd := {type(one).__name__ for one in layers if type(one) not in (DynamicLayer, DynamicSlidingWindowLayer)}:
+            return f"the model keeps {', '.join(sorted(odd))}"
+        if any(not layer.is_initialized for layer in layers):
+            return "layers share their keys and values"
+        whole = torch.cat([self.logits([one], features) for one in prompts])
+        shared = torch.cat([self.continued_logits(kept, one, size=size, state=state) for one in tails])
+        exact = at_least_fp32(whole.dtype)
+        error = float((whole.to(exact) - shared.to(exact)).abs().max() / whole.to(exact).std())
+        return "" if error <= _EXACT[whole.element_size()] else f"logits differ by {error:.1e} of their spread"
+
+
+def set_frame_tokens(processor: Any, tokens: int | None, *, name: str) -> None:
+    """Let a processor make at most so many tokens of a picture; None is `FRAME_TOKENS`, where it can be told.
+
+    Raises:
+        ConfigError: the model reads the same number of tokens of every picture.
+    """
+    pictures = processor.image_processor
+    size = getattr(pictures, "size", None) or {}
+    if not hasattr(pictures, "merge_size") or "longest_edge" not in size:
+        if tokens is not None:
+            raise ConfigError(f"{name} reads the same number of tokens of every frame; leave frame_tokens out")
+        return
+    # The edges are areas here: numbers of pixels.
+    longest = (tokens or FRAME_TOKENS) * (pictures.patch_size * pictures.merge_size) ** 2
+    longest = longest if tokens else min(longest, size["longest_edge"])
+    pictures.size = {"shortest_edge": min(size["shortest_edge"], longest), "longest_edge": longest}
+
+
+def log_sums(logits: torch.Tensor, groups: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the logits [R, G] of groups of tokens: their probabilities summed, from logits [R, V]."""
+    exact = logits.to(at_least_fp32(logits.dtype))
+    return torch.stack([exact[:, ids].logsumexp(-1) for ids in groups], dim=-1)
+
+
+def _rows(part: Any, tokens: int) -> torch.Tensor:
+    """Return features as [N, P, E], however a family puts them."""
+    parts = part if isinstance(part, (list, tuple)) else [part]
+    return torch.cat([one.reshape(-1, tokens, one.shape[-1]) for one in parts])
+
+
+def _emptied(cache: Any) -> Any:
+    """Return a cache of the same kind and lengths that holds no keys and values."""
+    empty = copy.copy(cache)
+    empty.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in empty.layers:
+        layer.keys = layer.values = None
+    return empty

@@ -1,0 +1,307 @@
+"""Loading image-text models from the hub or a folder, and saving what was trained of them.
+
+Nothing of a model's folder is run unless the caller trusts its code: transformers' own classes are used, weights are
+safetensors, and what a configuration says of kernels to be fetched is not followed.
+
+What is trained is saved as `config.json`, which names the base model, and a folder for each adapter as peft writes it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lavis.common.config import from_mapping
+from lavis.common.errors import CheckpointError, ConfigError, MissingExtraError, did_you_mean, first_line
+from lavis.common.files import read_json
+from lavis.models.checkpoints.weights_io import read_weights
+from lavis.models.hf.adapters import ADAPTER_CONFIG, ROLES, Adapters, LoRA, lora_of
+from lavis.models.hf.known import KNOWN, is_on_hub
+from lavis.models.machine import explained_misfit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+    from lavis.models.hf.backbone import Backbone
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class HFWeights:
+    """What is known of the weights."""
+
+    status: str = "trained"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class HFConfig:
+    """What a model was made of.
+
+    Attributes:
+        name: for people.
+        base: short name, name on the hub, or folder.
+        frame_tokens: see `lavis.models.hf.backbone.set_frame_tokens`.
+        lora: settings of its adapters; None where it has none.
+    """
+
+    name: str
+    base: str
+    frame_tokens: int | None = None
+    lora: dict[str, Any] | None = None
+    weights: HFWeights = field(default_factory=HFWeights)
+    # Prepared pixels are pictures: each family's processor does the rest.
+    image_mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    image_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def as_json(self) -> str:
+        """Return the text of `config.json` beside saved adapters."""
+        known = {"arch": "hf", "base": self.base, "frame_tokens": self.frame_tokens, "lora": self.lora}
+        return json.dumps(known, indent=2) + "\n"
+
+
+class PretrainedHF(nn.Module):
+    """What `HFModel` inherits: how it is loaded and saved."""
+
+    network: Any
+    backbone: "Backbone"
+    config: HFConfig
+    adapters: Adapters | None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        dtype: str = "fp32",
+        device: str = "cpu",
+        frame_tokens: int | None = None,
+        trust_remote_code: bool = False,
+        lora: Mapping[str, Any] | None = None,
+    ) -> "Self":
+        """Load a model in eval mode, frozen.
+
+        Args:
+            source: a short name (`lavis.models.hf.known`), a name on the hub, a folder of a model, or one that
+                `save_pretrained` has written.
+            frame_tokens: tokens of a frame, at most, where the model's processor can be told.
+            trust_remote_code: run the code that the model's folder brings.
+            lora: settings of adapters to train; see `lavis.models.hf.adapters.LoRA`.
+
+        Raises:
+            CheckpointError: nothing there, or files that are damaged or of no such model.
+            MissingExtraError: a package is missing.
+            ConfigError: an unknown dtype, or a setting that the model does not take.
+        """
+        if dtype not in DTYPES:
+            raise ConfigError(f"unknown dtype {dtype!r}; {did_you_mean(dtype, DTYPES)}")
+        saved = _saved_here(Path(source))
+        base = str(source) if saved is None else str(saved["base"])
+        if frame_tokens is None and saved is not None:
+            frame_tokens = saved["frame_tokens"]
+        model = cls._of(base, dtype=dtype, frame_tokens=frame_tokens, trust_remote_code=trust_remote_code)
+        settings = dict(lora) if lora is not None else (saved or {}).get("lora")
+        if settings is not None:
+            model.add_adapters(settings)
+        if saved is not None:
+            model.load_partial(source)
+        return model.to(device).eval()
+
+    @classmethod
+    def _of(cls, base: str, *, dtype: str, frame_tokens: int | None, trust_remote_code: bool) -> "Self":
+        network, processor = load_from_transformers(base, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code)
+        name = base if base in KNOWN or is_on_hub(base) else Path(base).resolve().name
+        kind: Any = cls
+        return kind(
+            network=network, processor=processor, config=HFConfig(name=name, base=base, frame_tokens=frame_tokens)
+        )
+
+    def add_adapters(self, settings: Mapping[str, Any]) -> None:
+        """Give each role an adapter, which changes nothing until it is trained or loaded.
+
+        Raises:
+            ConfigError: a setting that cannot be.
+            MissingExtraError: peft is not installed.
+        """
+        made = from_mapping(LoRA, settings, place="model.lora")
+        self.adapters = Adapters(self.network, made)
+        self.config = replace(self.config, lora=asdict(made))
+        self.set_trainable(())
+
+    def set_trainable(self, roles: Sequence[str]) -> None:
+        """Let the adapters of these roles train, and freeze everything else."""
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
+        """Save the adapters, or those of some roles; the base model stays where it came from."""
+        if self.adapters is None:
+            raise ConfigError(f"{self.config.name} has no adapters to save")
+        self.save_trained(Path(folder), {}, roles=parts or ROLES)
+        (Path(folder) / "config.json").write_text(self.config.as_json(), encoding="utf-8")
+
+    def save_trained(
+        self, folder: Path, weights: Mapping[str, torch.Tensor], *, roles: Sequence[str] | None = None
+    ) -> None:
+        """Write adapters beside the weights of a run, in peft's format.
+
+        Args:
+            weights: what trained, by the names of `trainable_parameters`; others are the model's own.
+            roles: None is those that `weights` are of.
+        """
+        if self.adapters is None:
+            return
+        named = {name.removeprefix("network."): value for name, value in weights.items()}
+        for role in roles or [role for role in ROLES if any(f".{role}." in name for name in named)]:
+            self.adapters.save(folder / role, role, base=repository(self.config.base), weights=named)
+
+    @torch.no_grad()
+    def load_partial(self, path: str | Path) -> list[str]:
+        """Load adapters: a folder that a run or `save_pretrained` wrote, or that of one adapter, named for its role.
+
+        Returns:
+            The roles that were there.
+
+        Raises:
+            CheckpointError: nothing there, damaged, or adapters that do not fit the model.
+        """
+        folder = Path(path)
+        if not folder.exists():
+            raise CheckpointError(f"no weights at {folder}; give the folder `best` of a run, or of an adapter")
+        if folder.is_file():
+            return self._load_file(folder)
+        found = {role: folder / role for role in ROLES if (folder / role / ADAPTER_CONFIG).is_file()}
+        if not found and (folder / ADAPTER_CONFIG).is_file():
+            if folder.name not in ROLES:
+                raise CheckpointError(
+                    f"cannot tell the role of the adapter at {folder}; name the folder {' or '.join(ROLES)}"
+                )
+            found = {folder.name: folder}
+        if not found:
+            file = folder / "model.safetensors"
+            if not file.is_file():
+                raise CheckpointError(f"no adapters at {folder}; give the folder `best` of a run, or of an adapter")
+            return self._load_file(file)
+        if self.adapters is None:
+            self.add_adapters(asdict(lora_of(next(iter(found.values())))))
+        assert self.adapters is not None
+        for role, place in found.items():
+            self.adapters.load(place, role)
+        return sorted(found)
+
+    def _load_file(self, file: Path) -> list[str]:
+        weights, parameters = read_weights(file), dict(self.named_parameters())
+        for name, value in weights.items():
+            if name not in parameters or parameters[name].shape != value.shape:
+                raise CheckpointError(
+                    f"{file} does not fit the model {self.config.name}: it has no {name} of this size"
+                )
+            parameters[name].copy_(value)
+        return sorted({role for role in ROLES for name in weights if f".{role}." in name})
+
+    @classmethod
+    def sizes(cls) -> list[str]:
+        """Return the short names."""
+        return sorted(KNOWN)
+
+    @classmethod
+    def check_weights(cls, source: str | Path, *, partial: Sequence[Path] = ()) -> None:
+        """Make sure that there are adapters to load; the base is looked for when it is loaded."""
+        del source
+        for path in partial:
+            if not path.exists():
+                raise CheckpointError(f"no weights at {path}; give the folder `best` of a run, or of an adapter")
+
+    @classmethod
+    def describe(cls, source: str | Path) -> dict[str, Any]:
+        """Say what a source holds, without loading it."""
+        known = KNOWN.get(str(source))
+        return {
+            "name": str(source),
+            "parameters": int(known.billions * 1e9) if known else None,
+            "weights": known.repository if known else str(source),
+            "status": "trained",
+            "note": f"licence {known.licence}" if known else "",
+        }
+
+
+def load_from_transformers(source: str, *, dtype: torch.dtype, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """Load a model and its processor; arguments and errors as for `PretrainedHF.from_pretrained`."""
+    require_packages()
+    with explained_misfit():
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    place = repository(source)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    with _explained(source):
+        config = AutoConfig.from_pretrained(place, **options)
+        if type(config) not in AutoModelForImageTextToText._model_mapping and not trust_remote_code:  # noqa: SLF001
+            raise CheckpointError(
+                f"{source} is no image-text model of transformers: its model_type is {config.model_type!r}; "
+                "name another, such as smolvlm2-500m"
+            )
+        # Named here, a kernel that a configuration asks for is not fetched.
+        options |= {"config": config, "dtype": dtype, "use_safetensors": True}
+        try:
+            network = AutoModelForImageTextToText.from_pretrained(place, attn_implementation="sdpa", **options)
+        except ValueError as error:
+            if "scaled_dot_product" not in str(error):
+                raise
+            network = AutoModelForImageTextToText.from_pretrained(place, attn_implementation="eager", **options)
+        processor = AutoProcessor.from_pretrained(place, trust_remote_code=trust_remote_code)
+    for part in ("image_processor", "tokenizer"):
+        if not hasattr(processor, part):
+            raise CheckpointError(f"{source} has no {part.replace('_', ' ')}; its folder is incomplete")
+    return network.eval(), processor
+
+
+def repository(base: str) -> str:
+    """Return the name on the hub of a short name; other names as they are."""
+    return KNOWN[base].repository if base in KNOWN else base
+
+
+def require_packages() -> None:
+    """Make sure that what image-text models need is installed.
+
+    Raises:
+        MissingExtraError: a package of the extra `vlm` is not.
+    """
+    for package in ("torchvision", "num2words"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "vlm")
+
+
+@contextmanager
+def _explained(source: str) -> "Iterator[None]":
+    """Turn what transformers raises for a model that cannot be loaded into one line."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (CheckpointError, ConfigError, MissingExtraError):
+        raise
+    except ImportError as error:
+        raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}") from error
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, SafetensorError) as error:
+        there = Path(source).exists()
+        way_out = (
+            "its files are damaged, or of another model"
+            if there
+            else ("check its name and the network, or give a folder")
+        )
+        if "trust_remote_code" in str(error):
+            way_out = "it brings code of its own, which runs only with --trust-remote-code"
+        raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}; {way_out}") from error
+
+
+def _saved_here(folder: Path) -> dict[str, Any] | None:
+    """Return what `save_pretrained` has written of a folder, or None."""
+    content = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    return content if isinstance(content, dict) and content.get("arch") == "hf" else None
