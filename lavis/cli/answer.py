@@ -38,24 +38,21 @@ def add_parser(subparsers: Any) -> None:
         description="Watch a video once, choose keyframes for each question, and answer from them.",
         examples=_ANSWER_EXAMPLES,
     )
-    parser.add_argument("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
-    parser.add_argument("question", metavar="QUESTION", nargs="?", help="what to ask")
-    parser.add_argument(
-        "--option", "-o", action="append", default=[], metavar="TEXT", help="an answer to choose from; 2 to 26 times"
-    )
-    parser.add_argument("--questions", type=Path, metavar="FILE", help="several questions, see below")
-    group = parser.add_argument_group("reading")
-    group.add_argument(
+    add = parser.add_argument
+    add("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
+    add("question", metavar="QUESTION", nargs="?", help="what to ask")
+    add("--option", "-o", action="append", default=[], metavar="TEXT", help="an answer to choose from; 2 to 26 times")
+    add("--questions", type=Path, metavar="FILE", help="several questions, see below")
+    add = parser.add_argument_group("reading").add_argument
+    add(
         "--num-keyframes",
         type=int,
         metavar="K",
         help=f"frames to read (default: {defaults.NUM_KEYFRAMES}, or all there are)",
     )
-    group.add_argument("--selector", default=defaults.SELECTOR, help=_SELECTORS)
-    group.add_argument(
-        "--frame-reader", default=defaults.FRAME_READER, help="joint (all at once) or per_frame (each votes)"
-    )
-    group.add_argument("--prompt", default=defaults.PROMPT, help="wording: multiple_choice or next_event")
+    add("--selector", default=defaults.SELECTOR, help=_SELECTORS)
+    add("--frame-reader", default=defaults.FRAME_READER, help="joint (all at once) or per_frame (each votes)")
+    add("--prompt", default=defaults.PROMPT, help="wording: multiple_choice or next_event")
     add_one_video_options(parser)
 
     parser = add_command(
@@ -66,29 +63,26 @@ def add_parser(subparsers: Any) -> None:
         description="Score the frames of a video for a sentence, and join those that match to moments.",
         examples=_FIND_EXAMPLES,
     )
-    parser.add_argument("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
-    parser.add_argument("query", metavar="QUERY", help="what the moment shows")
-    group = parser.add_argument_group("moments")
-    group.add_argument(
+    add = parser.add_argument
+    add("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
+    add("query", metavar="QUERY", help="what the moment shows")
+    add = parser.add_argument_group("moments").add_argument
+    add(
         "--threshold",
         type=float,
         default=defaults.THRESHOLD,
         help="score from which a frame matches (default: %(default)s)",
     )
-    group.add_argument(
+    add(
         "--max-gap-frames",
         type=int,
         default=defaults.MAX_GAP_FRAMES,
         metavar="N",
         help="frames in a row that may miss the threshold within a moment (default: %(default)s, as published)",
     )
-    group.add_argument(
-        "--min-length", type=float, default=defaults.MIN_LENGTH_S, metavar="SECONDS", help="drop shorter moments"
-    )
-    group.add_argument(
-        "--max-moments", type=int, default=defaults.MAX_MOMENTS, metavar="N", help="keep only the best (default: all)"
-    )
-    group.add_argument("--prompt", default=defaults.MOMENT_PROMPT, help="wording (default: %(default)s)")
+    add("--min-length", type=float, default=defaults.MIN_LENGTH_S, metavar="SECONDS", help="drop shorter moments")
+    add("--max-moments", type=int, default=defaults.MAX_MOMENTS, metavar="N", help="keep only the best (default: all)")
+    add("--prompt", default=defaults.MOMENT_PROMPT, help="wording (default: %(default)s)")
     add_one_video_options(parser)
 
 
@@ -108,11 +102,7 @@ def run_answer(args: argparse.Namespace) -> int:
     # Where frames are chosen without scores, only those that are read need to be seen.
     watched = watch_video(args, lazy=not policy.needs_scorer)
     answers = watched.video.ask_all(
-        questions,
-        num_keyframes=args.num_keyframes,
-        selector=selector,
-        reader=args.frame_reader,
-        prompt=args.prompt,
+        questions, num_keyframes=args.num_keyframes, selector=selector, reader=args.frame_reader, prompt=args.prompt
     )
     present(args, watched, answers, several=args.questions is not None)
     return 0

@@ -42,14 +42,13 @@ def add_parser(subparsers: Any) -> None:
         description="Convert every split found in a raw download to OUT/NAME/SPLIT.json.",
         examples=_PREPARE_EXAMPLES,
     )
-    parser.add_argument(
-        "name", metavar="NAME", help="nextqa, nextgqa, star, how2qa, tvqa, vlep, qvh, custom; or shards"
-    )
-    parser.add_argument("--raw", type=Path, help="folder of the dataset's own annotation files")
-    parser.add_argument("--out", type=Path, help=f"folder for the result (default: ${DATA_VARIABLE})")
-    parser.add_argument("--videos", type=Path, help="folder of videos (custom only; default: RAW/videos or RAW)")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and count them")
-    parser.add_argument("--force", action="store_true", help="overwrite files that were prepared before")
+    add = parser.add_argument
+    add("name", metavar="NAME", help="nextqa, nextgqa, star, how2qa, tvqa, vlep, qvh, custom; or shards")
+    add("--raw", type=Path, help="folder of the dataset's own annotation files")
+    add("--out", type=Path, help=f"folder for the result (default: ${DATA_VARIABLE})")
+    add("--videos", type=Path, help="folder of videos (custom only; default: RAW/videos or RAW)")
+    add("--skip-bad", action="store_true", help="leave out rows that cannot be used, and count them")
+    add("--force", action="store_true", help="overwrite files that were prepared before")
     group = parser.add_argument_group("for shards")
     group.add_argument("--dataset", metavar="NAME", help="the dataset, prepared before; --out is the folder of shards")
     _add_dataset_options(group)
@@ -63,16 +62,15 @@ def add_parser(subparsers: Any) -> None:
         description="Open every video that a dataset's questions are about, and list those that cannot be used.",
         examples=_CHECK_EXAMPLES,
     )
-    parser.add_argument("name", metavar="DATASET", help="nextqa, star, how2qa, tvqa, vlep, qvh or custom")
+    add = parser.add_argument
+    add("name", metavar="DATASET", help="nextqa, star, how2qa, tvqa, vlep, qvh or custom")
     _add_dataset_options(parser)
-    parser.add_argument("--out", type=Path, help="folder for the list (default: output/check/DATASET)")
-    parser.add_argument(
-        "--frames", type=int, default=1, metavar="N", help="frames to decode of each video (default: 1)"
-    )
-    parser.add_argument(
+    add("--out", type=Path, help="folder for the list (default: output/check/DATASET)")
+    add("--frames", type=int, default=1, metavar="N", help="frames to decode of each video (default: 1)")
+    add(
         "--workers", type=int, metavar="N", help="processes that read videos; 0 reads in this one (default: one a core)"
     )
-    parser.add_argument("--skip-bad", action="store_true", help="count rows that are no questions, and go on")
+    add("--skip-bad", action="store_true", help="count rows that are no questions, and go on")
 
 
 def _add_dataset_options(parser: Any) -> None:

@@ -37,9 +37,9 @@ def add_parser(subparsers: Any) -> None:
         "--port", type=int, default=port, help="port to listen on; 0 takes any free one (default: %(default)s)"
     )
     add_model_options(parser)
-    group = parser.add_argument_group("limits")
+    add = parser.add_argument_group("limits").add_argument
     for limit in _OPTIONS:
-        group.add_argument(f"--{limit.name.replace('_', '-')}", type=int, metavar="N", help=limit.metadata["purpose"])
+        add(f"--{limit.name.replace('_', '-')}", type=int, metavar="N", help=limit.metadata["purpose"])
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,11 +16,13 @@ from lavis.common.errors import counted, visible
 from lavis.common.types import Answer, Moments, Span
 from lavis.export import (
     answer_record,
+    as_text,
     check_folder,
     jpeg,
     keyframe_name,
     moments_record,
     moments_vtt,
+    read_pictures,
     slug,
     thumbnail,
     to_json,
@@ -33,7 +33,6 @@ from lavis.models.pipeline import WatchedVideo, frames_to_watch, watch
 from lavis.video import open_video
 
 _MOST_MOMENT_PICTURES = 8
-_READ_AT_ONCE = 8
 _BAR_WIDTH = 30
 
 
@@ -145,34 +144,19 @@ def _files(result: Answer | Moments, watched: Watched) -> dict[str, bytes]:
     from lavis.export.pictures import answer_picture, moments_picture
 
     video: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
-    record = _text(to_json(watched.record(result)))
+    record = as_text(to_json(watched.record(result)))
     if isinstance(result, Moments):
-        best = best_positions(result)[:_MOST_MOMENT_PICTURES]
-        small = [picture for _, picture in _read(watched, watched.video.frame_idx[best])]
-        picture = moments_picture(result, frames=small, **video)
-        return {"moments.json": record, "moments.vtt": _text(moments_vtt(result)), "scores.png": picture}
+        best = watched.video.frame_idx[best_positions(result)[:_MOST_MOMENT_PICTURES]]
+        picture = moments_picture(result, frames=read_pictures(watched.video.frames, best, thumbnail), **video)
+        return {"moments.json": record, "moments.vtt": as_text(moments_vtt(result)), "scores.png": picture}
     files, keyframes = {"answer.json": record}, result.keyframes
-    frames = _read(watched, keyframes.frame_idx)
+    # Of each frame, what is kept is a JPEG of the video's own size and a thumbnail.
+    frames = read_pictures(watched.video.frames, keyframes.frame_idx, lambda full: (jpeg(full), thumbnail(full)))
     chosen = zip(keyframes.times_s, keyframes.frame_idx, frames, strict=True)
     for number, (time_s, frame_idx, (full, _)) in enumerate(chosen, start=1):
         files[keyframe_name(number, time_s=float(time_s), frame_idx=int(frame_idx))] = full
     files["scores.png"] = answer_picture(result, frames=[small for _, small in frames], **video)
     return files
-
-
-def _read(watched: Watched, frame_idx: npt.NDArray[np.int64]) -> list[tuple[bytes, npt.NDArray[np.uint8]]]:
-    """Read frames in any order, and keep of each only a JPEG of the video's own size and a thumbnail."""
-    order, places = np.unique(frame_idx, return_inverse=True)
-    frames = [
-        (jpeg(picture), thumbnail(picture))
-        for start in range(0, len(order), _READ_AT_ONCE)
-        for picture in watched.video.frames(order[start : start + _READ_AT_ONCE]).frames
-    ]
-    return [frames[place] for place in places]
-
-
-def _text(content: str) -> bytes:
-    return f"{content.rstrip()}\n".encode()
 
 
 def _show_video(console: Console, watched: Watched) -> None:

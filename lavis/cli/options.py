@@ -33,50 +33,48 @@ def add_command(
 
 def add_one_video_options(parser: argparse.ArgumentParser) -> None:
     """Add how one video is watched, by which model, and where the results go."""
-    group = parser.add_argument_group("video")
-    group.add_argument(
+    add = parser.add_argument_group("video").add_argument
+    add(
         "--num-frames",
         type=int,
         default=defaults.NUM_FRAMES,
         metavar="T",
         help="frames to watch (default: %(default)s, or all there are)",
     )
-    group.add_argument("--clip", type=float, nargs=2, metavar=("START", "END"), help="watch only this part, in seconds")
-    group.add_argument(
+    add("--clip", type=float, nargs=2, metavar=("START", "END"), help="watch only this part, in seconds")
+    add(
         "--reader",
         default=defaults.VIDEO_READER,
         help="video reader: pyav, decord or torchcodec (default: %(default)s)",
     )
-    group.add_argument("--fps", type=float, help="frames per second, where VIDEO is a folder of frames")
+    add("--fps", type=float, help="frames per second, where VIDEO is a folder of frames")
     add_model_options(parser)
     add_speed_options(parser)
     add_cache_options(parser, on=True)
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    group.add_argument("--save", type=Path, metavar="DIR", help="write the results, with pictures, to a new folder")
-    group.add_argument("--force", action="store_true", help="let --save replace the results of an earlier run")
+    add = parser.add_argument_group("output").add_argument
+    add("--json", action="store_true", help="print JSON and nothing else")
+    add("--save", type=Path, metavar="DIR", help="write the results, with pictures, to a new folder")
+    add("--force", action="store_true", help="let --save replace the results of an earlier run")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add which model is loaded, where to and how."""
-    group = parser.add_argument_group("model")
-    group.add_argument(
+    add = parser.add_argument_group("model").add_argument
+    add(
         "--model",
         default=defaults.MODEL,
         metavar="SIZE|FOLDER|FILE",
         help="a size of `sevila models`, a saved model, or a model's configuration (.yaml)",
     )
-    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
-    group.add_argument("--dtype", help="fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
+    add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    add("--dtype", help="fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
 
 
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
     """Add what trades exactness or a slow start for speed."""
-    group = parser.add_argument_group("speed")
-    group.add_argument(
-        "--quantize", metavar="BITS", help="int8 or int4 weights of vision tower and language model (extra quantize)"
-    )
-    group.add_argument("--compile", action="store_true", help="compile first; pays for many questions in one call")
+    add = parser.add_argument_group("speed").add_argument
+    add("--quantize", metavar="BITS", help="int8 or int4 weights of vision tower and language model (extra quantize)")
+    add("--compile", action="store_true", help="compile first; pays for many questions in one call")
 
 
 def add_cache_options(parser: argparse.ArgumentParser, *, on: bool) -> None:
@@ -88,12 +86,13 @@ def add_cache_options(parser: argparse.ArgumentParser, *, on: bool) -> None:
             last and none that come first.
     """
     group = parser.add_argument_group("cache of watched videos")
+    add = group.add_argument
     if on:
-        group.add_argument("--no-cache", dest="cache", action="store_false", help="remember nothing, recall nothing")
+        add("--no-cache", dest="cache", action="store_false", help="remember nothing, recall nothing")
     else:
-        group.add_argument("--cache", action="store_true", help="keep watched clips for further runs, and recall them")
+        add("--cache", action="store_true", help="keep watched clips for further runs, and recall them")
     add_cache_folder(group)
-    group.add_argument(
+    add(
         "--cache-size",
         type=float,
         default=defaults.CACHE_GIB,
@@ -104,12 +103,8 @@ def add_cache_options(parser: argparse.ArgumentParser, *, on: bool) -> None:
 
 def add_cache_folder(parser: Any) -> None:
     """Add where the cache of watched videos lies."""
-    parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of the cache (default: SEVILA_CACHE, or ~/.cache/sevila/frames)",
-    )
+    where = "folder of the cache (default: SEVILA_CACHE, or ~/.cache/sevila/frames)"
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help=where)
 
 
 def cache_of(args: argparse.Namespace) -> "FrameCache | None":

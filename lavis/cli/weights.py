@@ -15,7 +15,7 @@ from lavis.common.errors import EXIT_FAILURE, ConfigError, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lavis.models.checkpoints.download import Progress
+    from lavis.models.checkpoints.download import Progress as DownloadProgress
 
 _EXAMPLES = """examples:
   sevila checkpoint fetch flant5xl                        SeViLA as published: downloads about 14 GB, makes 8.6 GB
@@ -49,44 +49,39 @@ def add_parser(subparsers: Any) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     fetch = actions.add_parser("fetch", help="download published weights and assemble a model folder")
-    fetch.add_argument("name", nargs="?", metavar="NAME", help="a size or one published file; without it, list them")
-    fetch.add_argument("--from", dest="recipe", metavar="RECIPE", help="which weights, where a size has several")
-    fetch.add_argument("--out", type=Path, help="model folder (default: sevila_NAME in the checkpoint store)")
-    fetch.add_argument("--downloads", type=Path, help="folder for downloads (default: downloads in the store)")
+    add = fetch.add_argument
+    add("name", nargs="?", metavar="NAME", help="a size or one published file; without it, list them")
+    add("--from", dest="recipe", metavar="RECIPE", help="which weights, where a size has several")
+    add("--out", type=Path, help="model folder (default: sevila_NAME in the checkpoint store)")
+    add("--downloads", type=Path, help="folder for downloads (default: downloads in the store)")
     inspect = actions.add_parser("inspect", help="say what a weight file is, from its content")
-    inspect.add_argument("path", type=Path, metavar="PATH", help="a weight file, or a folder of them")
-    inspect.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    add = inspect.add_argument
+    add("path", type=Path, metavar="PATH", help="a weight file, or a folder of them")
+    add("--json", action="store_true", help="print JSON and nothing else")
     convert = actions.add_parser("convert", help="make a model folder of weight files, or published files of a model")
-    convert.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="files or folders that complete each other"
-    )
-    convert.add_argument(
-        "--to", choices=("sevila", "published"), default="sevila", help="naming (default: %(default)s)"
-    )
-    convert.add_argument("--out", type=Path, required=True, help="model folder; with --to published, a .pth file")
-    convert.add_argument("--size", help=_SIZE)
-    convert.add_argument("--over", nargs="+", type=Path, default=[], metavar="PATH", help="files that win over PATHs")
-    convert.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json (default: looked for in PATHs)")
-    convert.add_argument("--image-size", type=int, help="side of the frames; the position table is resized to it")
-    convert.add_argument(
-        "--parts", nargs="+", metavar="PART", help="with --to published: parts to write (default: all)"
-    )
+    add = convert.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="files or folders that complete each other")
+    add("--to", choices=("sevila", "published"), default="sevila", help="naming (default: %(default)s)")
+    add("--out", type=Path, required=True, help="model folder; with --to published, a .pth file")
+    add("--size", help=_SIZE)
+    add("--over", nargs="+", type=Path, default=[], metavar="PATH", help="files that win over PATHs")
+    add("--tokenizer", type=Path, help="folder with tokenizer.json (default: looked for in PATHs)")
+    add("--image-size", type=int, help="side of the frames; the position table is resized to it")
+    add("--parts", nargs="+", metavar="PART", help="with --to published: parts to write (default: all)")
     merge = actions.add_parser("merge", help="lay parts, such as a trained localizer, over a model folder")
-    merge.add_argument("base", type=Path, metavar="BASE", help="a whole model folder")
-    merge.add_argument("parts", nargs="+", type=Path, metavar="PART", help="files or folders; a later one wins")
-    merge.add_argument("--out", type=Path, required=True, help="model folder to write")
+    add = merge.add_argument
+    add("base", type=Path, metavar="BASE", help="a whole model folder")
+    add("parts", nargs="+", type=Path, metavar="PART", help="files or folders; a later one wins")
+    add("--out", type=Path, required=True, help="model folder to write")
     verify = actions.add_parser("verify", help="check hashes, completeness, shapes, and that all numbers are finite")
-    verify.add_argument("path", type=Path, metavar="PATH", help="a model folder or a weight file")
-    verify.add_argument("--size", help=_SIZE)
+    add = verify.add_argument
+    add("path", type=Path, metavar="PATH", help="a model folder or a weight file")
+    add("--size", help=_SIZE)
     for writing in (fetch, convert, merge):
         writing.add_argument("--force", action="store_true", help="replace what is at --out")
     for assembling in (fetch, convert):
-        assembling.add_argument(
-            "--language-dtype",
-            choices=("bf16", "keep"),
-            default="bf16",
-            help="store the language model in bf16, as published code runs it, or keep its precision (default: bf16)",
-        )
+        what = "store the language model in bf16, as published code runs it, or keep its precision (default: bf16)"
+        assembling.add_argument("--language-dtype", choices=("bf16", "keep"), default="bf16", help=what)
 
 
 def run_models(args: argparse.Namespace) -> int:
@@ -97,12 +92,7 @@ def run_models(args: argparse.Namespace) -> int:
     rows = [describe(size, name=name) for name, sizes in model_zoo for size in sizes]
     if args.json:
         print(to_json(rows))
-    else:
-        _show(rows)
-    return 0
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
+        return 0
     from rich.table import Table
     from rich.text import Text
 
@@ -113,6 +103,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(row["name"], _in_words(row["parameters"]), Text(_where(row)))
     make_console().print(table)
+    return 0
 
 
 def _where(row: dict[str, Any]) -> str:
@@ -150,15 +141,8 @@ def _fetch(args: argparse.Namespace, tools: Any) -> int:
         if (out / "config.json").is_file() and not args.force:
             say(f"{out} is already there; check it with: sevila checkpoint verify {out}, or fetch again with --force")
             return 0
-        made = tools.fetch_model(
-            args.name,
-            recipe,
-            out,
-            downloads=downloads,
-            language_dtype=args.language_dtype,
-            progress=progress,
-            say=_say,
-        )
+        settings = {"downloads": downloads, "language_dtype": args.language_dtype}
+        made = tools.fetch_model(args.name, recipe, out, **settings, progress=progress, say=_say)
     return _show_assembled(made, out)
 
 
@@ -250,15 +234,16 @@ def _say(message: str) -> None:
 
 
 @contextmanager
-def _progress() -> "Iterator[Progress]":
+def _progress() -> "Iterator[DownloadProgress]":
     """Show how far each download is, on a terminal's standard error."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     tasks: dict[str, Any] = {}
-    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty()
+    ) as bars:
 
         def update(name: str, num_bytes: int, total: int) -> None:
             if name not in tasks:

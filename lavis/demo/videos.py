@@ -20,7 +20,7 @@ from lavis.common.files import checkpoints_dir, written_whole
 from lavis.common.types import Integers, VideoInfo
 from lavis.demo.files import VisitorFiles
 from lavis.demo.settings import MEGABYTE, FieldError, Settings, shown_beside
-from lavis.export import jpeg, thumbnail
+from lavis.export import jpeg, read_pictures, thumbnail
 from lavis.export.records import time_label
 from lavis.models.pipeline import WatchedVideo
 from lavis.video import open_video
@@ -160,11 +160,9 @@ class Watched:
     def pictures(self, frame_idx: Integers) -> tuple[bytes, ...]:
         """Return small JPEGs of frames, in any order; each frame is read from the file once only."""
         wanted = [int(index) for index in frame_idx]
-        missing = np.array(sorted(set(wanted) - self._pictures.keys()), np.int64)
-        for start in range(0, len(missing), _READ_AT_ONCE):
-            batch = self.video.frames(missing[start : start + _READ_AT_ONCE])
-            for index, frame in zip(batch.frame_idx, batch.frames, strict=True):
-                self._pictures[int(index)] = jpeg(thumbnail(frame))
+        missing = sorted(set(wanted) - self._pictures.keys())
+        pictures = read_pictures(self.video.frames, missing, lambda picture: jpeg(thumbnail(picture)))
+        self._pictures.update(zip(missing, pictures, strict=True))
         return tuple(self._pictures[index] for index in wanted)
 
 

@@ -4,7 +4,7 @@ Everything here takes plain results and returns records or bytes, so that the co
 same. `lavis.export.pictures` is imported where a picture is drawn, because matplotlib takes half a second.
 """
 
-from lavis.export.files import as_text, check_folder, jpeg, keyframe_name, slug, thumbnail, write_folder
+from lavis.export.files import as_text, check_folder, jpeg, keyframe_name, read_pictures, slug, thumbnail, write_folder
 from lavis.export.records import answer_record, moments_record, moments_vtt, to_json
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "keyframe_name",
     "moments_record",
     "moments_vtt",
+    "read_pictures",
     "slug",
     "thumbnail",
     "to_json",

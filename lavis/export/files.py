@@ -4,20 +4,25 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from lavis.common.errors import UserError
+from lavis.common.types import FrameBatch, Integers
 
 _OWN_FILES = re.compile(r"answer\.json|moments\.json|moments\.vtt|scores\.png|keyframe_.*\.jpg")
 _SLUG_LENGTH = 40
 _JPEG_QUALITY = 92
 _THUMBNAIL_SIDE = 640
+_READ_AT_ONCE = 8
+
+Made = TypeVar("Made")
 
 
 def keyframe_name(number: int, *, time_s: float, frame_idx: int) -> str:
@@ -49,6 +54,23 @@ def thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     small = Image.fromarray(picture)
     small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return np.asarray(small)
+
+
+def read_pictures(
+    read: Callable[[Integers], FrameBatch], frame_idx: npt.ArrayLike, made: Callable[[npt.NDArray[np.uint8]], Made]
+) -> list[Made]:
+    """Read frames in any order, and keep of each picture [H, W, 3] only what `made` makes of it.
+
+    Args:
+        read: takes indices in order.
+    """
+    order, places = np.unique(np.asarray(frame_idx, np.int64), return_inverse=True)
+    pictures = [
+        made(picture)
+        for start in range(0, len(order), _READ_AT_ONCE)
+        for picture in read(order[start : start + _READ_AT_ONCE]).frames
+    ]
+    return [pictures[place] for place in places]
 
 
 def check_folder(path: str | Path, *, force: bool = False) -> None:

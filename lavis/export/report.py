@@ -14,6 +14,13 @@ from lavis.common.files import configs_dir
 # In the folder of an evaluation: its figures, what it was configured by, and predictions while it goes on.
 _METRICS, _FACTS, _PARTIAL = "metrics.json", "evaluation.json", "partial"
 _RUN_KEYS = ("dataset", "split", "model", "weights", "finetuned", "frames", "questions", "unreadable")
+# Entries of `metrics.json` that must be known, where they are not 0.
+_COUNTS = {
+    "unreadable": "unreadable questions count as wrong",
+    "without_answer": "questions without annotated answer are left out",
+    "cut": "prompts were cut",
+    "unspelt": "questions hold text that the model cannot spell",
+}
 _PLACEHOLDER = "BENCHMARK"
 _LEGEND = (
     "Percent; differences in points. A figure in parentheses was measured under other conditions than the row's, "
@@ -65,16 +72,12 @@ class Recipe:
 
     def config_of(self, benchmark: str) -> Path:
         """Return where the configuration lies."""
-        return _config_path(self.config.replace(_PLACEHOLDER, benchmark))
+        # It is named as in a checkout, "configs/..."; a wheel holds it elsewhere.
+        return configs_dir().joinpath(*Path(self.config.replace(_PLACEHOLDER, benchmark)).parts[1:])
 
     def options_of(self, benchmark: str) -> list[str]:
         """Return the options for a benchmark."""
         return [option.replace(_PLACEHOLDER, benchmark) for option in self.options]
-
-    def training_of(self, benchmark: str) -> list[tuple[Path, list[str]]]:
-        """Return configuration and options of each training run."""
-        words = [run.replace(_PLACEHOLDER, benchmark).split() for run in self.trained_by]
-        return [(_config_path(config), options) for config, *options in words]
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,9 @@ def load_paper_tables(path: Path) -> PaperTables:
     recipes = {
         name: from_mapping(Recipe, entry, place=f"{path}: recipes.{name}") for name, entry in content["recipes"].items()
     }
-    entries = (
+    entries = [
         from_mapping(Table, entry, place=f"{path}: tables[{number}]") for number, entry in enumerate(content["tables"])
-    )
+    ]
     tables = PaperTables(benchmarks, recipes, tuple(entries), str(content.get("checked") or ""))
     for _, row in tables.rows():
         if row.recipe not in recipes:
@@ -152,11 +155,6 @@ def load_paper_tables(path: Path) -> PaperTables:
             for figure in (figure for figure in figures if figure not in known):
                 raise ConfigError(f"{path}: row {row.name!r}: {benchmark}.{figure}; {did_you_mean(figure, known)}")
     return tables
-
-
-def _config_path(name: str) -> Path:
-    """Return where a configuration lies that is named as in a checkout, "configs/...": a wheel holds them elsewhere."""
-    return configs_dir().joinpath(*Path(name).parts[1:])
 
 
 @dataclass(frozen=True)
@@ -181,17 +179,11 @@ class Run:
 
     def remarks(self) -> Iterator[str]:
         """Yield what must be known of its figures."""
-        metrics = self.metrics
-        if metrics["unreadable"]:
-            yield f"{metrics['unreadable']} unreadable questions count as wrong"
-        if metrics.get("without_answer"):
-            yield f"{metrics['without_answer']} questions without annotated answer are left out"
-        if metrics.get("cut"):
-            yield f"{metrics['cut']} prompts were cut"
-        if metrics.get("unspelt"):
-            yield f"{metrics['unspelt']} questions hold text that the model cannot spell"
-        if metrics["finetuned"]:
-            yield f"weights {', '.join(metrics['finetuned'])}"
+        for count, what in _COUNTS.items():
+            if self.metrics.get(count):
+                yield f"{self.metrics[count]} {what}"
+        if self.metrics["finetuned"]:
+            yield f"weights {', '.join(self.metrics['finetuned'])}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from lavis.common.files import paper_tables_path
 from lavis.export.report import PaperTables, load_paper_tables
 from lavis.runners.config import load_evaluation_config, load_train_config
 
+ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = load_paper_tables(paper_tables_path())
 MEASURED = sorted(
     {(row.recipe, benchmark) for table in PUBLISHED.tables for row in table.rows for benchmark in row.figures}
@@ -182,7 +183,8 @@ def test_every_row_has_a_recipe_that_fits_the_schema(recipe: str, benchmark: str
     config = load_evaluation_config(how.config_of(benchmark), options=how.options_of(benchmark))
     assert config.base.dataset_name == DATASETS[benchmark]
     assert config.split == PUBLISHED.benchmarks[benchmark].split
-    outputs = [load_train_config(path, options=options).run.output_dir for path, options in how.training_of(benchmark)]
+    trained_by = [run.replace("BENCHMARK", benchmark).split() for run in how.trained_by]
+    outputs = [load_train_config(ROOT / path, options=options).run.output_dir for path, *options in trained_by]
     # Weights come from the folder that the last training run writes to.
     weights = [option for option in how.options_of(benchmark) if option.startswith("model.finetuned=")]
     assert not outputs or any(f"{outputs[-1]}/" in option for option in weights)
