@@ -6,7 +6,7 @@ T frames of one video, B questions about it, K keyframes.
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import yaml
@@ -14,9 +14,12 @@ import yaml
 from lavis.common.errors import ConfigError, NotFiniteError, did_you_mean
 from lavis.common.registry import registry
 from lavis.common.types import Question
-from lavis.models.base import Answerer, FramePolicy, FrameScorer, Reading, Selection, VideoModel
+from lavis.models.base import Answerer, FramePolicy, FrameScorer, ImageTextModel, Reading, Selection, VideoModel
 from lavis.models.frames import FrameSource, Timings
 from lavis.processors.prompts import Prompt
+
+if TYPE_CHECKING:
+    import torch
 
 LOCALIZER = "localizer"
 _SELECTOR_KEYS = ("scorer", "policy", "k")
@@ -163,6 +166,25 @@ def select_and_answer(
             found = answerer.answer(frames, positions, [questions[row] for row in group])
             readings.update(zip(group, found, strict=True))
     return [(selection, readings[row]) for row, selection in enumerate(chosen)]
+
+
+def prepared_frames(
+    model: ImageTextModel, pixels: "torch.Tensor", frame_idx: "torch.Tensor", times_s: "torch.Tensor", **settings: Any
+) -> FrameSource:
+    """Return the frames of a clip that a data loader decoded and prepared for a model; settings as for `FrameSource`.
+
+    Args:
+        pixels: [T, 3, H, W].
+        frame_idx, times_s: [T].
+    """
+    return FrameSource(
+        frame_idx.numpy(),
+        times_s.cpu().double().numpy(),
+        pixels=pixels,
+        normalization=(model.config.image_mean, model.config.image_std),
+        together=model.encoders,
+        **settings,
+    )
 
 
 def _groups(questions: Sequence[Question], chosen: Sequence[Selection]) -> list[list[int]]:

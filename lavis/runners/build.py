@@ -45,7 +45,7 @@ from lavis.runners.provenance import (
     video_samples,
 )
 from lavis.runners.trainer import Plan, Runner, Updater
-from lavis.runners.validation import AccuracyValidator, MomentValidator, SplitLoader
+from lavis.runners.validation import ClipLoader, SplitLoader, SplitValidator
 from lavis.tasks.build import Frozen, PublishedTask, build_objective, require_objective, trained_by_published_code
 from lavis.tasks.objectives import Objective
 from lavis.tasks.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
@@ -152,24 +152,29 @@ def set_training_as_published(model: TrainableModel) -> None:
 
 def build_validator(
     config: TrainConfig, parts: TrainingParts, *, splits: Iterable[str], world: World, at_most: int | None = None
-) -> AccuracyValidator | MomentValidator:
+) -> SplitValidator:
     """Build what measures the model on the given splits, or on so many questions of each process."""
-    datasets: dict[str, QuestionDataset] = {split: parts.builder.build_evaluation(split) for split in splits}
     size, frames = parts.model.image_size, config.dataset.vis_processor.eval.n_frms
     # Where the model is split over the processes, all of them must compute equally often.
     in_step = config.run.distributed == "fsdp" and world.size > 1
     loader = SplitLoader(
-        datasets,
+        {split: build_clips(config.run, parts.builder.build_evaluation(split), world) for split in splits},
         world=world,
-        batch_size=config.run.batch_size_eval,
-        num_workers=config.run.num_workers,
-        timeout_s=config.run.data_timeout_s,
         at_most=at_most,
         stand_in=torch.zeros(frames, 3, size, size) if in_step else None,
     )
-    if parts.task.objective == "localizer_pretraining":
-        return MomentValidator(loader, prompt=config.dataset.prompt)
-    return AccuracyValidator(loader, task=parts.task, prompt=config.dataset.prompt, frame_num=config.model.frame_num)
+    return SplitValidator(loader, task=parts.task, prompt=config.dataset.prompt, frame_num=config.model.frame_num)
+
+
+def build_clips(run: RunConfig, dataset: QuestionDataset, world: World) -> ClipLoader:
+    """Build what reads the clips of a split that is measured."""
+    return ClipLoader(
+        dataset,
+        batch_size=run.batch_size_eval,
+        num_workers=run.num_workers,
+        timeout_s=run.data_timeout_s,
+        pin_memory=world.device.type == "cuda",
+    )
 
 
 def build_updater(

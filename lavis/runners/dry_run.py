@@ -100,7 +100,7 @@ def _measuring(
     lines, whole_s = [], 0.0
     for split, often in times.items():
         started = time.perf_counter()
-        count = sum(1 for _ in validator.loader.samples(split))
+        count = sum(1 for _ in validator.loader.samples(split, parts.model))
         read_s = time.perf_counter() - started
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[]):

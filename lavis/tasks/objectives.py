@@ -14,7 +14,7 @@ from lavis.common.moments import inside_windows
 from lavis.common.types import Integers, Question, Unread
 from lavis.datasets.dataset import ClipBatch
 from lavis.models.base import AnswerLoss, FrameScorer, FrameScores, ImageTextModel, Mask
-from lavis.models.chain import Selector, SelectorSpec, build_selector
+from lavis.models.chain import Selector, SelectorSpec, build_selector, prepared_frames
 from lavis.models.frames import FrameSource
 from lavis.processors.prompts import Prompt
 from lavis.tasks.teacher import ClipMemory, OnlineTeacher, Predictions, Teacher
@@ -237,17 +237,9 @@ class AnswererFinetuning:
         return model.answer_loss(states, prompts, answers, packing=self._packing, times_s=times_s)
 
     def _clip(self, model: ImageTextModel, batch: ClipBatch, row: int) -> FrameSource:
-        times_s = np.asarray(batch.times_s[row].cpu(), dtype=np.float64)
         pixels = batch.pixels[row]
-        return FrameSource(
-            batch.frame_idx[row].numpy(),
-            times_s,
-            pixels=pixels,
-            normalization=(model.config.image_mean, model.config.image_std),
-            together=model.encoders,
-            chunk=len(pixels),
-            memory=None if self._memory is None else self._memory.of(pixels),
-        )
+        memory = None if self._memory is None else self._memory.of(pixels)
+        return prepared_frames(model, pixels, batch.frame_idx[row], batch.times_s[row], memory=memory)
 
 
 class TaughtScorer:

@@ -208,6 +208,11 @@ def search_prediction(question: Question, times_s: Floats, margins: Floats, unre
     )
 
 
+def unread_prediction(question: Question, reason: str) -> Prediction:
+    """Return what stands for a question that could not be asked."""
+    return Prediction(id=question.id, video=question.video or "", answer=question.answer, unreadable=reason)
+
+
 def _finite(scores: Floats, question: Question) -> tuple[float, ...]:
     """Return scores as plain numbers; those that are none would make a choice that looks like any other."""
     if not np.isfinite(scores).all():

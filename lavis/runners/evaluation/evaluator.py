@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,15 @@ from lavis.common.errors import BrokenModelError, ConfigError, NotFiniteError, V
 from lavis.common.files import write_text
 from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
-from lavis.datasets.dataset import SampleKey, Unreadable, VideoQuestionDataset, build_loader
-from lavis.models.base import TrainableModel, VideoModel
+from lavis.datasets.dataset import Unreadable, VideoQuestionDataset
+from lavis.models.base import ImageTextModel, TrainableModel
 from lavis.models.chain import selector_name
 from lavis.models.frame_cache import FrameCache, video_digest
 from lavis.models.frames import FrameSource
 from lavis.models.loading import speed_up
 from lavis.models.pipeline import FrameMemory
 from lavis.models.precision import check_quantization
-from lavis.runners.build import build_builder, load_for
+from lavis.runners.build import build_builder, build_clips, load_for
 from lavis.runners.config import EvaluationConfig, task_of, weight_paths
 from lavis.runners.evaluation.results import (
     METRICS,
@@ -40,18 +39,16 @@ from lavis.runners.evaluation.results import (
 )
 from lavis.runners.progress import Pace
 from lavis.runners.provenance import record
+from lavis.runners.validation import ClipLoader
 from lavis.tasks.build import PublishedTask
 from lavis.tasks.metrics.moments import moment_metrics, moment_predictions
 from lavis.tasks.metrics.questions import TYPE_GROUPS, question_metrics
 from lavis.tasks.metrics.registered import measure_registered
 from lavis.tasks.metrics.submission import write_submission
-from lavis.tasks.predictions import Asker, Prediction, build_asker
+from lavis.tasks.predictions import Asker, Prediction, build_asker, unread_prediction
 from lavis.tasks.report import report
 
 logger = logging.getLogger(__name__)
-
-# Frames per call of the vision tower: bounds the memory, whatever the number of frames.
-_FRAMES_AT_ONCE = 32
 
 
 class CachedClips:
@@ -123,27 +120,22 @@ class Evaluator:
     number of processes, or on what was done before.
 
     Args:
-        batch_size: clips that are read in one go.
-        num_workers: processes that decode ahead.
-        timeout_s: how long they are waited for; 0 is for ever.
+        clips: reads the clips of the split.
         cached: clips that an earlier run has watched; None looks for none.
     """
 
     def __init__(
         self,
-        model: VideoModel,
+        model: ImageTextModel,
         *,
         asker: Asker,
         dataset: VideoQuestionDataset,
+        clips: ClipLoader,
         world: World,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        timeout_s: float = 0,
         cached: CachedClips | None = None,
     ) -> None:
         self._model, self._asker, self._dataset, self._world = model, asker, dataset, world
-        self._batch_size, self._num_workers, self._timeout_s = batch_size, num_workers, timeout_s
-        self._cached = cached
+        self._loader, self._cached = clips, cached
 
     def predictions(self, groups: Sequence[ClipGroup]) -> Iterator[list[Prediction]]:
         """Yield the predictions of each group in this process's share of `groups`."""
@@ -164,36 +156,12 @@ class Evaluator:
                 new.append(group)
             else:
                 yield group, clip
-        for group, read in self._read(new):
+        group_of = {group.ids[0]: group for group in new}
+        for question, read in self._loader.read(self._model, [group.indices[0] for group in new]):
+            group = group_of[question.id]
             if self._cached and isinstance(read, FrameSource):
                 self._cached.keep(group.indices[0], read)
             yield group, read
-
-    def _read(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, FrameSource | Unreadable]]:
-        if not groups:  # starting workers for nothing takes seconds
-            return
-        steps = [groups[start : start + self._batch_size] for start in range(0, len(groups), self._batch_size)]
-        loader = build_loader(
-            self._dataset,
-            [[SampleKey(0, group.indices[0]) for group in step] for step in steps],
-            num_workers=self._num_workers,
-            pin_memory=self._world.device.type == "cuda",
-            timeout_s=self._timeout_s,
-        )
-        for step, batch in zip(steps, loader, strict=True):
-            read: dict[str, FrameSource | Unreadable] = {one.question.id: one for one in batch.unreadable}
-            index_of = {group.ids[0]: group.indices[0] for group in step}
-            for place, question in enumerate(batch.questions):
-                read[question.id] = FrameSource(
-                    batch.frame_idx[place].numpy(),
-                    batch.times_s[place].numpy(),
-                    # For whoever looks at pictures; what the model reads is decoded already.
-                    open_video=partial(self._dataset.open_video, index_of[question.id]),
-                    pixels=batch.pixels[place],
-                    together=self._model.encoders,
-                    chunk=_FRAMES_AT_ONCE,
-                )
-            yield from ((group, read[group.ids[0]]) for group in step)
 
     @torch.inference_mode()
     def _ask(self, questions: Sequence[Question], frames: FrameSource) -> list[Prediction]:
@@ -216,7 +184,7 @@ class Evaluator:
 
 def _unread(questions: Sequence[Question], reason: str) -> list[Prediction]:
     logger.warning("unreadable, %d questions: %s", len(questions), reason)
-    return [Prediction(id=q.id, video=q.video or "", answer=q.answer, unreadable=reason) for q in questions]
+    return [unread_prediction(question, reason) for question in questions]
 
 
 @dataclass(frozen=True)
@@ -305,15 +273,12 @@ def build_evaluator(
     config: EvaluationConfig, parts: EvaluationParts, world: World, *, cache: FrameCache | None
 ) -> Evaluator:
     """Build what asks this process's share of the questions."""
-    run = config.base.run
     return Evaluator(
         parts.model,
         asker=parts.asker,
         dataset=parts.dataset,
+        clips=build_clips(config.base.run, parts.dataset, world),
         world=world,
-        batch_size=run.batch_size_eval,
-        num_workers=run.num_workers,
-        timeout_s=run.data_timeout_s,
         cached=cached_clips(config, parts, cache) if cache else None,
     )
 

@@ -12,7 +12,8 @@ from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable
 from lavis.processors.transforms import Clip
-from lavis.runners.validation import SplitLoader, _registered_metrics, average_precision
+from lavis.runners.validation import ClipLoader, SplitLoader, SplitValidator, average_precision
+from lavis.tasks.build import resolve_task
 from lavis.tasks.predictions import Prediction
 
 
@@ -27,6 +28,10 @@ from lavis.tasks.predictions import Prediction
 )
 def test_average_precision_of_a_ranking(scores: list[int], relevant: list[int], expected: float) -> None:
     assert average_precision(np.array(scores, float), np.array(relevant, bool)) == pytest.approx(expected)
+
+
+# All that loaders ask a model.
+MODEL: Any = SimpleNamespace(encoders=(), config=SimpleNamespace(image_mean=(0, 0, 0), image_std=(1, 1, 1)))
 
 
 class Numbered:
@@ -51,13 +56,15 @@ def test_processes_in_step_compute_equally_often_and_count_every_question_once(c
     shares = [
         list(
             SplitLoader(
-                {"val": dataset}, world=World(rank=rank, size=3), batch_size=2, stand_in=torch.zeros(2, 3, 4, 4)
-            ).samples("val")
+                {"val": ClipLoader(dataset, batch_size=2)},
+                world=World(rank=rank, size=3),
+                stand_in=torch.zeros(2, 3, 4, 4),
+            ).samples("val", MODEL)
         )
         for rank in range(3)
     ]
     assert len({len(share) for share in shares}) == 1
-    assert all(reading.pixels is not None for share in shares for reading in share)
+    assert all(reading.frames is not None for share in shares for reading in share)
     counted = sorted(int(reading.question.text) for share in shares for reading in share if reading.is_counted)
     assert counted == list(range(count))
     unreadable = {int(reading.question.text) for share in shares for reading in share if not reading.is_readable}
@@ -70,13 +77,15 @@ def test_processes_in_step_that_read_only_a_few_questions_compute_equally_often(
 ) -> None:
     for rank in range(3):
         still = torch.zeros(2, 3, 4, 4)
-        reader = SplitLoader({"val": Numbered(count)}, world=World(rank=rank, size=3), at_most=at_most, stand_in=still)
-        assert len(list(reader.samples("val"))) == each
+        clips = {"val": ClipLoader(Numbered(count))}
+        reader = SplitLoader(clips, world=World(rank=rank, size=3), at_most=at_most, stand_in=still)
+        assert len(list(reader.samples("val", MODEL))) == each
 
 
 def test_a_process_that_need_not_keep_step_computes_nothing_for_what_cannot_be_read() -> None:
-    readings = list(SplitLoader({"val": Numbered(3, unreadable=(1,))}, world=World(), batch_size=3).samples("val"))
-    assert [(reading.question.text, reading.pixels is None) for reading in readings] == [
+    clips = {"val": ClipLoader(Numbered(3, unreadable=(1,)), batch_size=3)}
+    readings = list(SplitLoader(clips, world=World()).samples("val", MODEL))
+    assert [(reading.question.text, reading.frames is None) for reading in readings] == [
         *(("0", False), ("2", False), ("1", True)),
     ]
 
@@ -92,9 +101,12 @@ def test_registered_metrics_get_every_question_once_and_in_the_same_order_on_eve
         return len(predictions)
 
     shares = [
-        [(Prediction(id=name, video=""), Question("?", id=name)) for name in names] for names in ("ad", "be", "c")
+        [(Prediction(id=name, video=""), Question("?", id=name), {"accuracy": (1, 1)}) for name in names]
+        for names in ("ad", "be", "c")
     ]
     for own in shares:
         world: Any = SimpleNamespace(gather=lambda said, own=own: shares if said is own else None)
-        assert _registered_metrics(own, SplitLoader({"val": Numbered(5)}, world=world), "val") == {"count": 5.0}
+        loader = SplitLoader({"val": ClipLoader(Numbered(5))}, world=world)
+        validator = SplitValidator(loader, task=resolve_task("chained_inference"), prompt="", frame_num=1)
+        assert validator._metrics(own, "val") == {"accuracy": 100.0, "questions": 5, "unreadable": 0, "count": 5.0}
     assert seen == [list("abcde")] * 3
