@@ -1,5 +1,6 @@
 """Files: where the package's own lie, writing them whole, and reading JSON that others wrote."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -12,6 +13,7 @@ from lavis.common.errors import UserError
 
 # Larger than any JSON that this package writes or reads, apart from tokenizers and annotations.
 MAX_JSON_BYTES = 10_000_000
+_BLOCK = 1 << 20  # bytes that are hashed at once
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -33,6 +35,15 @@ def checkpoints_dir() -> Path:
 def paper_tables_path() -> Path:
     """Return the file of published figures."""
     return configs_dir() / "paper_tables.yaml"
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Hash a file block by block."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 from lavis import __version__
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, UserError, VideoError
-from lavis.common.files import written_whole
+from lavis.common.files import file_digest, written_whole
 from lavis.video.frames import order_frames
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ DEFAULT_MAX_BYTES = defaults.CACHE_GIB * 2**30
 _ENDING = ".tokens"
 _LAYOUT = 1
 _DIGEST_BYTES = 32
-_READ_AT_ONCE = 2**20
 # Whatever a process that was killed has left half written is nobody's any more after so long.
 _LEFTOVER_S = 24 * 3600
 
@@ -170,16 +169,8 @@ def video_digest(path: Path) -> str:
         if path.is_dir():
             order = order_frames((file.name for file in path.iterdir() if file.is_file()), place=str(path))
             for number, name in zip(order.places.tolist(), order.names, strict=True):
-                digest.update(f"{number} {_file_digest(path / name)}\n".encode())
+                digest.update(f"{number} {file_digest(path / name)}\n".encode())
             return digest.hexdigest()
-        return _file_digest(path)
+        return file_digest(path)
     except OSError as error:
         raise VideoError(f"{path}: {error.strerror}") from error
-
-
-def _file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(_READ_AT_ONCE):
-            digest.update(part)
-    return digest.hexdigest()

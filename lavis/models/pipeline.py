@@ -5,9 +5,10 @@ The pipeline knows the protocols of `lavis.models.base` and nothing of the model
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -263,28 +264,28 @@ def watch(
     with open_video(path, reader=reader, fps=fps) as video:
         frame_idx, part = frames_to_watch(video, num_frames=num_frames, clip=clip)
         opened = [video]
-        frames = FrameSource(
-            frame_idx,
-            video.times_s(frame_idx),
+        options: dict[str, Any] = {
             # While it is open, it need not be opened again.
-            open_video=lambda: opened.pop() if opened else open_video(path, reader=reader, fps=fps),
-            together=model.encoders,
-            chunk=batch_size,
-            timings=timings,
-        )
+            "open_video": lambda: opened.pop() if opened else open_video(path, reader=reader, fps=fps),
+            "together": model.encoders,
+            "chunk": batch_size,
+            "timings": timings,
+        }
+        found, frames = None, FrameSource(frame_idx, video.times_s(frame_idx), **options)
         if cache is not None:
             with timings.measure("watch_s"):
                 memory = FrameMemory(cache, model)
                 key = memory.key(Path(path), frames=frame_idx.tolist(), reader=reader, fps=fps)
-                found = memory.recall(key, frames)
-            if not found and not lazy:
-                see(model, frames, progress=progress, everything=True)
-                with timings.measure("watch_s"):
-                    memory.keep(key, frames)
-            elif found and progress:
+                found = memory.load(key, **options)
+        if found is not None and len(found) == len(frames):
+            frames = found
+            if progress:
                 progress(len(frames), len(frames))
         elif not lazy:
-            see(model, frames, progress=progress)
+            frames.encoded(model.encoders[0], progress=progress)
+            if cache is not None:
+                with timings.measure("watch_s"):
+                    memory.keep(key, frames)
         opened.clear()
     return WatchedVideo(
         path=Path(path),
@@ -297,18 +298,6 @@ def watch(
         clip_warnings=_shortened(clip, part),
         timings=timings,
     )
-
-
-def see(model: VideoModel, frames: FrameSource, *, progress: Progress | None = None, everything: bool = False) -> None:
-    """Decode all frames and let the model see them.
-
-    Args:
-        everything: also make what only frames that are read need.
-    """
-    first, *others = model.encoders
-    frames.encoded(first, progress=progress)
-    for encoder in others if everything else ():
-        frames.encoded(encoder)
 
 
 class FrameMemory:
@@ -330,27 +319,17 @@ class FrameMemory:
         """
         return entry_key(model=self._model_key, video=video_digest(path), **sampling)
 
-    def load(self, key: str) -> "FrameSource | None":
-        """Return the frames that were seen, or None where there are none."""
+    def load(self, key: str, **options: Any) -> FrameSource | None:
+        """Return the frames that were seen, or None where there are none; options as for `FrameSource`."""
         kept = self._cache.read(key)
         if kept is None:
             return None
         try:
-            return self._frames(kept)
+            return self._frames(kept, options)
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             # Written with a right checksum, but not by `keep`.
             logger.warning("the frame cache's entry %s holds something else (%s); watching again", key, error)
             return None
-
-    def recall(self, key: str, frames: FrameSource) -> bool:
-        """Give frames what was seen of them; return whether there was anything."""
-        found = self.load(key)
-        if found is None or len(found) != len(frames):
-            return False
-        frames.frame_idx, frames.times_s, frames.warnings = found.frame_idx, found.times_s, found.warnings
-        for encoder in self._model.encoders:
-            frames.add(encoder, np.arange(len(frames)), found.encoded(encoder))
-        return True
 
     def keep(self, key: str, frames: FrameSource) -> None:
         """Keep what was seen; what no question has needed yet is made for it."""
@@ -362,11 +341,11 @@ class FrameMemory:
         }
         self._cache.write(key, kept)
 
-    def _frames(self, kept: Tensors) -> FrameSource:
+    def _frames(self, kept: Tensors, options: Mapping[str, Any]) -> FrameSource:
         frame_idx, times_s = kept["frame_idx"].numpy(), kept["times_s"].numpy()
         if frame_idx.ndim != 1 or frame_idx.shape != times_s.shape or not np.isfinite(times_s).all():
             raise ValueError("frames and times do not go together")
-        frames = FrameSource(frame_idx, times_s)
+        frames = FrameSource(frame_idx, times_s, **options)
         frames.warnings = tuple(map(str, json.loads(bytes(kept["warnings"].tolist()))))
         for encoder in self._model.encoders:
             made = kept[encoder.name]

@@ -47,7 +47,6 @@ logger = logging.getLogger(__name__)
 MANIFEST, STATE_FILE, _METADATA = "manifest.json", "state.pt", ".metadata"
 WEIGHTS = "weights."
 BEST_FOLDER, BEST_FILE, _BEST_METRICS = "best", "model.safetensors", "metrics.json"
-_CHUNK = 2**20
 _NUMBERED = re.compile(r"step_(\d+)")
 _UNFINISHED, _DAMAGED = ".unfinished_", "damaged_"
 # What earlier versions wrote on one process or with DDP: weights, and a state that holds the other tensors.
@@ -167,17 +166,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def digest(file: Path) -> str:
-    """Return the sha256 of a file."""
-    summed = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
-            summed.update(chunk)
-    return summed.hexdigest()
-
-
 def _check_digest(file: Path, expected: str) -> None:
-    if digest(file) != expected:
+    if files.file_digest(file) != expected:
         raise CheckpointError(f"{file} is damaged: it fails its checksum")
 
 
@@ -228,7 +218,7 @@ class CheckpointStore:
         """
         for name, expected in digests.items():
             _check_digest(made / name, expected)
-        found = {file.name: digests.get(file.name) or digest(file) for file in sorted(made.iterdir())}
+        found = {file.name: digests.get(file.name) or files.file_digest(file) for file in sorted(made.iterdir())}
         for name in found:
             _flush(made / name)
         manifest = {"step": step, "layout": "sharded", "shape": asdict(shape), "files": found}
@@ -592,7 +582,7 @@ class BestCheckpoint:
         if facts is None or not {"epoch", "iteration", "value", "sha256"} <= facts.keys():
             return None
         file = self._folder / BEST_FILE
-        if not file.is_file() or digest(file) != facts["sha256"]:
+        if not file.is_file() or files.file_digest(file) != facts["sha256"]:
             logger.warning("%s is damaged: the best weights so far are lost", file)
             return None
         return Best(facts["value"], facts["epoch"], facts["iteration"])

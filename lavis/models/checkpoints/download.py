@@ -14,8 +14,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from lavis.common.errors import CheckpointError, UserError, first_line
-from lavis.common.files import write_text
-from lavis.models.checkpoints.weight_files import file_digest
+from lavis.common.files import file_digest, write_text
 
 Progress = Callable[[str, int, int], None]
 

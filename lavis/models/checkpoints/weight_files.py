@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from lavis.common.errors import CheckpointError, UserError
-from lavis.common.files import read_json, write_text, written_whole
+from lavis.common.files import file_digest, read_json, write_text, written_whole
 from lavis.models.checkpoints.weights_io import METADATA, read_header, stream_weights
 
 CONFIG_FILE = "config.json"
@@ -25,7 +25,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 # The last is that of a checkpoint in training.
 _SINGLE_FILES = (WEIGHTS_FILE, "pytorch_model.bin", "weights.safetensors")
-_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -130,15 +129,6 @@ def manifest_problems(folder: Path, manifest: Manifest) -> list[str]:
         elif file_digest(file) != sha256:
             problems.append(f"{name} was changed: its sha256 is not the one in {MANIFEST_FILE}")
     return problems
-
-
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hash a file block by block."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:

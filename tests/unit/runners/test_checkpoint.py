@@ -10,6 +10,7 @@ import torch
 
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError
+from lavis.common.files import file_digest
 from lavis.models.checkpoints.weights_io import write_weights
 from lavis.runners.checkpoint import (
     MANIFEST,
@@ -21,7 +22,6 @@ from lavis.runners.checkpoint import (
     CheckpointStore,
     RunShape,
     RunState,
-    digest,
     load_state,
     packed,
     read_tensors,
@@ -242,7 +242,7 @@ def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     write_weights(folder / "weights.safetensors", {"w": torch.tensor([3.0])}, metadata={"format": "pt"})
     others = {"optimizer.0.step": torch.tensor(3.0)}
     (folder / STATE_FILE).write_bytes(packed({"position": {"epoch": 3}, "tensors": others}))
-    files = {name: digest(folder / name) for name in ("weights.safetensors", STATE_FILE)}
+    files = {name: file_digest(folder / name) for name in ("weights.safetensors", STATE_FILE)}
     manifest = {"step": 3, "layout": "whole", "shape": asdict(SHAPE), "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     folder.rename(tmp_path / "step_00000003")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from lavis.common.errors import CheckpointError
-from lavis.models.checkpoints.weight_files import file_digest
+from lavis.common.files import file_digest
 from lavis.models.checkpoints.weights_io import read_weights, write_weights
 
 # torch remarks on damaged and foreign pickles before it refuses them.
