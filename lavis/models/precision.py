@@ -38,7 +38,7 @@ def check_quantization(name: str) -> None:
     """
     if name not in QUANTIZATIONS:
         raise ConfigError(f"unknown quantization {name!r}; {did_you_mean(name, QUANTIZATIONS)}")
-    _torchao("quantization")
+    _torchao()
 
 
 def quantize_parts(parts: Iterable[nn.Module], name: str) -> None:
@@ -52,7 +52,7 @@ def quantize_parts(parts: Iterable[nn.Module], name: str) -> None:
         MissingExtraError: torchao is not installed.
     """
     check_quantization(name)
-    torchao = _torchao("quantization")
+    torchao = _torchao()
     for part in parts:
         if name == "int8":
             torchao.quantize_(part, torchao.Int8WeightOnlyConfig(set_inductor_config=False), filter_fn=_reads_outliers)
@@ -98,8 +98,8 @@ def _four_bits(torchao: Any, weight: torch.Tensor) -> Any:
         ) from error
 
 
-def _torchao(module: str) -> Any:
+def _torchao() -> Any:
     try:
-        return importlib.import_module(f"torchao.{module}")
+        return importlib.import_module("torchao.quantization")
     except ImportError as error:
         raise MissingExtraError("torchao", "quantize") from error

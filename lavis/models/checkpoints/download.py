@@ -35,35 +35,20 @@ class _Offer:
     md5: str | None
 
 
-class _InterruptedError(Exception):
+class _InterruptedError(ConnectionError):
     """The connection ended before the file did."""
 
 
-_BROKEN_CONNECTION = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ssl.SSLError,
-    ConnectionError,
-    TimeoutError,
-    _InterruptedError,
-)
+_BROKEN_CONNECTION = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError)
 
 
-def download(
-    url: str,
-    target: str | Path,
-    *,
-    num_bytes: int | None = None,
-    sha256: str | None = None,
-    progress: Progress | None = None,
-) -> Path:
+def download(url: str, target: str | Path, *, progress: Progress | None = None) -> Path:
     """Download one file, resuming what an earlier attempt left.
 
-    The part that has arrived is kept beside the target as `.NAME.part`. It is checked by size, by
-    `sha256` where that is known, and by the MD5 that Google's storage sends.
+    The part that has arrived is kept beside the target as `.NAME.part`. It is checked by size, and by the MD5 that
+    Google's storage sends.
 
     Args:
-        num_bytes: the size the file must have; None believes the server.
         progress: called with (file name, bytes so far, bytes in all).
 
     Raises:
@@ -76,7 +61,7 @@ def download(
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         offer = _fetch_all(url, part, progress=progress)
-        _check(part, offer, url=url, num_bytes=num_bytes, sha256=sha256)
+        _check(part, offer, url=url)
         part.replace(place)
     except OSError as error:
         raise UserError(f"cannot write {place}: {error.strerror or error}") from error
@@ -169,15 +154,11 @@ def _read_offer(response: http.client.HTTPResponse | urllib.error.HTTPError, url
     )
 
 
-def _check(part: Path, offer: _Offer, *, url: str, num_bytes: int | None, sha256: str | None) -> None:
+def _check(part: Path, offer: _Offer, *, url: str) -> None:
     found = part.stat().st_size
-    digest = file_digest(part) if sha256 else None
-    wanted = offer.num_bytes if num_bytes is None else num_bytes
     problem = ""
-    if found != wanted:
-        problem = f"it has {found} bytes instead of {wanted}"
-    elif digest != sha256:
-        problem = f"its sha256 is {digest} instead of {sha256}"
+    if found != offer.num_bytes:
+        problem = f"it has {found} bytes instead of {offer.num_bytes}"
     elif offer.md5 and file_digest(part, "md5") != offer.md5:
         problem = "its MD5 is not the one the server names"
     if problem:

@@ -28,27 +28,17 @@ _MAX_BYTES = 64_000_000
 # T5's sentinels and the bytes of other vocabularies, which not every tokenizer marks as special.
 _OTHER_SPECIAL_NAMES = (r"extra_id_\d+>", "0x[0-9A-F]{2}>")
 
-_STEPS: dict[str, frozenset[str]] = {
-    "model": frozenset({"Unigram", "BPE", "WordLevel", "WordPiece"}),
-    "normalizer": frozenset(
-        {
-            *("Sequence", "Precompiled", "Replace", "Prepend", "Strip", "StripAccents", "Lowercase", "Nmt"),
-            *("NFC", "NFD", "NFKC", "NFKD", "BertNormalizer"),
-        }
+# What each part of a tokenizer may do.
+_STEPS = {
+    "model": "Unigram BPE WordLevel WordPiece",
+    "normalizer": (
+        "Sequence Precompiled Replace Prepend Strip StripAccents Lowercase Nmt NFC NFD NFKC NFKD BertNormalizer"
     ),
-    "pre_tokenizer": frozenset(
-        {
-            *("Sequence", "Metaspace", "WhitespaceSplit", "Whitespace", "BertPreTokenizer", "Punctuation", "Digits"),
-            *("ByteLevel", "UnicodeScripts"),
-        }
+    "pre_tokenizer": (
+        "Sequence Metaspace WhitespaceSplit Whitespace BertPreTokenizer Punctuation Digits ByteLevel UnicodeScripts"
     ),
-    "post_processor": frozenset({"Sequence", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel"}),
-    "decoder": frozenset(
-        {
-            *("Sequence", "Metaspace", "ByteFallback", "Fuse", "Strip", "Replace", "ByteLevel", "WordPiece"),
-            "BPEDecoder",
-        }
-    ),
+    "post_processor": "Sequence TemplateProcessing BertProcessing RobertaProcessing ByteLevel",
+    "decoder": "Sequence Metaspace ByteFallback Fuse Strip Replace ByteLevel WordPiece BPEDecoder",
 }
 _CHILDREN = ("normalizers", "pretokenizers", "processors", "decoders")
 _MAX_STEPS = 16
@@ -159,7 +149,8 @@ def check_tokenizer(content: Any, *, place: str) -> None:
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{place} is damaged: it describes no tokenizer")
     growth = 1.0
-    for part, allowed in _STEPS.items():
+    for part, names in _STEPS.items():
+        allowed = names.split()
         for step in _flat(content.get(part), place=f"{place}: {part}"):
             # Older files do not name the kind of their vocabulary.
             kind = step.get("type", "Unigram" if part == "model" else None)

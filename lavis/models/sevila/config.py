@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from lavis.common.config import Decay, Finite, NotNegative, Positive, between, from_mapping, limit, load_yaml, one_of
 from lavis.common.errors import CheckpointError, ConfigError, did_you_mean
 from lavis.common.files import checkpoints_dir, configs_dir, read_json
-from lavis.models.checkpoints.weight_files import CONFIG_FILE, WEIGHTS_FILE
+from lavis.models.checkpoints.weights_io import CONFIG_FILE, WEIGHTS_FILE
 from lavis.processors.transforms import CLIP_MEAN, CLIP_STD
 
 

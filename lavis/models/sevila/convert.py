@@ -9,8 +9,14 @@ import torch
 
 from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean, first_line
 from lavis.common.files import written_whole
-from lavis.models.checkpoints.weight_files import TOKENIZER_FOLDER, read_manifest, read_tokenizer_files, write_folder
-from lavis.models.checkpoints.weights_io import Shapes, stream_weights
+from lavis.models.checkpoints.weights_io import (
+    TOKENIZER_FOLDER,
+    Shapes,
+    read_manifest,
+    read_tokenizer_files,
+    stream_weights,
+    write_folder,
+)
 from lavis.models.sevila.config import (
     SeViLAConfig,
     WeightsConfig,

@@ -12,15 +12,20 @@ from pathlib import Path
 import torch
 
 from lavis.common.errors import CheckpointError, UserError
-from lavis.models.checkpoints.weight_files import (
+from lavis.models.checkpoints.weights_io import (
     CONFIG_FILE,
     TOKENIZER_FOLDER,
+    Shapes,
+    first_few,
     manifest_problems,
+    misfits,
     read_manifest,
     read_tokenizer_files,
+    read_weights,
+    shapes_of,
+    state_of,
     weight_files,
 )
-from lavis.models.checkpoints.weights_io import Shapes, first_few, misfits, read_weights, shapes_of, state_of
 from lavis.models.language.tokenizer import load_tokenizer
 from lavis.models.sevila.build import build_on_meta
 from lavis.models.sevila.config import SeViLAConfig, read_config, read_saved, size_names

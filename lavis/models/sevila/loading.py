@@ -16,8 +16,15 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 
 from lavis.common.errors import CheckpointError, ConfigError, did_you_mean
-from lavis.models.checkpoints.weight_files import TOKENIZER_FOLDER, WEIGHTS_FILE, write_folder
-from lavis.models.checkpoints.weights_io import misfits, read_weights, shapes_of, state_of
+from lavis.models.checkpoints.weights_io import (
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    misfits,
+    read_weights,
+    shapes_of,
+    state_of,
+    write_folder,
+)
 from lavis.models.fingerprint import digest
 from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer

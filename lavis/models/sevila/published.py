@@ -12,7 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from lavis.common.errors import CheckpointError, ConfigError, UserError, did_you_mean
 from lavis.models.checkpoints.download import Progress, download, download_from_hub
-from lavis.models.checkpoints.weight_files import TOKENIZER_FILES, index_entries
+from lavis.models.checkpoints.weights_io import TOKENIZER_FILES, index_entries
 from lavis.models.sevila.config import checkpoint_store  # noqa: F401
 from lavis.models.sevila.convert import PARTS, Assembled, convert, export_published, merge  # noqa: F401
 from lavis.models.sevila.known_files import inspect, verify  # noqa: F401

@@ -13,7 +13,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 
 from lavis.common.errors import CheckpointError
 from lavis.common.files import file_digest
-from lavis.models.checkpoints.weights_io import read_weights, write_weights
+from lavis.models.checkpoints.weights_io import read_weights, stream_weights, write_weights
 
 # torch remarks on damaged and foreign pickles before it refuses them.
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -89,7 +89,8 @@ def test_what_is_written_is_what_safetensors_reads(tmp_path: Path) -> None:
 
 def test_weights_are_converted_while_they_are_written(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
-    write_weights(file, WEIGHTS, metadata={}, dtypes={"matrix": torch.bfloat16})
+    with file.open("wb") as opened:
+        stream_weights(opened, WEIGHTS, metadata={}, dtypes={"matrix": torch.bfloat16})
     assert_equal(load_file(file), {**WEIGHTS, "matrix": WEIGHTS["matrix"].bfloat16()})
 
 

@@ -14,7 +14,6 @@ from lavis.models.language.t5 import (
     LanguageInput,
     PreciseT5Norm,
     T5LanguageModel,
-    t5_config,
 )
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.packing import JointPacking
@@ -46,20 +45,6 @@ def test_activation_is_the_exact_gelu(language: T5LanguageModel) -> None:
     values = torch.linspace(-3, 3, 7)
     torch.testing.assert_close(dense.act(values), torch.nn.functional.gelu(values), rtol=0, atol=0)
     assert language.model.config.is_gated_act
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ({"d_modl": 8}, r"^unknown T5 size 'd_modl'; did you mean 'd_model'\? known: .*vocab_size$"),
-        ({"dense_act_fn": "gelo"}, r"^unknown dense_act_fn 'gelo'; did you mean 'gelu'\? known: [^\n]*$"),
-        ({"d_model": "wide"}, r"^T5 sizes: [^\n]*d_model[^\n]*$"),
-        ({"feed_forward_proj": "a-b-c"}, r"^T5 sizes: [^\n]*a-b-c[^\n]*$"),
-    ],
-)
-def test_sizes_that_t5_does_not_have_are_refused_in_one_line(sizes: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        t5_config(**sizes)
 
 
 def test_texts_are_padded_on_the_right_to_the_longest(language: T5LanguageModel) -> None:

@@ -15,6 +15,10 @@ from lavis.models.sevila.packing import JointPacking
 from tests.unit.models.tiny import CONFIG, random_tokens, with_language, with_vision
 
 
+def with_sizes(**sizes: object) -> SeViLAConfig:
+    return with_language(sizes={**CONFIG.language.sizes, **sizes})
+
+
 def weights_of(config: SeViLAConfig) -> dict[str, torch.Tensor]:
     return dict(SeViLA.untrained(config).named_parameters())
 
@@ -63,6 +67,13 @@ def test_untrained_models_are_built_in_eval_mode() -> None:
         (with_vision(image_size=0), r"^image_size 0 is not a multiple of patch_size 16$"),
         (replace(CONFIG, prompter={"quries": 8}), r"^small: prompter: unknown key 'quries'; did you mean 'num_queries"),
         (replace(CONFIG, prompter={**CONFIG.prompter, "num_heads": 5}), r"^small: prompter: .*not a multiple.*$"),
+        (with_sizes(d_modl=8), r"^small: language: sizes: unknown key 'd_modl'; did you mean 'd_model'\? known: "),
+        (
+            with_sizes(dense_act_fn="gelo"),
+            r"^small: language: sizes: dense_act_fn: unknown 'gelo'; did you mean 'gelu'",
+        ),
+        (with_sizes(d_model="wide"), r"^small: language: sizes: d_model\b"),
+        (with_sizes(feed_forward_proj="a-b-c"), r"^small: language: sizes: feed_forward_proj: unknown 'a-b-c'"),
         (
             with_language(tokenizer=None),
             r"^the language model has no tokenizer; give language.tokenizer a folder or na",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lavis.common.errors import CheckpointError, ConfigError, UserError
-from lavis.models.checkpoints import weight_files
+from lavis.models.checkpoints import weights_io
 from lavis.models.checkpoints.weights_io import state_of, write_weights
 from lavis.models.sevila.config import find_model
 from lavis.models.sevila.known_files import to_published
@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_old_model_whole(model: SeViLA, tmp_path: Path, m
     def fail(*args: object, **options: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weight_files, "stream_weights", fail)
+    monkeypatch.setattr(weights_io, "stream_weights", fail)
     with pytest.raises(UserError, match=r"cannot write .*model\.safetensors: No space left on device"):
         model.save_pretrained(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)} == before
@@ -188,7 +188,7 @@ def test_a_save_that_stops_half_way_leaves_no_model(
     def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(weight_files, "write_manifest", stop)
+    monkeypatch.setattr(weights_io, "write_manifest", stop)
     with pytest.raises(KeyboardInterrupt):
         model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"is not a saved model: it holds no config\.json"):
