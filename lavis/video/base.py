@@ -1,4 +1,4 @@
-"""What every video reader does, over the one thing that differs: where pictures come from."""
+"""Opening and reading a video; what every reader does, over the one thing that differs: where pictures come from."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lavis.common import defaults
 from lavis.common.errors import VideoError
+from lavis.common.registry import registry
 from lavis.common.types import Floats, FrameBatch, Integers, VideoInfo
 
 Picture = npt.NDArray[np.uint8]
@@ -133,6 +135,31 @@ class VideoReader:
                     yield batch
                     left, filled = left - filled, 0
                     batch = self._buffer(min(chunk, left), size)
+
+
+def open_video(path: str | Path, *, reader: str = defaults.VIDEO_READER, fps: float | None = None) -> VideoReader:
+    """Open a video file, or a folder of frames.
+
+    Args:
+        path: a video file, or a folder with one image per frame, which is always read by "frames".
+        reader: a name in `registry.video_readers`.
+        fps: frames per second of a folder of frames; files know their own.
+
+    Raises:
+        VideoError: there is no video at `path`, or it cannot be read; the message names path and reason.
+        ConfigError: no reader has this name.
+        MissingExtraError: the reader's package is not installed.
+    """
+    path = Path(path)
+    chosen = "frames" if path.is_dir() else reader
+    source = registry.video_readers.get(chosen)
+    if chosen == "frames":
+        return VideoReader(source(path, fps=fps))
+    if not path.is_file():
+        raise unreadable(path, "is not a regular file" if path.exists() else "no such file")
+    if path.stat().st_size == 0:
+        raise unreadable(path, "the file is empty")
+    return VideoReader(source(path))
 
 
 def unreadable(path: str | Path, reason: str) -> VideoError:

@@ -22,7 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from lavis.common.errors import ConfigError, VideoError
 from lavis.common.types import Integers, VideoInfo
 from lavis.video.base import Picture, unreadable
-from lavis.video.picture import PictureMaker
+from lavis.video.pyav import PictureMaker
 
 PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _OTHER_PICTURES = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".tga", ".exr", ".dng"})

@@ -1,21 +1,22 @@
-"""The default reader: FFmpeg's libraries, bundled with PyAV. Opening a file within limits, and decoding its frames."""
+"""The default reader: FFmpeg's libraries, bundled with PyAV; from packets to the pixels that a model sees."""
 
-import io
+import math
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import av
 import numpy as np
-from av.container import InputContainer
+from av.filter import Graph
 from av.packet import Packet
-from av.stream import Discard, Disposition
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorTrc
 from av.video.stream import VideoStream
@@ -24,26 +25,24 @@ from lavis.common.types import Integers, VideoInfo
 from lavis.video.base import Picture, unreadable
 from lavis.video.index import NO_TIME, FrameIndex, PacketReader, build_index, is_costly_to_seek
 from lavis.video.limits import (
-    MAX_PIXELS,
     PIXELS_PER_PACKET,
     PIXELS_PER_PICTURE,
     LimitError,
+    Media,
     RunBudget,
-    check_boxes,
     check_picture,
-    limit_allocations,
-    looks_like_mp4,
-    num_threads,
+    open_media,
 )
-from lavis.video.picture import PictureMaker, orientation
 
-# Playlists, scripts and subtitles are formats too for FFmpeg, and may name other files and addresses.
-_FORMATS = "matroska,webm,avi,flv,asf,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,gif,mp3,wav,flac,aac"
-_MP4_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2"  # of files whose boxes were checked, and of no others
-_MAX_STREAMS = "200"  # FFmpeg makes a decoder for each
-# A title need not be UTF-8. PyAV 19 always takes it as it comes, and no longer knows the option.
-_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-_ALLOWED_S, _ALLOWED_BYTES_PER_S = 3.0, 100e6  # CPU time for finding all packets; usual files take a tenth of it
+_ANY_TIME_BASE = Fraction(1, 1000)  # pictures are made one by one, whatever their times
+_TOLERATED_DEGREES = 1.0
+# Filters that turn pictures clockwise, as the published reader does before it scales.
+_TURNS: dict[int, tuple[tuple[str, str], ...]] = {
+    0: (),
+    90: (("transpose", "clock"),),
+    180: (("hflip", ""), ("vflip", "")),
+    270: (("transpose", "cclock"),),
+}
 _HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
 _OPAQUE = 255
 # A seek empties the decoder's threads and buffers, which costs about as much as decoding this many frames.
@@ -53,125 +52,6 @@ _MAX_KEPT_INDEXES = 8
 _SETTLED_S = 2.0  # a file that changed just now may change again within a tick of its clock
 
 _kept_indexes: dict[tuple[int, ...], FrameIndex] = {}
-
-
-class MeteredFile(io.FileIO):
-    """A file for FFmpeg that seems to end once finding its packets has taken too much work for its size.
-
-    In some formats a crafted file can hold a structure every few bytes, and FFmpeg goes through all of them without
-    returning a packet.
-
-    Attributes:
-        metered: the CPU time of this thread since the file was opened is limited.
-        exhausted: the limit was reached.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.metered = True
-        self.exhausted = False
-        self._ends_s = time.thread_time() + _ALLOWED_S + os.fstat(self.fileno()).st_size / _ALLOWED_BYTES_PER_S
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read as from any file; nothing once the limit is reached."""
-        if self.metered and time.thread_time() > self._ends_s:
-            self.exhausted = True
-        return b"" if self.exhausted else super().read(-1 if size is None else size) or b""
-
-    def check(self) -> None:
-        """Raise a LimitError if the limit was reached."""
-        if self.exhausted:
-            raise LimitError("finding its frames takes too much work for its size; convert it to MP4")
-
-    def end_metering(self) -> None:
-        """Limit the work no longer; raises as `check`."""
-        self.metered = False
-        self.check()
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """An open file, and the stream in it that is read."""
-
-    container: InputContainer
-    stream: VideoStream
-    file: MeteredFile
-    warnings: tuple[str, ...] = ()
-
-    def close(self) -> None:
-        """Release the file."""
-        self.container.close()
-        self.file.close()
-
-
-def open_media(path: Path) -> Media:
-    """Open a file and choose its video stream.
-
-    Raises:
-        VideoError: it is no video that is read, or costs more than it may.
-    """
-    limit_allocations()
-    with ExitStack() as opened:
-        try:
-            file = opened.enter_context(closing(MeteredFile(path)))
-            num_movies = check_boxes(path) if looks_like_mp4(path) else None
-            try:
-                options = _options(file, is_mp4=num_movies is not None)
-                container = opened.enter_context(_open_container(file, options))
-            except av.FFmpegError:
-                file.check()
-                raise
-            stream = _video_stream(container)
-        except (av.FFmpegError, OSError, UnicodeError, MemoryError) as error:
-            known = not isinstance(error, av.ArgumentError)  # what FFmpeg raises for a format outside of the list
-            reason = (getattr(error, "strerror", None) or str(error)) if known else "no known format"
-            raise unreadable(path, f"not a video file, or damaged beyond reading ({reason})") from error
-        except ValueError as error:  # which says why there is no video, or what is too much
-            raise unreadable(path, str(error)) from error
-        opened.pop_all()
-        said = f"it holds {num_movies} movies one after the other, of which the first is read"
-        return Media(container, stream, file, warnings=(said,) if (num_movies or 1) > 1 else ())
-
-
-def _options(file: MeteredFile, *, is_mp4: bool) -> dict[str, str]:
-    """Return how FFmpeg may open a file, after checking the size of the pictures that it decodes while opening."""
-    limits = {"protocol_whitelist": "file", "max_streams": _MAX_STREAMS, "max_pixels": str(MAX_PIXELS)}
-    if is_mp4:
-        return {**limits, "format_whitelist": _MP4_FORMATS}
-    options = {**limits, "format_whitelist": _FORMATS}
-    # FFmpeg applies no limits to streams that it finds while reading, as in MPEG-TS; so open without decoders first.
-    with _open_container(file, {**options, "codec_whitelist": "none"}) as parsed:
-        for codec in (stream.codec_context for stream in parsed.streams.video):
-            if codec is not None:
-                check_picture(codec.width, codec.height, None)
-    return options
-
-
-def _open_container(file: MeteredFile, options: dict[str, str]) -> InputContainer:
-    file.seek(0)
-    return av.open(file, options=options, **_METADATA)
-
-
-def _video_stream(container: InputContainer) -> VideoStream:
-    """Return the stream to decode, prepared for it; a ValueError says why there is none."""
-    # A cover picture is a video stream too, and FFmpeg's own choice could be one that is flagged as default.
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not streams:
-        raise ValueError("holds no video, only sound" if container.streams.audio else "holds no video")
-    best = container.streams.best("video")
-    chosen = [stream for stream in streams if stream is best]
-    stream = next(iter(chosen), max(streams, key=lambda stream: bool(stream.disposition & Disposition.default)))
-    codec = stream.codec_context
-    if codec is None:
-        raise ValueError("its video is in a format that cannot be decoded")
-    check_picture(codec.width, codec.height, codec.format)
-    codec.options = {"max_pixels": str(MAX_PIXELS)}  # the size may change on the way
-    codec.thread_type = "AUTO"
-    codec.thread_count = num_threads(codec.width, codec.height, codec.format, cores=os.cpu_count() or 1)
-    for other in container.streams:
-        if other is not stream:
-            other.discard = Discard.all
-    return stream
 
 
 class PyAVSource:
@@ -438,3 +318,89 @@ class _Run:
                 break
             self._latest, self.following = self.following, None
         return self._latest
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How stored pictures are to be shown: mirrored left to right, if at all, and then turned.
+
+    Attributes:
+        mirrored: left and right are exchanged first.
+        rotation: degrees clockwise: 0, 90, 180 or 270.
+        remainder: degrees clockwise that are left to turn, and are not turned.
+    """
+
+    mirrored: bool = False
+    rotation: int = 0
+    remainder: float = 0.0
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is not done as the file asks for it."""
+        if abs(self.remainder) <= _TOLERATED_DEGREES:
+            return []
+        asked = (self.rotation + self.remainder) % 360
+        return [f"its pictures are to be turned by {asked:.0f}°, which is rounded to {self.rotation}°"]
+
+    @property
+    def angle(self) -> float:
+        """Degrees clockwise by which a reader that cannot mirror turns pictures."""
+        return (self.rotation + self.remainder + 180 * self.mirrored) % 360
+
+    def after(self, turned: int) -> "Orientation":
+        """Return what is left to do with pictures that were turned clockwise by 0, 90, 180 or 270 degrees."""
+        left = self.rotation + turned if self.mirrored else self.rotation - turned
+        return Orientation(mirrored=self.mirrored, rotation=left % 360)
+
+
+def orientation(frame: VideoFrame) -> Orientation:
+    """Return how a frame is to be shown, from the display matrix of its file."""
+    side_data = cast(SideDataContainer, frame.side_data)  # which PyAV declares as a dictionary of other keys
+    if Type.DISPLAYMATRIX not in side_data:
+        return Orientation()
+    # A stored pixel (x, y) is shown at (a x + c y, b x + d y).
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data[Type.DISPLAYMATRIX])[:36])
+    determinant = a * d - b * c
+    if determinant == 0:
+        return Orientation()
+    mirrored = determinant < 0
+    degrees = math.degrees(math.atan2(-b, -a) if mirrored else math.atan2(b, a))
+    turns = round(degrees / 90)
+    return Orientation(mirrored=mirrored, rotation=turns * 90 % 360, remainder=degrees - turns * 90)
+
+
+class PictureMaker:
+    """Turns pictures upright and scales them, with the filters and settings of the published reader.
+
+    Args:
+        width: of the upright pictures.
+        height: of the upright pictures.
+        upright: how decoded frames are laid to be shown.
+    """
+
+    def __init__(self, *, width: int, height: int, upright: Orientation | None = None) -> None:
+        upright = upright or Orientation()
+        self._filters = [
+            *([("hflip", "")] if upright.mirrored else []),
+            *_TURNS[upright.rotation],
+            ("scale", f"{width}:{height}:flags=bilinear"),
+            ("format", "rgb24"),
+        ]
+        # Building the graph takes long; it is built again only when the frames' size or format changes.
+        self._graph: Graph | None = None
+        self._made_for: tuple[int, int, str] | None = None
+
+    def __call__(self, frame: VideoFrame) -> Picture:
+        """Return uint8 [height, width, 3], RGB."""
+        kind = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or self._made_for != kind:
+            self._graph, self._made_for = self._new_graph(frame), kind
+        self._graph.vpush(frame)
+        return np.asarray(self._graph.vpull().to_ndarray(), np.uint8)
+
+    def _new_graph(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        graph.threads = 1
+        source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_ANY_TIME_BASE)
+        filters = [graph.add(name, options or None) for name, options in [*self._filters, ("buffersink", "")]]
+        return graph.link_nodes(source, *filters)

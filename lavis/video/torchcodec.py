@@ -9,8 +9,7 @@ from av.video.frame import VideoFrame
 from lavis.common.errors import MissingExtraError, UserError
 from lavis.common.types import Integers, VideoInfo
 from lavis.video.base import Picture, unreadable
-from lavis.video.picture import PictureMaker
-from lavis.video.pyav import PyAVSource
+from lavis.video.pyav import PictureMaker, PyAVSource
 
 try:
     import torchcodec

@@ -1,13 +1,12 @@
 """Files that make FFmpeg work on and on without giving out a frame are given up, after so much work for their size."""
 
-import time
 from pathlib import Path
 
 import pytest
 
 from lavis.common.errors import VideoError
+from lavis.video import limits as limits_module
 from lavis.video import open_video
-from lavis.video import pyav as pyav_module
 from tests.videos import shown_numbers, write_video
 
 MB = 1 << 20
@@ -20,14 +19,12 @@ def num_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted = [0]
 
     class Clock:
-        time = staticmethod(time.time)
-
         @staticmethod
         def thread_time() -> float:
             counted[0] += 1
             return counted[0] * _READ_S
 
-    monkeypatch.setattr(pyav_module, "time", Clock)
+    monkeypatch.setattr(limits_module, "time", Clock)
     return counted
 
 
@@ -48,7 +45,7 @@ def test_a_file_of_countless_empty_frames_is_given_up(suffix: str, tmp_path: Pat
     path.write_bytes(path.read_bytes() + filling * (16 * MB // len(filling)))
     with pytest.raises(VideoError, match="finding its frames takes too much work for its size; convert it to MP4"):
         open_video(path)
-    allowed = pyav_module._ALLOWED_S + path.stat().st_size / pyav_module._ALLOWED_BYTES_PER_S
+    allowed = limits_module._ALLOWED_S + path.stat().st_size / limits_module._ALLOWED_BYTES_PER_S
     assert num_reads[0] < allowed / _READ_S + 100  # at the end, FFmpeg tries again a few times
 
 
@@ -58,7 +55,7 @@ def test_a_good_file_is_read_within_a_fifth_of_the_work_that_it_may_take(
 ) -> None:
     path = write_video(tmp_path / f"good.{suffix}", num_frames=200)
     with open_video(path) as video:
-        assert num_reads[0] < pyav_module._ALLOWED_S / _READ_S / 5
+        assert num_reads[0] < limits_module._ALLOWED_S / _READ_S / 5
         assert shown_numbers(video.read([0, 199], size=64).frames) == [0, 199]
 
 
@@ -69,4 +66,4 @@ def test_work_is_counted_until_all_packets_are_found_and_not_while_frames_are_re
     with open_video(path) as video:
         for _ in range(20):
             assert shown_numbers(video.read([0, 299], size=64).frames) == [0, 299]
-    assert num_reads[0] < pyav_module._ALLOWED_S / _READ_S
+    assert num_reads[0] < limits_module._ALLOWED_S / _READ_S

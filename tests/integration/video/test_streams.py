@@ -8,8 +8,8 @@ import pytest
 from av.stream import Disposition
 
 from lavis.common.errors import VideoError
+from lavis.video import limits as limits_module
 from lavis.video import open_video
-from lavis.video import pyav as pyav_module
 from tests.integration.video.readers import FILE_READERS, needs_decord
 from tests.videos import join_streams, shown_numbers, write_video
 
@@ -105,9 +105,9 @@ class Unchosen:
 def test_a_cover_that_is_flagged_as_default_is_no_video(tmp_path, sources, monkeypatch):
     path = join_streams(tmp_path / "cover.mp4", [sources["cover"], sources["video"]], dispositions=[COVER, NONE])
     # What FFmpeg chooses where a video is as short as a cover.
-    choose = pyav_module._video_stream
+    choose = limits_module._video_stream
     monkeypatch.setattr(
-        pyav_module, "_video_stream", lambda found: choose(SimpleNamespace(streams=Unchosen(found.streams)))
+        limits_module, "_video_stream", lambda found: choose(SimpleNamespace(streams=Unchosen(found.streams)))
     )
     with open_video(path) as video:
         assert video.info.num_frames == 50
