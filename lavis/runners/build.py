@@ -47,8 +47,7 @@ from lavis.runners.provenance import (
 from lavis.runners.trainer import Plan, Runner, Updater
 from lavis.runners.validation import ClipLoader, SplitLoader, SplitValidator
 from lavis.tasks.build import Frozen, PublishedTask, build_objective, require_objective, trained_by_published_code
-from lavis.tasks.objectives import Objective
-from lavis.tasks.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
+from lavis.tasks.objectives import CachedTeacher, ClipMemory, Objective, OnlineTeacher, Teacher
 
 logger = logging.getLogger(__name__)
 

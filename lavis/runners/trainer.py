@@ -46,8 +46,7 @@ from lavis.runners.faults import Notice, shared_failure
 from lavis.runners.optim import MovingAverage, Parallel, Schedule, distribute_like, full_tensor, local_share
 from lavis.runners.progress import TrainingLog
 from lavis.runners.validation import Validator
-from lavis.tasks.objectives import Objective
-from lavis.tasks.teacher import Teacher
+from lavis.tasks.objectives import Objective, Teacher
 
 logger = logging.getLogger(__name__)
 

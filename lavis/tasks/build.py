@@ -13,8 +13,7 @@ from typing import Any
 from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.registry import registry
 from lavis.models.chain import SelectorSpec, check_selector
-from lavis.tasks.objectives import Objective
-from lavis.tasks.teacher import ClipMemory, OnlineTeacher, Teacher
+from lavis.tasks.objectives import ClipMemory, Objective, OnlineTeacher, Teacher
 
 
 @dataclass(frozen=True, kw_only=True)

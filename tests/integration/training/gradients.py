@@ -25,7 +25,7 @@ def write_gradients(target: Path, recipe: Path, options: list[str], world: World
     updater = build_updater(run, parts, parallel, average=None, world=world)
     parts.model.train()
     read = build_loader(dataset, batches)
-    report = updater.accumulate(read)
+    report = updater.accumulate(list(read))
     gradients = {name: full_tensor(value.grad).clone() for name, value in parts.model.trainable_parameters()}
     if world.is_main:
         save_file(gradients, target, metadata={"loss": repr(report.metrics["loss"])})

@@ -13,8 +13,15 @@ from lavis.models.base import FrameScorer, FrameScores, Mask, Selection
 from lavis.models.frame_cache import FrameCache
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.sevila.model import SeViLA
-from lavis.tasks.objectives import AnswererFinetuning, Objective, SelfRefinement
-from lavis.tasks.teacher import CachedTeacher, ClipMemory, OnlineTeacher, Teacher
+from lavis.tasks.objectives import (
+    AnswererFinetuning,
+    CachedTeacher,
+    ClipMemory,
+    Objective,
+    OnlineTeacher,
+    SelfRefinement,
+    Teacher,
+)
 from tests.precision import assert_near_float64, in_float64
 from tests.unit.models.tiny import CONFIG, random_pixels, recorded
 

@@ -10,7 +10,7 @@ from lavis.common.distributed import World
 from lavis.common.types import Question
 from lavis.datasets.dataset import ClipBatch
 from lavis.runners.checkpoint import packed, read_state
-from lavis.tasks.teacher import CachedTeacher, OnlineTeacher
+from lavis.tasks.objectives import CachedTeacher, OnlineTeacher
 
 ASKED = (Question("what?", ("a", "b"), id="q0", video="v0"), Question("who?", ("a", "b"), id="q1", video="v0"))
 
@@ -48,7 +48,7 @@ def batch(*frame_idx: list[int], questions: Sequence[Question] = ASKED) -> ClipB
 def found(teacher: CachedTeacher, asked: ClipBatch) -> tuple[list[list[int]], list[list[float]], float]:
     """What was asked about, what was said, and the share that was reused."""
     ask = Asked(asked)
-    said = teacher.predict(asked, ask)
+    said = teacher.predict(asked.questions, asked.frame_idx, ask)
     return ask.frames, said.values.tolist(), float(said.metrics["reused"])
 
 
@@ -56,7 +56,7 @@ def test_fresh_verdicts_are_asked_for_every_time() -> None:
     asked = batch([3, 5], [4, 6])
     ask, teacher = Asked(asked), OnlineTeacher()
     for _ in range(2):
-        said = teacher.predict(asked, ask)
+        said = teacher.predict(asked.questions, asked.frame_idx, ask)
         teacher.share(World())
     assert ask.frames == [[3, 5, 4, 6]] * 2
     assert (said.values.tolist(), said.metrics) == ([[4.0, 6.0], [5.0, 7.0]], {})
