@@ -28,8 +28,8 @@ from lavis.common.errors import (
     TerminatedError,
     UserError,
     did_you_mean,
-    visible,
 )
+from lavis.common.logging import visible
 from lavis.common.registry import registry
 
 EXIT_INTERRUPTED = 130

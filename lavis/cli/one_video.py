@@ -12,7 +12,8 @@ from rich.text import Text
 
 from lavis.cli.options import cache_of
 from lavis.cli.show import make_console, progress_bar
-from lavis.common.errors import counted, visible
+from lavis.common.errors import counted
+from lavis.common.logging import visible
 from lavis.common.types import Answer, Moments, Span
 from lavis.export import (
     answer_record,

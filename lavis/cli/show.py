@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lavis.common.errors import visible
+from lavis.common.logging import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

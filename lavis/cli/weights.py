@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lavis.cli.options import add_command
 from lavis.cli.show import make_console, say
-from lavis.common.errors import EXIT_FAILURE, ConfigError, visible
+from lavis.common.errors import EXIT_FAILURE, ConfigError
+from lavis.common.logging import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -70,19 +70,6 @@ class MissingExtraError(UserError):
         super().__init__(f"{package} is not installed; install it with: pip install 'sevila[{extra}]'")
 
 
-# Control characters become their pictures; those without one, or that overrule the direction of text, U+FFFD.
-_VISIBLE = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
-    0x7F: 0x2421,
-    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
-}
-
-
-def visible(text: str) -> str:
-    """Return a text of the same length that cannot move a terminal's cursor, hide or turn around what it says."""
-    return text.translate(_VISIBLE)
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Describe the allowed names for an error message, nearest first.
 
