@@ -95,7 +95,7 @@ class Backbone:
     _layouts: dict[tuple[int, int], Layout] = field(default_factory=dict)
     _prefixes: dict[tuple[tuple[int, int], str], _Prefix] = field(default_factory=dict)
     _shares: dict[str, bool] = field(default_factory=dict)
-    _as_list: bool | None = None
+    _lists: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
@@ -275,8 +275,8 @@ class Backbone:
         }
         output = self._base.get_image_features(**inputs, return_dict=True)
         tokens = self.layout((height, width)).tokens
-        self._as_list = isinstance(output.pooler_output, (list, tuple))
         parts = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+        self._lists = tuple(isinstance(part, (list, tuple)) for part in parts)
         made = torch.stack([_rows(part, tokens)[:count] for part in parts], dim=1)
         digits = [part for side in (height, width) for part in divmod(side, _DIGIT)]
         size = made.new_zeros(count, made.shape[1], 1, made.shape[-1])
@@ -292,8 +292,15 @@ class Backbone:
     def _given(self, features: torch.Tensor) -> Iterator[None]:
         """Let the model find the features [N, parts, P + 1, E] of its pictures in place of running its vision tower."""
         main, *deeper = features[:, :, :-1].unbind(1)
+        # In the form that the tower makes them in, which differs between families, and between releases.
+        if not self._lists:  # these were made by another process
+            self.features(np.zeros((1, *self.size_of(features), 3), np.uint8))
+        first, *others = self._lists
         made = SimpleNamespace(
-            pooler_output=list(main) if self._as_list else main, deepstack_features=[list(part) for part in deeper]
+            pooler_output=list(main) if first else main,
+            deepstack_features=[
+                list(part) if as_list else part.flatten(0, 1) for part, as_list in zip(deeper, others, strict=True)
+            ],
         )
 
         # Generation looks at the function's arguments.
