@@ -1,9 +1,10 @@
-"""`sevila evaluate`: from a recipe to a benchmark's metrics, on one process or, under torchrun, on many."""
+"""`sevila evaluate`: from a recipe to a benchmark's metrics; `sevila report`: these beside the published ones."""
 
 import argparse
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from lavis.cli.options import (
 )
 from lavis.cli.show import announce, say
 from lavis.common.errors import ConfigError
+from lavis.common.files import configs_dir
 
 if TYPE_CHECKING:
     from lavis.common.distributed import World
     from lavis.models.frame_cache import FrameCache
     from lavis.runners.config import EvaluationConfig
 
-_EXAMPLES = """examples:
+_EVALUATE_EXAMPLES = """examples:
   sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.output_dir=output/nextqa
   torchrun --nproc_per_node=4 evaluate.py --cfg-path configs/sevila/inference/star.yaml
   sevila evaluate compare output/nextqa output/nextqa_uniform
@@ -33,23 +35,42 @@ _EXAMPLES = """examples:
 
 An evaluation that was stopped resumes where it was, with the same command.
 """
+_REPORT_EXAMPLES = """examples:
+  sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.recipe=zeroshot_sevila
+  sevila report output
+
+A run belongs to the rows whose recipe its run.recipe names; the recipes are in configs/paper_tables.yaml.
+"""
+_REPORT = "paper_report"
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the main parser's."""
+    """Add both subcommands to the main parser's."""
     parser = add_command(
         subparsers,
         "evaluate",
         run,
         help="measure a model on a benchmark",
         description="Answer every question of a split, and write predictions.jsonl, metrics.json and report.md.",
-        examples=_EXAMPLES,
+        examples=_EVALUATE_EXAMPLES,
     )
     parser.add_argument("--cfg-path", metavar="YAML", help="the recipe")
     add_settings(parser, "settings that win over the recipe")
     add_speed_options(parser)
     add_cache_options(parser, on=False)
     _add_actions(parser.add_subparsers(metavar="ACTION"))
+
+    parser = add_command(
+        subparsers,
+        "report",
+        run_report,
+        help="set evaluations beside the published figures",
+        description=f"Print the tables, and write them to {_REPORT}.md, {_REPORT}.json and {_REPORT}.png.",
+        examples=_REPORT_EXAMPLES,
+    )
+    parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="the folder that holds evaluations, at any depth")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUNS_DIR)")
+    parser.add_argument("--tables", type=Path, metavar="YAML", help="other published figures than the package's")
 
 
 def _add_actions(actions: Any) -> None:
@@ -97,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
     check_inputs(config.base, splits=[config.split])
     folder = usable(config)
-    run, cache = config.base.run, cache_of(args)
+    run, frame_cache = config.base.run, cache_of(args)
     with (
         ended_readers(),
         Notice().listening(),
@@ -107,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
         announce(config.base.remarks, world)
-        measure(config, world, cache=cache, quantize=args.quantize, compiled=args.compile)
+        measure(config, world, cache=frame_cache, quantize=args.quantize, compiled=args.compile)
     return 0
 
 
@@ -207,6 +228,45 @@ def run_moments(args: argparse.Namespace) -> int:
         say(f"{name} {value:.2f}")
     _write(args.out, {"protocol": protocol, **({"queries": queries} if args.partial else {}), **metrics})
     return 0
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Print and write the report."""
+    from lavis.common.files import paper_tables_path, write_text, written_whole
+    from lavis.export import to_json
+    from lavis.export.pictures import report_picture
+    from lavis.export.report import load_paper_tables, make_report, markdown
+
+    report = make_report(load_paper_tables(args.tables or paper_tables_path()), args.runs, expected=expected_facts)
+    folder = args.out or args.runs
+    page = markdown(report)
+    write_text(folder / f"{_REPORT}.md", page)
+    write_text(folder / f"{_REPORT}.json", to_json(report.as_dict()) + "\n")
+    with written_whole(folder / f"{_REPORT}.png") as file:
+        file.write_bytes(report_picture(report))
+    say(page, end="")
+    say(f"\nwritten to {folder / _REPORT}.md, .json and .png")
+    return 0
+
+
+@cache
+def expected_facts(config: Path, options: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a recipe's run says of itself in `metrics.json`, as far as its figures depend on it."""
+    from lavis.common.config import load_yaml
+    from lavis.runners.config import load_evaluation_config, task_of
+
+    evaluation = load_evaluation_config(config, options=options)
+    base, task = evaluation.base, task_of(evaluation.base)
+    size = configs_dir() / "models" / f"sevila_{base.model.model_type}.yaml"
+    expected: dict[str, Any] = {
+        "model": str(load_yaml(size)["name"]) if size.is_file() else base.model.model_type,
+        "split": evaluation.split,
+        "num_frames": base.dataset.vis_processor.eval.n_frms,
+    }
+    if base.dataset.prompt != "moment":  # moments are read from all frames, whatever an answer would be read from
+        expected |= {"selector": task.selector, "reader": task.reader, "keyframes": task.keyframes}
+        expected |= {"frame_num": base.model.frame_num} if task.keyframes == "frame_num" else {}
+    return expected
 
 
 def _write(path: Path | None, content: Mapping[str, Any]) -> None:

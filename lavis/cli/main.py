@@ -1,7 +1,7 @@
 """The `sevila` command: find the subcommand, run it, and turn mistakes into one line.
 
-A subcommand is a module with `add_parser(subparsers)`, which sets `run(args) -> int` as a default.
-It imports what is heavy (torch, av, rich) inside `run`, so that help appears at once.
+A module of subcommands has `add_parser(subparsers)`, which sets `run(args) -> int` of each as a default. It imports
+what is heavy (torch, av, rich) where it runs, so that help appears at once.
 """
 
 import argparse
@@ -34,22 +34,8 @@ from lavis.common.registry import registry
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-# Every subcommand, in the order of the help text.
-COMMANDS = {
-    "answer": "lavis.cli.answer",
-    "find": "lavis.cli.answer",
-    "demo": "lavis.cli.demo",
-    "cache": "lavis.cli.cache",
-    "models": "lavis.cli.weights",
-    "checkpoint": "lavis.cli.weights",
-    "verify": "lavis.cli.verify",
-    "prepare": "lavis.cli.datasets",
-    "check": "lavis.cli.datasets",
-    "report": "lavis.cli.report",
-    "train": "lavis.cli.train",
-    "evaluate": "lavis.cli.evaluate",
-}
-
+# In the order of the help text.
+MODULES = ("answer", "demo", "stores", "verify", "datasets", "train", "evaluate")
 # Those that use parts chosen by name.
 _WITH_PARTS = ("answer", "find", "demo", "check", "train", "evaluate")
 
@@ -94,8 +80,8 @@ def build_parser() -> CommandParser:
     parser = CommandParser(prog="sevila", description="Ask questions about videos: keyframes and answers (SeViLA).")
     parser.add_argument("--version", action="version", version=f"sevila {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in dict.fromkeys(COMMANDS.values()):
-        importlib.import_module(module).add_parser(subparsers)
+    for name in MODULES:
+        importlib.import_module(f"lavis.cli.{name}").add_parser(subparsers)
     for name, command in subparsers.choices.items():
         if name in _WITH_PARTS:
             help_text = "Python module that adds parts, in this folder or installed; may be given several times"

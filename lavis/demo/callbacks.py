@@ -73,14 +73,11 @@ class Callbacks:
 
     def add_option(self, values: Values) -> Changes:
         """Show one more row."""
-        options = self.page.ask.options
-        texts = [values[text] for text in options.texts[: values[options.count]]]
-        return self._rows([*texts, ""])
+        return self._rows([*self._options(values), ""])
 
     def remove_option(self, values: Values, index: int) -> Changes:
         """Take one row away; those below it move up."""
-        options = self.page.ask.options
-        texts = [values[text] for text in options.texts[: values[options.count]]]
+        texts = self._options(values)
         return self._rows(texts[:index] + texts[index + 1 :])
 
     def begin(self, tab: Tab) -> Changes:
@@ -200,6 +197,10 @@ class Callbacks:
             **self._rows(question.options[: self.service.settings.max_options]),
         }
 
+    def _options(self, values: Values) -> list[str]:
+        options = self.page.ask.options
+        return [values[text] for text in options.texts[: values[options.count]]]
+
     def _rows(self, texts: Sequence[str]) -> Changes:
         options = self.page.ask.options
         changes: Changes = {options.count: len(texts)}
@@ -211,11 +212,10 @@ class Callbacks:
         return changes
 
     def _asked(self, values: Values) -> AnswerRequest:
-        tab, options = self.page.ask, self.page.ask.options
-        texts = () if values[options.mode] == OPEN else options.texts[: values[options.count]]
+        tab = self.page.ask
         return AnswerRequest(
             question=values[tab.question],
-            options=tuple(values[text] for text in texts),
+            options=() if values[tab.options.mode] == OPEN else tuple(self._options(values)),
             num_frames=int(values[self.page.frames]),
             num_keyframes=int(values[tab.keyframes]) if values[tab.wished] else None,
             compare=bool(values[tab.compare]),
@@ -227,19 +227,15 @@ def visitor_of(request: gr.Request) -> str:
     return request.session_hash or secrets.token_hex(16)
 
 
-def address_of(request: gr.Request) -> str:
-    """Return the network address of who asks."""
-    return str(request.client.host) if request.client else ""
-
-
 def run_job(jobs: Jobs, work: Callable[[Job], Result], request: gr.Request, *, listener: Listener) -> Result:
     """Run a job for whoever asks.
 
     Raises:
         UserError: what the visitor is told; of a defect, only the number that it was logged under.
     """
+    address = str(request.client.host) if request.client else ""
     with DefectsLogged():
-        return jobs.run(work, visitor_of(request), address=address_of(request), listener=listener)
+        return jobs.run(work, visitor_of(request), address=address, listener=listener)
 
 
 def file_address(path: Path) -> str:

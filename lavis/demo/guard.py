@@ -35,11 +35,7 @@ _MAX_BODY = 256 * 1000
 # closed: among it are routes that run ffmpeg on a visitor's file, fetch addresses, keep files and stream for ever.
 _OPEN = {
     "GET": (
-        r"/",
-        r"/config",
-        r"/theme\.css",
-        r"/favicon\.ico",
-        r"/robots\.txt",
+        r"/(?:config|theme\.css|favicon\.ico|robots\.txt)?",
         r"/(?:static|assets)/.+",
         rf"{_API}/(?:info|startup-events|queue/data)",
         rf"{_API}/heartbeat/[^/]+",
@@ -49,27 +45,15 @@ _OPEN = {
     "HEAD": (r"/", rf"{_API}/file=.+"),  # Gradio itself looks for its page like this
     "POST": (
         r"/login",
-        rf"{_API}/upload",
-        rf"{_API}/(?:queue/join|run/predict|cancel|reset)",
-        rf"{_API}/call/(?:answer|find)",
+        rf"{_API}/(?:upload|queue/join|run/predict|cancel|reset|call/answer|call/find)",
     ),
 }
 _OPEN_PATHS = {method: re.compile("|".join(paths)) for method, paths in _OPEN.items()}
 # Gradio builds its templates with `Function`, and its styles while it runs.
-_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self' blob: data:",
-        "worker-src 'self' blob:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-    )
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob: data:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
 )
 _HEADERS = {
     "content-security-policy": _POLICY,

@@ -1,14 +1,12 @@
 """Results as pictures: an answer, the moments of a search, the learning curves of a run, a report of many runs.
 
-A picture is a page of blocks under each other. The page is one axes over a whole figure of matplotlib, whose unit is a
-pixel counted from the upper left corner; so is that of font sizes and line widths. Nothing here touches matplotlib's
-global state: pictures may be drawn in several threads.
+A picture is a page that is drawn from top to bottom. Nothing here touches the global state of matplotlib: pictures may
+be drawn in several threads.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from itertools import groupby
@@ -36,6 +34,7 @@ from lavis.export.report import Cell, Report
 WIDTH, MARGIN = 1280, 56
 RIGHT = WIDTH - MARGIN
 INNER_WIDTH = RIGHT - MARGIN
+_PLOT_LEFT = MARGIN + 62
 _GAP = 28
 _DPI = 72  # so that a point, the unit of fonts and lines, is a pixel
 
@@ -62,12 +61,52 @@ _PACE = {"epoch", "iteration", "samples_per_s", "data_wait", "memory_mib", "left
 Picture = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Block:
-    """A part of a page, `height` pixels high; `draw` takes the page and where its upper edge is."""
+class _Page:
+    """One axes over a whole figure. Its unit is a pixel from the upper left corner, that of fonts and lines too.
 
-    height: float
-    draw: Callable[[Axes, float], None]
+    Attributes:
+        top: where the next part goes.
+    """
+
+    def __init__(self) -> None:
+        self.top = float(MARGIN)
+        self._figure = Figure(dpi=_DPI, facecolor=PAPER)
+        self._plots: list[tuple[Axes, float, float]] = []
+        self.axes = self._figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(1, 0))
+        self.axes.set_axis_off()
+
+    def take(self, height: float) -> float:
+        """Return where a part of this height goes, and let the next one follow below it."""
+        top = self.top
+        self.top += height + _GAP
+        return top
+
+    def plot(self, top: float, height: float) -> Axes:
+        """Return axes of their own for a curve, from `top` down to an axis."""
+        # Where they stand in the figure is known once its height is.
+        axes = self._figure.add_axes((_PLOT_LEFT / WIDTH, 0, (RIGHT - _PLOT_LEFT) / WIDTH, 1), facecolor="none")
+        self._plots.append((axes, top, height))
+        axes.spines[["left", "top", "right"]].set_visible(False)
+        axes.spines["bottom"].set(color=MUTED, linewidth=1.5)
+        axes.tick_params("x", color=MUTED, length=6, width=1.5, pad=6)
+        axes.tick_params("y", length=0, pad=10)
+        axes.set_axisbelow(True)
+        axes.grid(axis="y", color=GRID, linewidth=1, linestyle="-")
+        axes.grid(visible=False, axis="x")
+        return axes
+
+    def png(self) -> bytes:
+        """Return the picture, the same bytes for the same parts."""
+        height = round(self.top - _GAP + MARGIN)
+        self._figure.set_size_inches(WIDTH / _DPI, height / _DPI)
+        self.axes.set_ylim(height, 0)
+        for axes, top, tall in self._plots:
+            left, _, width, _ = axes.get_position().bounds
+            axes.set_position((left, 1 - (top + tall) / height, width, tall / height))
+        canvas, buffer = FigureCanvasAgg(self._figure), BytesIO()
+        canvas.draw()
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG")
+        return buffer.getvalue()
 
 
 def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
@@ -86,15 +125,16 @@ def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequ
         time_label(time_s, ".2f") + (f", score {score:.2f}" if math.isfinite(score) else "")
         for time_s, score in zip(keyframes.times_s, scores, strict=True)
     ]
-    open_answer = _heading(answer.text or "(no answer)", subtitle="open answer")
-    return _page_png(
-        [
-            *_title(answer.question.text, answer, video, model),
-            _options(answer) if answer.question.options else open_answer,
-            _curve(label, keyframes.all_times_s, keyframes.all_scores, range_s, seconds=True, marks=keyframes.times_s),
-            *_thumbnails(frames, captions),
-        ]
-    )
+    page = _Page()
+    _draw_title(page, answer.question.text, answer, video, model)
+    if answer.question.options:
+        _draw_options(page, answer)
+    else:
+        _draw_heading(page, answer.text or "(no answer)", subtitle="open answer")
+    curve = keyframes.all_times_s, keyframes.all_scores
+    _draw_curve(page, label, *curve, range_s, seconds=True, marks=keyframes.times_s)
+    _draw_thumbnails(page, frames, captions)
+    return page.png()
 
 
 def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
@@ -111,13 +151,11 @@ def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: S
         f"{time_label(round(moment.start_s, 1))} to {time_label(round(moment.end_s, 1))}, score {moment.score:.2f}"
         for moment in moments.moments[: len(frames)]
     ]
-    return _page_png(
-        [
-            *_title(moments.query, moments, video, model),
-            _curve(label, moments.times_s, moments.scores, range_s, seconds=True, marks=marks, spans=spans),
-            *_thumbnails(frames, captions),
-        ]
-    )
+    page = _Page()
+    _draw_title(page, moments.query, moments, video, model)
+    _draw_curve(page, label, moments.times_s, moments.scores, range_s, seconds=True, marks=marks, spans=spans)
+    _draw_thumbnails(page, frames, captions)
+    return page.png()
 
 
 def draw_learning_curves(log: Path, picture: Path) -> None:
@@ -133,12 +171,12 @@ def draw_learning_curves(log: Path, picture: Path) -> None:
                 curves.setdefault(f"{row['kind']}: {name}", []).append((row["iteration"], value))
     if not curves:
         return
-    panels = []
+    page = _Page()
     for title, points in sorted(curves.items()):
         x, y = np.array(sorted(points), np.float64).T
-        panels.append(_curve(title, x, y, (x[0], x[-1]), seconds=False, height=150))
+        _draw_curve(page, title, x, y, (x[0], x[-1]), seconds=False, height=150)
     with written_whole(picture) as temporary:
-        temporary.write_bytes(_page_png(panels))
+        temporary.write_bytes(page.png())
 
 
 def report_picture(report: Report) -> bytes:
@@ -147,12 +185,14 @@ def report_picture(report: Report) -> bytes:
     measured = sum(cell.measured is not None and not cell.deviations for cell in shown)
     legend = "percent | grey: paper, blue: measured, *: some questions were unreadable and count as wrong"
     subtitle = f"{legend} | measured: {measured} of {len(shown)}"
-    blocks = [_heading("Published and measured figures", subtitle=subtitle)]
+    page = _Page()
+    _draw_heading(page, "Published and measured figures", subtitle=subtitle)
     deviations = list(dict.fromkeys(note for cell in shown for note in cell.deviations))
     if deviations:
-        blocks.append(_notes(["Orange: measured under other conditions than published:", *deviations]))
-    blocks += [_comparison(title, list(cells)) for title, cells in groupby(shown, key=lambda cell: cell.table)]
-    return _page_png(blocks)
+        _draw_notes(page, ["Orange: measured under other conditions than published:", *deviations])
+    for title, cells in groupby(shown, key=lambda cell: cell.table):
+        _draw_comparison(page, title, list(cells))
+    return page.png()
 
 
 def summaries(report: Report) -> list[Cell]:
@@ -161,36 +201,34 @@ def summaries(report: Report) -> list[Cell]:
     return [cell for cell in report.cells if cell.figure in _SUMMARIES or cell.benchmark not in averaged]
 
 
-def _title(text: str, result: Answer | Moments, video: VideoInfo, model: str) -> list[Block]:
+def _draw_title(page: _Page, text: str, result: Answer | Moments, video: VideoInfo, model: str) -> None:
     watched = [f"{result.clip} watched"] if result.clip else []
     facts = [Path(video.path).name, time_label(video.duration_s, ".1f"), *watched, model]
-    return [_heading(text, subtitle=" | ".join(facts)), *([_notes(result.caveats)] if result.caveats else [])]
+    _draw_heading(page, text, subtitle=" | ".join(facts))
+    if result.caveats:
+        _draw_notes(page, result.caveats)
 
 
-def _options(answer: Answer) -> Block:
-    """Return a row per option with its share as a bar, the chosen one in colour."""
+def _draw_options(page: _Page, answer: Answer) -> None:
+    """Draw a row per option with its share as a bar, the chosen one in colour."""
     options, bar_left = answer.question.options, MARGIN + INNER_WIDTH * 0.52
-    longest = RIGHT - bar_left - 70
-
-    def draw(page: Axes, top: float) -> None:
-        for index, (text, share) in enumerate(zip(options, option_shares(answer.option_scores), strict=True)):
-            upper, chosen = top + _OPTION_ROW * index, index == answer.index
-            if chosen:
-                _box(page, MARGIN, upper + 1, INNER_WIDTH, _OPTION_ROW - 2, color=ACCENT_LIGHT)
-            middle, color = upper + _OPTION_ROW / 2, ACCENT if chosen else INK
-            _write(page, MARGIN + 14, middle, LETTERS[index], size=16, color=color)
-            _write(page, MARGIN + 42, middle, text, size=16, width=bar_left - MARGIN - 62, color=color)
-            length = max(longest * share, 2)
-            _box(page, bar_left, middle - 9, length, 18, color=ACCENT if chosen else NEUTRAL)
-            _write(page, bar_left + length + 10, middle, f"{share:.0%}", size=16, color=color)
-
-    return Block(_OPTION_ROW * len(options), draw)
+    axes, top, longest = page.axes, page.take(_OPTION_ROW * len(options)), RIGHT - bar_left - 70
+    for index, (text, share) in enumerate(zip(options, option_shares(answer.option_scores), strict=True)):
+        upper, chosen = top + _OPTION_ROW * index, index == answer.index
+        if chosen:
+            _box(axes, MARGIN, upper + 1, INNER_WIDTH, _OPTION_ROW - 2, color=ACCENT_LIGHT)
+        middle, color = upper + _OPTION_ROW / 2, ACCENT if chosen else INK
+        _write(axes, MARGIN + 14, middle, LETTERS[index], size=16, color=color)
+        _write(axes, MARGIN + 42, middle, text, size=16, width=bar_left - MARGIN - 62, color=color)
+        length = max(longest * share, 2)
+        _box(axes, bar_left, middle - 9, length, 18, color=ACCENT if chosen else NEUTRAL)
+        _write(axes, bar_left + length + 10, middle, f"{share:.0%}", size=16, color=color)
 
 
-def _thumbnails(frames: Sequence[Picture], captions: Sequence[str]) -> list[Block]:
-    """Return numbered pictures in rows with a line below each; none where there are none."""
+def _draw_thumbnails(page: _Page, frames: Sequence[Picture], captions: Sequence[str]) -> None:
+    """Draw numbered pictures in rows with a line below each; nothing where there are none."""
     if not len(frames):
-        return []
+        return
     frames = frames[:_MOST_THUMBNAILS]
     num, ratio = len(frames), max(frame.shape[1] / frame.shape[0] for frame in frames)
     fitting = int((INNER_WIDTH + _THUMBNAIL_GAP) // (_THUMBNAIL_HEIGHT * ratio + _THUMBNAIL_GAP))
@@ -199,41 +237,34 @@ def _thumbnails(frames: Sequence[Picture], captions: Sequence[str]) -> list[Bloc
     scales = [min(cell / frame.shape[1], _THUMBNAIL_HEIGHT / frame.shape[0]) for frame in frames]
     row_height = max(frame.shape[0] * scale for frame, scale in zip(frames, scales, strict=True)) + _CAPTION
     rows = math.ceil(num / columns)
-
-    def draw(page: Axes, top: float) -> None:
-        for index, (frame, scale, caption) in enumerate(zip(frames, scales, captions[:num], strict=True)):
-            row, column = divmod(index, columns)
-            left, upper = MARGIN + column * (cell + _THUMBNAIL_GAP), top + row * (row_height + _THUMBNAIL_GAP)
-            right, lower = left + frame.shape[1] * scale, upper + frame.shape[0] * scale
-            page.imshow(frame, extent=(left, right, lower, upper), aspect="auto", interpolation="antialiased")
-            _badges(page, [left + 20], [upper + 20], [index + 1])
-            _write(page, left, upper + row_height - 16, caption, size=14, width=cell)
-
-    return [Block(rows * row_height + (rows - 1) * _THUMBNAIL_GAP, draw)]
+    top = page.take(rows * row_height + (rows - 1) * _THUMBNAIL_GAP)
+    for index, (frame, scale, caption) in enumerate(zip(frames, scales, captions[:num], strict=True)):
+        row, column = divmod(index, columns)
+        left, upper = MARGIN + column * (cell + _THUMBNAIL_GAP), top + row * (row_height + _THUMBNAIL_GAP)
+        right, lower = left + frame.shape[1] * scale, upper + frame.shape[0] * scale
+        page.axes.imshow(frame, extent=(left, right, lower, upper), aspect="auto", interpolation="antialiased")
+        _badges(page.axes, [left + 20], [upper + 20], [index + 1])
+        _write(page.axes, left, upper + row_height - 16, caption, size=14, width=cell)
 
 
-def _comparison(title: str, cells: Sequence[Cell]) -> Block:
-    """Return one table of a report: a row for each figure."""
+def _draw_comparison(page: _Page, title: str, cells: Sequence[Cell]) -> None:
+    """Draw one table of a report: a row for each figure."""
     bar_left, longest = MARGIN + 540, INNER_WIDTH - 540 - 250
-
-    def draw(page: Axes, top: float) -> None:
-        _write(page, MARGIN, top + 10, title, size=17, width=INNER_WIDTH, weight="bold")
-        for index, cell in enumerate(cells):
-            middle = top + _REPORT_TITLE + _REPORT_ROW * (index + 0.5)
-            color = MARK if cell.deviations else ACCENT
-            _write(page, MARGIN, middle, cell.row, size=14, width=330)
-            what = f"{cell.benchmark} {cell.figure}"
-            _write(page, MARGIN + 340, middle, what, size=14, width=190, color=MUTED)
-            _box(page, bar_left + longest, middle - 12, 1, 24, color=GRID)
-            _box(page, bar_left, middle - 9, longest * cell.paper / 100, 8, color=NEUTRAL)
-            if cell.measured is not None:
-                _box(page, bar_left, middle + 1, longest * cell.measured / 100, 8, color=color)
-            texts = (f"{cell.paper:.1f}", 190, MUTED), (cell.measured_text, 80, color), (cell.difference_text, 0, INK)
-            for text, place, ink in texts:
-                shown = MUTED if cell.measured is None else ink
-                _write(page, RIGHT - place, middle, text, size=14, color=shown, ha="right")
-
-    return Block(_REPORT_TITLE + _REPORT_ROW * len(cells), draw)
+    axes, top = page.axes, page.take(_REPORT_TITLE + _REPORT_ROW * len(cells))
+    _write(axes, MARGIN, top + 10, title, size=17, width=INNER_WIDTH, weight="bold")
+    for index, cell in enumerate(cells):
+        middle = top + _REPORT_TITLE + _REPORT_ROW * (index + 0.5)
+        color = MARK if cell.deviations else ACCENT
+        _write(axes, MARGIN, middle, cell.row, size=14, width=330)
+        _write(axes, MARGIN + 340, middle, f"{cell.benchmark} {cell.figure}", size=14, width=190, color=MUTED)
+        _box(axes, bar_left + longest, middle - 12, 1, 24, color=GRID)
+        _box(axes, bar_left, middle - 9, longest * cell.paper / 100, 8, color=NEUTRAL)
+        if cell.measured is not None:
+            _box(axes, bar_left, middle + 1, longest * cell.measured / 100, 8, color=color)
+        texts = (f"{cell.paper:.1f}", 190, MUTED), (cell.measured_text, 80, color), (cell.difference_text, 0, INK)
+        for text, place, ink in texts:
+            shown = MUTED if cell.measured is None else ink
+            _write(axes, RIGHT - place, middle, text, size=14, color=shown, ha="right")
 
 
 def _score_label(keyframes: Keyframes) -> str:
@@ -252,32 +283,15 @@ def _time_range(times_s: Floats, video: VideoInfo, clip: Span | None) -> tuple[f
     return float(edges[0]), float(edges[-1])
 
 
-def _page_png(blocks: Sequence[Block]) -> bytes:
-    """Draw blocks under each other and return the PNG, the same bytes for the same blocks."""
-    height = round(2 * MARGIN + sum(block.height for block in blocks) + _GAP * (len(blocks) - 1))
-    figure = Figure(figsize=(WIDTH / _DPI, height / _DPI), dpi=_DPI, facecolor=PAPER)
-    canvas = FigureCanvasAgg(figure)
-    page = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(height, 0))
-    page.set_axis_off()
-    top = float(MARGIN)
-    for block in blocks:
-        block.draw(page, top)
-        top += block.height + _GAP
-    canvas.draw()
-    buffer = BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _write(axes: Axes, x: float, y: float, text: str, *, size: float, width: float = math.inf, **style: Any) -> None:
     """Write one line, cut where it is longer than `width`; (x, y) is its left end at half its height."""
     line = fitted(text, width, size=size, weight=style.get("weight", "normal"))
     axes.text(x, y, line, **{**_style(size), "va": "center_baseline", **style})
 
 
-def _box(page: Axes, left: float, top: float, width: float, height: float, *, color: str) -> None:
+def _box(axes: Axes, left: float, top: float, width: float, height: float, *, color: str) -> None:
     """Fill a rectangle."""
-    page.add_patch(Rectangle((left, top), width, height, facecolor=color, edgecolor="none"))
+    axes.add_patch(Rectangle((left, top), width, height, facecolor=color, edgecolor="none"))
 
 
 def _badges(axes: Axes, x: Sequence[float] | Floats, y: Sequence[float] | Floats, numbers: Any, **style: Any) -> None:
@@ -287,33 +301,28 @@ def _badges(axes: Axes, x: Sequence[float] | Floats, y: Sequence[float] | Floats
         _write(axes, *place, str(number), size=12, color=PAPER, weight="bold", ha="center", **style)
 
 
-def _heading(title: str, *, subtitle: str) -> Block:
-    """Return what was asked, and below it of what."""
+def _draw_heading(page: _Page, title: str, *, subtitle: str) -> None:
+    """Draw what was asked, and below it of what."""
     lines = wrapped(title, INNER_WIDTH, size=24, most_lines=3, weight="bold")
-
-    def draw(page: Axes, top: float) -> None:
-        for number, line in enumerate(lines):
-            _write(page, MARGIN, top + 36 * number + 18, line, size=24, weight="bold")
-        _write(page, MARGIN, top + 36 * len(lines) + 14, subtitle, size=15, width=INNER_WIDTH, color=MUTED)
-
-    return Block(36 * len(lines) + 24, draw)
+    top = page.take(36 * len(lines) + 24)
+    for number, line in enumerate(lines):
+        _write(page.axes, MARGIN, top + 36 * number + 18, line, size=24, weight="bold")
+    _write(page.axes, MARGIN, top + 36 * len(lines) + 14, subtitle, size=15, width=INNER_WIDTH, color=MUTED)
 
 
-def _notes(texts: Sequence[str]) -> Block:
-    """Return caveats, on a background that cannot be overlooked."""
+def _draw_notes(page: _Page, texts: Sequence[str]) -> None:
+    """Draw caveats, on a background that cannot be overlooked."""
     lines = [line for text in texts for line in wrapped(text, INNER_WIDTH - 40, size=16, most_lines=2)]
     height = 26 * len(lines) + 20
-
-    def draw(page: Axes, top: float) -> None:
-        _box(page, MARGIN, top, INNER_WIDTH, height, color=WARN_LIGHT)
-        _box(page, MARGIN, top, 6, height, color=WARN)
-        for number, line in enumerate(lines):
-            _write(page, MARGIN + 22, top + 23 + 26 * number, line, size=16, color=WARN)
-
-    return Block(height, draw)
+    top = page.take(height)
+    _box(page.axes, MARGIN, top, INNER_WIDTH, height, color=WARN_LIGHT)
+    _box(page.axes, MARGIN, top, 6, height, color=WARN)
+    for number, line in enumerate(lines):
+        _write(page.axes, MARGIN + 22, top + 23 + 26 * number, line, size=16, color=WARN)
 
 
-def _curve(
+def _draw_curve(
+    page: _Page,
     label: str,
     x: Floats,
     y: Floats,
@@ -323,8 +332,8 @@ def _curve(
     height: float = 250,
     marks: Floats | None = None,
     spans: Sequence[tuple[float, float]] = (),
-) -> Block:
-    """Return a curve under a label.
+) -> None:
+    """Draw a curve under a label.
 
     Args:
         x: [N] in order.
@@ -334,31 +343,28 @@ def _curve(
         marks: places on the axis to number from 1; what has no room gets no number.
         spans: (start, end) on the axis to shade, instead of what lies below the curve.
     """
-    head, foot, left = 30 if marks is None else 58, 30, MARGIN + 62
+    head, foot = 30 if marks is None else 58, 30
     low_x, high_x = range_x[0], max(range_x[1], range_x[0] + 1e-3)
     known = np.flatnonzero(np.isfinite(y))
     x, y = x[known], y[known]
-
-    def draw(page: Axes, top: float) -> None:
-        _write(page, MARGIN, top + 9, label, size=15, width=INNER_WIDTH, color=MUTED)
-        axes = _plot_axes(page, left, top + head, RIGHT - left, height)
-        axes.margins(y=0.12)
-        axes.plot(x, y, "o-" if len(x) <= _MOST_DOTS else "-", markersize=5, color=ACCENT, linewidth=2.2)
-        low, high = axes.get_ylim()
-        for start, end in spans:
-            axes.axvspan(start, end, facecolor=MARK_LIGHT, edgecolor="none", zorder=0.1)
-        if len(x) > 1 and not spans:
-            axes.fill_between(x, y, low, facecolor=ACCENT_FAINT, edgecolor="none", zorder=0.1)
-        if low < 0 < high and len(x):
-            axes.axhline(0, color=MUTED, linewidth=1, zorder=0.6)
-        axes.set(xlim=(low_x, high_x), ylim=(low, high))
-        ticks = time_ticks(low_x, high_x) if seconds else _value_ticks(low_x, high_x, most=10)
-        axes.set_xticks(ticks, [time_label(tick) if seconds else f"{tick:g}" for tick in ticks], **_style(14, MUTED))
-        values = _value_ticks(low, high, most=max(2, round(height / 30))) if len(x) else []
-        axes.set_yticks(values, [f"{value:.10g}" for value in values], **_style(14, MUTED))
-        _draw_marks(axes, np.asarray([] if marks is None else marks), x, y)
-
-    return Block(head + height + foot, draw)
+    top = page.take(head + height + foot)
+    _write(page.axes, MARGIN, top + 9, label, size=15, width=INNER_WIDTH, color=MUTED)
+    axes = page.plot(top + head, height)
+    axes.margins(y=0.12)
+    axes.plot(x, y, "o-" if len(x) <= _MOST_DOTS else "-", markersize=5, color=ACCENT, linewidth=2.2)
+    low, high = axes.get_ylim()
+    for start, end in spans:
+        axes.axvspan(start, end, facecolor=MARK_LIGHT, edgecolor="none", zorder=0.1)
+    if len(x) > 1 and not spans:
+        axes.fill_between(x, y, low, facecolor=ACCENT_FAINT, edgecolor="none", zorder=0.1)
+    if low < 0 < high and len(x):
+        axes.axhline(0, color=MUTED, linewidth=1, zorder=0.6)
+    axes.set(xlim=(low_x, high_x), ylim=(low, high))
+    ticks = time_ticks(low_x, high_x) if seconds else _value_ticks(low_x, high_x, most=10)
+    axes.set_xticks(ticks, [time_label(tick) if seconds else f"{tick:g}" for tick in ticks], **_style(14, MUTED))
+    values = _value_ticks(low, high, most=max(2, round(height / 30))) if len(x) else []
+    axes.set_yticks(values, [f"{value:.10g}" for value in values], **_style(14, MUTED))
+    _draw_marks(axes, RIGHT - _PLOT_LEFT, height, np.asarray([] if marks is None else marks), x, y)
 
 
 def wrapped(text: str, width: float, *, size: float, most_lines: int, weight: str = "normal") -> list[str]:
@@ -391,31 +397,15 @@ def fitted(text: str, width: float, *, size: float, weight: str = "normal") -> s
     return "".join(wrapped(text, width, size=size, most_lines=1, weight=weight))
 
 
-def _plot_axes(page: Axes, left: float, top: float, width: float, height: float) -> Axes:
-    figure = page.get_figure()
-    assert isinstance(figure, Figure)
-    total = page.get_ylim()[0]
-    axes = figure.add_axes((left / WIDTH, 1 - (top + height) / total, width / WIDTH, height / total), facecolor="none")
-    axes.spines[["left", "top", "right"]].set_visible(False)
-    axes.spines["bottom"].set(color=MUTED, linewidth=1.5)
-    axes.tick_params("x", color=MUTED, length=6, width=1.5, pad=6)
-    axes.tick_params("y", length=0, pad=10)
-    axes.set_axisbelow(True)
-    axes.grid(axis="y", color=GRID, linewidth=1, linestyle="-")
-    axes.grid(visible=False, axis="x")
-    return axes
-
-
 def _value_ticks(low: float, high: float, *, most: int) -> list[float]:
     values = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)
     return [float(value) for value in values if low <= value <= high]
 
 
-def _draw_marks(axes: Axes, marks: Floats, x: Floats, y: Floats) -> None:
+def _draw_marks(axes: Axes, width: float, height: float, marks: Floats, x: Floats, y: Floats) -> None:
     """Draw a line at each mark up to its number; numbers move aside where they would cover each other."""
     # Heights are shares of the axes' height.
     above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-    width, height = axes.bbox.size
     axes.vlines(marks, 0, 1, color=MARK, linewidth=1.4, **above)
     at = np.flatnonzero(np.isin(x, marks))
     axes.plot(x[at], y[at], "o", markersize=10, color=MARK)

@@ -393,15 +393,13 @@ def _lines(cells: Iterator[Cell]) -> Iterator[tuple[str, ...]]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
-    rule = [f"{'-' * (width - 1)}:" if number in _NUMBERS else "-" * width for number, width in enumerate(widths)]
-    return "\n".join("| " + " | ".join(_padded(row, widths)) + " |" for row in (_HEADER, rule, *rows))
-
-
-def _padded(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    for number, (text, width) in enumerate(zip(row, widths, strict=True)):
-        text = text.replace("|", "\\|")
-        yield text.rjust(width) if number in _NUMBERS else text.ljust(width)
+    columns = []
+    for number, texts in enumerate(zip(_HEADER, *rows, strict=True)):
+        head, *cells = (text.replace("|", "\\|") for text in texts)
+        width = max(map(len, (head, *cells)))
+        rule, aligned = (f"{'-' * (width - 1)}:", str.rjust) if number in _NUMBERS else ("-" * width, str.ljust)
+        columns.append([aligned(text, width) for text in (head, rule, *cells)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in zip(*columns, strict=True))
 
 
 def _list(entries: Iterable[str]) -> str:

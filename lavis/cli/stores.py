@@ -1,4 +1,4 @@
-"""`sevila models` and `sevila checkpoint`: sizes and where their weights are; fetch, convert, merge, check weights."""
+"""`sevila cache`, `sevila models`, `sevila checkpoint`: what is kept of watched videos, and weights."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import add_command
+from lavis.cli.options import add_cache_folder, add_command
 from lavis.cli.show import make_console, say
 from lavis.common.errors import EXIT_FAILURE, ConfigError
 from lavis.common.logging import visible
@@ -26,11 +26,26 @@ _EXAMPLES = """examples:
   sevila checkpoint convert my_model --to published --parts localizer answerer --out sevila.pth
   sevila checkpoint verify my_model
 """
+_MIB = 2**20
 _SIZE = "a model size or a configuration file (default: told from the weights)"
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add both subcommands to the main parser's."""
+    """Add the subcommands to the main parser's."""
+    parser = add_command(
+        subparsers,
+        "cache",
+        run_cache,
+        help="show or clear what is remembered of watched videos",
+        description="What the model saw of a video is kept on disk, so that further questions neither decode nor watch "
+        "it again. The oldest goes when there is no room.",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    info = actions.add_parser("info", help="show where it is and what it takes")
+    info.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    for action in (info, actions.add_parser("clear", help="remove all of it")):
+        add_cache_folder(action)
+
     parser = add_command(
         subparsers,
         "models",
@@ -83,6 +98,24 @@ def add_parser(subparsers: Any) -> None:
     for assembling in (fetch, convert):
         what = "store the language model in bf16, as published code runs it, or keep its precision (default: bf16)"
         assembling.add_argument("--language-dtype", choices=("bf16", "keep"), default="bf16", help=what)
+
+
+def run_cache(args: argparse.Namespace) -> int:
+    """Print folder, number of entries and size, or remove all entries and say how many."""
+    from lavis.export import to_json
+    from lavis.models.frame_cache import FrameCache
+
+    cache = FrameCache(args.cache_dir)
+    if args.action == "clear":
+        removed = cache.clear()
+        say(f"{cache.folder}: removed {removed.entries} watched videos, {removed.num_bytes / _MIB:.1f} MiB")
+        return 0
+    usage = cache.usage()
+    if args.json:
+        print(to_json({"folder": str(cache.folder), "videos": usage.entries, "bytes": usage.num_bytes}))
+    else:
+        say(f"{cache.folder}: {usage.entries} watched videos, {usage.num_bytes / _MIB:.1f} MiB")
+    return 0
 
 
 def run_models(args: argparse.Namespace) -> int:
