@@ -213,9 +213,10 @@ def _options(answer: Answer, chosen: int) -> RenderableType:
     shares = option_shares(answer.option_scores)
     for index, text in enumerate(answer.question.options):
         style = "bold green" if index == chosen else ""
-        bar = "\u2588" * max(1, round(_BAR_WIDTH * shares[index]))
-        score = f"{answer.option_scores[index]:.3f}"
-        cells = [">" if index == chosen else "", LETTERS[index], text, bar, f"{shares[index]:.0%}", score]
+        cells = [">" if index == chosen else "", LETTERS[index], text]
+        if shares:
+            bar = "\u2588" * max(1, round(_BAR_WIDTH * shares[index]))
+            cells += [bar, f"{shares[index]:.0%}", f"{answer.option_scores[index]:.3f}"]
         table.add_row(*(Text(visible(cell), style=style) for cell in cells))
     return table
 

@@ -83,6 +83,23 @@ def _check_size(file: Path) -> None:
             raise ConfigError(f"{file}: stands for more than {_MOST_VALUES:,} values; give a smaller configuration")
 
 
+def typed_spec(text: str, *, place: str) -> Any:
+    """Read how a part is typed on a command line: a name, or YAML such as "{name: uniform, offset: 2}".
+
+    Args:
+        place: what it is, for messages.
+
+    Raises:
+        ConfigError: it begins as YAML and is none.
+    """
+    if not text.startswith("{"):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{place} {text:.80}: {' '.join(str(error).split())[:200]}") from error
+
+
 def parsed_options(options: Sequence[str]) -> dict[str, Any]:
     """Return dotted options such as "model.frame_num=4" as a mapping; interpolations are left as they are.
 

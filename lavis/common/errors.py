@@ -51,6 +51,10 @@ class BrokenModelError(NotFiniteError):
     """Weights or settings of a model that hold no numbers, so that every question fails."""
 
 
+class NoAnswerError(UserError):
+    """What a model says is none of the answers it was to choose from; another one is not put in its place."""
+
+
 class AnnotationError(UserError):
     """A row of an annotation file that does not fit the schema."""
 

@@ -54,20 +54,26 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """What of a prompt does not reach the language model.
+    """What of a prompt does not reach the language model, or of its answer does not come back.
 
     Attributes:
         truncated: the prompt was too long and lost its end.
         unspelt: the parts that the model's vocabulary cannot spell, each once, in their order; all of them are read as
             the same unknown token.
+        notes: what else a reader of the answer must know, each once, as sentences without a full stop.
     """
 
     truncated: bool = False
     unspelt: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __or__(self, other: "Unread") -> "Unread":
         """Return what either prompt of a question loses."""
-        return Unread(self.truncated or other.truncated, tuple(dict.fromkeys(self.unspelt + other.unspelt)))
+        return Unread(
+            self.truncated or other.truncated,
+            tuple(dict.fromkeys(self.unspelt + other.unspelt)),
+            tuple(dict.fromkeys(self.notes + other.notes)),
+        )
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -82,7 +88,7 @@ class Unread:
                 f"the model cannot spell {', '.join(named[:_MOST_NAMED] + more)} in the question or its options, "
                 "and reads an unknown word there"
             )
-        return tuple(caveats)
+        return (*caveats, *self.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +171,7 @@ class Answer:
         index: the chosen option, or None for an open answer.
         text: the chosen option's text, or the generated answer.
         option_scores: float64 [O], the logit of each option's letter (the mean over frames where each
-            frame is read alone); empty for an open answer.
+            frame is read alone); empty for an open answer, and where the model tells its choice alone.
         keyframes: the frames that were read.
         frame_choices: int64 [K], each frame's own choice where frames are read alone; else empty.
         caveats: what a reader of this answer must know, such as untrained weights or an unread part of it.

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from lavis.common import defaults
-from lavis.common.errors import ConfigError, NotFiniteError, UserError
+from lavis.common.errors import ConfigError, NoAnswerError, NotFiniteError, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def shown_beside(field: str) -> Iterator[None]:
     """Give mistakes inside the block a field, unless they have one, or are the job's or the model's."""
     try:
         yield
-    except (FieldError, JobError, NotFiniteError):
+    except (FieldError, JobError, NotFiniteError, NoAnswerError):
         raise
     except UserError as error:
         raise FieldError(field, str(error)) from error

@@ -210,19 +210,21 @@ def _draw_title(page: _Page, text: str, result: Answer | Moments, video: VideoIn
 
 
 def _draw_options(page: _Page, answer: Answer) -> None:
-    """Draw a row per option with its share as a bar, the chosen one in colour."""
+    """Draw a row per option with its share as a bar, where it is known, the chosen one in colour."""
     options, bar_left = answer.question.options, MARGIN + INNER_WIDTH * 0.52
     axes, top, longest = page.axes, page.take(_OPTION_ROW * len(options)), RIGHT - bar_left - 70
-    for index, (text, share) in enumerate(zip(options, option_shares(answer.option_scores), strict=True)):
+    shares = option_shares(answer.option_scores)
+    for index, text in enumerate(options):
         upper, chosen = top + _OPTION_ROW * index, index == answer.index
         if chosen:
             _box(axes, MARGIN, upper + 1, INNER_WIDTH, _OPTION_ROW - 2, color=ACCENT_LIGHT)
         middle, color = upper + _OPTION_ROW / 2, ACCENT if chosen else INK
         _write(axes, MARGIN + 14, middle, LETTERS[index], size=16, color=color)
         _write(axes, MARGIN + 42, middle, text, size=16, width=bar_left - MARGIN - 62, color=color)
-        length = max(longest * share, 2)
-        _box(axes, bar_left, middle - 9, length, 18, color=ACCENT if chosen else NEUTRAL)
-        _write(axes, bar_left + length + 10, middle, f"{share:.0%}", size=16, color=color)
+        if shares:
+            length = max(longest * shares[index], 2)
+            _box(axes, bar_left, middle - 9, length, 18, color=ACCENT if chosen else NEUTRAL)
+            _write(axes, bar_left + length + 10, middle, f"{shares[index]:.0%}", size=16, color=color)
 
 
 def _draw_thumbnails(page: _Page, frames: Sequence[Picture], captions: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ The field names of records do not change:
 | `id` | answer | the question's id; "" where it has none |
 | `question`, `options` | answer | what was asked |
 | `answer`, `answer_index` | answer | the chosen option's text and index from 0; for an open answer its text and null |
-| `option_scores` | answer | `letter`, `text`, `score` (logit) of each option |
+| `option_scores` | answer | `letter`, `text`, `score` (logit) of each option; empty where only the choice is known |
 | `keyframes` | answer | `frame_idx` in the source, `time_s`, `score` (null where frames are not scored) |
 | `frame_choices` | answer | the option index each keyframe chose alone; empty where keyframes are read together |
 | `query`, `moments` | moments | the sentence; `start_s`, `end_s`, `score` of each moment, best first |

@@ -6,6 +6,7 @@ from lavis.common.registry import registry
 
 registry.models.declare("sevila", "lavis.models.sevila.model:SeViLA")
 registry.models.declare("hf", "lavis.models.hf.model:HFModel")
+registry.models.declare("openai", "lavis.models.api.model:ServedModel")
 registry.vision_towers.declare("blip2_vit_g", "lavis.models.vision.blip2:Blip2VisionTower")
 registry.vision_towers.declare("timm", "lavis.models.vision.timm:TimmVisionTower")
 registry.frame_packings.declare("joint", "lavis.models.sevila.packing:JointPacking")

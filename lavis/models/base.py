@@ -71,7 +71,7 @@ class Reading:
         index: the chosen option, or None for an open answer.
         text: the chosen option's text, or the generated answer.
         option_scores: float64 [O], the logits of the option letters; the mean over frames where
-            frames are read one at a time; empty for an open answer.
+            frames are read one at a time; empty for an open answer, and where the model tells its choice alone.
         frame_choices: int64 [K], each frame's own choice where frames are read one at a time.
         unread: what of the prompt the model did not read.
     """

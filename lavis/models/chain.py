@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import yaml
 
+from lavis.common.config import typed_spec
 from lavis.common.errors import ConfigError, NotFiniteError, did_you_mean
 from lavis.common.registry import registry
 from lavis.common.types import Question
@@ -85,12 +85,7 @@ def parsed_selector(text: str) -> SelectorSpec:
     Raises:
         ConfigError: it begins as YAML and is none.
     """
-    if not text.startswith("{"):
-        return text
-    try:
-        return cast("SelectorSpec", yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"frame selector {text:.80}: {' '.join(str(error).split())[:200]}") from error
+    return cast("SelectorSpec", typed_spec(text, place="frame selector"))
 
 
 def check_selector(spec: SelectorSpec, *, place: str = "") -> FramePolicy:

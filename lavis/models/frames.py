@@ -125,6 +125,7 @@ class FrameSource:
     ) -> None:
         self.frame_idx, self.times_s = frame_idx.copy(), times_s.copy()
         self.warnings: tuple[str, ...] = ()
+        self.was_decoded = np.zeros(len(frame_idx), dtype=bool)
         self._open_video, self._pixels, self._memory = open_video, pixels, memory
         self._normalization = normalization
         self._together, self._chunk = together, chunk
@@ -141,7 +142,7 @@ class FrameSource:
             VideoError: nothing can be decoded.
         """
         wanted, places = np.unique(np.asarray(positions, dtype=np.int64), return_inverse=True)
-        batches = [frames.frames for _, frames in self._decoded(wanted, size)]
+        batches = [frames.frames for _, frames in self.decoded(wanted, size=size)]
         return np.concatenate(batches)[places.ravel()]
 
     def encoded(
@@ -232,12 +233,17 @@ class FrameSource:
         """Yield chunks of positions and what an encoder takes: pixels that were prepared for it, else pictures."""
         takes_pixels = not self._together or encoder in [one.before or one for one in self._together]
         if self._pixels is None or not takes_pixels:
-            yield from self._decoded(positions, encoder.size)
+            yield from self.decoded(positions, size=encoder.size)
             return
         for chunk in _chunks(positions, self._chunk):
             yield chunk, self.pixels_at(chunk)
 
-    def _decoded(self, positions: Integers, size: int | None) -> Iterator[tuple[Integers, FrameBatch]]:
+    def decoded(self, positions: Integers, *, size: int | None = None) -> Iterator[tuple[Integers, FrameBatch]]:
+        """Decode frames at increasing positions chunk by chunk: yield positions and the frames there, as `pictures`.
+
+        Raises:
+            VideoError: nothing can be decoded.
+        """
         if not len(positions):
             return
         if self._open_video is None and self._pixels is not None and self._normalization is not None:
@@ -255,6 +261,7 @@ class FrameSource:
                 with self._timings.measure("decode_s"):
                     frames = next(batches)
                 self.frame_idx[chunk], self.times_s[chunk] = frames.frame_idx, frames.times_s
+                self.was_decoded[chunk] = True
                 yield chunk, frames
             self.warnings = tuple(dict.fromkeys((*self.warnings, *video.warnings)))
 

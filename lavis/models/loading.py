@@ -13,19 +13,22 @@ And of its objects, where they can be made faster: `quantize(name)`, `compile_pa
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lavis.common import defaults
+from lavis.common.config import typed_spec
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.models.hf.known import is_model as is_hf_model
 from lavis.models.machine import check_compiler, explained_misfit, usable_device
 from lavis.models.precision import check_quantization
 from lavis.processors.transforms import EvalTransform
+
+ModelSource = str | Path | Mapping[str, Any]
 
 
 class ModelZoo:
@@ -53,7 +56,7 @@ model_zoo = ModelZoo()
 
 def load_model(
     name: str = defaults.ARCH,
-    model_type: str = defaults.MODEL,
+    model_type: ModelSource = defaults.MODEL,
     *,
     is_eval: bool = True,
     device: str | torch.device | None = None,
@@ -68,7 +71,9 @@ def load_model(
     Args:
         name: architecture.
         model_type: size, such as "tiny" or "flant5xl", the folder of a saved model, or a configuration file (`.yaml`);
-            the name of another architecture is that one.
+            the name of another architecture is that one. "NAME:..." is a model of the architecture NAME, such as
+            "openai:http://127.0.0.1:8000/v1#qwen3-vl". A mapping {"name": NAME, "model": ..., ...} brings options with
+            it, and may be typed as YAML.
         is_eval: False puts it in training mode; only parts that `set_trainable` names feel it.
         device: None is CUDA where there is one, else the CPU.
         dtype: "fp32", "bf16" or "fp16"; None is bf16 on CUDA and fp32 on the CPU.
@@ -93,12 +98,10 @@ def load_model(
         check_quantization(quantize)
     if compiled:
         check_compiler(place)
-    kind = _model_class(name, model_type)
-    given = {key: value for key, value in options.items() if value is not None and value is not False}
-    for key in given:
-        if key not in inspect.signature(kind.from_pretrained).parameters:
-            raise ConfigError(f"{model_type} takes no {key}; leave it out, or use an image-text model of Hugging Face")
-    model = kind.from_pretrained(checkpoint or model_type, dtype=dtype, device=str(place), **given)
+    kind, source, settings = _resolved(name, model_type)
+    given = {**settings, **{key: value for key, value in options.items() if value is not None and value is not False}}
+    _check_options(kind, source, given)
+    model = kind.from_pretrained(checkpoint or source, **{"dtype": dtype, "device": str(place), **given})
     model.train(not is_eval)
     speed_up(model, quantize=quantize, compiled=compiled)
     return model
@@ -148,19 +151,20 @@ def describe(source: str | Path, *, name: str = defaults.ARCH) -> dict[str, Any]
     Raises:
         CheckpointError: there is no such source.
     """
-    told: dict[str, Any] = _model_class(name, source).describe(source)
+    kind, place, _ = _resolved(name, source)
+    told: dict[str, Any] = kind.describe(place)
     return told
 
 
-def check_weights(source: str | Path, *, name: str = defaults.ARCH, partial: Sequence[Path] = ()) -> None:
+def check_weights(source: ModelSource, *, name: str = defaults.ARCH, partial: Sequence[Path] = ()) -> None:
     """Make sure that there are weights to load, and others to lay over them, before time is spent.
 
     Raises:
         CheckpointError: there are none; the message says how to get them.
     """
-    kind = _model_class(name, source)
+    kind, place, settings = _resolved(name, source)
     if hasattr(kind, "check_weights"):
-        kind.check_weights(source, partial=partial)
+        kind.check_weights(place, partial=partial, **settings)
 
 
 def weight_tools(name: str = defaults.ARCH) -> Any:
@@ -168,16 +172,37 @@ def weight_tools(name: str = defaults.ARCH) -> Any:
     return _model_class(name).weight_tools()
 
 
-def _model_class(name: str, source: str | Path = "") -> Any:
-    """Return an architecture's class.
-
-    A source that is the name of an architecture, or that only another architecture's files or names are, says which,
-    so that `--model SOURCE` is enough.
-    """
-    text = str(source)
-    if text in registry.models:
-        name = text
-    elif name == defaults.ARCH and is_hf_model(text):
-        name = "hf"
+def _model_class(name: str) -> Any:
+    """Return an architecture's class."""
     with explained_misfit():
         return registry.get_model_class(name)
+
+
+def _resolved(name: str, source: ModelSource) -> tuple[Any, str | Path, dict[str, Any]]:
+    """Return an architecture's class, what it loads, and the options that come with that.
+
+    A source that is or names an architecture, or that only another architecture's files or names are, says which, so
+    that `--model SOURCE` is enough.
+    """
+    spec = typed_spec(source, place="model") if isinstance(source, str) else source
+    settings: dict[str, Any] = {}
+    if isinstance(spec, Mapping):
+        settings = {str(key): value for key, value in spec.items()}
+        name, place = str(settings.pop("name", name)), settings.pop("model", None)
+        if not isinstance(place, (str, Path)) or not str(place):
+            raise ConfigError(f"the model {name} is {place!r}; give a mapping such as {{name: NAME, model: FOLDER}}")
+        spec = place
+    elif (prefix := str(spec).partition(":")[0]) in registry.models:
+        name, spec = prefix, str(spec).removeprefix(f"{prefix}:")
+    elif name == defaults.ARCH and is_hf_model(str(spec)):
+        name = "hf"
+    kind = _model_class(name)
+    _check_options(kind, spec, settings)
+    return kind, spec, settings
+
+
+def _check_options(kind: Any, source: str | Path, options: Mapping[str, Any]) -> None:
+    known = inspect.signature(kind.from_pretrained).parameters
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"{source} takes no {key}; leave it out, or use an image-text model of Hugging Face")

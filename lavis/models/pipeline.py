@@ -82,8 +82,10 @@ class WatchedVideo:
     @property
     def num_seen(self) -> int:
         """How many of the T frames the model has seen so far."""
+        if not self.model.encoders:
+            return int(self.source.was_decoded.sum())
         missing = [len(self.source.missing(one, range(len(self.source)))) for one in self.model.encoders]
-        return len(self.source) - min(missing, default=0)
+        return len(self.source) - min(missing)
 
     def ask(
         self,
@@ -239,6 +241,7 @@ def watch(
 
     Decoding and seeing run chunk by chunk, so memory does not grow with the number of frames but for what is kept of
     them. What only the Answerer reads of a short video is made for the frames that it reads; a cache keeps everything.
+    A model without encoders looks at pictures as it is asked: its frames are decoded then, and nothing is cached.
 
     Args:
         num_frames: T (published: 32); a video with fewer frames gives all it has.
@@ -272,6 +275,8 @@ def watch(
             "timings": timings,
         }
         found, frames = None, FrameSource(frame_idx, video.times_s(frame_idx), **options)
+        if not model.encoders:
+            cache = None  # nothing would be kept
         if cache is not None:
             with timings.measure("watch_s"):
                 memory = FrameMemory(cache, model)
@@ -281,7 +286,7 @@ def watch(
             frames = found
             if progress:
                 progress(len(frames), len(frames))
-        elif not lazy:
+        elif not lazy and model.encoders:
             frames.encoded(model.encoders[0], progress=progress)
             if cache is not None:
                 with timings.measure("watch_s"):

@@ -33,7 +33,8 @@ class Prediction:
         id: the question's id.
         answer: index of the right option as annotated; None if it is not known, or for a search.
         choice: index of the chosen option; None for a search, and where the video could not be read.
-        option_scores: [O], the logit of each option's letter (the mean over frames where each is read alone).
+        option_scores: [O], the logit of each option's letter (the mean over frames where each is read alone); empty
+            where the model tells its choice alone.
         frame_choices: [K], each frame's own choice where frames are read alone.
         keyframe_idx: [K], the frames that were read, as indices into the source video.
         keyframe_times_s: [K].
@@ -43,7 +44,8 @@ class Prediction:
         cut: the question was too long for the model and lost its end.
         unspelt: parts of it that the model's vocabulary cannot spell.
         seconds: time spent on it; what was done once for several questions is divided among them.
-        unreadable: why there is no answer: the video could not be read, or the scores are not finite; else None.
+        unreadable: why there is no answer: the video could not be read, the scores are not finite, or what the model
+            said is none of the options; else None.
         video_sha256: of the video's bytes, which it was said about; None where there is no video.
     """
 
@@ -104,9 +106,10 @@ class Prediction:
             return f"it is about the video {self.video!r}, not {question.video!r}"
         if self.answer != question.answer:
             return f"its annotated answer is {self.answer}, not {question.answer}"
-        said = len(self.option_scores)
-        if self.unreadable is None and (said != len(question.options) or (self.choice is None) != (said == 0)):
-            return f"it chose {self.choice} of {said} options, and there are {len(question.options)}"
+        said, there = len(self.option_scores), len(question.options)
+        fits = said in (0, there) and (self.choice in range(there) if there else self.choice is None)
+        if self.unreadable is None and not fits:
+            return f"it chose {self.choice} of {said} options, and there are {there}"
         return None
 
 

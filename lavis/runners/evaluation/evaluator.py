@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lavis.common.distributed import World
-from lavis.common.errors import BrokenModelError, ConfigError, NotFiniteError, VideoError
+from lavis.common.errors import BrokenModelError, ConfigError, NoAnswerError, NotFiniteError, VideoError
 from lavis.common.files import write_text
 from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
@@ -171,12 +171,12 @@ class Evaluator:
         return [replace(one, seconds=seconds) for one in found]
 
     def _predict(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
-        """Ask all questions together; where one has no finite scores, each alone, so that only that one fails."""
+        """Ask all questions together; where one cannot be read, each alone, so that only that one fails."""
         try:
             return self._asker.ask(frames, questions)
         except BrokenModelError:
             raise
-        except (NotFiniteError, VideoError) as error:
+        except (NotFiniteError, NoAnswerError, VideoError) as error:
             if len(questions) > 1:
                 return [found for question in questions for found in self._predict(frames, [question])]
             return _unread(questions, str(error))
@@ -279,7 +279,7 @@ def build_evaluator(
         dataset=parts.dataset,
         clips=build_clips(config.base.run, parts.dataset, world),
         world=world,
-        cached=cached_clips(config, parts, cache) if cache else None,
+        cached=cached_clips(config, parts, cache) if cache and parts.model.encoders else None,
     )
 
 

@@ -87,7 +87,11 @@ def test_lavis_way_of_asking_for_a_model_works() -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"name": "sevilla"}, ConfigError, r"^unknown model 'sevilla'; did you mean 'sevila'\? known: hf, sevila$"),
+        (
+            {"name": "sevilla"},
+            ConfigError,
+            r"^unknown model 'sevilla'; did you mean 'sevila'\? known: hf, openai, sevila$",
+        ),
         ({"model_type": "tinny"}, CheckpointError, r"^no model folder or size 'tinny'; did you mean 'tiny'\? known: "),
         ({"dtype": "fp8"}, ConfigError, r"^unknown dtype 'fp8'; .*known: bf16, fp16, fp32$"),
         ({"device": "gpu"}, ConfigError, r"^unknown device 'gpu'; give cpu, cuda, cuda:N or mps$"),
