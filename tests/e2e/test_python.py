@@ -86,4 +86,4 @@ def test_lavis_entry_points_give_model_and_processors(clip: Path) -> None:
     pixels = visual["eval"](video.frames(video.frame_idx, size=model.image_size))
     assert tuple(pixels.shape) == (2, 3, model.image_size, model.image_size)
     assert "tiny" in dict(lavis.model_zoo)["sevila"]
-    assert lavis.registry.list_models() == ["sevila"]
+    assert "sevila" in lavis.registry.list_models()
