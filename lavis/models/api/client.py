@@ -28,7 +28,8 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from lavis import __version__
-from lavis.common.errors import ConfigError, FaultError, counted, visible
+from lavis.common.errors import ConfigError, FaultError, counted
+from lavis.common.logging import visible
 
 logger = logging.getLogger(__name__)
 

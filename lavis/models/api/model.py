@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lavis.common.errors import ConfigError, NoAnswerError, QuestionError, visible
+from lavis.common.errors import ConfigError, NoAnswerError, QuestionError
+from lavis.common.logging import visible
 from lavis.common.registry import registry
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.api.client import ChatClient
