@@ -1,6 +1,6 @@
 """Your own videos and questions: `train`, `val` and `test`, or `questions` for val alone, as tables or JSON.
 
-The fields are the schema's, with less to write, under the names that people give them (`lavis.datasets.own_rows`).
+The fields are the schema's, with less to write, under the names that people give them (`sevila_data.own_rows`).
 Videos are looked for in `--videos`, in the folder `videos` beside the questions, or beside the questions themselves,
 with or without their ending.
 """
@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import AnnotationError
-from lavis.datasets.own_rows import (
+from lavis.datasets.records import Record, id_text, shown
+from lavis.video.frames import PICTURE_ENDINGS
+from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, option_fields
+from sevila_data.own_rows import (
     FROM_1,
     OwnRow,
     answer_index,
@@ -22,9 +25,6 @@ from lavis.datasets.own_rows import (
     require_columns,
     ways_of,
 )
-from lavis.datasets.records import Record, id_text, shown
-from lavis.video.frames import PICTURE_ENDINGS
-from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, option_fields
 
 _PASSED_ON = ("question", "query", "start", "end", "duration", "source")
 _LISTS = ("relevant_windows", "windows", "relevant_clip_ids", "saliency_scores")

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lavis.common.errors import AnnotationError
-from lavis.datasets.own_rows import OwnRow, answer_index, own_row, readable_rows, schema_named, ways_of
 from lavis.datasets.records import Record, read_object
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_of_text, option_fields
 from sevila_data.nextqa import question_fields, sentences, video_paths
+from sevila_data.own_rows import OwnRow, answer_index, own_row, readable_rows, schema_named, ways_of
 
 
 def converter(raw: RawSplit) -> RowConverter:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lavis.common.errors import AnnotationError
-from lavis.datasets.own_rows import schema_named
 from lavis.datasets.records import Record, read_object
 from sevila_data.dataset import RawDataset, RawSplit, Row, RowConverter, answer_fields, option_fields
+from sevila_data.own_rows import schema_named
 
 NUM_OPTIONS = 5
 VIDEO_MAP = "map_vid_vidorID.json"

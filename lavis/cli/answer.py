@@ -149,16 +149,16 @@ def _questions(args: argparse.Namespace) -> "list[Question]":
 def read_questions(path: Path) -> "list[Question]":
     """Read a table (`.csv`, `.tsv`, `.parquet`), JSON or JSONL of questions; a row without options is an open question.
 
-    Columns are named as in `lavis.datasets.own_rows`. Answers are not read: the video is asked.
+    Columns are named as in `sevila_data.own_rows`. Answers are not read: the video is asked.
 
     Raises:
         UserError: the file cannot be read, or holds a row that cannot be asked; the message names file, row (or line)
             and field.
     """
     from lavis.common.types import Question
-    from lavis.datasets.own_rows import own_row, require_columns
     from lavis.datasets.records import read_records
     from lavis.processors.prompts import check_question
+    from sevila_data.own_rows import own_row, require_columns
 
     rows = [own_row(record) for record in read_records(path)]
     if not rows:

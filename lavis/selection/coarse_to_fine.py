@@ -11,7 +11,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Question, Unread
 from lavis.models.base import FrameScorer, Mask, Selection
 from lavis.models.frames import FrameSource
-from lavis.selection.policies import top_positions, uniform_positions
+from lavis.selection.policies import best, uniform_positions
 
 
 class CoarseToFine:
@@ -50,7 +50,7 @@ class CoarseToFine:
             found = scorer.score(frames, questions, where=wanted)
             scores, scored, unread = np.where(wanted, found.scores, scores), scored | wanted, found.unread
             wanted = np.stack([closer(known, row, k) for known, row in zip(scored, scores, strict=True)])
-        return [Selection(*chosen) for chosen in zip(top_positions(scores, k), scores, unread, strict=True)]
+        return best(scores, unread, k)
 
 
 def closer(known: Mask, scores: Floats, num_keyframes: int) -> Mask:

@@ -3,6 +3,7 @@
 T frames of one video, B questions about it, K keyframes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from lavis.common.errors import QuestionError
 from lavis.common.moments import inside_windows
-from lavis.common.types import Floats, Integers, Question
+from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScorer, Selection
 from lavis.models.frames import FrameSource
 
@@ -30,6 +31,11 @@ def uniform_positions(num_frames: int, num_keyframes: int) -> Integers:
     return (edges[:-1] + edges[1:]) // 2
 
 
+def best(scores: Floats, unread: Sequence[Unread], k: int) -> list[Selection]:
+    """Keep the K frames that score highest for each question; see `top_positions`."""
+    return [Selection(*chosen) for chosen in zip(top_positions(scores, k), scores, unread, strict=True)]
+
+
 class TopK:
     """The forward chain's choice: the K frames that score highest (paper, section 3.2)."""
 
@@ -41,89 +47,74 @@ class TopK:
         """Score every frame for every question and keep the top K."""
         assert scorer is not None, "it needs one"
         found = scorer.score(frames, questions)
-        return [
-            Selection(*chosen)
-            for chosen in zip(top_positions(found.scores, k), found.scores, found.unread, strict=True)
-        ]
+        return best(found.scores, found.unread, k)
 
 
-class Uniform:
-    """The uniform baseline: K frames spread evenly, the same for every question."""
+class _Unscored(ABC):
+    """A policy that looks at no scores, and at one question after the other."""
 
     needs_scorer = False
 
     def choose(
         self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
     ) -> list[Selection]:
-        """Choose the middles of K equal segments."""
+        """Choose frames for each question."""
         del scorer
-        return [Selection(uniform_positions(len(frames), k)) for _ in questions]
+        return [Selection(self._positions(frames, question, k)) for question in questions]
+
+    @abstractmethod
+    def _positions(self, frames: FrameSource, question: Question, k: int) -> Integers:
+        """Return which frames are chosen, in time order."""
 
 
-class All:
+class Uniform(_Unscored):
+    """The uniform baseline: K frames spread evenly, the middles of K equal segments, the same for every question."""
+
+    def _positions(self, frames: FrameSource, question: Question, k: int) -> Integers:
+        del question
+        return uniform_positions(len(frames), k)
+
+
+class All(_Unscored):
     """Every frame, however many are asked for."""
 
-    needs_scorer = False
-
-    def choose(
-        self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
-    ) -> list[Selection]:
-        """Choose all T frames."""
-        del k, scorer
-        return [Selection(np.arange(len(frames))) for _ in questions]
+    def _positions(self, frames: FrameSource, question: Question, k: int) -> Integers:
+        del question, k
+        return np.arange(len(frames))
 
 
-class Random:
-    """K frames at random.
+class Random(_Unscored):
+    """K frames at random, without replacement, independently for each question.
 
     Args:
         seed: the same seed and question (its id, or its text if it has none) give the same frames. None draws others
             each time, from torch's global generator.
     """
 
-    needs_scorer = False
-
     def __init__(self, *, seed: int | None = 0) -> None:
         self._seed = seed
 
-    def choose(
-        self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
-    ) -> list[Selection]:
-        """Draw without replacement, independently for each question."""
-        del scorer
-        return [Selection(np.sort(self._draw(len(frames), k, question)).astype(np.int64)) for question in questions]
-
-    def _draw(self, num_frames: int, k: int, question: Question) -> Integers:
+    def _positions(self, frames: FrameSource, question: Question, k: int) -> Integers:
         if self._seed is None:
-            return torch.randperm(num_frames)[:k].numpy()
+            return np.sort(torch.randperm(len(frames))[:k].numpy())
         rng = np.random.default_rng([self._seed, *(question.id or question.text).encode(errors="surrogatepass")])
-        return rng.choice(num_frames, k, replace=False)
+        return np.sort(rng.choice(len(frames), k, replace=False))
 
 
-class Windows:
-    """The oracle: frames spread evenly over the annotated windows, then over the rest if they do not suffice."""
+class Windows(_Unscored):
+    """The oracle: frames spread evenly over the annotated windows, then over the rest if they do not suffice.
 
-    needs_scorer = False
+    A question without annotated windows is a QuestionError.
+    """
 
-    def choose(
-        self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
-    ) -> list[Selection]:
-        """Choose inside the windows.
-
-        Raises:
-            QuestionError: a question has no annotated windows.
-        """
-        del scorer
-        return [self._inside(frames.times_s, question, k) for question in questions]
-
-    def _inside(self, times_s: Floats, question: Question, k: int) -> Selection:
+    def _positions(self, frames: FrameSource, question: Question, k: int) -> Integers:
         if not question.windows:
             raise QuestionError(f"question {question.id or question.text!r} has no windows to choose frames from")
-        inside = inside_windows(times_s, question.windows)
+        inside = inside_windows(frames.times_s, question.windows)
         within, outside = np.flatnonzero(inside), np.flatnonzero(~inside)
         from_within = min(k, len(within))
         chosen = [
             within[uniform_positions(len(within), from_within)],
             outside[uniform_positions(len(outside), k - from_within)],
         ]
-        return Selection(np.sort(np.concatenate(chosen)).astype(np.int64))
+        return np.sort(np.concatenate(chosen)).astype(np.int64)

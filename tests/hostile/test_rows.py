@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lavis.cli.answer import read_questions
 from lavis.common.errors import UserError
 from lavis.datasets.annotations import read_annotations
-from lavis.datasets.own_rows import answer_index, readable_rows, ways_of
 from lavis.tasks.metrics.submission import read_ground_truth, read_submission
+from sevila_data.own_rows import answer_index, readable_rows, ways_of
 
 TABLE = '\ufeff,Video,Question,Option A,Option B,Answer,start\n0,a,"Who,\nthen?",x,y,B.,1.0\n1,b,Why?,1,2,2,\n'
 ROWS = [

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from lavis.common.errors import AnnotationError
-from lavis.datasets.own_rows import answer_index, own_row, readings, require_columns, ways_of
 from lavis.datasets.records import Record
+from sevila_data.own_rows import answer_index, own_row, readings, require_columns, ways_of
 
 COLOURS = ["red", "blue", "green"]
 

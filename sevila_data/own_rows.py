@@ -1,6 +1,7 @@
 """Rows of questions as people and their tools write them: what columns mean, and which option an answer means.
 
-`sevila_data/README.md` describes both. What may mean two things is never guessed: other rows decide, or it is an error.
+The README beside this file describes both. What may mean two things is never guessed: other rows decide, or it is an
+error.
 """
 
 import ast
