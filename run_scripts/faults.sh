@@ -7,6 +7,6 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 setup_env dev
 cd "$ROOT"
-exec "$VENV/bin/python" -m pytest -m 'not timm' --durations=20 \
+exec "$VENV/bin/python" -m pytest -m 'not timm and not vlm' --durations=20 \
     tests/faults tests/hostile tests/fuzz tests/integration/demo tests/unit/demo tests/e2e/test_demo_ending.py \
     tests/unit/common/test_processes.py tests/unit/datasets tests/unit/models/checkpoints "$@"

@@ -10,7 +10,7 @@ lock="$ROOT/constraints/python-$python.txt"
 
 installed() {
     "$venv/bin/python" -m pip freeze --exclude-editable
-    [ ! -d "$venv/timm" ] || "$venv/bin/python" -m pip freeze --path "$venv/timm"
+    [ ! -d "$venv/torchvision" ] || "$venv/bin/python" -m pip freeze --path "$venv/torchvision"
 }
 
 {

@@ -164,11 +164,11 @@ setup_env() {
     say "done"
 }
 
-# The timm extra beside a CPU torch: torchvision from PyPI does not import there and takes transformers with it,
-# so for the tests it lies in a folder of its own, and torch is left as it is (--no-deps).
-setup_timm() {
-    TIMM_SITE="$VENV/timm"
-    stamp="$TIMM_SITE/.installed"
+# What needs torchvision, beside a CPU torch: torchvision from PyPI does not import there and takes transformers with it,
+# so for the tests the extras timm and vlm lie in a folder of their own, and torch is left as it is (--no-deps).
+setup_torchvision() {
+    TORCHVISION_SITE="$VENV/torchvision"
+    stamp="$TORCHVISION_SITE/.installed"
     now=$(cat "$VENV/.installed-dev")
     if [ "$(cat "$stamp" 2>/dev/null)" = "$now" ]; then
         return
@@ -176,8 +176,10 @@ setup_timm() {
     # Up to torch 2.13 each release of torchvision is made for one release of torch.
     minor=$(fitting_torch | cut -d. -f2)
     if [ "$minor" -lt 14 ]; then torchvision="torchvision==0.$((minor + 15)).*"; else torchvision='torchvision>=0.29.1'; fi
-    say "installing timm and $torchvision into ${VENV##*/}/timm"
-    rm -rf "$TIMM_SITE"
-    pip_install --no-deps --target "$TIMM_SITE" timm "$torchvision" || fail "could not install timm"
+    say "installing $torchvision and what goes with it into ${VENV##*/}/torchvision"
+    rm -rf "$TORCHVISION_SITE"
+    # peft needs accelerate, and both psutil.
+    pip_install --no-deps --target "$TORCHVISION_SITE" "$torchvision" timm num2words peft accelerate psutil ||
+        fail "could not install the extras timm and vlm"
     printf '%s\n' "$now" >"$stamp"
 }

@@ -15,7 +15,7 @@ case "${1:-}" in
 esac
 
 setup_env dev
-setup_timm
+setup_torchvision
 cd "$ROOT"
 
 timings=''
@@ -43,8 +43,10 @@ if [ $# -gt 0 ]; then
     check tests "$VENV/bin/python" -m pytest "$@"
 else
     # Files of tests side by side, as many as there are cores: a worker takes up to 2 GB.
-    check tests "$VENV/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-    check timm env PYTHONPATH="$TIMM_SITE" "$VENV/bin/python" -m pytest -p tests.torchvision_guard -m timm
+    side_by_side='--numprocesses auto --maxprocesses 4 --dist loadfile'
+    check tests "$VENV/bin/python" -m pytest $side_by_side
+    check torchvision env PYTHONPATH="$TORCHVISION_SITE" \
+        "$VENV/bin/python" -m pytest $side_by_side -p tests.torchvision_guard -m '(timm or vlm) and not slow'
 fi
 
 printf '\n%s' "$timings"

@@ -2,11 +2,13 @@
 
 torchvision registers shape functions for two operators of its compiled library at import, and fails where
 that library cannot be loaded (torchvision from PyPI is linked to CUDA). Declaring the two schemas is enough:
-timm's towers never call them. Use it as a pytest plugin (`-p tests.torchvision_guard`), so that it comes
-before everything that might import torchvision.
+neither timm's towers nor processors of transformers call them. Use it as a pytest plugin
+(`-p tests.torchvision_guard`), so that it comes before everything that might import torchvision; processes that tests
+start are then guarded too, by `guarded/sitecustomize.py`.
 """
 
 import importlib.util
+import os
 from pathlib import Path
 
 import torch
@@ -35,3 +37,7 @@ def declare_missing_operators() -> torch.library.Library | None:
 
 
 declared = declare_missing_operators()
+_searched = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+_guarded = str(Path(__file__).with_name("guarded"))
+if _guarded not in _searched:
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_guarded, *_searched]))

@@ -26,7 +26,8 @@ def sevila(tmp_path: Path) -> Sevila:
 
     def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "lavis", *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        searched = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": searched}
         return subprocess.run(
             command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=600
         )

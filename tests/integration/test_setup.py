@@ -19,7 +19,7 @@ printf '%s\\n' "$*" >>"$here/calls"
 case "$*" in
     -\\ torch*) cat "$here/torch" ;;
     --version) echo Python 3.99.0 ;;
-    *--target*) mkdir -p "$here/../timm" ;;
+    *--target*) mkdir -p "$here/../torchvision" ;;
     -m\\ pip\\ install*torch\\>=*) echo 2.99.0+cpu >"$here/torch" ;;
 esac
 """
@@ -107,6 +107,15 @@ def test_the_newest_versions_are_looked_for_again(tmp_path: Path) -> None:
     calls = [call for call in (checkout.venv / "bin" / "calls").read_text().splitlines() if "pip install" in call]
     assert all("--upgrade --upgrade-strategy eager" in call for call in calls)
     assert checkout.versions == {"torch==2.99.0+cpu", "torchcodec<0.14"}
+
+
+def test_what_needs_torchvision_lies_in_a_folder_of_its_own_and_leaves_torch_alone(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path, torch="2.13.0+cpu")
+    checkout.run("test.sh", "tests/unit")
+    beside = f"--no-deps --target {checkout.venv}/torchvision torchvision==0.28.* timm num2words peft accelerate psutil"
+    assert checkout.installed == [f"-e {tmp_path}[dev]", beside]
+    for lock in LOCKS:
+        assert {line.partition("==")[0] for line in requirements(lock)} >= {"timm", "num2words", "peft", "accelerate"}
 
 
 def test_a_file_of_versions_can_be_given(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """With the guard, torchvision, timm and transformers live beside the torch that is installed."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -39,3 +42,17 @@ def test_transformers_still_gives_its_models() -> None:
         "Blip2VisionModel",
         "T5ForConditionalGeneration",
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "loaded"),
+    [
+        ("from transformers import SmolVLMImageProcessor; assert SmolVLMImageProcessor()", True),
+        ("import torchvision.ops", True),
+        ("import lavis.cli.main", False),
+    ],
+)
+def test_a_process_that_a_test_starts_is_guarded_too_once_it_looks_for_torchvision(code: str, loaded: bool) -> None:
+    code += "; import sys; print('torch' in sys.modules, 'torchvision' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{loaded} {loaded}\n"
