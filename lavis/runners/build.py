@@ -45,8 +45,8 @@ from lavis.runners.provenance import (
     video_samples,
 )
 from lavis.runners.trainer import Plan, Runner, Updater
-from lavis.runners.validation import ClipLoader, SplitLoader, SplitValidator
-from lavis.tasks.build import Frozen, PublishedTask, build_objective, require_objective, trained_by_published_code
+from lavis.runners.validation import ClipLoader, SplitValidator
+from lavis.tasks.build import PublishedTask, build_objective, require_objective, trained_by_published_code
 from lavis.tasks.objectives import CachedTeacher, ClipMemory, Objective, OnlineTeacher, Teacher
 
 logger = logging.getLogger(__name__)
@@ -77,15 +77,16 @@ def build_parts(config: TrainConfig, world: World) -> TrainingParts:
     check_checkpointing(config.model.checkpointing)
     model = load_for(config, world)
     model.checkpoint_activations(method=config.model.checkpointing)
-    frozen = build_frozen(config, model, world)
-    count = config.model.frame_num
-    objective = build_objective(task, prompt=config.dataset.prompt, num_keyframes=count, frozen=frozen)
+    # Before anything trains: both look at the weights.
+    teacher, memory = build_teacher(config, model, world), build_memory(config, model, world)
+    prompt, count = config.dataset.prompt, config.model.frame_num
+    objective = build_objective(task, prompt=prompt, num_keyframes=count, teacher=teacher, memory=memory)
     model.set_trainable(objective.trainable)
     if config.run.published_quirks:
         unfreeze_as_published(model, task)
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
-    return TrainingParts(model, task, objective, frozen.teacher, build_builder(config, model))
+    return TrainingParts(model, task, objective, teacher, build_builder(config, model))
 
 
 def load_for(config: TrainConfig, world: World) -> TrainableModel:
@@ -156,13 +157,15 @@ def build_validator(
     size, frames = parts.model.image_size, config.dataset.vis_processor.eval.n_frms
     # Where the model is split over the processes, all of them must compute equally often.
     in_step = config.run.distributed == "fsdp" and world.size > 1
-    loader = SplitLoader(
+    return SplitValidator(
         {split: build_clips(config.run, parts.builder.build_evaluation(split), world) for split in splits},
+        task=parts.task,
+        prompt=config.dataset.prompt,
+        frame_num=config.model.frame_num,
         world=world,
         at_most=at_most,
         stand_in=torch.zeros(frames, 3, size, size) if in_step else None,
     )
-    return SplitValidator(loader, task=parts.task, prompt=config.dataset.prompt, frame_num=config.model.frame_num)
 
 
 def build_clips(run: RunConfig, dataset: QuestionDataset, world: World) -> ClipLoader:
@@ -314,16 +317,12 @@ def join_training_splits(builder: DatasetBuilder | MixedBuilder, splits: tuple[s
     return builder.build_training(splits[0])
 
 
-def build_frozen(config: TrainConfig, model: TrainableModel, world: World) -> Frozen:
-    """Build what is kept of the frozen role; to be called before anything trains, by every process.
+def build_teacher(config: TrainConfig, model: TrainableModel, world: World) -> Teacher:
+    """Build what is asked in place of the frozen role, by every process.
 
     Raises:
-        ConfigError: it cannot be kept under the other settings.
+        ConfigError: its predictions cannot be kept under the other settings.
     """
-    return Frozen(_teacher(config, model, world), _memory(config, model, world))
-
-
-def _teacher(config: TrainConfig, model: TrainableModel, world: World) -> Teacher:
     if config.run.frozen_verdicts == "fresh":
         return OnlineTeacher()
     _check(config.run, "frozen_verdicts")
@@ -342,7 +341,8 @@ def _teacher(config: TrainConfig, model: TrainableModel, world: World) -> Teache
     return CachedTeacher(origin=_origin(facts, world))
 
 
-def _memory(config: TrainConfig, model: TrainableModel, world: World) -> ClipMemory | None:
+def build_memory(config: TrainConfig, model: TrainableModel, world: World) -> ClipMemory | None:
+    """Build what keeps the tokens that the frozen role reads of clips; errors as for `build_teacher`."""
     run = config.run
     if run.frame_cache is None:
         return None

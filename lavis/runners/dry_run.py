@@ -100,14 +100,14 @@ def _measuring(
     lines, whole_s = [], 0.0
     for split, often in times.items():
         started = time.perf_counter()
-        count = sum(1 for _ in validator.loader.samples(split, parts.model))
+        count = sum(1 for _ in validator.samples(split, parts.model))
         read_s = time.perf_counter() - started
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[]):
             parallel.evaluate(partial(validator, split=split))
         compute_s = max(0.0, time.perf_counter() - started - read_s)
         each_s = _with_readers(read_s, compute_s, run) / max(1, count)
-        total = validator.loader.count(split)
+        total = validator.count(split)
         split_s = often * each_s * -(-total // world.size)
         whole_s += split_s
         lines.append(

@@ -100,55 +100,6 @@ class SplitSample:
     is_counted: bool
 
 
-class SplitLoader:
-    """Hands each process its own share of every split.
-
-    Args:
-        clips: the clips of each split.
-        at_most: questions of each process; None is all.
-        stand_in: [T, 3, H, W], where all processes must compute equally often: then each gets equally many
-            questions, and this in place of what cannot be read.
-    """
-
-    def __init__(
-        self,
-        clips: Mapping[str, ClipLoader],
-        *,
-        world: World,
-        at_most: int | None = None,
-        stand_in: torch.Tensor | None = None,
-    ) -> None:
-        self.clips, self.world, self._at_most, self._stand_in = clips, world, at_most, stand_in
-
-    @property
-    def in_step(self) -> bool:
-        """Whether every question must be computed, counted or not."""
-        return self._stand_in is not None
-
-    def count(self, split: str) -> int:
-        """Return the number of questions of a split."""
-        return len(self.clips[split].dataset)
-
-    def samples(self, split: str, model: ImageTextModel) -> Iterator[SplitSample]:
-        """Yield the questions of this process."""
-        count, world = self.count(split), self.world
-        own = list(range(world.rank, count, world.size))[: self._at_most]
-        pace = Pace(split, len(own))
-        # A process that has one question fewer than the first computes one that does not count.
-        more = self.in_step and len(own) < len(range(0, count, world.size)[: self._at_most])
-        for indices, is_counted in ((own, True), ([0] if more else [], False)):
-            for question, read in self.clips[split].read(model, indices):
-                frames = self._stand_in_frames(model) if isinstance(read, Unreadable) else read
-                yield SplitSample(question, frames, not isinstance(read, Unreadable), is_counted)
-                pace.step()
-
-    def _stand_in_frames(self, model: ImageTextModel) -> FrameSource | None:
-        if self._stand_in is None:
-            return None
-        frame_idx = torch.arange(len(self._stand_in))
-        return prepared_frames(model, self._stand_in, frame_idx, frame_idx)
-
-
 # What each figure of a question adds to its mean over the split: a sum, and how much that counts.
 Shares = Mapping[str, tuple[float, float]]
 Ask = Callable[[FrameSource, Question], tuple[Prediction, Shares]]
@@ -163,13 +114,51 @@ class SplitValidator:
     saying no).
 
     Args:
+        clips: the clips of each split.
         task: what is measured, which frames are read, and how.
         frame_num: keyframes to read, where the task does not say otherwise.
+        at_most: questions of each process; None is all.
+        stand_in: [T, 3, H, W], where all processes must compute equally often: then each is asked equally many
+            questions, and about this in place of what cannot be read.
     """
 
-    def __init__(self, loader: SplitLoader, *, task: PublishedTask, prompt: str, frame_num: int) -> None:
-        self.loader, self._task, self._prompt, self._frame_num = loader, task, prompt, frame_num
+    def __init__(
+        self,
+        clips: Mapping[str, ClipLoader],
+        *,
+        task: PublishedTask,
+        prompt: str,
+        frame_num: int,
+        world: World,
+        at_most: int | None = None,
+        stand_in: torch.Tensor | None = None,
+    ) -> None:
+        self._clips, self._task, self._prompt, self._frame_num = clips, task, prompt, frame_num
+        self._world, self._at_most, self._stand_in = world, at_most, stand_in
         self._searches = task.objective == "localizer_pretraining"
+
+    def count(self, split: str) -> int:
+        """Return the number of questions of a split."""
+        return len(self._clips[split].dataset)
+
+    def samples(self, split: str, model: ImageTextModel) -> Iterator[SplitSample]:
+        """Yield the questions of this process."""
+        count, world = self.count(split), self._world
+        own = list(range(world.rank, count, world.size))[: self._at_most]
+        pace = Pace(split, len(own))
+        # A process that has one question fewer than the first computes one that does not count.
+        more = self._stand_in is not None and len(own) < len(range(0, count, world.size)[: self._at_most])
+        for indices, is_counted in ((own, True), ([0] if more else [], False)):
+            for question, read in self._clips[split].read(model, indices):
+                frames = self._stand_in_frames(model) if isinstance(read, Unreadable) else read
+                yield SplitSample(question, frames, not isinstance(read, Unreadable), is_counted)
+                pace.step()
+
+    def _stand_in_frames(self, model: ImageTextModel) -> FrameSource | None:
+        if self._stand_in is None:
+            return None
+        frame_idx = torch.arange(len(self._stand_in))
+        return prepared_frames(model, self._stand_in, frame_idx, frame_idx)
 
     @torch.inference_mode()
     def __call__(self, model: ImageTextModel, split: str) -> dict[str, float]:
@@ -180,10 +169,10 @@ class SplitValidator:
         """
         ask = self._asking_searches(model) if self._searches else self._asking_questions(model)
         said: list[tuple[Prediction, Question, Shares]] = []
-        for sample in self.loader.samples(split, model):
+        for sample in self.samples(split, model):
             question, found = sample.question, None
             is_counted = sample.is_counted and (question.windows if self._searches else question.answer) is not None
-            if sample.frames is not None and (is_counted or self.loader.in_step):
+            if sample.frames is not None and (is_counted or self._stand_in is not None):
                 found = ask(sample.frames, question)
             if is_counted:
                 prediction, shares = found if found and sample.is_readable else self._unread(question)
@@ -220,7 +209,7 @@ class SplitValidator:
 
     def _metrics(self, said: Sequence[tuple[Prediction, Question, Shares]], split: str) -> dict[str, float]:
         """Measure what was said to all processes, in an order that does not depend on them."""
-        gathered = sorted((row for own in self.loader.world.gather(said) for row in own), key=lambda row: row[0].id)
+        gathered = sorted((row for own in self._world.gather(said) for row in own), key=lambda row: row[0].id)
         predictions = [prediction for prediction, _, _ in gathered]
         counts = {"questions": len(predictions), "unreadable": sum(one.unreadable is not None for one in predictions)}
         if not gathered or (self._searches and counts["questions"] == counts["unreadable"]):
@@ -230,7 +219,7 @@ class SplitValidator:
         for name in gathered[0][2]:
             sums, weights = (math.fsum(shares[name][part] for _, _, shares in gathered) for part in (0, 1))
             metrics[name] = 100 * sums / max(1.0, weights)
-        rows = [self.loader.clips[split].annotation(question) for _, question, _ in gathered]
+        rows = [self._clips[split].annotation(question) for _, question, _ in gathered]
         return {**metrics, **counts, **measure_registered(predictions, rows)}
 
 

@@ -7,13 +7,13 @@ knows only objectives, roles, selectors and packings.
 import inspect
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.registry import registry
 from lavis.models.chain import SelectorSpec, check_selector
-from lavis.tasks.objectives import ClipMemory, Objective, OnlineTeacher, Teacher
+from lavis.tasks.objectives import ClipMemory, Objective, Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +120,6 @@ PRETRAINING_ARCH = "blip2_fmr"
 _TRAINING_SELECTORS: dict[str, SelectorSpec] = {"random": {"policy": {"name": "random", "seed": None}}}
 
 
-@dataclass(frozen=True)
-class Frozen:
-    """Where an objective finds what its frozen role makes of frames."""
-
-    teacher: Teacher = field(default_factory=OnlineTeacher)
-    memory: ClipMemory | None = None
-
-
 def resolve_task(
     name: str,
     *,
@@ -181,27 +173,34 @@ def require_objective(task: PublishedTask) -> str:
     return task.objective
 
 
-def build_objective(task: PublishedTask, *, prompt: str, num_keyframes: int, frozen: Frozen | None = None) -> Objective:
+def build_objective(
+    task: PublishedTask,
+    *,
+    prompt: str,
+    num_keyframes: int,
+    teacher: Teacher | None = None,
+    memory: ClipMemory | None = None,
+) -> Objective:
     """Build what is trained on.
 
     Args:
         prompt: how the dataset's questions are worded, a name in `registry.prompts`.
         num_keyframes: K, for objectives that choose frames.
-        frozen: what is kept of the frozen role; None runs it in every epoch.
+        teacher: what the frozen role says; None asks it in every epoch.
+        memory: what is kept of what it reads; None keeps nothing.
 
     Raises:
         ConfigError: the task only evaluates, or a name is unknown.
     """
     kind: Any = registry.objectives.get(require_objective(task))
-    frozen = frozen or Frozen()
     selector = task.training_selector
     offered = {
         "prompt": prompt,
         "k": num_keyframes,
         "selector": _TRAINING_SELECTORS.get(selector, selector) if isinstance(selector, str) else selector,
         "packing": task.reader,
-        "teacher": frozen.teacher,
-        "memory": frozen.memory,
+        "teacher": teacher,
+        "memory": memory,
     }
     wanted = inspect.signature(kind).parameters
     objective: Objective = kind(**{name: value for name, value in offered.items() if name in wanted})

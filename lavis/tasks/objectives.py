@@ -9,12 +9,11 @@ B questions, T frames each, K keyframes, N = B * T frames; features and states [
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from lavis.common.distributed import World
@@ -119,21 +118,22 @@ class CachedTeacher(OnlineTeacher):
 
     def __init__(self, *, origin: str) -> None:
         self._origin = origin
-        self._known: dict[str, _Frames] = {}
-        self._new: dict[str, _Frames] = {}
+        self._known: _Kept = {}
+        self._new: _Kept = {}
 
     def known(self, question: Question, frame_idx: Integers) -> Floats:
         """Return the predictions on frames [T], NaN where there is none."""
-        return _looked_up(self._known.get(question_key(question)), frame_idx)
+        held = self._known.get(question_key(question), {})
+        return np.array([held.get(index, np.nan) for index in frame_idx.tolist()])
 
     def add(self, question: Question, frame_idx: Integers, values: Floats) -> None:
         """Keep predictions on frames, to be used once they are shared."""
-        _add(self._new, [(question_key(question), _Frames(frame_idx, values))])
+        _add(self._new, {question_key(question): dict(zip(frame_idx.tolist(), values.tolist(), strict=True))})
 
     def share(self, world: World) -> None:
         """Add what all processes found out, in the order of their ranks."""
         for found in world.gather(self._new):
-            _add(self._known, found.items())
+            _add(self._known, found)
         self._new = {}
 
     def state_dict(self, world: World) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class CachedTeacher(OnlineTeacher):
                     "the checkpoint's verdicts are of other weights or settings: the frozen role is asked anew"
                 )
             return
-        self._known, self._new = dict(_unpacked(state["known"])), {}
+        self._known, self._new = _unpacked(state["known"]), {}
         news = state["new"]
         for new in [news[world.rank]] if len(news) == world.size else news:
             _add(self._new, _unpacked(new))
@@ -181,20 +181,15 @@ class _KeptClip:
     def read(self, encoder: FrameEncoder) -> torch.Tensor | None:
         """Return what an encoder made of all frames, or None."""
         kept = self._cache.read(self._key)
-        return (
-            kept[encoder.name].to(self._pixels.device) if kept is not None and kept.keys() == {encoder.name} else None
-        )
+        return None if kept is None or kept.keys() != {encoder.name} else kept[encoder.name].to(self._pixels.device)
 
     def write(self, encoder: FrameEncoder, values: torch.Tensor) -> None:
         """Keep what an encoder made of all frames."""
         self._cache.write(self._key, {encoder.name: values})
 
 
-class _Frames(NamedTuple):
-    """Predictions on frames of one video: int64 [N] indices into it, ascending, and float64 [N] values."""
-
-    frame_idx: Integers
-    values: npt.NDArray[np.float64]
+# Predictions by question and frame index.
+_Kept = dict[str, dict[int, float]]
 
 
 def question_key(question: Question) -> str:
@@ -202,36 +197,27 @@ def question_key(question: Question) -> str:
     return hashlib.sha256(repr(question).encode(errors="surrogatepass")).hexdigest()
 
 
-def _looked_up(known: _Frames | None, frame_idx: Integers) -> npt.NDArray[np.float64]:
-    """Return the predictions on frames, NaN where there is none."""
-    if known is None or not len(known.frame_idx):
-        return np.full(len(frame_idx), np.nan)
-    place = np.searchsorted(known.frame_idx, frame_idx).clip(max=len(known.frame_idx) - 1)
-    return np.where(known.frame_idx[place] == frame_idx, known.values[place], np.nan)
-
-
-def _add(to: dict[str, _Frames], found: Iterable[tuple[str, _Frames]]) -> None:
+def _add(to: _Kept, found: _Kept) -> None:
     """Add predictions; of several on one frame the first counts."""
-    for key, frames in found:
-        joined = [frames] if key not in to else [to[key], frames]
-        frame_idx, places = np.unique(np.concatenate([part.frame_idx for part in joined]), return_index=True)
-        to[key] = _Frames(frame_idx, np.concatenate([part.values for part in joined])[places])
+    for key, frames in found.items():
+        to[key] = {**frames, **to.get(key, {})}
 
 
-def _packed(frames: Mapping[str, _Frames]) -> dict[str, Any]:
+def _packed(kept: _Kept) -> dict[str, Any]:
     """Return predictions as few tensors, which checkpoints can hold."""
-    parts = list(frames.values())
-    counts = torch.tensor([len(part.frame_idx) for part in parts], dtype=torch.int64)
-    frame_idx = np.concatenate([np.empty(0, np.int64), *(part.frame_idx for part in parts)])
-    values = np.concatenate([np.empty(0, np.float64), *(part.values for part in parts)])
-    tensors = {"counts": counts, "frame_idx": torch.from_numpy(frame_idx), "values": torch.from_numpy(values)}
-    return {"questions": list(frames), **tensors}
+    pairs = [pair for frames in kept.values() for pair in sorted(frames.items())]
+    return {
+        "questions": list(kept),
+        "counts": torch.tensor([len(frames) for frames in kept.values()], dtype=torch.int64),
+        "frame_idx": torch.tensor([index for index, _ in pairs], dtype=torch.int64),
+        "values": torch.tensor([value for _, value in pairs], dtype=torch.float64),
+    }
 
 
-def _unpacked(packed: Mapping[str, Any]) -> Iterable[tuple[str, _Frames]]:
-    counts = packed["counts"].tolist()
-    rows = zip(packed["questions"], packed["frame_idx"].split(counts), packed["values"].split(counts), strict=True)
-    return ((key, _Frames(frame_idx.numpy(), values.numpy())) for key, frame_idx, values in rows)
+def _unpacked(packed: Mapping[str, Any]) -> _Kept:
+    parts = [packed[name].split(packed["counts"].tolist()) for name in ("frame_idx", "values")]
+    rows = zip(packed["questions"], *parts, strict=True)
+    return {key: dict(zip(frame_idx.tolist(), values.tolist(), strict=True)) for key, frame_idx, values in rows}
 
 
 class Objective(Protocol):

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -135,18 +135,6 @@ def _checksum(row: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-class Asker(Protocol):
-    """Asks questions about one clip."""
-
-    def ask(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
-        """Return what the model says about each question.
-
-        Raises:
-            ConfigError: it says something that is no number.
-        """
-        ...
-
-
 class ChoiceAsker:
     """Chooses keyframes for each question, and an option from them.
 
@@ -160,7 +148,11 @@ class ChoiceAsker:
         self._task, self._frame_num = task, frame_num
 
     def ask(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
-        """Answer questions with options."""
+        """Answer questions with options.
+
+        Raises:
+            ConfigError: a score is no number.
+        """
         count = count_keyframes(self._task, frame_num=self._frame_num, num_frames=len(frames))
         found = select_and_answer(
             frames, questions, selector=self._selector, answerer=self._answerer, k=self._selector.k or count
@@ -225,9 +217,10 @@ def _finite(scores: Floats, question: Question) -> tuple[float, ...]:
     return tuple(scores.tolist())
 
 
-def build_asker(
-    model: VideoModel, *, searches: bool, task: PublishedTask, prompt: str, frame_num: int
-) -> ChoiceAsker | SearchAsker:
+Asker = ChoiceAsker | SearchAsker
+
+
+def build_asker(model: VideoModel, *, searches: bool, task: PublishedTask, prompt: str, frame_num: int) -> Asker:
     """Build what asks the questions of a split.
 
     Args:

@@ -53,10 +53,6 @@ class Estimate:
     high: float
     questions: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class AccuracyReport:

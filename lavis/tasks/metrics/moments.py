@@ -114,36 +114,24 @@ def fit_moment_parameters(
     if thresholds is None:
         pooled = np.concatenate([curve.scores for curve in curves])
         thresholds = [None, *np.unique(np.quantile(pooled, _QUANTILES)).tolist()]
-    fitted = [
-        _evaluated(curves, truths, threshold=threshold, max_gap_frames=gap, span_score=span_score)
-        for threshold, gap, span_score in itertools.product(thresholds, max_gap_frames, span_scores)
-    ]
+    fitted = []
+    for threshold, gap, span_score in itertools.product(thresholds, max_gap_frames, span_scores):
+        rule = SpanRule(threshold, gap, span_score=span_score)
+        predictions = []
+        for curve, truth in zip(curves, truths, strict=True):
+            windows = _windows(curve.times_s, curve.scores, rule, duration_s=truth.duration_s)
+            predictions.append(QueryPrediction(truth.qid, truth.query, truth.vid, windows))
+        reached = corrected_moment_scores(predictions, truths)["full"].mean_average_precision
+        fitted.append(MomentParameters(threshold, gap, span_score, reached))
     return max(fitted, key=lambda parameters: parameters.mean_average_precision)
 
 
-def _evaluated(
-    curves: Sequence[FrameCurve],
-    truths: Sequence[QueryTruth],
-    *,
-    threshold: float | None,
-    max_gap_frames: int,
-    span_score: str,
-) -> MomentParameters:
-    predictions = []
-    for curve, truth in zip(curves, truths, strict=True):
-        moments = find_moments(
-            curve.times_s,
-            curve.scores,
-            duration_s=truth.duration_s,
-            threshold=threshold,
-            max_gap_frames=max_gap_frames,
-            span_score=span_score,
-            at_least_one=True,
-            max_moments=MAX_WINDOWS,
-        )
-        predictions.append(QueryPrediction(truth.qid, truth.query, truth.vid, windows_of(moments)))
-    reached = corrected_moment_scores(predictions, truths)["full"].mean_average_precision
-    return MomentParameters(threshold, max_gap_frames, span_score, reached)
+def _windows(times_s: Floats, scores: Floats, rule: SpanRule, *, duration_s: float) -> Floats:
+    """Return the windows [N, 3] that a submission holds, at least one."""
+    moments = find_moments(
+        times_s, scores, duration_s=duration_s, **asdict(rule), at_least_one=True, max_moments=MAX_WINDOWS
+    )
+    return windows_of(moments)
 
 
 def moment_predictions(
@@ -156,22 +144,10 @@ def moment_predictions(
             continue
         times_s, scores = np.array(prediction.frame_times_s), np.array(prediction.frame_scores)
         duration_s = duration_of(row, prediction)
-        found = find_moments(
-            times_s,
-            scores,
-            duration_s=duration_s,
-            threshold=spans.threshold,
-            max_gap_frames=spans.max_gap_frames,
-            min_length_s=spans.min_length_s,
-            span_score=spans.span_score,
-            at_least_one=True,
-            max_moments=MAX_WINDOWS,
-        )
+        windows = _windows(times_s, scores, spans, duration_s=duration_s)
         saliency = clip_saliency(times_s, scores, duration_s=duration_s) if duration_s >= CLIP_S else np.zeros(1)
         question = row.question
-        submitted.append(
-            QueryPrediction(query_id(question), question.text, prediction.video, windows_of(found), saliency)
-        )
+        submitted.append(QueryPrediction(query_id(question), question.text, prediction.video, windows, saliency))
     return submitted
 
 

@@ -7,7 +7,7 @@ script leaves it out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -171,15 +171,13 @@ def _keyframe_span(prediction: Prediction) -> Span | None:
 def _best_moment(prediction: Prediction, row: Annotation, spans: SpanRule) -> Span | None:
     if not prediction.frame_scores:
         return None
+    # The logit of "yes" alone has no natural zero, so that of `spans` does not count.
+    rule = replace(spans, threshold=None)
     (best,) = find_moments(
         np.array(prediction.frame_times_s),
         np.array(prediction.frame_scores),
         duration_s=duration_of(row, prediction),
-        # The logit of "yes" alone has no natural zero.
-        threshold=None,
-        max_gap_frames=spans.max_gap_frames,
-        min_length_s=spans.min_length_s,
-        span_score=spans.span_score,
+        **asdict(rule),
         at_least_one=True,
         max_moments=1,
     )

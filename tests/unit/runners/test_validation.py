@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable
 from lavis.processors.transforms import Clip
-from lavis.runners.validation import ClipLoader, SplitLoader, SplitValidator, average_precision
+from lavis.runners.validation import ClipLoader, SplitValidator, average_precision
 from lavis.tasks.build import resolve_task
 from lavis.tasks.predictions import Prediction
 
@@ -32,6 +33,9 @@ def test_average_precision_of_a_ranking(scores: list[int], relevant: list[int], 
 
 # All that loaders ask a model.
 MODEL: Any = SimpleNamespace(encoders=(), config=SimpleNamespace(image_mean=(0, 0, 0), image_std=(1, 1, 1)))
+
+
+validator = partial(SplitValidator, task=resolve_task("chained_inference"), prompt="", frame_num=1)
 
 
 class Numbered:
@@ -55,7 +59,7 @@ def test_processes_in_step_compute_equally_often_and_count_every_question_once(c
     dataset = Numbered(count, unreadable=(1, 4))
     shares = [
         list(
-            SplitLoader(
+            validator(
                 {"val": ClipLoader(dataset, batch_size=2)},
                 world=World(rank=rank, size=3),
                 stand_in=torch.zeros(2, 3, 4, 4),
@@ -78,13 +82,13 @@ def test_processes_in_step_that_read_only_a_few_questions_compute_equally_often(
     for rank in range(3):
         still = torch.zeros(2, 3, 4, 4)
         clips = {"val": ClipLoader(Numbered(count))}
-        reader = SplitLoader(clips, world=World(rank=rank, size=3), at_most=at_most, stand_in=still)
+        reader = validator(clips, world=World(rank=rank, size=3), at_most=at_most, stand_in=still)
         assert len(list(reader.samples("val", MODEL))) == each
 
 
 def test_a_process_that_need_not_keep_step_computes_nothing_for_what_cannot_be_read() -> None:
     clips = {"val": ClipLoader(Numbered(3, unreadable=(1,)), batch_size=3)}
-    readings = list(SplitLoader(clips, world=World()).samples("val", MODEL))
+    readings = list(validator(clips, world=World()).samples("val", MODEL))
     assert [(reading.question.text, reading.frames is None) for reading in readings] == [
         *(("0", False), ("2", False), ("1", True)),
     ]
@@ -106,7 +110,6 @@ def test_registered_metrics_get_every_question_once_and_in_the_same_order_on_eve
     ]
     for own in shares:
         world: Any = SimpleNamespace(gather=lambda said, own=own: shares if said is own else None)
-        loader = SplitLoader({"val": ClipLoader(Numbered(5))}, world=world)
-        validator = SplitValidator(loader, task=resolve_task("chained_inference"), prompt="", frame_num=1)
-        assert validator._metrics(own, "val") == {"accuracy": 100.0, "questions": 5, "unreadable": 0, "count": 5.0}
+        measuring = validator({"val": ClipLoader(Numbered(5))}, world=world)
+        assert measuring._metrics(own, "val") == {"accuracy": 100.0, "questions": 5, "unreadable": 0, "count": 5.0}
     assert seen == [list("abcde")] * 3
