@@ -12,13 +12,42 @@ from lavis.common.types import Integers
 from lavis.models.language.t5 import LanguageInput
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
-from lavis.models.vision.blip2 import PrompterStages
+from lavis.models.vision.blip2 import VisualPrompter
 from lavis.selection.policies import top_positions
 from lavis.tasks.build import PRETRAINING, PublishedTask, translate
 from parity.checks import Checks, margin
 from parity.directory import Case
 
 _PUBLISHED_STEPS = 30
+
+
+@dataclass(frozen=True)
+class PrompterStages:
+    """What a visual prompter makes of features [N, P, D], step by step.
+
+    Attributes:
+        normed: [N, P, D] after LayerNorm.
+        hidden: [N, Q, width of the Q-Former] after the Q-Former.
+        tokens: [N, Q, E] after projection.
+    """
+
+    normed: torch.Tensor
+    hidden: torch.Tensor
+    tokens: torch.Tensor
+
+
+def prompter_stages(prompter: VisualPrompter, features: torch.Tensor) -> PrompterStages:
+    """Run a visual prompter, and return what is made on the way too."""
+    made: list[torch.Tensor] = []
+    hooks = [
+        prompter.norm.register_forward_hook(lambda _, __, normed: made.append(normed)),
+        prompter.proj.register_forward_pre_hook(lambda _, given: made.append(given[0])),
+    ]
+    tokens = prompter(features)
+    for hook in hooks:
+        hook.remove()
+    normed, hidden = made
+    return PrompterStages(normed, hidden, tokens)
 
 
 @dataclass(frozen=True)
@@ -40,7 +69,9 @@ def watch_case(model: SeViLA, case: Case) -> Watched:
     pixels = case.pixels
     features = model.features(pixels.flatten(0, 1))
     shape = (pixels.shape[0], pixels.shape[1])
-    return Watched(features, model.localizer.stages(features), model.answerer.stages(features), shape)
+    return Watched(
+        features, prompter_stages(model.localizer, features), prompter_stages(model.answerer, features), shape
+    )
 
 
 def close_if_stored(case: Case, checks: Checks, what: str, ours: torch.Tensor) -> None:

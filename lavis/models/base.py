@@ -92,7 +92,6 @@ class FrameScorer(Protocol):
         Raises:
             NotFiniteError: a score is no number; the message names where that began.
         """
-        ...
 
 
 class FramePolicy(Protocol):
@@ -108,7 +107,6 @@ class FramePolicy(Protocol):
         self, frames: "FrameSource", questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
     ) -> list[Selection]:
         """Choose `k` frames for each question, 1 <= k <= T."""
-        ...
 
 
 class Answerer(Protocol):
@@ -122,7 +120,6 @@ class Answerer(Protocol):
         Raises:
             NotFiniteError: a score is no number; the message names where that began.
         """
-        ...
 
 
 class VideoModel(Protocol):
@@ -131,29 +128,23 @@ class VideoModel(Protocol):
     @property
     def device(self) -> "torch.device":
         """Where the model computes."""
-        ...
 
     @property
     def caveats(self) -> tuple[str, ...]:
         """What goes with every answer, such as that the weights are untrained."""
-        ...
 
     @property
     def encoders(self) -> "tuple[FrameEncoder, ...]":
         """What the roles read of frames: all that has to be kept of a video to ask it anything."""
-        ...
 
     def watching_key(self) -> str:
         """Return a digest of everything that encoded frames depend on beside the frames."""
-        ...
 
     def as_scorer(self, *, prompt: "str | Prompt") -> FrameScorer:
         """Return the role that scores frames, asking in the words of a prompt class by name."""
-        ...
 
     def as_answerer(self, *, prompt: "str | Prompt", packing: str) -> Answerer:
         """Return the role that answers; frames are packed "joint" or "per_frame" (`registry.frame_packings`)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -189,12 +180,10 @@ class WeightsNote(Protocol):
     @property
     def status(self) -> str:
         """Return "trained", or "untrained" for random weights."""
-        ...
 
     @property
     def note(self) -> str:
         """Return one sentence that goes with every answer, or an empty text."""
-        ...
 
 
 class ModelConfig(Protocol):
@@ -203,26 +192,21 @@ class ModelConfig(Protocol):
     @property
     def name(self) -> str:
         """Return the model's name for people, and in files."""
-        ...
 
     @property
     def image_mean(self) -> tuple[float, float, float]:
         """Return the mean that frames are normalised by."""
-        ...
 
     @property
     def image_std(self) -> tuple[float, float, float]:
         """Return the standard deviation that frames are normalised by."""
-        ...
 
     @property
     def weights(self) -> WeightsNote:
         """Return what is known of the weights."""
-        ...
 
     def as_json(self) -> str:
         """Return the text of `config.json` beside saved weights."""
-        ...
 
 
 class ImageTextModel(VideoModel, Protocol):
@@ -236,7 +220,6 @@ class ImageTextModel(VideoModel, Protocol):
     @property
     def config(self) -> ModelConfig:
         """What the model was built from."""
-        ...
 
     def words(self, prompt: "str | Prompt") -> "Prompt":
         """Return a prompt as this model is asked it: a name in `registry.prompts`, or a prompt.
@@ -244,32 +227,25 @@ class ImageTextModel(VideoModel, Protocol):
         Raises:
             ConfigError: the model has no wording of this name.
         """
-        ...
 
     def set_trainable(self, roles: Sequence[str]) -> None:
         """Let these roles train, and freeze everything else."""
-        ...
 
     def trainable_parameters(self) -> "Iterator[tuple[str, nn.Parameter]]":
         """Yield the named parameters that train."""
-        ...
 
     @property
     def feature_encoder(self) -> "FrameEncoder":
         """The step from frames to features."""
-        ...
 
     def features(self, pixels: "torch.Tensor") -> "torch.Tensor":
         """Run the frozen vision tower alone: pixels [N, 3, H, W] to features [N, ...]."""
-        ...
 
     def states(self, role: str, features: "torch.Tensor") -> "torch.Tensor":
         """Return what a role makes of features: [N, ...], with gradient where the role trains."""
-        ...
 
     def relevance_loss(self, states: "torch.Tensor", prompts: Sequence[str], relevant: "torch.Tensor") -> RelevanceLoss:
         """Teach the Localizer "yes" or "no" for each frame: states [B, T, ...], B prompts, relevant bool [B, T]."""
-        ...
 
     def answer_loss(
         self,
@@ -285,7 +261,6 @@ class ImageTextModel(VideoModel, Protocol):
         Args:
             times_s: [B, K], when each frame was shown, for models that are told.
         """
-        ...
 
     def frame_choices(
         self, states: "torch.Tensor", prompts: Sequence[str], num_options: Sequence[int]
@@ -295,7 +270,6 @@ class ImageTextModel(VideoModel, Protocol):
         Its letter is read right after the word "Option", whatever the model would say first: pseudo-labels are made
         so in the published code.
         """
-        ...
 
 
 class TrainableModel(ImageTextModel, Protocol):
@@ -308,7 +282,6 @@ class TrainableModel(ImageTextModel, Protocol):
     @property
     def image_size(self) -> int:
         """Side in pixels of the square frames it watches."""
-        ...
 
     def load_partial(self, path: str | Path) -> list[str]:
         """Put the weights of a file or folder over those of the model, and return the names of the parts it held.
@@ -316,11 +289,9 @@ class TrainableModel(ImageTextModel, Protocol):
         Raises:
             CheckpointError: nothing there, damaged, or weights that the model has no place for.
         """
-        ...
 
     def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
         """Save the whole model, or some of its parts, as a folder that `from_pretrained` or `load_partial` reads."""
-        ...
 
     def save_trained(self, folder: Path, weights: "Mapping[str, torch.Tensor]") -> None:
         """Write beside the best weights of a run what other programs read of them, such as adapters; mostly nothing.
@@ -328,44 +299,33 @@ class TrainableModel(ImageTextModel, Protocol):
         Args:
             weights: what trained, by the names of `trainable_parameters`.
         """
-        ...
 
     def make_digest(self) -> str:
         """Return a digest of all that answers depend on beside weights, precision and device."""
-        ...
 
     def checkpoint_activations(self, *, method: str) -> None:
         """Recompute activations in the backward pass: "torch" or another method of `models.language.checkpointing`."""
-        ...
 
     def prompt_warnings(self) -> list[str]:
         """Say in sentences what of prompts was not read so far, such as how many were truncated."""
-        ...
 
     def published_names(self) -> dict[str, str]:
         """Return the names of parameters in files of a published implementation; {} where there is none."""
-        ...
 
     def train(self, mode: bool = True) -> Any:  # noqa: FBT001, FBT002  # torch's signature
         """Put what trains into training mode; frozen parts stay in eval."""
-        ...
 
     def eval(self) -> Any:
         """Put everything into eval mode."""
-        ...
 
     def parameters(self) -> "Iterator[nn.Parameter]":
         """Yield all parameters, as torch does."""
-        ...
 
     def named_parameters(self) -> "Iterator[tuple[str, nn.Parameter]]":
         """Yield all parameters with their names, as torch does."""
-        ...
 
     def named_buffers(self) -> "Iterator[tuple[str, torch.Tensor]]":
         """Yield all buffers with their names, as torch does."""
-        ...
 
     def named_children(self) -> "Iterator[tuple[str, nn.Module]]":
         """Yield the parts with their names, as torch does; reports count the parameters of each."""
-        ...

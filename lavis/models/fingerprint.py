@@ -20,11 +20,9 @@ class HoldsWeights(Protocol):
 
     def named_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield all parameters with their names."""
-        ...
 
     def named_buffers(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield all buffers with their names."""
-        ...
 
 
 def weights_digest(model: HoldsWeights) -> str:

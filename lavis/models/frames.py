@@ -83,11 +83,9 @@ class EncodedMemory(Protocol):
 
     def read(self, encoder: FrameEncoder) -> torch.Tensor | None:
         """Return what an encoder made of all frames [T, ...], or None."""
-        ...
 
     def write(self, encoder: FrameEncoder, values: torch.Tensor) -> None:
         """Keep what an encoder made of all frames."""
-        ...
 
 
 class FrameSource:

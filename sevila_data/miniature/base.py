@@ -81,8 +81,10 @@ def initial_model(*, seed: int) -> SeViLA:
     torch.manual_seed(seed)
     config = with_weights_note(read_config("tiny"), status="trained", note=NOTE)
     tokenizer = load_tokenizer(tokenizer_source(config.language))
+    model = SeViLA.from_config(config, tokenizer=tokenizer).eval()
     # Plain attention: for so few positions its backward pass takes half the time of the fused one on a CPU.
-    model = SeViLA.from_config(config, tokenizer=tokenizer, attn_implementation="eager").eval()
+    for part in (_tower(model).model, model.localizer.qformer, model.answerer.qformer, model.language.model):
+        part.set_attn_implementation("eager")
     initialise_language(model.language)
     initialise(model.answerer)
     initialise_vision(_tower(model), patch_size=config.vision.args["patch_size"])

@@ -107,6 +107,7 @@ def t5_config(**sizes: Any) -> T5Config:
     config = T5Config(**{"feed_forward_proj": "gated-gelu", **sizes, "tie_word_embeddings": False})
     config.tie_word_embeddings = False
     config.dense_act_fn = sizes.get("dense_act_fn", "gelu")
+    config._attn_implementation = "sdpa"  # noqa: SLF001  # transformers' documented way round the hub
     return config
 
 

@@ -55,15 +55,11 @@ _LANGUAGE_MODELS: dict[str, tuple[type[PretrainedConfig], type[Any]]] = {
 }
 
 
-def build_parts(
-    config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | None = None, attn_implementation: str = "sdpa"
-) -> dict[str, nn.Module]:
+def build_parts(config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | None = None) -> dict[str, nn.Module]:
     """Build the four parts of a SeViLA with initial weights, on the current default device.
 
     Args:
         tokenizer: used instead of the one the configuration names.
-        attn_implementation: transformers' name of the attention kernel; models of other libraries choose
-            their own.
 
     Raises:
         ConfigError: an unknown vision tower or language model, or sizes a part does not take.
@@ -71,13 +67,12 @@ def build_parts(
     """
     # What a part is built of is checked first: a configuration may come from a stranger.
     check_parts(config)
-    language = _build_language(config.language, tokenizer, attn_implementation)
-    vision = _build_vision(config.vision, attn_implementation)
+    language = _build_language(config.language, tokenizer)
+    vision = _build_vision(config.vision)
     widths = {"vision_width": int(vision.width), "language_width": language.width}
 
     def prompter() -> VisualPrompter:
-        sizes = {**widths, "attn_implementation": attn_implementation, **config.prompter}
-        return _construct(VisualPrompter, sizes, place=f"{config.name}: prompter")
+        return _construct(VisualPrompter, {**widths, **config.prompter}, place=f"{config.name}: prompter")
 
     return {"vision": vision, "localizer": prompter(), "answerer": prompter(), "language": language}
 
@@ -109,25 +104,19 @@ def check_parts(config: SeViLAConfig) -> None:
     from_mapping(LanguageSizes, config.language.sizes, place=f"{config.name}: language: sizes")
 
 
-def _build_vision(config: VisionConfig, attn_implementation: str) -> Any:
+def _build_vision(config: VisionConfig) -> Any:
     kind, has_variant, variant = config.name.partition(":")
     arguments = {"image_size": config.image_size, **config.args}
     if has_variant:
         arguments["model_name"] = variant
-    else:
-        arguments["attn_implementation"] = attn_implementation
     return _construct(registry.vision_towers.get(kind), arguments, place=f"vision tower {config.name}")
 
 
-def _build_language(
-    config: LanguageConfig, tokenizer: PreTrainedTokenizerBase | None, attn_implementation: str
-) -> T5LanguageModel:
+def _build_language(config: LanguageConfig, tokenizer: PreTrainedTokenizerBase | None) -> T5LanguageModel:
     if config.pretrained:
         model = _load_language(config.pretrained)
     else:
-        sizes = t5_config(**config.sizes)
-        sizes._attn_implementation = attn_implementation  # noqa: SLF001  # transformers' documented way round the hub
-        model = T5ForConditionalGeneration(sizes)
+        model = T5ForConditionalGeneration(t5_config(**config.sizes))
     return T5LanguageModel(
         model=model,
         tokenizer=tokenizer if tokenizer is not None else load_tokenizer(tokenizer_source(config)),

@@ -4,6 +4,7 @@ The shapes of a size are found on the meta device: nothing is allocated.
 """
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +129,7 @@ def identify(theirs: Mapping[str, torch.Tensor], *, path: Path, files: tuple[Pat
                     f"{path}: {name} is not 0, 1, 2, ...; the file is damaged or not a SeViLA checkpoint"
                 )
             left_out.append(name)
-        elif scheme.leftovers.fullmatch(name):
+        elif re.fullmatch(scheme.leftovers, name):
             left_out.append(name)
         elif ours is None:
             unknown.append(name)

@@ -62,20 +62,13 @@ class PretrainedSeViLA(nn.Module):
     language: T5LanguageModel
 
     @classmethod
-    def from_config(
-        cls,
-        config: SeViLAConfig,
-        *,
-        tokenizer: PreTrainedTokenizerBase | None = None,
-        attn_implementation: str = "sdpa",
-    ) -> "Self":
+    def from_config(cls, config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | None = None) -> "Self":
         """Build with initial weights, on the current default device; arguments and errors as for `build_parts`.
 
         Under `torch.device("meta")` nothing is allocated; `load_state_dict(assign=True)` then brings the
         weights without a second copy.
         """
-        parts = build_parts(config, tokenizer=tokenizer, attn_implementation=attn_implementation)
-        return cls(**parts, config=config)
+        return cls(**build_parts(config, tokenizer=tokenizer), config=config)
 
     @classmethod
     def untrained(cls, config: SeViLAConfig) -> "Self":

@@ -226,13 +226,10 @@ class SeViLA(PretrainedSeViLA):
         steps = self.language.two_steps(packing.inputs(self.language, tokens, text))
         return OptionLogits(steps.second_logits[:, option_ids], steps.first_token, text.unread)
 
-    def answer_openly(
-        self, tokens: torch.Tensor, prompts: Sequence[str], *, packing: FramePacking, max_new_tokens: int = 30
-    ) -> OpenAnswers:
+    def answer_openly(self, tokens: torch.Tensor, prompts: Sequence[str], *, packing: FramePacking) -> OpenAnswers:
         """Let the Answerer write a free answer to each of B prompts on tokens [B, K, Q, E]."""
         text = self.language.tokenize(prompts, end_of_text=True)
-        inputs = packing.inputs(self.language, tokens, text)
-        texts, finite = self.language.generate(inputs, max_new_tokens=max_new_tokens)
+        texts, finite = self.language.generate(packing.inputs(self.language, tokens, text))
         return OpenAnswers(texts, finite, text.unread)
 
     def text_loss(

@@ -5,9 +5,11 @@ Published vision towers store `q_bias` and `v_bias` where our attention has one 
 Buffers and aliases in published files carry nothing of their own.
 """
 
+import functools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from lavis.common.errors import CheckpointError
 
@@ -69,10 +71,11 @@ SPLIT_BIAS = re.compile(r"(.*blocks\.\d+\.attn)\.([qv])_bias")
 FUSED_BIAS = re.compile(r"vision\.model\.encoder\.layers\.(\d+)\.self_attn\.qkv\.bias")
 
 
+@dataclass(frozen=True)
 class Scheme:
     """One way to name weights, and renaming between it and ours.
 
-    Args:
+    Attributes:
         what: in words, for people.
         marker: names that only this scheme has; the scheme with most of them is the file's.
         rows: (theirs, ours); `#` stands for a block number, `*` for the rest of the name. The first
@@ -81,45 +84,38 @@ class Scheme:
         has_last_block: files hold one vision block more than BLIP-2 reads.
     """
 
-    def __init__(
-        self,
-        name: str,
-        what: str,
-        marker: str,
-        rows: Sequence[tuple[str, str]],
-        *,
-        leftovers: str = "(?!)",  # nothing
-        has_last_block: bool = False,
-    ) -> None:
-        self.name, self.what, self.has_last_block = name, what, has_last_block
-        self.marker, self.leftovers = re.compile(marker), re.compile(leftovers)
-        self._to_ours = [(_pattern(theirs), _replacement(ours)) for theirs, ours in rows]
-        self._to_theirs = [(_pattern(ours), _replacement(theirs)) for theirs, ours in rows]
+    name: str
+    what: str
+    marker: str
+    rows: tuple[tuple[str, str], ...]
+    leftovers: str = "(?!)"  # nothing
+    has_last_block: bool = False
 
     def ours(self, theirs: str) -> str | None:
         """Return our name of a weight, or None for unknown names; `q_bias` and `v_bias` both map to `qkv.bias`."""
         if split := SPLIT_BIAS.fullmatch(theirs):
-            weight = _rename(f"{split[1]}.qkv.weight", self._to_ours)
+            weight = _rename(f"{split[1]}.qkv.weight", self.rows)
             return weight and weight.removesuffix("weight") + "bias"
-        return _rename(theirs, self._to_ours)
+        return _rename(theirs, self.rows)
 
     def theirs(self, ours: str) -> str | None:
         """Return their name of one of our weights; None for the fused `qkv.bias` and unknown names."""
-        return _rename(ours, self._to_theirs)
+        return _rename(ours, ((ours, theirs) for theirs, ours in self.rows))
 
 
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.escape(template).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)"))
+def _rename(name: str, rows: Iterable[tuple[str, str]]) -> str | None:
+    for before, after in rows:
+        pattern, replacement = _rule(before, after)
+        if match := pattern.fullmatch(name):
+            return match.expand(replacement)
+    return None
 
 
-def _replacement(template: str) -> str:
+@functools.cache
+def _rule(before: str, after: str) -> tuple[re.Pattern[str], str]:
     numbers = iter(range(1, 9))
-    return "".join(f"\\{next(numbers)}" if char in "#*" else char for char in template)
-
-
-def _rename(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str | None:
-    matches = ((pattern.fullmatch(name), replacement) for pattern, replacement in rules)
-    return next((match.expand(replacement) for match, replacement in matches if match), None)
+    replacement = "".join(f"\\{next(numbers)}" if char in "#*" else char for char in after)
+    return re.compile(re.escape(before).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)")), replacement
 
 
 PUBLISHED = Scheme(
@@ -133,7 +129,7 @@ _SCHEMES = (
         "sevila",
         "saved by this package",
         r"(vision|localizer|answerer|language)\..+",
-        [(f"{part}.*", f"{part}.*") for part in ("vision", *ROLES, "language")],
+        tuple((f"{part}.*", f"{part}.*") for part in ("vision", *ROLES, "language")),
     ),
     PUBLISHED,
     Scheme(
@@ -154,7 +150,7 @@ _SCHEMES = (
         "t5_hub",
         "T5 of transformers",
         r"(shared|lm_head)\.weight|(encoder|decoder)\.(block|final_layer_norm|embed_tokens)\..+",
-        [("*", "language.model.*")],
+        (("*", "language.model.*"),),
         # An unused matrix of the first T5 files, which transformers leaves out as well.
         leftovers=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
     ),
@@ -183,7 +179,7 @@ def detect_scheme(theirs: Mapping[str, object], *, place: str) -> Scheme:
     Raises:
         CheckpointError: the names belong to none.
     """
-    counts = Counter({scheme: sum(map(bool, map(scheme.marker.fullmatch, theirs))) for scheme in _SCHEMES})
+    counts = Counter({scheme: sum(map(bool, map(re.compile(scheme.marker).fullmatch, theirs))) for scheme in _SCHEMES})
     scheme, count = counts.most_common(1)[0]
     if not count:
         raise CheckpointError(f"{place} belongs to no known model: it holds names such as {next(iter(theirs))!r}")

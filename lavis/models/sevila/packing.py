@@ -25,11 +25,9 @@ class FramePacking(Protocol):
 
     def rows_per_question(self, num_frames: int) -> int:
         """Return how many language-model inputs one question with `num_frames` frames makes."""
-        ...
 
     def inputs(self, language: T5LanguageModel, frames: torch.Tensor, text: Tokens) -> LanguageInput:
         """Build the inputs from frame tokens [B, K, Q, E] and prompts of B rows."""
-        ...
 
 
 class JointPacking:

@@ -5,7 +5,6 @@ The prompter makes of patch features what one role (Localizer or Answerer) sees 
 Shapes: N frames, P patch features (with the class token's) of width D, Q query tokens, E language width.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +22,6 @@ class Blip2VisionTower(nn.Module):
         image_size: side of the square input in pixels; must be a multiple of `patch_size`.
         width: D.
         intermediate_size: hidden width of the feed-forward blocks (published: int(width * 4.3637)).
-        attn_implementation: transformers' name of the attention kernel.
 
     Raises:
         ConfigError: `image_size` is not a multiple of `patch_size`.
@@ -41,7 +39,6 @@ class Blip2VisionTower(nn.Module):
         depth: int = 39,
         num_heads: int = 16,
         intermediate_size: int = 6144,
-        attn_implementation: str = "sdpa",
     ) -> None:
         super().__init__()
         if image_size < patch_size or image_size % patch_size:
@@ -57,7 +54,7 @@ class Blip2VisionTower(nn.Module):
             qkv_bias=True,
             initializer_range=0.02,
         )
-        config._attn_implementation = attn_implementation  # noqa: SLF001  # transformers' documented way round the hub
+        config._attn_implementation = "sdpa"  # noqa: SLF001  # transformers' documented way round the hub
         self.model = Blip2VisionModel(config)
         self.model.post_layernorm = nn.Identity()
         self.width = width
@@ -79,21 +76,6 @@ def interpolate_position_embedding(table: torch.Tensor, grid: int) -> torch.Tens
     patches = table[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2).to(at_least_fp32(table.dtype))
     resized = nn.functional.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
     return torch.cat([table[:, :1], resized.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], dim=1)
-
-
-@dataclass(frozen=True)
-class PrompterStages:
-    """What a prompter makes of patch features, step by step.
-
-    Attributes:
-        normed: [N, P, D] after LayerNorm.
-        hidden: [N, Q, width of the Q-Former] after the Q-Former.
-        tokens: [N, Q, E] after projection.
-    """
-
-    normed: torch.Tensor
-    hidden: torch.Tensor
-    tokens: torch.Tensor
 
 
 class VisualPrompter(nn.Module):
@@ -120,7 +102,6 @@ class VisualPrompter(nn.Module):
         intermediate_size: int = 3072,
         cross_attention_frequency: int = 2,
         dropout: float = 0.1,
-        attn_implementation: str = "sdpa",
     ) -> None:
         super().__init__()
         config = Blip2QFormerConfig(
@@ -136,7 +117,7 @@ class VisualPrompter(nn.Module):
             use_qformer_text_input=False,
             initializer_range=0.02,
         )
-        config._attn_implementation = attn_implementation  # noqa: SLF001  # transformers' documented way round the hub
+        config._attn_implementation = "sdpa"  # noqa: SLF001  # transformers' documented way round the hub
         self.norm = nn.LayerNorm(vision_width)
         self.queries = nn.Parameter(torch.zeros(1, num_queries, width))
         nn.init.normal_(self.queries, std=0.02)
@@ -150,11 +131,6 @@ class VisualPrompter(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Turn patch features [N, P, D] into language-model tokens [N, Q, E]."""
-        return self.stages(features).tokens
-
-    def stages(self, features: torch.Tensor) -> PrompterStages:
-        """Do what `forward` does and return what is made on the way."""
         normed = self.norm(features.to(self.norm.weight.dtype))
         queries = self.queries.expand(len(features), -1, -1)
-        hidden = self.qformer(query_embeds=queries, encoder_hidden_states=normed).last_hidden_state
-        return PrompterStages(normed, hidden, self.proj(hidden))
+        return self.proj(self.qformer(query_embeds=queries, encoder_hidden_states=normed).last_hidden_state)

@@ -3,6 +3,7 @@ import torch
 
 from lavis.common.errors import ConfigError
 from lavis.models.vision.blip2 import Blip2VisionTower, VisualPrompter, interpolate_position_embedding
+from tests.unit.models.tiny import recorded
 
 
 def small_tower(*, image_size: int) -> Blip2VisionTower:
@@ -61,17 +62,14 @@ def prompter() -> VisualPrompter:
 
 
 @torch.no_grad()
-def test_stages_follow_from_each_other(prompter: VisualPrompter) -> None:
+def test_tokens_are_the_projected_output_of_a_q_former_that_reads_normed_features(prompter: VisualPrompter) -> None:
     features = torch.randn(4, 7, 12)
-    stages = prompter.stages(features)
-    assert [tuple(stage.shape) for stage in (stages.normed, stages.hidden, stages.tokens)] == [
-        (4, 7, 12),
-        (4, 5, 16),
-        (4, 5, 20),
-    ]
-    torch.testing.assert_close(stages.normed, torch.nn.functional.layer_norm(features, (12,)), rtol=0, atol=1e-6)
-    torch.testing.assert_close(stages.tokens, prompter.proj(stages.hidden), rtol=0, atol=0)
-    torch.testing.assert_close(prompter(features), stages.tokens, rtol=0, atol=0)
+    with recorded(prompter.qformer) as asked, recorded(prompter.proj) as projected:
+        tokens = prompter(features)
+    (hidden,), normed = projected, asked[0]["encoder_hidden_states"]
+    assert [tuple(stage.shape) for stage in (normed, hidden, tokens)] == [(4, 7, 12), (4, 5, 16), (4, 5, 20)]
+    torch.testing.assert_close(normed, torch.nn.functional.layer_norm(features, (12,)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(tokens, prompter.proj(hidden), rtol=0, atol=0)
     assert prompter.num_queries == 5
 
 
