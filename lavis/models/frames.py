@@ -98,10 +98,10 @@ class FrameSource:
         frame_idx: int64 [T], indices into the source video, increasing.
         times_s: float64 [T], their presentation times.
         open_video: opens the source video; None where only `pixels` are there.
-        pixels: [T, 3, H, W], frames that are decoded and prepared already; the encoders in `together` get these, or all
-            where there are none.
-        normalization: mean and standard deviation that `pixels` were normalised by. Where the video cannot be opened,
-            pictures are made of the pixels by that: as they were prepared, so with their random crop, if any.
+        pixels: [T, 3, H, W], frames that are decoded and prepared already; encoders get these.
+        normalization: mean and standard deviation that `pixels` were normalised by: they are for the encoders in
+            `together`, and others get pictures. Where the video cannot be opened, pictures are made of the pixels: as
+            they were prepared, so with their random crop, if any.
         memory: where what encoders made of all frames is kept beyond this object; None is nowhere.
         together: encoders that take the same input. Of a video of more than 64 frames that input is not kept, so all
             of them run when one does.
@@ -156,7 +156,7 @@ class FrameSource:
         """
         wanted = np.arange(len(self)) if positions is None else np.asarray(positions, dtype=np.int64).ravel()
         rows = self._rows(encoder)
-        if self._memory is not None and len(rows.missing(wanted)):
+        if self._memory is not None and self._takes_pixels(encoder) and len(rows.missing(wanted)):
             self._recall(encoder, self._memory)
         new = rows.missing(wanted)
         done = 0
@@ -227,10 +227,14 @@ class FrameSource:
                 kept.add(chunk, made)
             yield chunk, made
 
+    def _takes_pixels(self, encoder: FrameEncoder) -> bool:
+        if self._pixels is None or self._normalization is None:
+            return self._pixels is not None
+        return (encoder.before or encoder) in [one.before or one for one in self._together]
+
     def _prepared(self, positions: Integers, encoder: FrameEncoder) -> Iterator[tuple[Integers, Any]]:
         """Yield chunks of positions and what an encoder takes: pixels that were prepared for it, else pictures."""
-        takes_pixels = not self._together or encoder in [one.before or one for one in self._together]
-        if self._pixels is None or not takes_pixels:
+        if not self._takes_pixels(encoder):
             yield from self.decoded(positions, size=encoder.size)
             return
         for chunk in _chunks(positions, self._chunk):
