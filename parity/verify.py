@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 
-from lavis.cli.show import say
+from lavis.cli.common import say
 from lavis.common.errors import CheckpointError, UserError
 from lavis.models.language.tokenizer import single_token_id
 from lavis.models.vision.blip2 import interpolate_position_embedding

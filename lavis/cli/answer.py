@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import add_command, add_one_video_options
+from lavis.cli.common import add_command, add_one_video_options
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, QuestionError
 

@@ -6,8 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import add_command, add_settings, checked_options
-from lavis.cli.show import progress_bar, say
+from lavis.cli.common import add_command, add_settings, checked_options, progress_bar, say
 from lavis.common.errors import EXIT_FAILURE, ConfigError
 
 if TYPE_CHECKING:

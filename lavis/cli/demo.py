@@ -6,8 +6,7 @@ import threading
 from dataclasses import fields
 from typing import Any
 
-from lavis.cli.options import add_command, add_model_options
-from lavis.cli.show import say
+from lavis.cli.common import add_command, add_model_options, say
 from lavis.demo.settings import Settings
 
 _EXAMPLES = """examples:

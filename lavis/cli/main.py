@@ -35,7 +35,7 @@ from lavis.common.registry import registry
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 # In the order of the help text.
-MODULES = ("answer", "demo", "stores", "verify", "datasets", "train", "evaluate")
+MODULES = ("answer", "demo", "stores", "verify", "datasets", "runs")
 # Those that use parts chosen by name.
 _WITH_PARTS = ("answer", "find", "demo", "check", "train", "evaluate")
 

@@ -10,8 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lavis.cli.options import cache_of
-from lavis.cli.show import make_console, progress_bar
+from lavis.cli.common import cache_of, make_console, progress_bar
 from lavis.common.errors import counted
 from lavis.common.logging import visible
 from lavis.common.types import Answer, Moments, Span

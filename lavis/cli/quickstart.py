@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from lavis.cli.common import say
 from lavis.cli.main import CommandParser, main, reported
-from lavis.cli.show import say
 
 
 def run(argv: Sequence[str] | None = None) -> int:

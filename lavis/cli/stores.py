@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import add_cache_folder, add_command
-from lavis.cli.show import make_console, say
+from lavis.cli.common import add_cache_folder, add_command, make_console, say
 from lavis.common.errors import EXIT_FAILURE, ConfigError
 from lavis.common.logging import visible
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lavis.cli.common import checked_options
 from lavis.cli.main import main
-from lavis.cli.options import checked_options
 from lavis.common.errors import ConfigError
 from tests.architecture.source import ROOT
 from tests.integration.training.tiny_run import options, recipe, torchrun, write_tiny_data, write_tiny_model

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lavis.cli.evaluate import expected_facts
+from lavis.cli.runs import expected_facts
 from lavis.common.errors import UserError
 from lavis.common.files import paper_tables_path
 from lavis.export.pictures import report_picture, summaries

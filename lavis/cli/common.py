@@ -1,15 +1,24 @@
-"""Adding subcommands, and the options that several of them share."""
+"""What subcommands share: how they are added, options that several have, and text for people.
+
+rich is imported where it is used; help does without it.
+"""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.common import defaults
 from lavis.common.errors import ConfigError
+from lavis.common.logging import visible
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lavis.models.frame_cache import FrameCache
+
+_LEAST_WIDTH = 100
 
 
 def add_command(
@@ -135,3 +144,28 @@ def checked_options(options: Sequence[str]) -> list[str]:
         if not option.partition("=")[0] or "=" not in option:
             raise ConfigError(f"--options {option!r} is not of the form key=value, such as run.init_lr=3e-5")
     return list(options)
+
+
+def say(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
+    """Print a text on standard output."""
+    print(visible(text), end=end, flush=flush)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal's standard error; the block calls it with what is done of how much, and of what."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total, what=what: bar.update(task, description=what, completed=done, total=total)
+
+
+def make_console() -> "Console":
+    """Return a console on standard output, wide enough for tables where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_LEAST_WIDTH)

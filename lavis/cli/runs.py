@@ -1,30 +1,37 @@
-"""`sevila evaluate`: from a recipe to a benchmark's metrics; `sevila report`: these beside the published ones."""
+"""`sevila train`, `sevila evaluate`, `sevila report`: run recipes, and set their figures beside the published ones."""
 
 import argparse
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.options import (
+from lavis.cli.common import (
     add_cache_options,
     add_command,
     add_settings,
     add_speed_options,
     cache_of,
     checked_options,
+    say,
 )
-from lavis.cli.show import announce, say
 from lavis.common.errors import ConfigError
 from lavis.common.files import configs_dir
 
 if TYPE_CHECKING:
     from lavis.common.distributed import World
     from lavis.models.frame_cache import FrameCache
-    from lavis.runners.config import EvaluationConfig
+    from lavis.runners.config import EvaluationConfig, TrainConfig
 
+_TRAIN_EXAMPLES = """examples:
+  sevila train --cfg-path configs/sevila/refine/nextqa.yaml --dry-run
+  sevila train --cfg-path configs/sevila/finetune/nextqa.yaml --options run.output_dir=output/ft run.batch_size_train=4
+  torchrun --nproc_per_node=4 train.py --cfg-path configs/sevila/pretrain/qvh.yaml
+  sevila train --cfg-path configs/sevila/refine/nextqa.yaml configs/sevila/finetune/nextqa.yaml --iterations 2
+"""
 _EVALUATE_EXAMPLES = """examples:
   sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.output_dir=output/nextqa
   torchrun --nproc_per_node=4 evaluate.py --cfg-path configs/sevila/inference/star.yaml
@@ -45,11 +52,30 @@ _REPORT = "paper_report"
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add both subcommands to the main parser's."""
+    """Add the subcommands to the main parser's."""
+    parser = add_command(
+        subparsers,
+        "train",
+        run_train,
+        help="train a stage from a recipe",
+        description="Train what a recipe names. Every setting, with its default, is in configs/default.yaml.",
+        examples=_TRAIN_EXAMPLES,
+    )
+    parser.add_argument(
+        "--cfg-path", required=True, nargs="+", metavar="YAML", help="the recipe; several are run one after another"
+    )
+    add_settings(parser, "settings that win over the recipe, such as run.init_lr=1e-5")
+    parser.add_argument(
+        "--iterations", type=int, metavar="N", help="run the recipes N times over (default: run.iterations, which is 1)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="build everything, run one step, and report; no training"
+    )
+
     parser = add_command(
         subparsers,
         "evaluate",
-        run,
+        run_evaluate,
         help="measure a model on a benchmark",
         description="Answer every question of a split, and write predictions.jsonl, metrics.json and report.md.",
         examples=_EVALUATE_EXAMPLES,
@@ -98,17 +124,81 @@ def _add_actions(actions: Any) -> None:
         action.add_argument("--out", type=Path, metavar="FILE", help="write the metrics here too, as JSON")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Evaluate by a recipe.
+def run_train(args: argparse.Namespace) -> int:
+    """Train, or show what would be trained.
 
     Raises:
-        UserError: see `lavis.runners.evaluation.evaluator.evaluate`.
         FaultError: memory or disk is full, or another process has died or hangs.
         TerminatedError: SIGTERM came; what was done is saved.
     """
     from lavis.common.distributed import join_world
     from lavis.common.logging import start_logging
-    from lavis.common.processes import sole_use
+    from lavis.runners.build import num_iterations, stages_in_order, used_splits
+    from lavis.runners.config import MOMENTS, evaluation_of, load_train_config, task_of
+    from lavis.runners.dry_run import dry_evaluation, dry_run
+    from lavis.runners.faults import ended_readers, explained
+    from lavis.runners.provenance import check_inputs
+    from lavis.tasks.build import require_objective
+
+    options = checked_options(args.options)
+    recipes = [load_train_config(path, options=options, further_sections=(MOMENTS,)) for path in args.cfg_path]
+    for recipe in recipes:
+        if recipe.run.evaluate:
+            check_inputs(recipe, splits=[evaluation_of(recipe).split])
+        else:
+            require_objective(task_of(recipe))
+            check_inputs(recipe, splits=used_splits(recipe.run))
+    remarks = list(dict.fromkeys(remark for recipe in recipes for remark in recipe.remarks))
+    iterations = num_iterations(recipes) if args.iterations is None else args.iterations
+    stages = list(stages_in_order(recipes, iterations=iterations))
+    settings = recipes[0].run
+    with (
+        ended_readers(),
+        explained(),
+        join_world(device=settings.device, timeout_s=settings.distributed_timeout_s) as world,
+    ):
+        if args.dry_run:
+            start_logging(quiet=not world.is_main)
+            _announce(remarks, world)
+            # Only the first stage: what later stages start from is not there yet.
+            report = (dry_evaluation if stages[0].run.evaluate else dry_run)(stages[0], world)
+            if world.is_main:
+                say(report)
+            return 0
+        for number, stage in enumerate(stages):
+            with _logged_in(Path(stage.run.output_dir), world, remarks=remarks if number == 0 else ()):
+                (_test if stage.run.evaluate else _train)(stage, world)
+    return 0
+
+
+def _train(config: "TrainConfig", world: "World") -> None:
+    from lavis.runners.build import build_runner
+
+    metrics = build_runner(config, world).run()
+    if world.is_main:
+        for split, values in metrics.items():
+            say(f"{split}: {'  '.join(f'{name} {value:.4g}' for name, value in values.items())}")
+        say(f"weights and figures are in {config.run.output_dir}")
+
+
+def _test(config: "TrainConfig", world: "World") -> None:
+    from lavis.runners.config import evaluation_of
+    from lavis.runners.faults import Notice, explained
+
+    evaluation = evaluation_of(config)
+    _usable_folder(evaluation)
+    with Notice().listening(), explained(batch_size="run.batch_size_eval"):
+        _measure(evaluation, world)
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Evaluate by a recipe.
+
+    Raises:
+        FaultError: memory or disk is full, or another process has died or hangs.
+        TerminatedError: SIGTERM came; what was done is saved.
+    """
+    from lavis.common.distributed import join_world
     from lavis.runners.config import load_evaluation_config
     from lavis.runners.faults import Notice, ended_readers, explained
     from lavis.runners.provenance import check_inputs
@@ -117,22 +207,38 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
     config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
     check_inputs(config.base, splits=[config.split])
-    folder = usable(config)
+    folder = _usable_folder(config)
     run, frame_cache = config.base.run, cache_of(args)
     with (
         ended_readers(),
         Notice().listening(),
         explained(batch_size="run.batch_size_eval"),
         join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
-        sole_use(folder) if world.is_main else nullcontext(),
+        _logged_in(folder, world, remarks=config.base.remarks),
     ):
-        start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
-        announce(config.base.remarks, world)
-        measure(config, world, cache=frame_cache, quantize=args.quantize, compiled=args.compile)
+        _measure(config, world, cache=frame_cache, quantize=args.quantize, compiled=args.compile)
     return 0
 
 
-def measure(
+@contextmanager
+def _logged_in(folder: Path, world: "World", *, remarks: Sequence[str]) -> Iterator[None]:
+    """Use a run's folder for the block, in the main process alone, and log there; warn of odd settings."""
+    from lavis.common.logging import start_logging
+    from lavis.common.processes import sole_use
+
+    with sole_use(folder) if world.is_main else nullcontext():
+        start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)
+        _announce(remarks, world)
+        yield
+
+
+def _announce(remarks: Sequence[str], world: "World") -> None:
+    if world.is_main:
+        for remark in remarks:
+            logging.getLogger(__name__).warning(remark)
+
+
+def _measure(
     config: "EvaluationConfig",
     world: "World",
     *,
@@ -155,7 +261,7 @@ def measure(
         say(f"predictions, figures and report are in {config.base.run.output_dir}")
 
 
-def usable(config: "EvaluationConfig") -> Path:
+def _usable_folder(config: "EvaluationConfig") -> Path:
     """Return the output folder, made if need be.
 
     Raises:
