@@ -108,28 +108,16 @@ def _finetuned(value: Any) -> _Settings:
     return {"model.finetuned": value or None}
 
 
-def _load_finetuned(value: Any) -> _Settings:
-    return {} if _flag("model.load_finetuned", value) else {"model.finetuned": None}
-
-
 def _freeze_vit(value: Any) -> _Settings:
     if not _flag("model.freeze_vit", value):
         raise ConfigError("model.freeze_vit is false, but the vision tower is always frozen here; leave it out")
     return {}
 
 
-def _checkpointing(value: Any) -> _Settings:
-    return {"model.checkpointing": "torch" if _flag("model.use_grad_checkpoint", value) else "none"}
-
-
 def _data_type(value: Any) -> _Settings:
     if value != "videos":
         raise ConfigError(f"datasets.*.data_type is {value!r}; only videos can be read")
     return {}
-
-
-def _distributed(value: Any) -> _Settings:
-    return {"run.distributed": "ddp" if isinstance(value, bool) else value}
 
 
 def _resume(value: Any) -> _Settings:
@@ -151,15 +139,17 @@ def _flag(name: str, value: Any) -> bool:
 _TRANSLATED: dict[str, Callable[[Any], _Settings]] = {
     "model.model_type": _model_type,
     "model.finetuned": _finetuned,
-    "model.load_finetuned": _load_finetuned,
+    "model.load_finetuned": lambda value: {} if _flag("model.load_finetuned", value) else {"model.finetuned": None},
     "model.freeze_vit": _freeze_vit,
-    "model.use_grad_checkpoint": _checkpointing,
+    "model.use_grad_checkpoint": lambda value: {
+        "model.checkpointing": "torch" if _flag("model.use_grad_checkpoint", value) else "none"
+    },
     "run.runner": lambda value: {"run.runner": "runner_base" if value == "runner_iter" else value},
     "run.output_dir": lambda value: {"run.output_dir": "output" if value == "" else value},
     "run.train_dataset_ratios": lambda value: {"run.mix": value},
     "run.warmup_lr": lambda value: {"run.warmup_lr": None if isinstance(value, (int, float)) and value < 0 else value},
     "datasets.*.data_type": _data_type,
-    "run.distributed": _distributed,
+    "run.distributed": lambda value: {"run.distributed": "ddp" if isinstance(value, bool) else value},
     "run.resume_ckpt_path": _resume,
 }
 

@@ -74,6 +74,10 @@ class Duplicate:
     paths: tuple[str, ...]
     splits: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        where = f" (in {', '.join(self.splits)})" if len(self.splits) > 1 else ""
+        return f"{self.kind}{where}: {', '.join(self.paths)}"
+
 
 @dataclass(frozen=True, slots=True)
 class SplitCount:
@@ -133,7 +137,7 @@ class CheckReport:
         sections |= {
             "rows that are no questions": [row for split in self.splits.values() for row in split.bad_rows],
             "found in another place": [f"{name}: {path}" for name, path in self.elsewhere.items()],
-            "duplicates": [_duplicate_line(item) for item in self.duplicates],
+            "duplicates": [str(item) for item in self.duplicates],
             "clips that go on after their video": list(self.cut),
             "damaged, but read": [f"{name}: {'; '.join(warnings)}" for name, warnings in self.damaged.items()],
         }
@@ -154,11 +158,6 @@ class CheckReport:
             lost = [len(problem.lost) for problem in self.problems if problem.kind == kind]
             if lost:
                 yield f"  {title}: {len(lost)}, questions lost: {sum(lost)}"
-
-
-def _duplicate_line(duplicate: Duplicate) -> str:
-    where = f" (in {', '.join(duplicate.splits)})" if len(duplicate.splits) > 1 else ""
-    return f"{duplicate.kind}{where}: {', '.join(duplicate.paths)}"
 
 
 class Stamp(NamedTuple):
@@ -358,16 +357,13 @@ class DatasetCheck:
         """Return what `compute` makes of every file, from the journal where it is known; `what` is for progress."""
         values = {path: self._journal.get(kind, path, stamp) for path, stamp in stamps.items()}
         left = [path for path, value in values.items() if value is None]
-        results = _in_processes(compute, left, self._num_workers) if self._num_workers else _here(compute, left)
+        here = ((path, compute(path)) for path in left)
+        results = _in_processes(compute, left, self._num_workers) if self._num_workers else here
         for done, (path, value) in enumerate(results, start=len(stamps) - len(left) + 1):
             self._progress(what, done, len(stamps))
             self._journal.add(kind, path, stamps[path], value)
             values[path] = value
         return values
-
-
-def _here(compute: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[tuple[Path, T]]:
-    return ((path, compute(path)) for path in paths)
 
 
 def _in_processes(compute: Callable[[Path], T], paths: Sequence[Path], num_workers: int) -> Iterator[tuple[Path, T]]:
