@@ -113,7 +113,7 @@ def _check_forward(
     else:
         tokens = watched.fold(watched.answerer.tokens)[torch.arange(case["b"])[:, None], positions]
         prompts, packing = inputs["qa_input"], packing_of(task)
-        repeats = packing.rows_per_question(positions.shape[1])
+        repeats = positions.shape[1] if packing.reads_alone else 1
         targets = [target for target in inputs["qa_output"] for _ in range(repeats)]
         if "selected_frame_idx" in case:
             _check_selection(model, case, checks, positions)

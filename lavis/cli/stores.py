@@ -1,7 +1,6 @@
 """`sevila cache`, `sevila models`, `sevila checkpoint`: what is kept of watched videos, and weights."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from contextlib import contextmanager
@@ -194,19 +193,19 @@ def _list_published(tools: Any) -> int:
 def _inspect(args: argparse.Namespace, tools: Any) -> int:
     found = tools.inspect(args.path)
     if args.json:
-        print(json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
-    say(f"{found.path}: {found.kind}")
-    say(f"  fits: {', '.join(found.sizes) or 'no known size'}")
-    say(f"  {found.num_tensors} tensors, {found.num_bytes / 1e6:,.1f} MB")
-    for part in found.parts:
-        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part.dtypes.items())
-        origin = f"  from {found.origins[part.name]}" if part.name in found.origins else ""
-        size = f"{part.num_parameters:>14,} parameters  {part.num_bytes / 1e6:>10,.1f} MB"
-        say(f"  {part.name:18} {part.num_tensors:>5} tensors {size}  ({dtypes}){origin}")
-    if found.left_out:
-        say(f"  of no use: {len(found.left_out)} entries, such as {found.left_out[0]}")
-    say(f"  missing for a whole model: {', '.join(found.missing) or 'nothing'}")
+    say(f"{found['path']}: {found['kind']}")
+    say(f"  fits: {', '.join(found['sizes']) or 'no known size'}")
+    say(f"  {found['num_tensors']} tensors, {found['num_bytes'] / 1e6:,.1f} MB")
+    for part in found["parts"]:
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part["dtypes"].items())
+        origin = f"  from {found['origins'][part['name']]}" if part["name"] in found["origins"] else ""
+        size = f"{part['num_parameters']:>14,} parameters  {part['num_bytes'] / 1e6:>10,.1f} MB"
+        say(f"  {part['name']:18} {part['num_tensors']:>5} tensors {size}  ({dtypes}){origin}")
+    if found["left_out"]:
+        say(f"  of no use: {len(found['left_out'])} entries, such as {found['left_out'][0]}")
+    say(f"  missing for a whole model: {', '.join(found['missing']) or 'nothing'}")
     return 0
 
 
@@ -238,13 +237,13 @@ def _merge(args: argparse.Namespace, tools: Any) -> int:
 
 
 def _verify(args: argparse.Namespace, tools: Any) -> int:
-    verdict = tools.verify(args.path, size=args.size)
-    for check in verdict.checks:
+    checks, problems = tools.verify(args.path, size=args.size)
+    for check in checks:
         say(f"  {check}")
-    for problem in verdict.problems:
+    for problem in problems:
         say(f"  WRONG: {problem}")
-    say(f"{args.path} is {'not sound' if verdict.problems else 'sound'}")
-    return EXIT_FAILURE if verdict.problems else 0
+    say(f"{args.path} is {'not sound' if problems else 'sound'}")
+    return EXIT_FAILURE if problems else 0
 
 
 def _refuse_to_replace(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,11 +35,11 @@ from lavis.models.sevila.names import (
     ALIAS,
     FUSED_BIAS,
     GROUPS,
+    KINDS,
     POSITION_IDS,
     SPLIT_BIAS,
     VISION_BLOCK,
     Scheme,
-    describe_kind,
     detect_scheme,
     group_of,
     published_name,
@@ -91,7 +92,8 @@ class Source:
     @property
     def kind(self) -> str:
         """What it is, in words."""
-        return describe_kind(self.scheme, self.groups)
+        known = KINDS.get((self.scheme.name, self.groups))
+        return known or f"part of a model ({self.scheme.what}): {', '.join(short_groups(self.groups))}"
 
 
 def open_source(path: str | Path) -> Source:
@@ -270,41 +272,13 @@ def size_hint(shapes: Shapes, *, name: str) -> str:
     return f"; it fits {' or '.join(sizes)}" if sizes and name not in sizes else ""
 
 
-@dataclass(frozen=True)
-class PartReport:
-    """What a file holds of one part of the model."""
-
-    name: str
-    num_tensors: int
-    num_parameters: int
-    num_bytes: int
-    dtypes: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a weight file is.
-
-    Attributes:
-        sizes: models it fits.
-        num_tensors: as the file counts them, with aliases and what is of no use.
-        missing: parts that a whole model has besides.
-        origins: where each part came from, if a manifest says so.
-    """
-
-    path: str
-    kind: str
-    sizes: tuple[str, ...]
-    num_bytes: int
-    num_tensors: int
-    parts: tuple[PartReport, ...]
-    left_out: tuple[str, ...]
-    missing: tuple[str, ...]
-    origins: dict[str, str]
-
-
-def inspect(path: str | Path) -> Inspection:
+def inspect(path: str | Path) -> dict[str, Any]:
     """Say what a weight file or folder is, from its content.
+
+    Returns:
+        JSON values: the models it fits (`sizes`), tensors as the file counts them, with aliases and what is of no use
+        (`left_out`), what it holds of each part, parts that a whole model has besides (`missing`), and where each part
+        came from, if a manifest says so (`origins`).
 
     Raises:
         CheckpointError: nothing there, damaged, or of no known kind.
@@ -314,34 +288,40 @@ def inspect(path: str | Path) -> Inspection:
     # Such files hold two biases where we have one.
     halved = source.scheme.name in ("published", "eva")
     halves = sum(name.endswith("qkv.bias") for name in source.weights) if halved else 0
-    fitting = tuple(f"sevila_{size}" for size in fitting_sizes(source.telling_shapes))
-    return Inspection(
-        path=str(path),
-        kind=source.kind,
-        sizes=(read_saved(source.path).name,) if source.is_model_folder else fitting,
-        num_bytes=sum(file.stat().st_size for file in source.files),
-        num_tensors=len(source.weights) + halves + len(source.aliases) + len(source.left_out),
-        parts=tuple(_part_report(part, source.weights) for part in short_groups(source.groups)),
-        left_out=source.left_out,
-        missing=tuple(short_groups(set(GROUPS) - source.groups)),
-        origins=manifest.origins if manifest else {},
-    )
+    fitting = [f"sevila_{size}" for size in fitting_sizes(source.telling_shapes)]
+    return {
+        "path": str(path),
+        "kind": source.kind,
+        "sizes": [read_saved(source.path).name] if source.is_model_folder else fitting,
+        "num_bytes": sum(file.stat().st_size for file in source.files),
+        "num_tensors": len(source.weights) + halves + len(source.aliases) + len(source.left_out),
+        "parts": [_described(part, source.weights) for part in short_groups(source.groups)],
+        "left_out": source.left_out,
+        "missing": short_groups(set(GROUPS) - source.groups),
+        "origins": manifest.origins if manifest else {},
+    }
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether weights are sound: `checks` says what was looked at, `problems` what is wrong."""
+def _described(part: str, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    own = [value for name, value in weights.items() if part in (group_of(name), name.partition(".")[0])]
+    return {
+        "name": part,
+        "num_tensors": len(own),
+        "num_parameters": sum(value.numel() for value in own),
+        "num_bytes": sum(value.nbytes for value in own),
+        "dtypes": dict(Counter(str(value.dtype).removeprefix("torch.") for value in own).most_common()),
+    }
 
-    checks: tuple[str, ...]
-    problems: tuple[str, ...]
 
-
-def verify(path: str | Path, *, size: str | None = None) -> Verdict:
+def verify(path: str | Path, *, size: str | None = None) -> tuple[list[str], list[str]]:
     """Check a model folder or a weight file: hashes, completeness, shapes, and that every number is finite.
 
     Args:
         size: the model a file is for, as in `read_config`; None tells it from the weights, or from the
             folder's own configuration.
+
+    Returns:
+        What was looked at, and what is wrong; weights are sound where nothing is.
 
     Raises:
         CheckpointError: there is nothing, or the manifest is damaged.
@@ -357,7 +337,7 @@ def verify(path: str | Path, *, size: str | None = None) -> Verdict:
         model, expected = _model_of(source, size)
         found = check_source(source, expected, name=model)
     except UserError as error:
-        return Verdict(tuple(checks), (*problems, str(error)))
+        return checks, [*problems, str(error)]
     if source.is_model_folder:
         problems += _tokenizer_problems(place)
     checks.append(f"{len(found.weights)} weights of {', '.join(short_groups(found.groups))} fit {model}")
@@ -367,7 +347,7 @@ def verify(path: str | Path, *, size: str | None = None) -> Verdict:
         problems.append(f"{len(broken)} weights hold numbers that are not finite ({first_few(broken)})")
     else:
         checks.append("every number is finite")
-    return Verdict(tuple(checks), tuple(problems))
+    return checks, problems
 
 
 def _tokenizer_problems(folder: Path) -> list[str]:
@@ -390,15 +370,3 @@ def _model_of(source: Source, size: str | None) -> tuple[str, Shapes]:
     if not sizes:
         raise CheckpointError(f"{source.path} ({source.kind}) fits no known size; say which model is meant with --size")
     return f"sevila_{sizes[0]}", shapes_of_size(sizes[0])
-
-
-def _part_report(part: str, weights: Mapping[str, torch.Tensor]) -> PartReport:
-    own = [value for name, value in weights.items() if part in (group_of(name), name.partition(".")[0])]
-    dtypes = Counter(str(value.dtype).removeprefix("torch.") for value in own)
-    return PartReport(
-        name=part,
-        num_tensors=len(own),
-        num_parameters=sum(value.numel() for value in own),
-        num_bytes=sum(value.nbytes for value in own),
-        dtypes=dict(dtypes.most_common()),
-    )

@@ -290,7 +290,7 @@ class SeViLA(PretrainedSeViLA):
         """
         del times_s
         packed: FramePacking = registry.frame_packings.get(packing)()
-        rows = packed.rows_per_question(states.shape[1])
+        rows = states.shape[1] if packed.reads_alone else 1
         targets = [option_target(answer) for answer in answers for _ in range(rows)]
         found = self.text_loss(states, prompts, targets, packing=packed)
         return AnswerLoss(found.loss, found.logits[:, 1].detach().argmax(-1) == found.labels[:, 1])
@@ -464,7 +464,7 @@ class SeViLAAnswerer:
 
     def _write(self, tokens: torch.Tensor, questions: Sequence[Question]) -> list[tuple[Reading, npt.ArrayLike]]:
         """Return as `_choose` does."""
-        if self._packing.rows_per_question(tokens.shape[1]) != 1:
+        if self._packing.reads_alone and tokens.shape[1] > 1:
             raise QuestionError("an open answer needs frames read together; use the reader 'joint' or give options")
         prompts = [self._prompt.answerer(question) for question in questions]
         answer = self._model.answer_openly(tokens, prompts, packing=self._packing)

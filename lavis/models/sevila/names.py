@@ -156,7 +156,8 @@ _SCHEMES = (
     ),
 )
 
-_KINDS = {
+# What a file with these groups is, in words.
+KINDS = {
     ("published", frozenset(GROUPS)): "a whole SeViLA state dict",
     ("published", frozenset(GROUPS[1:-1])): "SeViLA's visual prompters (as sevila_pretrained.pth)",
     ("published", frozenset(GROUPS[1:5])): "a localizer (as qformer_loc.pth)",
@@ -184,12 +185,6 @@ def detect_scheme(theirs: Mapping[str, object], *, place: str) -> Scheme:
     if not count:
         raise CheckpointError(f"{place} belongs to no known model: it holds names such as {next(iter(theirs))!r}")
     return scheme
-
-
-def describe_kind(scheme: Scheme, groups: frozenset[str]) -> str:
-    """Say in words what a file with these groups is."""
-    known = _KINDS.get((scheme.name, groups))
-    return known or f"part of a model ({scheme.what}): {', '.join(short_groups(groups))}"
 
 
 def group_of(name: str) -> str:

@@ -18,13 +18,10 @@ class FramePacking(Protocol):
     """Lays out frames and text for the language model.
 
     Attributes:
-        reads_alone: each frame makes an input, and so an answer, of its own.
+        reads_alone: each frame makes an input, and so an answer, of its own; else a question makes one.
     """
 
     reads_alone: bool
-
-    def rows_per_question(self, num_frames: int) -> int:
-        """Return how many language-model inputs one question with `num_frames` frames makes."""
 
     def inputs(self, language: T5LanguageModel, frames: torch.Tensor, text: Tokens) -> LanguageInput:
         """Build the inputs from frame tokens [B, K, Q, E] and prompts of B rows."""
@@ -34,10 +31,6 @@ class JointPacking:
     """All frames of a question in one input, numbered from 1, in the order given."""
 
     reads_alone = False
-
-    def rows_per_question(self, num_frames: int) -> int:  # noqa: ARG002  # part of the protocol
-        """Return 1: the frames are read together."""
-        return 1
 
     def inputs(self, language: T5LanguageModel, frames: torch.Tensor, text: Tokens) -> LanguageInput:
         """Return inputs of B rows, [B, K * (P + Q) + L] long.
@@ -53,10 +46,6 @@ class PerFramePacking:
     """Every frame alone in an input of its own, with the same text."""
 
     reads_alone = True
-
-    def rows_per_question(self, num_frames: int) -> int:
-        """Return one input per frame."""
-        return num_frames
 
     def inputs(self, language: T5LanguageModel, frames: torch.Tensor, text: Tokens) -> LanguageInput:
         """Return inputs of B * K rows (all frames of the first question first), [P + Q + L] long."""
