@@ -179,22 +179,21 @@ def build_clips(run: RunConfig, dataset: QuestionDataset, world: World) -> ClipL
     )
 
 
-def build_updater(
-    run: RunConfig, parts: TrainingParts, parallel: Parallel, *, average: MovingAverage | None, world: World
-) -> Updater:
-    """Build what turns batches into changed weights."""
-    optimizer = build_adamw(
-        parts.model.trainable_parameters(), lr=run.init_lr, weight_decay=run.weight_decay, betas=(0.9, run.beta2)
-    )
+def build_updater(run: RunConfig, parts: TrainingParts, *, world: World) -> Updater:
+    """Lay the model out over the processes, and build what turns batches into changed weights."""
+    # Parts that the published code leaves trainable by mistake get no gradient.
+    quirks = run.published_quirks
+    parallel = Parallel(parts.model, world, mode=run.distributed, find_unused_parameters=quirks)
+    trained = list(parts.model.trainable_parameters())
     return Updater(
         parallel,
         parts.objective,
-        optimizer,
+        build_adamw(trained, lr=run.init_lr, weight_decay=run.weight_decay, betas=(0.9, run.beta2)),
         world=world,
-        divide=not run.published_quirks,
+        divide=not quirks,
         clip_grad_norm=run.clip_grad_norm,
         autocast_dtype=_AMP_DTYPES[run.amp_dtype] if run.amp else None,
-        average=average,
+        average=MovingAverage(trained, decay=run.ema_decay) if run.ema_decay else None,
     )
 
 
@@ -214,13 +213,6 @@ def build_batches(
         seed=run.seed,
         samples_per_step=samples_per_step,
     )
-
-
-def build_parallel(run: RunConfig, parts: TrainingParts, *, world: World) -> Parallel:
-    """Lay the model out over the processes."""
-    # Parts that the published code leaves trainable by mistake get no gradient.
-    quirks = run.published_quirks
-    return Parallel(parts.model, world, mode=run.distributed, find_unused_parameters=quirks)
 
 
 def build_runner(config: TrainConfig, world: World) -> Runner:
@@ -246,15 +238,14 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
                 check_unchanged(config, folder, inputs)
     kept = found.shape.samples_per_step if found else None
     batches = build_batches(run, num_samples=len(dataset), world=world, samples_per_step=kept)
-    parallel = build_parallel(run, parts, world=world)
-    average = MovingAverage(parts.model.trainable_parameters(), decay=run.ema_decay) if run.ema_decay else None
+    updater = build_updater(run, parts, world=world)
     plan = build_plan(run, parts.task, batches, world)
     if world.is_main:
         record(config, folder, world, inputs=inputs)
     total = plan.iterations(len(batches))
     runner: Runner = registry.runners.get(run.runner)(
         parts.model,
-        updater=build_updater(run, parts, parallel, average=average, world=world),
+        updater=updater,
         schedule=build_schedule(run, steps_per_epoch=len(batches)),
         batches=batches,
         loader=build_loader(
@@ -268,7 +259,7 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
         plan=plan,
         validator=build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world),
         folder=folder,
-        saver=CheckpointSaver(store, world=world, in_background=parallel.in_step, timeout_s=run.distributed_timeout_s),
+        saver=CheckpointSaver(store, world=world, in_background=updater.in_step, timeout_s=run.distributed_timeout_s),
         teacher=parts.teacher,
         shape=RunShape(run.seed, len(dataset), batches.samples_per_step, world.size),
         log=TrainingLog(folder if world.is_main else None, total=total, log_freq=run.log_freq),

@@ -15,7 +15,6 @@ from lavis.datasets.dataset import build_loader
 from lavis.runners.build import (
     TrainingParts,
     build_batches,
-    build_parallel,
     build_parts,
     build_plan,
     build_updater,
@@ -27,9 +26,9 @@ from lavis.runners.build import (
 from lavis.runners.config import RunConfig, TrainConfig, evaluation_of
 from lavis.runners.evaluation.evaluator import build_evaluator
 from lavis.runners.evaluation.evaluator import build_parts as build_evaluation_parts
-from lavis.runners.optim import Parallel, build_schedule
+from lavis.runners.optim import build_schedule
 from lavis.runners.progress import as_duration, memory_mib
-from lavis.runners.trainer import split_microbatches
+from lavis.runners.trainer import Updater, split_microbatches
 
 
 def dry_run(config: TrainConfig, world: World) -> str:
@@ -42,8 +41,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
     batches = build_batches(run, num_samples=len(dataset), world=world)
-    parallel = build_parallel(run, parts, world=world)
-    updater = build_updater(run, parts, parallel, average=None, world=world)
+    updater = build_updater(run, parts, world=world)
     (set_training_as_published if run.published_quirks else set_training)(parts.model)
 
     started = time.perf_counter()
@@ -61,9 +59,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
 
     plan = build_plan(run, parts.task, batches, world)
     iterations = plan.iterations(len(batches))
-    measuring, measuring_s = _measuring(
-        config, parts, parallel, validations=plan.validations(len(batches)), world=world
-    )
+    measuring, measuring_s = _measuring(config, parts, updater, validations=plan.validations(len(batches)), world=world)
     # Workers decode while the step computes; without them each step waits.
     training_s = _with_readers(read_s, step_s, run) * iterations / len(first)
     figures = "".join(f", {name} {value:.4g}" for name, value in report.metrics.items())
@@ -87,7 +83,7 @@ def _with_readers(read_s: float, compute_s: float, run: RunConfig) -> float:
 
 
 def _measuring(
-    config: TrainConfig, parts: TrainingParts, parallel: Parallel, *, validations: int, world: World
+    config: TrainConfig, parts: TrainingParts, updater: Updater, *, validations: int, world: World
 ) -> tuple[list[str], float]:
     """Measure the first questions of each split; return a line for each, and the seconds that all of them take."""
     run = config.run
@@ -104,7 +100,7 @@ def _measuring(
         read_s = time.perf_counter() - started
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[]):
-            parallel.evaluate(partial(validator, split=split))
+            updater.evaluate(partial(validator, split=split))
         compute_s = max(0.0, time.perf_counter() - started - read_s)
         each_s = _with_readers(read_s, compute_s, run) / max(1, count)
         total = validator.count(split)

@@ -252,6 +252,11 @@ class Updater:
         """Let the model have the moving average as its weights in a block, where there is one."""
         return contextlib.nullcontext() if self._average is None else self._average.in_place()
 
+    @property
+    def in_step(self) -> bool:
+        """Whether all processes must run the same passes, because they exchange weights meanwhile."""
+        return self._parallel.in_step
+
     def evaluate(self, work: Callable[[Any], T]) -> T:
         """Run work on the model that needs no gradients."""
         return self._parallel.evaluate(work)

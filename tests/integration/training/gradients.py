@@ -12,7 +12,7 @@ from lavis.common.distributed import World, join_world
 from lavis.datasets.dataset import EpochBatches, build_loader
 from lavis.runners.build import build_parts, build_updater, join_training_splits
 from lavis.runners.config import load_train_config
-from lavis.runners.optim import Parallel, full_tensor
+from lavis.runners.optim import full_tensor
 
 
 def write_gradients(target: Path, recipe: Path, options: list[str], world: World) -> None:
@@ -21,8 +21,7 @@ def write_gradients(target: Path, recipe: Path, options: list[str], world: World
     parts = build_parts(config, world)
     dataset = join_training_splits(parts.builder, run.train_splits)
     batches = EpochBatches(len(dataset), batch_size=run.batch_size_train, rank=world.rank, world_size=world.size)
-    parallel = Parallel(parts.model, world, mode=run.distributed)
-    updater = build_updater(run, parts, parallel, average=None, world=world)
+    updater = build_updater(run, parts, world=world)
     parts.model.train()
     read = build_loader(dataset, batches)
     report = updater.accumulate(list(read))
