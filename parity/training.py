@@ -150,9 +150,12 @@ def _yes_no_targets(model: SeViLA, case: Case, checks: Checks, task: PublishedTa
         ]
         return ["yes" if yes else "no" for row in relevant for yes in row.tolist()]
     prompt, features = given_prompt(case), model.features(batch.pixels.flatten(0, 1))
-    objective = SelfRefinement(prompt=prompt)
-    checks.equal("pseudo_answer_pred", objective.choices(model, batch, features), case["pseudo_answer_pred"])
-    labels = ["yes" if yes else "no" for yes in objective.pseudo_labels(model, batch, features).flatten().tolist()]
+    states = model.states("answerer", features).unflatten(0, batch.pixels.shape[:2])
+    asked = [prompt.answerer(question) for question in batch.questions]
+    choices = model.frame_choices(states, asked, [len(question.options) for question in batch.questions])
+    checks.equal("pseudo_answer_pred", choices, case["pseudo_answer_pred"])
+    pairs = zip(choices.tolist(), batch.questions, strict=True)
+    labels = ["yes" if choice == question.answer else "no" for row, question in pairs for choice in row]
     checks.equal("pseudo_labels", labels, case["pseudo_labels"])
     watched = watch_case(model, case)
     tokens, prompts = watched.fold(watched.answerer.tokens), case["inputs"]["qa_input"]

@@ -11,13 +11,15 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
 
 from lavis.common.distributed import World
-from lavis.common.errors import QuestionError
+from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.moments import inside_windows
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.datasets.dataset import ClipBatch
@@ -288,28 +290,16 @@ class SelfRefinement:
         self._teacher = teacher or OnlineTeacher()
 
     def __call__(self, model: ImageTextModel, batch: ClipBatch) -> dict[str, Any]:
-        """Make pseudo-labels, then return the Localizer's loss on them."""
-        features = _features(model, batch)
-        predicted = self._predictions(model, batch, features)
-        relevant = _is_right(predicted.values, batch)
-        return {**_relevance_loss(model, batch, features, relevant, self._prompt), **predicted.metrics}
-
-    def pseudo_labels(self, model: ImageTextModel, batch: ClipBatch, features: torch.Tensor) -> torch.Tensor:
-        """Tell for each frame whether the Answerer is right on it alone: bool [B, T].
+        """Make pseudo-labels, then return the Localizer's loss on them.
 
         Raises:
             QuestionError: a question whose answer is not known.
         """
-        return _is_right(self.choices(model, batch, features), batch)
-
-    def choices(self, model: ImageTextModel, batch: ClipBatch, features: torch.Tensor) -> torch.Tensor:
-        """Return the option the Answerer chooses on each frame alone: [B, T]."""
-        return self._predictions(model, batch, features).values.long()
-
-    def _predictions(self, model: ImageTextModel, batch: ClipBatch, features: torch.Tensor) -> Predictions:
-        return self._teacher.predict(
-            batch.questions, batch.frame_idx, lambda where: self._ask(model, batch, features, where)
-        )
+        features = _features(model, batch)
+        ask = partial(self._ask, model, batch, features)
+        predicted = self._teacher.predict(batch.questions, batch.frame_idx, ask)
+        relevant = _is_right(predicted.values, batch)
+        return {**_relevance_loss(model, batch, features, relevant, self._prompt), **predicted.metrics}
 
     @torch.no_grad()
     def _ask(
@@ -389,11 +379,11 @@ class AnswererFinetuning:
     def __call__(self, model: ImageTextModel, batch: ClipBatch) -> dict[str, Any]:
         """Return the loss of the target text, the mean over questions, and "positions": B times the frames [K] read.
 
-        Questions that as many frames were chosen for are learned in one call. Where the model is split over processes
-        (FSDP), all of them need as many such calls: choose as many frames for every question.
+        Questions that as many frames were chosen for are learned in one call.
 
         Raises:
             QuestionError: a question whose answer is not known.
+            ConfigError: the model is split over processes, and questions have different numbers of frames.
         """
         clips = [self._clip(model, batch, row) for row in range(len(batch))]
         selector = self._selector_of(model)
@@ -406,6 +396,11 @@ class AnswererFinetuning:
         groups: dict[int, list[int]] = {}
         for row, positions in enumerate(chosen):
             groups.setdefault(len(positions), []).append(row)
+        if len(groups) > 1 and any(isinstance(value, DTensor) for _, value in model.trainable_parameters()):
+            raise ConfigError(
+                "model.training_selector chooses different numbers of frames for the questions of a batch, and with "
+                "run.distributed=fsdp all processes must run the same; set run.distributed=ddp"
+            )
         learned = [(self._learn(model, batch, clips, chosen, rows), len(rows) / len(batch)) for rows in groups.values()]
         return {
             "loss": torch.stack([found.loss * share for found, share in learned]).sum(),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lavis.common.distributed import World
+from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.common.types import Question, Unread
 from lavis.datasets.dataset import ClipBatch
@@ -161,6 +162,17 @@ def test_questions_with_different_numbers_of_frames_weigh_the_same(model: SeViLA
 
     assert loss == pytest.approx(np.mean([one for one, _ in alone]), rel=1e-5)
     torch.testing.assert_close(gradients, torch.stack([one for _, one in alone]).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_different_numbers_of_frames_are_refused_where_processes_must_run_the_same(
+    model: SeViLA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = AnswererFinetuning(prompt=PROMPT, k=2, selector=LightFrames())
+    model.set_trainable(objective.trainable)
+    monkeypatch.setattr("lavis.tasks.objectives.DTensor", torch.nn.Parameter)
+    objective(model, lit([0, 1], [[0, 3], [1, 2]]))
+    with pytest.raises(ConfigError, match=r"must run the same; set run\.distributed=ddp"):
+        objective(model, lit([0, 1], [[0, 3], [1]]))
 
 
 def _row(whole: ClipBatch, row: int) -> ClipBatch:
