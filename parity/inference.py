@@ -263,7 +263,7 @@ def _check_decoding(model: SeViLA, case: Case, checks: Checks, role: str, inputs
     sequences = case.tensor(f"{role}.sequences")
     measured = case[f"{role}_num_decode_steps"]
     if sequences is None:
-        decoded = model.language.generate_ids(inputs, max_new_tokens=steps).shape[1] - 1
+        decoded = model.language.generate_ids(inputs, max_new_tokens=steps)[0].shape[1] - 1
         checks.equal(f"{role}_num_decode_steps", decoded, measured)
         return
     checks.equal(f"{role}_num_decode_steps", sequences.shape[1] - 1, measured)

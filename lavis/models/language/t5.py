@@ -19,8 +19,6 @@ from torch import nn
 from transformers import (
     DynamicCache,
     EncoderDecoderCache,
-    LogitsProcessor,
-    LogitsProcessorList,
     PreTrainedTokenizerBase,
     T5Config,
     T5ForConditionalGeneration,
@@ -81,17 +79,6 @@ class TwoSteps:
     first_logits: torch.Tensor
     first_token: torch.Tensor
     second_logits: torch.Tensor
-
-
-class _FiniteRows(LogitsProcessor):
-    """Notes for each step which of N rows have finite logits only, and changes none."""
-
-    def __init__(self) -> None:
-        self.steps: list[torch.Tensor] = []
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:  # noqa: ARG002
-        self.steps.append(scores.isfinite().all(1))
-        return scores
 
 
 def t5_config(**sizes: Any) -> T5Config:
@@ -251,26 +238,25 @@ class T5LanguageModel(nn.Module):
         shifted = torch.cat([self._start(len(labels)), before], dim=1)
         return self._decode(self.encode(inputs), inputs.mask, shifted)
 
-    def generate(self, inputs: LanguageInput, *, max_new_tokens: int = 30) -> tuple[list[str], list[bool]]:
+    def generate(self, inputs: LanguageInput) -> tuple[list[str], list[bool]]:
         """Decode greedily (published: at most 30 tokens); return the texts, and whether each had finite logits only."""
-        watch = _FiniteRows()
-        ids = self.generate_ids(inputs, max_new_tokens=max_new_tokens, watch=watch)
-        texts = [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-        return texts, torch.stack(watch.steps).all(0).tolist()
+        ids, finite = self.generate_ids(inputs, max_new_tokens=30)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts], finite.tolist()
 
-    def generate_ids(
-        self, inputs: LanguageInput, *, max_new_tokens: int, watch: LogitsProcessor | None = None
-    ) -> torch.Tensor:
-        """Decode greedily and return token ids, the start token first: [N, 1 + steps]; `watch` sees the logits."""
-        return self.model.generate(
-            logits_processor=LogitsProcessorList([watch] if watch else []),
+    def generate_ids(self, inputs: LanguageInput, *, max_new_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decode greedily: token ids, the start token first, [N, 1 + steps], and [N] whether all logits were finite."""
+        made = self.model.generate(
             inputs_embeds=inputs.embeds.to(self.dtype),
             attention_mask=inputs.mask,
             do_sample=False,
             num_beams=1,
             decoder_start_token_id=self.model.config.pad_token_id,
             max_new_tokens=max_new_tokens,
+            return_dict_in_generate=True,
+            output_logits=True,
         )
+        return made.sequences, torch.stack([step.isfinite().all(1) for step in made.logits]).all(0)
 
     @property
     def _device(self) -> torch.device:

@@ -228,8 +228,7 @@ class PretrainedSeViLA(nn.Module):
         language = self.language
         made = {name: value for name, value in language.model.config.to_dict().items() if name not in _WITHOUT_EFFECT}
         tokenizer = language.tokenizer
-        rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
-        words = [rules, tokenizer.special_tokens_map, language.max_text_length]
+        words = [tokenizer.backend_tokenizer.to_str(), tokenizer.special_tokens_map, language.max_text_length]
         return digest({"vision": self.config.watching, "language": made, "words": words})
 
 

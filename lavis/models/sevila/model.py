@@ -65,15 +65,6 @@ class OptionLogits:
 
 
 @dataclass(frozen=True)
-class OpenAnswers:
-    """Generated texts, one per prompt, whether all its logits were finite, and what of it the model did not read."""
-
-    texts: list[str]
-    finite: list[bool]
-    unread: tuple[Unread, ...]
-
-
-@dataclass(frozen=True)
 class TextLoss:
     """How well target texts are predicted.
 
@@ -158,11 +149,6 @@ class SeViLA(PretrainedSeViLA):
         """Run the visual prompter of a role: features [N, P, D] to query tokens [N, Q, E]."""
         return self._run(role)(features)
 
-    @property
-    def replaced_runs(self) -> tuple[str, ...]:
-        """Names of the parts that another function runs."""
-        return tuple(sorted(self._runs))
-
     def compile_parts(self, *, backend: str = "inductor") -> None:
         """Let vision tower, visual prompters and the language model's encoder run compiled: all that runs many rows.
 
@@ -225,12 +211,6 @@ class SeViLA(PretrainedSeViLA):
         text = self.language.tokenize(prompts, end_of_text=True)
         steps = self.language.two_steps(packing.inputs(self.language, tokens, text))
         return OptionLogits(steps.second_logits[:, option_ids], steps.first_token, text.unread)
-
-    def answer_openly(self, tokens: torch.Tensor, prompts: Sequence[str], *, packing: FramePacking) -> OpenAnswers:
-        """Let the Answerer write a free answer to each of B prompts on tokens [B, K, Q, E]."""
-        text = self.language.tokenize(prompts, end_of_text=True)
-        texts, finite = self.language.generate(packing.inputs(self.language, tokens, text))
-        return OpenAnswers(texts, finite, text.unread)
 
     def text_loss(
         self, tokens: torch.Tensor, prompts: Sequence[str], targets: Sequence[str], *, packing: FramePacking
@@ -349,7 +329,7 @@ class SeViLA(PretrainedSeViLA):
         That is preprocessing, vision tower, visual prompters, their precision, and the kind of device. The language
         model reads tokens and makes none.
         """
-        facts = {"vision": self.config.watching, "device": self.device.type, "replaced_runs": self.replaced_runs}
+        facts = {"vision": self.config.watching, "device": self.device.type, "replaced_runs": sorted(self._runs)}
         return digest(facts, {name: self.get_submodule(name) for name in ("vision", *ROLES)})
 
     def words(self, prompt: str | Prompt) -> Prompt:
@@ -467,11 +447,12 @@ class SeViLAAnswerer:
         if self._packing.reads_alone and tokens.shape[1] > 1:
             raise QuestionError("an open answer needs frames read together; use the reader 'joint' or give options")
         prompts = [self._prompt.answerer(question) for question in questions]
-        answer = self._model.answer_openly(tokens, prompts, packing=self._packing)
+        text = self._model.language.tokenize(prompts, end_of_text=True)
+        answers = self._model.language.generate(self._packing.inputs(self._model.language, tokens, text))
         nothing = np.empty(0), np.empty(0, np.int64)
         return [
-            (Reading(None, text, *nothing, unread), finite)
-            for text, finite, unread in zip(answer.texts, answer.finite, answer.unread, strict=True)
+            (Reading(None, answer, *nothing, unread), finite)
+            for answer, finite, unread in zip(*answers, text.unread, strict=True)
         ]
 
 
