@@ -1,4 +1,4 @@
-"""What holds for a person's question unless it says otherwise: Python, the command line, the page and its API ask here.
+"""Defaults of a person's question, shared by Python, the command line, the page and its API.
 
 Benchmarks and training have their own, in `configs/`.
 """

@@ -90,7 +90,7 @@ def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Itera
 
 
 def _meet(backend: str, *, timeout: datetime.timedelta) -> None:
-    """Find the other processes, and not what is left of those that died.
+    """Form the process group, without the addresses that an earlier start left behind.
 
     When torchrun starts processes again, their store may still hold the addresses of the ones before. On one machine
     all processes know how often that was, and leave their addresses under that number. On several machines the numbers

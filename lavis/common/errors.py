@@ -60,7 +60,7 @@ class AnnotationError(UserError):
 
 
 class FaultError(RuntimeError):
-    """Something that the program stands on gave way (memory, disk, another process); its message is a single line."""
+    """A failure outside of the program (memory, disk, another process); its message is a single line."""
 
 
 class TerminatedError(Exception):

@@ -1,4 +1,4 @@
-"""Files: where the package's own lie, writing them whole, and reading JSON that others wrote."""
+"""Files: where the package's own lie, writing them whole, hashing them, and reading JSON of others."""
 
 import hashlib
 import json

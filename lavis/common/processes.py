@@ -1,4 +1,4 @@
-"""Processes: one run to a folder, and an end with the process that started this one; quick to import."""
+"""Locking the folder of a run, and ending with torchrun; quick to import."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ _PARENT = os.getppid()
 
 @contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
-    """Have a folder for the block, and let no other process have it meanwhile; it is made where it is missing.
+    """Lock a folder against other processes while the block runs; make it where it is missing.
 
     The system takes the lock from a process that dies, however it dies. A folder where files cannot be locked or made
     (some network file systems, read-only ones) goes without.
@@ -61,7 +61,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def end_with_torchrun() -> None:
-    """Send this process SIGTERM once torchrun, if that started it, has ended: when it is killed, nobody else does.
+    """Send this process SIGTERM when the torchrun that started it has ended, also where that was killed.
 
     Raises:
         FaultError: it has ended already.

@@ -155,7 +155,7 @@ _TRANSLATED: dict[str, Callable[[Any], _Settings]] = {
 
 
 def _walk(settings: Mapping[str, Any], above: _Path) -> Iterator[tuple[_Path, Any]]:
-    """Yield what can be translated as a whole, and otherwise each mapping, empty, before what it holds."""
+    """Yield every setting with its path: a published one whole, another mapping empty and then what it holds."""
     for key, value in settings.items():
         path = (*above, key)
         if isinstance(value, Mapping) and value and _pattern(path) is None:

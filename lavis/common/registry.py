@@ -1,4 +1,4 @@
-"""Names for the parts that configurations and command lines choose between, and the doors through which more come in.
+"""Names for the parts that configurations and command lines choose between, and how plugins add more.
 
 A part is registered under a name with its import path, and is imported only when it is asked
 for: listing the names costs nothing, and an optional dependency is needed only by who uses it.
@@ -154,7 +154,7 @@ class LavisRegistry:
         return Registry(name, fill=self._fill)
 
     def _fill(self) -> None:
-        """Have the parts of this package declared, and then those of installed plugins."""
+        """Declare the parts of this package, and then those of installed plugins."""
         from importlib.metadata import entry_points  # takes a while, and most who import the package need no part
 
         with self._lock:
@@ -167,7 +167,7 @@ class LavisRegistry:
                 self._load(plugin)
 
     def _load(self, plugin: "EntryPoint") -> None:
-        """Import an installed plugin; one that is broken is reported, and does without."""
+        """Import an installed plugin; a warning names one that is broken."""
         try:
             part = plugin.load()
             if plugin.attr:
@@ -262,9 +262,7 @@ registry = LavisRegistry()
 
 
 def import_in_worker(plugins: Sequence[str]) -> None:
-    """Have a process that starts anew know the parts that the one which started it knows.
-
-    Where a module cannot be imported there, that is said, and matters only if its parts are asked for.
+    """Import the plugins of the process that started this one; a warning names each that cannot be imported.
 
     Args:
         plugins: the other process's `registry.plugins()`.

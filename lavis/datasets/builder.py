@@ -109,7 +109,7 @@ class DatasetConfig:
 
 
 def dataset_defaults(name: str, *layers: Any) -> dict[str, Any]:
-    """Return what a dataset is beneath a recipe: the file of its builder, or nothing where the recipe defines it.
+    """Return the settings under those of a recipe: the file of the dataset's builder, or none if the recipe defines it.
 
     Args:
         layers: the recipe's settings of this dataset, and options over them.
@@ -132,7 +132,7 @@ def builder_of(name: str, config: DatasetConfig) -> "type[DatasetBuilder]":
 
 
 class DatasetBuilder:
-    """Builds the splits of one benchmark; one whose files are of another format replaces `read`.
+    """Builds the splits of one benchmark; override `read` for another format of annotation files.
 
     Args:
         image_size: side of the square frames the model watches.

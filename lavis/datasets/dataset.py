@@ -315,7 +315,7 @@ def _worker_context() -> BaseContext:
 
 
 def _start_worker(plugins: Sequence[str], _worker: int) -> None:
-    """Import what adds parts in the main process, and let a worker end with that process, and not before.
+    """Import the main process's plugins in a worker, and end the worker with that process rather than on SIGTERM.
 
     A scheduler sends SIGTERM to all processes; the main process ends its workers once it has saved. If it is killed,
     torch's workers would notice a change of parent, but their parent is the fork server, which lives on.
