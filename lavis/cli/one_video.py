@@ -52,9 +52,8 @@ class Watched:
 
     def record(self, result: Answer | Moments) -> Record:
         """Return the record of a result."""
-        make: Any = answer_record if isinstance(result, Answer) else moments_record
-        record: Record = make(result, video=self.video.info, model=self.model_name, timings_s=self.timings_s)
-        return record
+        about: Any = {"video": self.video.info, "model": self.model_name, "timings_s": self.timings_s}
+        return answer_record(result, **about) if isinstance(result, Answer) else moments_record(result, **about)
 
 
 def check_watching(args: argparse.Namespace) -> None:
@@ -71,11 +70,7 @@ def check_watching(args: argparse.Namespace) -> None:
 
 
 def watch_video(args: argparse.Namespace, *, lazy: bool = False) -> Watched:
-    """Load the model and watch the video, with progress on a terminal's standard error; `lazy` as in `watch`.
-
-    Raises:
-        UserError: see `lavis.load_model` and `lavis.models.pipeline.watch`.
-    """
+    """Load the model and watch the video, with progress on a terminal's standard error; `lazy` as in `watch`."""
     with progress_bar("loading the model"):
         from lavis.models.loading import load_model  # takes seconds, which are not the model's
 

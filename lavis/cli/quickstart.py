@@ -33,6 +33,7 @@ def _run(argv: Sequence[str] | None) -> int:
     say(f"$ sevila {shlex.join(command)}\n", flush=True)
     code = main(command)
     if code == 0:
+        assert question.answer is not None
         letter, text = LETTERS[question.answer], question.options[question.answer]
         say(f"\nThe clip was made with {letter} ({text}) as the right answer.")
         say(f"Look at {out / 'scores.png'}, or ask something else; the other questions that the model was shown to")

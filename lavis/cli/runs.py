@@ -23,7 +23,6 @@ from lavis.common.files import configs_dir
 
 if TYPE_CHECKING:
     from lavis.common.distributed import World
-    from lavis.models.frame_cache import FrameCache
     from lavis.runners.config import EvaluationConfig, TrainConfig
 
 _TRAIN_EXAMPLES = """examples:
@@ -111,14 +110,11 @@ def _add_actions(actions: Any) -> None:
     fit.set_defaults(run=run_fit)
 
     score = actions.add_parser("moments", help="score any system's moments, in QVHighlights' format")
-    score.add_argument("--submission", type=Path, required=True, metavar="JSONL", help="in the official format")
-    score.add_argument(
-        "--gt", type=Path, required=True, metavar="JSONL", help="annotations: windows, and ratings of clips if any"
-    )
-    score.add_argument(
-        "--published", action="store_true", help="as the published evaluator does it; default: corrected"
-    )
-    score.add_argument("--partial", action="store_true", help="score only the queries that both files have")
+    add = score.add_argument
+    add("--submission", type=Path, required=True, metavar="JSONL", help="in the official format")
+    add("--gt", type=Path, required=True, metavar="JSONL", help="annotations: windows, and ratings of clips if any")
+    add("--published", action="store_true", help="as the published evaluator does it; default: corrected")
+    add("--partial", action="store_true", help="score only the queries that both files have")
     score.set_defaults(run=run_moments)
     for action in (compare, fit, score):
         action.add_argument("--out", type=Path, metavar="FILE", help="write the metrics here too, as JSON")
@@ -238,19 +234,12 @@ def _announce(remarks: Sequence[str], world: "World") -> None:
             logging.getLogger(__name__).warning(remark)
 
 
-def _measure(
-    config: "EvaluationConfig",
-    world: "World",
-    *,
-    cache: "FrameCache | None" = None,
-    quantize: str | None = None,
-    compiled: bool = False,
-) -> None:
+def _measure(config: "EvaluationConfig", world: "World", **loading: Any) -> None:
     """Evaluate and print the metrics; arguments and errors as for `lavis.runners.evaluation.evaluator.evaluate`."""
     from lavis.runners.evaluation.evaluator import evaluate
     from lavis.tasks.report import headline, warning_of
 
-    metrics = evaluate(config, world, cache=cache, quantize=quantize, compiled=compiled)
+    metrics = evaluate(config, world, **loading)
     if world.is_main:
         say(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
         say(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")

@@ -83,7 +83,10 @@ def launch(
 
 def _build(service: Service, jobs: Jobs, files: VisitorFiles) -> gr.Blocks:
     settings, examples = service.settings, service.sources.examples
-    addresses = _serve_clips([example.clip for example in examples], files)
+    # Copied to where browsers may read.
+    clips = files.keep_forever("clips")
+    copies = {example.clip.name: Path(shutil.copy(example.clip, clips / example.clip.name)) for example in examples}
+    addresses = {name: file_address(copy) for name, copy in copies.items()}
     with gr.Blocks(title="SeViLA", analytics_enabled=False, delete_cache=(600, settings.keep_s)) as block:
         page = build_page(model_name=service.model_name, caveats=service.caveats, examples=examples, settings=settings)
         calls = Callbacks(page, service, jobs, files, addresses)
@@ -93,12 +96,6 @@ def _build(service: Service, jobs: Jobs, files: VisitorFiles) -> gr.Blocks:
         _wire_jobs(page, calls)
         block.unload(calls.leave)
     return block
-
-
-def _serve_clips(clips: list[Path], files: VisitorFiles) -> dict[str, str]:
-    """Copy the shipped clips to where browsers may read; returns their addresses by name."""
-    folder = files.keep_forever("clips")
-    return {clip.name: file_address(Path(shutil.copy(clip, folder / clip.name))) for clip in clips}
 
 
 def _wire_fields(page: Page, calls: Callbacks) -> None:

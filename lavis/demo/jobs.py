@@ -34,20 +34,12 @@ class Job:
         self.started_at: float | None = None
         self._cancelled = threading.Event()
 
-    def start(self) -> None:
-        """Start the job's clock; the time spent waiting does not count."""
-        self.started_at = time.monotonic()
-
     def cancel(self) -> None:
         """Let the next `report` end the job."""
         self._cancelled.set()
 
     def check(self) -> None:
-        """Refuse to continue a job that was cancelled.
-
-        Raises:
-            JobError: the job was cancelled.
-        """
+        """Raise `JobError` if the job was cancelled."""
         if self._cancelled.is_set():
             raise JobError("Cancelled.")
 
@@ -78,11 +70,7 @@ class Jobs:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     def run(self, work: Callable[[Job], Result], visitor: str, *, address: str, listener: Listener) -> Result:
-        """Wait until it is this job's turn, run it in the model's thread, and return its result.
-
-        Raises:
-            JobError: see `turn`, and `Job.report`.
-        """
+        """Wait until it is this job's `turn`, run it in the model's thread, and return its result."""
         with self.turn(visitor, address=address, listener=listener) as job:
             with self._changed:  # or the queue could be closed between
                 job.check()
@@ -112,7 +100,7 @@ class Jobs:
             self._queue.append(job)
         try:
             self._wait(job)
-            job.start()
+            job.started_at = time.monotonic()  # the time spent waiting does not count
             yield job
         finally:
             with self._changed:

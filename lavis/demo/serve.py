@@ -134,13 +134,11 @@ def _ended_by_signals() -> Iterator[None]:
 def _environment(folder: str) -> Iterator[None]:
     """Tell Gradio the folder of visitors' files, which it looks up for each file, and to report nothing to anybody."""
     wanted = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    earlier = {name: os.environ.get(name) for name in wanted}
+    earlier = {name: os.environ[name] for name in wanted if name in os.environ}
     os.environ.update(wanted)
     try:
         yield
     finally:
-        for name, value in earlier.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in wanted:
+            del os.environ[name]
+        os.environ.update(earlier)

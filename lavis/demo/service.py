@@ -219,16 +219,10 @@ class Service:
             chosen, *uniform = (
                 PicturedAnswer(answer, watched.pictures(answer.keyframes.frame_idx)) for answer in answers
             )
-        other = uniform[0] if uniform else None
-        return AnswerResult(chosen=chosen, uniform=other, frame_idx=video.frame_idx, **origin)
+        return AnswerResult(chosen=chosen, uniform=next(iter(uniform), None), frame_idx=video.frame_idx, **origin)
 
     def find(self, source: Source, asked: FindRequest, job: Job) -> FindResult:
-        """Watch the video if it is new, and find moments.
-
-        Raises:
-            FieldError: see `check_query`, and the pipeline's own.
-            JobError: the job was cancelled or took too long.
-        """
+        """Watch the video if it is new, and find moments; raises as `answer`."""
         self.check_query(asked)
         watched, known, before = self._watch(source, asked.num_frames, job)
         video = watched.video

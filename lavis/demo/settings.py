@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import Any
@@ -101,11 +101,8 @@ def shown_beside(field: str) -> Iterator[None]:
         raise FieldError(field, str(error)) from error
 
 
-class DefectsLogged:
+class DefectsLogged(AbstractContextManager[None]):
     """Logs a defect inside the block under a number; the visitor is told the number, and nothing else of it."""
-
-    def __enter__(self) -> None:
-        pass
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -17,7 +17,7 @@ import numpy as np
 
 from lavis.common.errors import VideoError, did_you_mean
 from lavis.common.files import checkpoints_dir, written_whole
-from lavis.common.types import Integers, VideoInfo
+from lavis.common.types import Integers, Question, VideoInfo
 from lavis.demo.files import VisitorFiles
 from lavis.demo.settings import MEGABYTE, FieldError, Settings, shown_beside
 from lavis.export import jpeg, read_pictures, thumbnail
@@ -31,20 +31,11 @@ _CLOCK = Fraction(1, 90_000)
 
 
 @dataclass(frozen=True)
-class ExampleQuestion:
-    """A question with the answer known from how the clip was made."""
-
-    text: str
-    options: tuple[str, ...]
-    answer: int
-
-
-@dataclass(frozen=True)
 class Example:
-    """A clip with its questions; the poster is a picture of it as a data address."""
+    """A clip with questions whose answers are known from how it was made; the poster is a picture's data address."""
 
     clip: Path
-    questions: tuple[ExampleQuestion, ...]
+    questions: tuple[Question, ...]
     poster: str
     duration_s: float
 
@@ -61,7 +52,7 @@ def read_examples(folder: Path | None = None) -> tuple[Example, ...]:
 def _example(folder: Path, entry: dict) -> Example:
     clip = folder / entry["video"]
     questions = tuple(
-        ExampleQuestion(asked["question"], tuple(asked["options"]), asked["answer"]) for asked in entry["questions"]
+        Question(asked["question"], tuple(asked["options"]), answer=asked["answer"]) for asked in entry["questions"]
     )
     # The middle of what the first question is about shows more than the first frame.
     start, end = entry["questions"][0]["window"]
@@ -236,7 +227,9 @@ def cut_clip(
         rate = Fraction(video.info.fps).limit_denominator(1001)
         with written_whole(target) as path, av.open(f"file:{path}", "w", format="mp4") as output:
             stream = output.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "21"})
-            stream.width, stream.height = _fitting(video.info.width, video.info.height)
+            width, height = video.info.width, video.info.height
+            scale = min(1.0, _MAX_SIDE / min(width, height))  # H.264 needs even sides
+            stream.width, stream.height = (max(2, round(side * scale / 2) * 2) for side in (width, height))
             stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _CLOCK
             for batch in video.stream(frame_idx, chunk=_READ_AT_ONCE):
                 step()
@@ -246,9 +239,3 @@ def cut_clip(
                     frame.pts, frame.time_base = round(float(time_s - start_s) / _CLOCK), _CLOCK
                     output.mux(stream.encode(frame))
             output.mux(stream.encode())
-
-
-def _fitting(width: int, height: int) -> tuple[int, int]:
-    """Return even sides with about the same ratio, the shorter one at most `_MAX_SIDE`."""
-    scale = min(1.0, _MAX_SIDE / min(width, height))
-    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)

@@ -165,11 +165,6 @@ class Run:
     metrics: Mapping[str, Any]
     finished: float
 
-    @property
-    def recipe(self) -> str | None:
-        """The recipe that it says it measures."""
-        return self.metrics.get("recipe")
-
     def figure(self, place: Sequence[str]) -> float | None:
         """Return a figure by the keys that lead to it; None if the run has no such figure."""
         value: Any = self.metrics
@@ -282,13 +277,14 @@ def make_report(tables: PaperTables, folder: Path, *, expected: Expected) -> Rep
             fitting = [
                 (run, _deviations(run, recipe, about, expected(*how)))
                 for run in runs
-                if run.recipe == row.recipe and run.metrics["dataset"] == tables.dataset(benchmark)
+                if run.metrics.get("recipe") == row.recipe and run.metrics["dataset"] == tables.dataset(benchmark)
             ]
             # The newest; one that does not deviate goes before all that do.
             best = max(fitting, key=lambda entry: (not entry[1], entry[0].finished), default=None)
             for figure, paper in figures.items():
                 cell = Cell(table.title, row.name, row.recipe, about.name, figure, float(paper))
-                cells.append(_filled(cell, *best, about) if best else _not_run(cell, recipe))
+                needs = (f"needs {recipe.needs}",) if recipe.needs else ()
+                cells.append(_filled(cell, *best, about) if best else replace(cell, remarks=needs))
     shown = {cell.run for cell in cells}
     others = {str(run.folder): _why_not_shown(run, tables) for run in runs if str(run.folder) not in shown}
     return Report(tables, tuple(cells), others, tuple(unfinished))
@@ -339,20 +335,17 @@ def _filled(cell: Cell, run: Run, deviations: tuple[str, ...], about: Benchmark)
     )
 
 
-def _not_run(cell: Cell, recipe: Recipe) -> Cell:
-    return replace(cell, remarks=(f"needs {recipe.needs}",)) if recipe.needs else cell
-
-
 def _why_not_shown(run: Run, tables: PaperTables) -> str:
-    what = f"{run.metrics['dataset']} {run.metrics['split']}, {run.metrics['questions']} questions"
-    if run.recipe is None:
+    recipe, dataset = run.metrics.get("recipe"), run.metrics["dataset"]
+    what = f"{dataset} {run.metrics['split']}, {run.metrics['questions']} questions"
+    if recipe is None:
         return f"{what}: names no row; evaluate with run.recipe=NAME"
-    if run.recipe not in tables.recipes:
-        return f"{what}: unknown run.recipe {run.recipe!r}; {did_you_mean(run.recipe, tables.recipes)}"
-    datasets = {tables.dataset(name) for _, row in tables.rows() if row.recipe == run.recipe for name in row.figures}
-    if run.metrics["dataset"] not in datasets:
-        return f"{what}: {run.recipe} has no published figure on it"
-    return f"{what}: {run.recipe}; another run of it is shown"
+    if recipe not in tables.recipes:
+        return f"{what}: unknown run.recipe {recipe!r}; {did_you_mean(recipe, tables.recipes)}"
+    benchmarks = {name for _, row in tables.rows() if row.recipe == recipe for name in row.figures}
+    if dataset not in map(tables.dataset, benchmarks):
+        return f"{what}: {recipe} has no published figure on it"
+    return f"{what}: {recipe}; another run of it is shown"
 
 
 def markdown(report: Report) -> str:

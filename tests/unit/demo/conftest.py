@@ -24,7 +24,7 @@ from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job
 from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Service
 from lavis.demo.settings import Settings
-from lavis.demo.videos import Example, ExampleQuestion, Source, Sources
+from lavis.demo.videos import Example, Source, Sources
 from lavis.models.base import FrameScores, Mask, Reading
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
@@ -93,7 +93,7 @@ def files(tmp_path: Path) -> VisitorFiles:
 
 @pytest.fixture
 def example(video: Path) -> Example:
-    return Example(video, (ExampleQuestion("How bright?", ("dark", "light"), 1),), "data:,", 4.0)
+    return Example(video, (Question("How bright?", ("dark", "light"), answer=1),), "data:,", 4.0)
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_a_running_job_ends_at_its_next_step_once_cancelled() -> None:
 def test_a_job_ends_at_its_next_step_once_its_time_is_over() -> None:
     job = Job("ada", "1", listener=quiet, max_s=-1)
     job.report("time does not run yet")
-    job.start()
+    job.started_at = time.monotonic()
     with pytest.raises(JobError, match=r"^This took longer than -1 s and was stopped; try fewer frames\.$"):
         job.report("watching")
 

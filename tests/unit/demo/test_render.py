@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lavis.common.types import Moments, VideoInfo
+from lavis.common.types import Moments, Question, VideoInfo
 from lavis.demo.render import (
     Pin,
     Timeline,
@@ -17,7 +17,7 @@ from lavis.demo.render import (
     html,
 )
 from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer
-from lavis.demo.videos import Example, ExampleQuestion
+from lavis.demo.videos import Example
 from tests.unit.demo.conftest import make_answer
 
 TIMES = np.array([1.0, 3.0, 5.0, 7.0])
@@ -97,8 +97,8 @@ def test_whatever_is_written_by_others_is_text(answered: AnswerResult, found: Fi
         html("error", EVIL),
         html("caveats", [EVIL]),
         html("preview", "gradio_api/file=a.mp4", EVIL, EVIL),
-        html("examples", [Example(answered.source.path, (ExampleQuestion(EVIL, (), 0),), "data:,", 1.0)]),
-        html("more_questions", Example(answered.source.path, (ExampleQuestion(EVIL, (), 0),), "data:,", 1.0)),
+        html("examples", [Example(answered.source.path, (Question(EVIL),), "data:,", 1.0)]),
+        html("more_questions", Example(answered.source.path, (Question(EVIL),), "data:,", 1.0)),
     ]
     assert [page for page in pages if EVIL in page] == []
     assert [page for page in pages if "&lt;img src=x onerror=alert(1)&gt;" not in page] == []
