@@ -67,19 +67,10 @@ def add_parser(subparsers: Any) -> None:
     add("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
     add("query", metavar="QUERY", help="what the moment shows")
     add = parser.add_argument_group("moments").add_argument
-    add(
-        "--threshold",
-        type=float,
-        default=defaults.THRESHOLD,
-        help="score from which a frame matches (default: %(default)s)",
-    )
-    add(
-        "--max-gap-frames",
-        type=int,
-        default=defaults.MAX_GAP_FRAMES,
-        metavar="N",
-        help="frames in a row that may miss the threshold within a moment (default: %(default)s, as published)",
-    )
+    matching = "score from which a frame matches (default: %(default)s)"
+    add("--threshold", type=float, default=defaults.THRESHOLD, help=matching)
+    gap = "frames in a row that may miss the threshold within a moment (default: %(default)s, as published)"
+    add("--max-gap-frames", type=int, default=defaults.MAX_GAP_FRAMES, metavar="N", help=gap)
     add("--min-length", type=float, default=defaults.MIN_LENGTH_S, metavar="SECONDS", help="drop shorter moments")
     add("--max-moments", type=int, default=defaults.MAX_MOMENTS, metavar="N", help="keep only the best (default: all)")
     add("--prompt", default=defaults.MOMENT_PROMPT, help="wording (default: %(default)s)")

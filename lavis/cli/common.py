@@ -43,13 +43,8 @@ def add_command(
 def add_one_video_options(parser: argparse.ArgumentParser) -> None:
     """Add how one video is watched, by which model, and where the results go."""
     add = parser.add_argument_group("video").add_argument
-    add(
-        "--num-frames",
-        type=int,
-        default=defaults.NUM_FRAMES,
-        metavar="T",
-        help="frames to watch (default: %(default)s, or all there are)",
-    )
+    watched = "frames to watch (default: %(default)s, or all there are)"
+    add("--num-frames", type=int, default=defaults.NUM_FRAMES, metavar="T", help=watched)
     add("--clip", type=float, nargs=2, metavar=("START", "END"), help="watch only this part, in seconds")
     add(
         "--reader",
@@ -69,12 +64,8 @@ def add_one_video_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add which model is loaded, where to and how."""
     add = parser.add_argument_group("model").add_argument
-    add(
-        "--model",
-        default=defaults.MODEL,
-        metavar="SIZE|FOLDER|FILE",
-        help="a size of `sevila models`, a saved model, or a model's configuration (.yaml)",
-    )
+    which = "a size of `sevila models`, a saved model, or a model's configuration (.yaml)"
+    add("--model", default=defaults.MODEL, metavar="SIZE|FOLDER|FILE", help=which)
     add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     add("--dtype", help="fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
 
