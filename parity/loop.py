@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import ALIAS, PUBLISHED, published_name
+from lavis.models.sevila.names import ALIAS, PUBLISHED
 from lavis.runners.optim import PublishedCosineSchedule, build_adamw
 from lavis.tasks.build import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage
@@ -29,7 +29,7 @@ def check_loop(
     generator = torch.Generator().manual_seed(0)
     task = PRETRAINING if loop["kind"] == "fmr" else translate(loop["task"])
     require_published_gradients(model, task)
-    names = {id(parameter): published_name(name) or "" for name, parameter in model.named_parameters()}
+    names = {id(parameter): PUBLISHED.theirs(name) or "" for name, parameter in model.named_parameters()}
     settings = dict(loop["sched"])
     schedule = _SCHEDULES[settings.pop("name")](**settings)
     first = loop["groups"][0]
@@ -112,7 +112,7 @@ def _disturb(gradients: Sequence[torch.Tensor], disturbance: float, generator: t
 
 def _check_parameters(model: SeViLA, golden: dict[str, Any], checks: Checks, *, epoch: int) -> None:
     """Compare norm and sum of every parameter."""
-    parameters = {published_name(name): parameter for name, parameter in model.named_parameters()}
+    parameters = {PUBLISHED.theirs(name): parameter for name, parameter in model.named_parameters()}
     for name, figures in golden.items():
         value, scale = parameters[name].detach(), [figures["norm"], figures["sum"]]
         # All of a key's bias goes where rounding drives it.
@@ -123,7 +123,7 @@ def _check_parameters(model: SeViLA, golden: dict[str, Any], checks: Checks, *, 
 
 def _check_final(directory: GoldenDirectory, name: str, model: SeViLA, checks: Checks, *, epochs: int) -> None:
     prefix = f"{name}/final."
-    parameters = {published_name(name): parameter for name, parameter in model.named_parameters()}
+    parameters = {PUBLISHED.theirs(name): parameter for name, parameter in model.named_parameters()}
     for key, golden in directory.tensors.items():
         if key.startswith(prefix):
             ours, stage = parameters[key.removeprefix(prefix)].detach(), Stage("final parameters", epochs)

@@ -6,7 +6,7 @@ from lavis.common.moments import inside_windows
 from lavis.datasets.dataset import ClipBatch
 from lavis.models.language.t5 import IGNORED
 from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.names import published_name
+from lavis.models.sevila.names import PUBLISHED
 from lavis.models.sevila.packing import FramePacking, PerFramePacking
 from lavis.processors.prompts import option_target
 from lavis.tasks.build import PRETRAINING, PublishedTask, trained_by_published_code, translate
@@ -51,10 +51,10 @@ def training_objective(case: Case) -> Objective:
 
 def require_published_gradients(model: SeViLA, task: PublishedTask) -> set[str]:
     """Let train what the published code leaves trainable, and return the published names of it."""
-    held = {name: parameter for name, parameter in model.named_parameters() if published_name(name)}
-    trained = trained_by_published_code(task, [published_name(name) or "" for name in held])
+    held = {name: parameter for name, parameter in model.named_parameters() if PUBLISHED.theirs(name)}
+    trained = trained_by_published_code(task, [PUBLISHED.theirs(name) or "" for name in held])
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(published_name(name) in trained)
+        parameter.requires_grad_(PUBLISHED.theirs(name) in trained)
     return trained
 
 
@@ -77,7 +77,7 @@ def check_training(model: SeViLA, case: Case, checks: Checks) -> None:
 
 
 def _check_gradients(model: SeViLA, case: Case, checks: Checks) -> None:
-    gradients = {published_name(name): parameter.grad for name, parameter in model.named_parameters()}
+    gradients = {PUBLISHED.theirs(name): parameter.grad for name, parameter in model.named_parameters()}
     measured = case["grads"]
     without = sorted(name for name, figures in measured.items() if figures is None)
     checks.equal("trainable_without_grad", sorted(n for n in measured if gradients[n] is None), without)

@@ -306,15 +306,10 @@ def watch(
 
 
 class FrameMemory:
-    """Keeps on disk what a model saw.
+    """Keeps on disk what a model saw."""
 
-    Args:
-        key: what all that is kept has in common: `VideoModel.watching_key`.
-    """
-
-    def __init__(self, cache: FrameCache, model: VideoModel, *, key: str | None = None) -> None:
-        self._cache, self._model = cache, model
-        self._model_key = model.watching_key() if key is None else key
+    def __init__(self, cache: FrameCache, model: VideoModel) -> None:
+        self._cache, self._model, self._model_key = cache, model, model.watching_key()
 
     def key(self, path: Path, **sampling: object) -> str:
         """Return the key of a video's bytes, seen by this model; `sampling` says which frames were read, and how.

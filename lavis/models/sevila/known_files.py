@@ -37,12 +37,12 @@ from lavis.models.sevila.names import (
     GROUPS,
     KINDS,
     POSITION_IDS,
+    PUBLISHED,
     SPLIT_BIAS,
     VISION_BLOCK,
     Scheme,
     detect_scheme,
     group_of,
-    published_name,
     short_groups,
 )
 
@@ -177,7 +177,7 @@ def to_published(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     result: dict[str, torch.Tensor] = {}
     for name, tensor in ours.items():
         fused = FUSED_BIAS.fullmatch(name)
-        renamed = published_name(name)
+        renamed = PUBLISHED.theirs(name)
         if fused:
             query, key, value = tensor.chunk(3)
             if not tensor.is_meta and key.any():
@@ -338,8 +338,14 @@ def verify(path: str | Path, *, size: str | None = None) -> tuple[list[str], lis
         found = check_source(source, expected, name=model)
     except UserError as error:
         return checks, [*problems, str(error)]
-    if source.is_model_folder:
-        problems += _tokenizer_problems(place)
+    tokenizer = place / TOKENIZER_FOLDER
+    if source.is_model_folder and not read_tokenizer_files(tokenizer):
+        problems.append(f"{TOKENIZER_FOLDER}/tokenizer.json is missing")
+    elif source.is_model_folder:
+        try:
+            expected_shapes(read_saved(place), tokenizer=tokenizer)
+        except UserError as error:
+            problems.append(str(error))
     checks.append(f"{len(found.weights)} weights of {', '.join(short_groups(found.groups))} fit {model}")
     if missing := short_groups(set(GROUPS) - found.groups):
         checks.append(f"not a whole model: {', '.join(missing)} must come from elsewhere")
@@ -348,17 +354,6 @@ def verify(path: str | Path, *, size: str | None = None) -> tuple[list[str], lis
     else:
         checks.append("every number is finite")
     return checks, problems
-
-
-def _tokenizer_problems(folder: Path) -> list[str]:
-    place = folder / TOKENIZER_FOLDER
-    if not read_tokenizer_files(place):
-        return [f"{TOKENIZER_FOLDER}/tokenizer.json is missing"]
-    try:
-        expected_shapes(read_saved(folder), tokenizer=place)
-    except UserError as error:
-        return [str(error)]
-    return []
 
 
 def _model_of(source: Source, size: str | None) -> tuple[str, Shapes]:

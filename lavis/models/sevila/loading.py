@@ -41,7 +41,7 @@ from lavis.models.sevila.config import (
     size_names,
 )
 from lavis.models.sevila.known_files import check_aliases, open_source, size_hint
-from lavis.models.sevila.names import EMBEDDING, group_of, published_name, short_groups
+from lavis.models.sevila.names import EMBEDDING, PUBLISHED, group_of, short_groups
 from lavis.models.vision.blip2 import VisualPrompter
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class PretrainedSeViLA(nn.Module):
 
     def published_names(self) -> dict[str, str]:
         """Return the names in published files of those parameters that have one."""
-        names = {name: published_name(name) for name, _ in self.named_parameters()}
+        names = {name: PUBLISHED.theirs(name) for name, _ in self.named_parameters()}
         return {ours: theirs for ours, theirs in names.items() if theirs}
 
     def make_digest(self) -> str:

@@ -169,11 +169,6 @@ KINDS = {
 }
 
 
-def published_name(ours: str) -> str | None:
-    """Return the published name of one of our parameters; None for the fused `qkv.bias` and unknown names."""
-    return PUBLISHED.theirs(ours)
-
-
 def detect_scheme(theirs: Mapping[str, object], *, place: str) -> Scheme:
     """Tell the naming scheme from the names.
 

@@ -151,10 +151,7 @@ def fetch_model(
 ) -> Assembled:
     """Download a recipe's files and assemble the model folder `out`.
 
-    Args:
-        downloads: folder for files with an address of their own; they stay there, and can be removed.
-        language_dtype: see `convert`.
-        say: told what happens.
+    Arguments are those of `fetch_file` and `convert`; downloaded files stay, and can be removed.
 
     Raises:
         CheckpointError: a download fails, or the files do not make the model.
