@@ -64,10 +64,20 @@ def add_one_video_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add which model is loaded, where to and how."""
     add = parser.add_argument_group("model").add_argument
-    which = "a size of `sevila models`, a saved model, or a model's configuration (.yaml)"
-    add("--model", default=defaults.MODEL, metavar="SIZE|FOLDER|FILE", help=which)
+    which = "a name of `sevila models` or the Hugging Face hub, a saved model, or a model's configuration (.yaml)"
+    add("--model", default=defaults.MODEL, metavar="NAME|FOLDER|FILE", help=which)
+    add("--localizer", metavar="MODEL", help="another model, which chooses the frames; see docs/models.md")
+    add("--answerer", metavar="MODEL", help="another model, which answers")
+    add("--frame-tokens", type=int, metavar="N", help="most tokens of a frame, for image-text models that can be told")
+    add("--trust-remote-code", action="store_true", help="run the code that a model's folder or repository brings")
     add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     add("--dtype", help="fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
+
+
+def model_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the model options as keyword arguments of `lavis.models.loading.load_chain`."""
+    names = ("model", "localizer", "answerer", "frame_tokens", "trust_remote_code", "device", "dtype")
+    return {name: getattr(args, name) for name in names}
 
 
 def add_speed_options(parser: argparse.ArgumentParser) -> None:

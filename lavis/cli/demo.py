@@ -6,7 +6,7 @@ import threading
 from dataclasses import fields
 from typing import Any
 
-from lavis.cli.common import add_command, add_model_options, say
+from lavis.cli.common import add_command, add_model_options, model_options, say
 from lavis.demo.settings import Settings
 
 _EXAMPLES = """examples:
@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(**{limit.name: value for limit in _OPTIONS if (value := getattr(args, limit.name)) is not None})
     auth = auth_from_environment()
     start_logging()
-    from lavis.models.loading import load_model  # takes seconds; what is wrong with the options is said before
+    from lavis.models.loading import load_chain  # takes seconds; what is wrong with the options is said before
 
-    model = load_model(model_type=args.model, device=args.device, dtype=args.dtype)
+    model = load_chain(**model_options(args))
     name = model.config.name
     with serving(
         model, model_name=name, host=args.host, port=args.port or None, auth=auth, settings=settings

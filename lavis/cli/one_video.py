@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lavis.cli.common import cache_of, make_console, progress_bar
+from lavis.cli.common import cache_of, make_console, model_options, progress_bar
 from lavis.common.errors import counted
 from lavis.common.logging import visible
 from lavis.common.types import Answer, Moments, Span
@@ -72,12 +72,10 @@ def check_watching(args: argparse.Namespace) -> None:
 def watch_video(args: argparse.Namespace, *, lazy: bool = False) -> Watched:
     """Load the model and watch the video, with progress on a terminal's standard error; `lazy` as in `watch`."""
     with progress_bar("loading the model"):
-        from lavis.models.loading import load_model  # takes seconds, which are not the model's
+        from lavis.models.loading import load_chain  # takes seconds, which are not the model's
 
         started = time.perf_counter()
-        model = load_model(
-            model_type=args.model, device=args.device, dtype=args.dtype, quantize=args.quantize, compiled=args.compile
-        )
+        model = load_chain(**model_options(args), quantize=args.quantize, compiled=args.compile)
         load_s = time.perf_counter() - started
     with progress_bar("watching the video") as progress:
         video = watch(

@@ -128,13 +128,26 @@ def run_models(args: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("size")
-    table.add_column("parameters", justify="right")
-    table.add_column("weights", overflow="fold")
+    own = Table("size", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    own.add_column("parameters", justify="right")
+    own.add_column("weights", overflow="fold")
+    hub = Table("on the Hugging Face hub", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("parameters", "download", "memory, fp32 / bf16"):
+        hub.add_column(name, justify="right")
+    hub.add_column("licence")
     for row in rows:
-        table.add_row(row["name"], _in_words(row["parameters"]), Text(_where(row)))
-    make_console().print(table)
+        parameters = _in_words(row["parameters"])
+        if "repository" not in row:
+            own.add_row(row["name"], parameters, Text(_where(row)))
+            continue
+        memory, doubt = row["memory_gb"], "" if row["checked"] else " *"
+        sizes = (f"{row['disk_gb']:g} GB", f"{memory['fp32']:.1f} / {memory['bf16']:.1f} GB")
+        hub.add_row(row["name"], parameters, *sizes, f"{row['licence']}{doubt}")
+    console = make_console()
+    console.print(own)
+    console.print(hub)
+    if any(not row.get("checked", True) for row in rows):
+        say("* not all of this row could be checked with its owner; --json names the repositories")
     return 0
 
 
@@ -147,7 +160,9 @@ def _where(row: dict[str, Any]) -> str:
     return f"not here; get them with: sevila checkpoint fetch {row['name']}{note}"
 
 
-def _in_words(number: int) -> str:
+def _in_words(number: int | None) -> str:
+    if number is None:
+        return ""
     return f"{number / 1e9:.1f} billion" if number >= 1e9 else f"{number / 1e6:.1f} million"
 
 

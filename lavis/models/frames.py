@@ -69,6 +69,7 @@ class FrameEncoder:
         size: side in pixels of the square pictures that it takes; None is the video's own size.
         before: the encoder whose output this one takes, in place of frames.
         shape: of what it makes of one frame, where that is known.
+        takes_prepared: whether it takes pixels that a data loader has prepared; else pictures, whatever there is.
     """
 
     name: str
@@ -76,6 +77,7 @@ class FrameEncoder:
     size: int | None = None
     before: "FrameEncoder | None" = None
     shape: tuple[int, ...] | None = None
+    takes_prepared: bool = True
 
 
 class EncodedMemory(Protocol):
@@ -230,7 +232,8 @@ class FrameSource:
     def _takes_pixels(self, encoder: FrameEncoder) -> bool:
         if self._pixels is None or self._normalization is None:
             return self._pixels is not None
-        return (encoder.before or encoder) in [one.before or one for one in self._together]
+        is_own = (encoder.before or encoder) in [one.before or one for one in self._together]
+        return is_own and (encoder.before or encoder).takes_prepared
 
     def _prepared(self, positions: Integers, encoder: FrameEncoder) -> Iterator[tuple[Integers, Any]]:
         """Yield chunks of positions and what an encoder takes: pixels that were prepared for it, else pictures."""

@@ -21,7 +21,7 @@ from lavis.models.base import TrainableModel
 from lavis.models.fingerprint import weights_digest
 from lavis.models.frame_cache import FrameCache
 from lavis.models.language.checkpointing import check_checkpointing
-from lavis.models.loading import load_model
+from lavis.models.loading import load_chain
 from lavis.models.precision import at_least_fp32
 from lavis.runners.checkpoint import (
     BEST_FOLDER,
@@ -31,7 +31,15 @@ from lavis.runners.checkpoint import (
     find_checkpoint,
     load_partial,
 )
-from lavis.runners.config import RunConfig, TrainConfig, out_of_reach, task_of, validation_metrics, weight_paths
+from lavis.runners.config import (
+    ChainConfig,
+    RunConfig,
+    TrainConfig,
+    out_of_reach,
+    task_of,
+    validation_metrics,
+    weight_paths,
+)
 from lavis.runners.faults import shared_failure
 from lavis.runners.optim import MovingAverage, Parallel, build_adamw, build_schedule
 from lavis.runners.progress import TrainingLog
@@ -89,14 +97,19 @@ def build_parts(config: TrainConfig, world: World) -> TrainingParts:
     return TrainingParts(model, task, objective, teacher, build_builder(config, model))
 
 
-def load_for(config: TrainConfig, world: World) -> TrainableModel:
-    """Load the model that `model.model_type` names, with the weights of `model.finetuned` over its own."""
+def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = None) -> TrainableModel:
+    """Load the model that `model.model_type` names, with the weights of `model.finetuned` over its own.
+
+    Args:
+        chain: models for single roles in its place.
+    """
     # Parts of a model may be drawn at random, and dropout is; each process draws its own.
     torch.manual_seed(config.run.seed + world.rank)
     # The published "blip2_fmr" is a SeViLA with another task.
     arch = config.model.arch if config.model.arch in registry.models else defaults.ARCH
-    model: TrainableModel = load_model(
-        arch, config.model.model_type, device=str(world.device), dtype=config.model.dtype
+    roles = {} if chain is None else {"localizer": chain.scorer, "answerer": chain.answerer}
+    model: TrainableModel = load_chain(
+        config.model.model_type, **roles, name=arch, device=str(world.device), dtype=config.model.dtype
     )
     for path in weight_paths(config.model.finetuned):
         logger.info("weights of %s from %s", ", ".join(load_partial(model, path)), path)

@@ -356,7 +356,17 @@ def _check_mixable(datasets: Mapping[str, DatasetConfig]) -> None:
             raise ConfigError(f"datasets that are mixed must have the same {key}, not {differing}")
 
 
-MOMENTS = "moments"
+MOMENTS, CHAIN = "moments", "chain"
+
+
+@dataclass(frozen=True)
+class ChainConfig:
+    """The `chain` section: models for one role alone, in place of the one that `model` names."""
+
+    scorer: Any
+    answerer: Any
+
+
 ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
 
 
@@ -367,11 +377,13 @@ class EvaluationConfig:
     Attributes:
         base: the sections that training has too.
         spans: the `moments` section.
+        chain: the section of that name.
         split: the one split that is evaluated (`run.test_splits`).
     """
 
     base: TrainConfig
     spans: SpanRule
+    chain: ChainConfig
     split: str
 
 
@@ -385,11 +397,11 @@ def load_evaluation_config(path: str | Path, *, options: Sequence[str] = ()) -> 
     """
     says_resume = "resume" in section_of(load_yaml(path), "run", place=str(path))
     defaults = [] if says_resume else ["run.resume=auto"]
-    return evaluation_of(load_train_config(path, options=[*defaults, *options], further_sections=(MOMENTS,)))
+    return evaluation_of(load_train_config(path, options=[*defaults, *options], further_sections=(MOMENTS, CHAIN)))
 
 
 def evaluation_of(base: TrainConfig) -> EvaluationConfig:
-    """Return the evaluation that a configuration describes, read with the further section `MOMENTS`.
+    """Return the evaluation that a configuration describes, read with the further sections `MOMENTS` and `CHAIN`.
 
     Raises:
         ConfigError: it is not about one split of one dataset, or its `moments` section cannot be.
@@ -399,4 +411,5 @@ def evaluation_of(base: TrainConfig) -> EvaluationConfig:
     spans = from_mapping(SpanRule, base.resolved[MOMENTS] or {}, place=MOMENTS)
     if len(base.run.test_splits) != 1:
         raise ConfigError(f"run.test_splits names {len(base.run.test_splits)} splits; name one, such as [val]")
-    return EvaluationConfig(base, spans, base.run.test_splits[0])
+    chain = from_mapping(ChainConfig, base.resolved[CHAIN] or {}, place=CHAIN)
+    return EvaluationConfig(base, spans, chain, base.run.test_splits[0])

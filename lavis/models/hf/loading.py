@@ -7,6 +7,7 @@ What is trained is saved as `config.json`, which names the base model, and a fol
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -229,7 +230,8 @@ class PretrainedHF(nn.Module):
             "parameters": int(known.billions * 1e9) if known else None,
             "weights": known.repository if known else str(source),
             "status": "trained",
-            "note": f"licence {known.licence}" if known else "",
+            "note": "",
+            **(known.facts if known else {}),
         }
 
 
@@ -240,7 +242,7 @@ def load_from_transformers(source: str, *, dtype: torch.dtype, trust_remote_code
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
     place = repository(source)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    with _explained(source):
+    with _explained(source), _quiet_unless_watched():
         config = AutoConfig.from_pretrained(place, **options)
         if type(config) not in AutoModelForImageTextToText._model_mapping and not trust_remote_code:  # noqa: SLF001
             raise CheckpointError(
@@ -299,6 +301,21 @@ def _explained(source: str) -> "Iterator[None]":
         if "trust_remote_code" in str(error):
             way_out = "it brings code of its own, which runs only with --trust-remote-code"
         raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}; {way_out}") from error
+
+
+@contextmanager
+def _quiet_unless_watched() -> "Iterator[None]":
+    """Show bars of progress only where somebody looks at a terminal."""
+    from transformers.utils import logging
+
+    if sys.stderr.isatty() or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _saved_here(folder: Path) -> dict[str, Any] | None:

@@ -64,13 +64,17 @@ class HFModel(PretrainedHF):
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What goes with every answer."""
-        return (self.config.weights.note,) if self.config.weights.note else ()
+        """What goes with every answer: whether a stage has taught the model to choose frames."""
+        if self.config.weights.note:
+            return (self.config.weights.note,)
+        if self.state_of("localizer"):
+            return ()
+        return (f"{self.config.name} chooses frames by being asked in words: no stage has trained it for that",)
 
     @property
     def feature_encoder(self) -> FrameEncoder:
         """The vision tower: pictures of the video's own size to features [parts, P + 1, E]."""
-        return FrameEncoder("vision", self._watch)
+        return FrameEncoder(f"vision of {self.config.name}", self._watch, takes_prepared=False)
 
     @property
     def encoders(self) -> tuple[FrameEncoder, ...]:

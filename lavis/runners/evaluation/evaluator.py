@@ -298,7 +298,7 @@ def build_parts(
         check_quantization(quantize)
     task = task_of(config.base)
     # As the first of all: parts that are drawn at random are the same in every process.
-    model = load_for(config.base, World(device=world.device)).eval()
+    model = load_for(config.base, World(device=world.device), chain=config.chain).eval()
     dataset = build_builder(config.base, model).build_evaluation(config.split)
     assert isinstance(dataset, VideoQuestionDataset), "the configuration names one dataset"
     searches = holds_searches(dataset.annotations)

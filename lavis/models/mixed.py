@@ -1,0 +1,115 @@
+"""One model chooses frames, another one answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lavis.common.errors import ConfigError
+from lavis.models.base import Answerer, FrameScorer, VideoModel
+from lavis.models.fingerprint import digest
+from lavis.models.frames import FrameEncoder
+from lavis.models.pipeline import WatchedVideo, watch
+from lavis.processors.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class MixedConfig:
+    """What a mixed chain is made of; frames are prepared for the model that scores them."""
+
+    name: str
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+
+
+class MixedModel(nn.Module):
+    """A chain of two models: the Localizer of one, the Answerer of the other.
+
+    What the Answerer reads is made of keyframes alone, when it reads them.
+    """
+
+    def __init__(self, localizer: Any, answerer: Any) -> None:
+        super().__init__()
+        # Modules among them are found by torch, with their weights.
+        self.localizer, self.answerer = localizer, answerer
+        watching = localizer if localizer.encoders else answerer
+        self.config = MixedConfig(
+            f"{localizer.config.name} + {answerer.config.name}", watching.config.image_mean, watching.config.image_std
+        )
+        self._watching: VideoModel = watching
+
+    @property
+    def device(self) -> torch.device:
+        """Where the Localizer computes, or the Answerer where that needs nothing here."""
+        return self._watching.device
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What goes with every answer, of both."""
+        return tuple(dict.fromkeys((*self.localizer.caveats, *self.answerer.caveats)))
+
+    @property
+    def encoders(self) -> tuple[FrameEncoder, ...]:
+        """What the Localizer reads of frames."""
+        return tuple(self.localizer.encoders[:1])
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square frames that data loaders prepare."""
+        size: int = getattr(self._watching, "image_size")  # noqa: B009  # protocols of both kinds
+        return size
+
+    def watching_key(self) -> str:
+        """Return the Localizer's key."""
+        key: str = self.localizer.watching_key()
+        return key
+
+    def as_scorer(self, *, prompt: str | Prompt) -> FrameScorer:
+        """Return the Localizer."""
+        scorer: FrameScorer = self.localizer.as_scorer(prompt=prompt)
+        return scorer
+
+    def as_answerer(self, *, prompt: str | Prompt, packing: str) -> Answerer:
+        """Return the Answerer."""
+        answerer: Answerer = self.answerer.as_answerer(prompt=prompt, packing=packing)
+        return answerer
+
+    def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
+        """Watch a video file once; options as in `lavis.models.pipeline.watch`."""
+        return watch(self, path, **options)
+
+    def make_digest(self) -> str:
+        """Return a digest of all that answers depend on beside weights, precision and device."""
+        return digest({role: getattr(self, role).make_digest() for role in ("localizer", "answerer")})
+
+    def quantize(self, name: str) -> None:
+        """Quantise both."""
+        for model in (self.localizer, self.answerer):
+            model.quantize(name)
+
+    def compile_parts(self) -> None:
+        """Let both run compiled."""
+        for model in (self.localizer, self.answerer):
+            model.compile_parts()
+
+    def load_partial(self, path: str | Path) -> list[str]:
+        """Refuse weights whose model is not told.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"cannot tell which model of {self.config.name} the weights at {path} are for; name the folder of each "
+            "model in place of model.finetuned"
+        )
+
+    def set_trainable(self, roles: Any) -> None:
+        """Refuse to train.
+
+        Raises:
+            ConfigError: always, but for no role.
+        """
+        if roles:
+            raise ConfigError(f"{self.config.name} is not trained as a chain; train each model, then chain them")
