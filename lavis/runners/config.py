@@ -39,7 +39,7 @@ from lavis.export.report import load_paper_tables
 from lavis.models.language.checkpointing import check_checkpointing
 from lavis.tasks.build import PublishedTask, resolve_task
 from lavis.tasks.metrics.moments import SpanRule
-from lavis.tasks.metrics.registered import metric_names
+from lavis.tasks.metrics.registered import ACCURACY, FRAME_ACCURACY, FRAME_AP, metric_names
 
 
 def _is_device(name: str) -> bool:
@@ -365,9 +365,6 @@ class ChainConfig:
 
     scorer: Any
     answerer: Any
-
-
-ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
 
 
 @dataclass(frozen=True)
