@@ -62,7 +62,7 @@ def _mixed_bits(tensor: torch.Tensor) -> int:
     bits = values.view(_WHOLE_NUMBERS[values.element_size()])
     total = 0
     for start in range(0, len(bits), _AT_ONCE):
-        mixed = bits[start : start + _AT_ONCE].long()
+        mixed = bits[start : start + _AT_ONCE].to(torch.int64, copy=True)
         mixed *= torch.arange(2 * start + 1, 2 * (start + len(mixed)), 2, device=bits.device) * _SPREAD
         mixed ^= mixed >> 29
         total += int(mixed.sum())

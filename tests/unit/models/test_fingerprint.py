@@ -105,3 +105,11 @@ def test_words_are_part_of_how_a_model_is_made(own_model: SeViLA) -> None:
     own_model.language.max_text_length += 1
     own_model.language.tokenizer.add_tokens(["kaleidoscope"])
     assert len({before, shorter, own_model.make_digest()}) == 3
+
+
+def test_whole_numbers_are_left_as_they_are(own_model: SeViLA) -> None:
+    places = torch.arange(5)
+    own_model.language.register_buffer("places", places)
+    before = weights_digest(own_model)
+    assert weights_digest(own_model) == before
+    assert places.tolist() == [0, 1, 2, 3, 4]
