@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lavis.common.config import Count, Decay, Positive, Text
 from lavis.common.types import Floats, Integers, Question, Unread
 
 if TYPE_CHECKING:
@@ -174,6 +175,23 @@ class AnswerLoss:
     is_right: "torch.Tensor"
 
 
+@dataclass(frozen=True)
+class LoRA:
+    """What the adapters of a model's roles are made of.
+
+    Attributes:
+        rank: of the two matrices that are added to a layer's.
+        alpha: their product is scaled by alpha / rank.
+        dropout: of what goes into them, in training.
+        targets: pattern of the names of adapted layers; None is the attention of the language model.
+    """
+
+    rank: Count = 16
+    alpha: Positive = 32.0
+    dropout: Decay = 0.05
+    targets: Text | None = None
+
+
 class WeightsNote(Protocol):
     """What is known of a model's weights."""
 
@@ -289,6 +307,14 @@ class TrainableModel(ImageTextModel, Protocol):
         Raises:
             CheckpointError: nothing there, damaged, or weights that the model has no place for.
         """
+
+    def load_weights(self, weights: "Mapping[str, torch.Tensor]", *, place: str | Path) -> list[str]:
+        """Put weights over those of the model, by the names of its parameters; returns and raises as `load_partial`.
+
+        Args:
+            place: where they came from, for messages.
+        """
+        ...
 
     def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
         """Save the whole model, or some of its parts, as a folder that `from_pretrained` or `load_partial` reads."""

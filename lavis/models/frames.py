@@ -104,7 +104,8 @@ class FrameSource:
         normalization: mean and standard deviation that `pixels` were normalised by: they are for the encoders in
             `together`, and others get pictures. Where the video cannot be opened, pictures are made of the pixels: as
             they were prepared, so with their random crop, if any.
-        memory: where what encoders made of all frames is kept beyond this object; None is nowhere.
+        memory: where what encoders made of all frames is kept beyond this object, of those in `together` if there
+            are any; None is nowhere.
         together: encoders that take the same input. Of a video of more than 64 frames that input is not kept, so all
             of them run when one does.
         chunk: frames that are decoded and encoded at once.
@@ -158,7 +159,8 @@ class FrameSource:
         """
         wanted = np.arange(len(self)) if positions is None else np.asarray(positions, dtype=np.int64).ravel()
         rows = self._rows(encoder)
-        if self._memory is not None and self._takes_pixels(encoder) and len(rows.missing(wanted)):
+        is_kept = self._takes_pixels(encoder) and encoder in (self._together or [encoder])
+        if self._memory is not None and is_kept and len(rows.missing(wanted)):
             self._recall(encoder, self._memory)
         new = rows.missing(wanted)
         done = 0

@@ -103,14 +103,23 @@ def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = N
     Args:
         chain: models for single roles in its place.
     """
-    # Parts of a model may be drawn at random, and dropout is; each process draws its own.
-    torch.manual_seed(config.run.seed + world.rank)
+    # Parts of a model may be drawn at random, alike in all processes.
+    torch.manual_seed(config.run.seed)
     # The published "blip2_fmr" is a SeViLA with another task.
     arch = config.model.arch if config.model.arch in registry.models else defaults.ARCH
     roles = {} if chain is None else {"localizer": chain.scorer, "answerer": chain.answerer}
+    lora, frame_tokens = config.model.lora, config.model.frame_tokens
     model: TrainableModel = load_chain(
-        config.model.model_type, **roles, name=arch, device=str(world.device), dtype=config.model.dtype
+        config.model.model_type,
+        **roles,
+        name=arch,
+        device=str(world.device),
+        dtype=config.model.dtype,
+        lora=None if lora is None else asdict(lora),
+        frame_tokens=frame_tokens,
     )
+    if world.rank:
+        torch.manual_seed(config.run.seed + world.rank)  # and dropout, which differs
     for path in weight_paths(config.model.finetuned):
         logger.info("weights of %s from %s", ", ".join(load_partial(model, path)), path)
     return model

@@ -370,8 +370,8 @@ def read_state(file: Path) -> dict[str, Any]:
     return state
 
 
-# How tensors are wanted, by name or all of it but its last part: laid out as these; others are whole, on the CPU.
-Layout = Mapping[str, torch.Tensor]
+# Says how a named tensor is wanted: laid out as this one; None is whole, on the CPU.
+Layout = Callable[[str], torch.Tensor | None]
 
 
 def load_state(checkpoint: Checkpoint, *, layout: Layout, world: World) -> RunState:
@@ -398,7 +398,7 @@ def read_tensors(folder: Path, *, layout: Layout, world: World) -> dict[str, tor
     tensors: dict[str, torch.Tensor] = {}
     for name, entry in reader.read_metadata().state_dict_metadata.items():
         if isinstance(entry, TensorStorageMetadata):
-            wanted = layout.get(name, layout.get(name.rpartition(".")[0]))
+            wanted = layout(name)
             if wanted is not None and wanted.shape == entry.size:
                 tensors[name] = torch.empty_like(wanted)
             else:
@@ -493,7 +493,6 @@ def load_trained(model: TrainableModel, weights: Mapping[str, torch.Tensor]) -> 
         parameter.copy_(distribute_like(weights[name], parameter))
 
 
-@torch.no_grad()
 def load_partial(model: TrainableModel, path: Path) -> list[str]:
     """Put weights over those of a model, and return the names of the parts that were there.
 
@@ -504,15 +503,9 @@ def load_partial(model: TrainableModel, path: Path) -> list[str]:
         CheckpointError: nothing there, damaged, or weights that the model has no place for.
     """
     if not (path / _METADATA).is_file():
-        parts: list[str] = model.load_partial(path)
-        return parts
-    parameters = dict(model.named_parameters())
-    weights = strip_prefix(WEIGHTS, read_tensors(path, layout={}, world=World()))
-    for name, value in weights.items():
-        if name not in parameters or parameters[name].shape != value.shape:
-            raise CheckpointError(f"{path} does not fit the model {model.config.name}: it has no {name} of this size")
-        parameters[name].copy_(value)
-    return sorted({name.partition(".")[0] for name in weights})
+        return model.load_partial(path)
+    weights = strip_prefix(WEIGHTS, read_tensors(path, layout=lambda _: None, world=World()))
+    return model.load_weights(weights, place=path)
 
 
 @dataclass(frozen=True)

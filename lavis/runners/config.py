@@ -36,10 +36,11 @@ from lavis.common.registry import registry
 from lavis.datasets.builder import SPLITS, DatasetConfig, checked_mix, dataset_defaults
 from lavis.datasets.videos import VideoFolders
 from lavis.export.report import load_paper_tables
+from lavis.models.base import LoRA
 from lavis.models.language.checkpointing import check_checkpointing
 from lavis.tasks.build import PublishedTask, resolve_task
 from lavis.tasks.metrics.moments import SpanRule
-from lavis.tasks.metrics.registered import ACCURACY, FRAME_ACCURACY, FRAME_AP, metric_names
+from lavis.tasks.metrics.registered import metric_names
 
 
 def _is_device(name: str) -> bool:
@@ -53,8 +54,8 @@ Split = Annotated[str, one_of(*SPLITS)]
 class ModelConfig:
     """The `model` section; every key is explained in `configs/default.yaml`.
 
-    Weights, and what the task comes to, are known by what they are: the settings that name them have no effect of their
-    own on predictions.
+    Weights, what the task comes to, and what the model is made of, are known by what they are: the settings that name
+    them have no effect of their own on predictions.
     """
 
     arch: TrainingOnly[str]
@@ -67,6 +68,8 @@ class ModelConfig:
     training_selector: TrainingOnly[Any]
     dtype: Annotated[str, one_of("fp32", "bf16", "fp16")]
     checkpointing: NoEffect[str]
+    lora: TrainingOnly[LoRA | None]
+    frame_tokens: TrainingOnly[Count | None]
 
 
 @dataclass(frozen=True)
@@ -365,6 +368,9 @@ class ChainConfig:
 
     scorer: Any
     answerer: Any
+
+
+ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ the model itself.
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lavis.common.errors import CheckpointError, ConfigError, MissingExtraError, did_you_mean, first_line
+from lavis.models.base import LoRA
 from lavis.models.precision import at_least_fp32
 
 ROLES = ("localizer", "answerer")
@@ -24,23 +26,8 @@ ROLES = ("localizer", "answerer")
 TARGETS = r".*(language|text)_model.*\.(q|k|v|o)_proj"
 ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PEFT_PREFIX = "base_model.model."
-
-
-@dataclass(frozen=True)
-class LoRA:
-    """What an adapter is made of.
-
-    Attributes:
-        rank: of the two matrices that are added to a layer's.
-        alpha: their product is scaled by alpha / rank.
-        dropout: of what goes into them, in training.
-        targets: pattern of the names of adapted layers; the language model's attention.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.05
-    targets: str = TARGETS
+# What peft knows beside plain LoRA, and what other tensors or another scale come of.
+_PLAIN = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "modules_to_save", "lora_bias")
 
 
 class Adapters:
@@ -63,17 +50,20 @@ class Adapters:
         self.settings = settings
         self._model = model
         self._trains: frozenset[str] = frozenset()
+        self._active: str | None = None
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=settings.targets or TARGETS,
+        )
         try:
-            for role in ROLES:
-                config = LoraConfig(
-                    r=settings.rank,
-                    lora_alpha=settings.alpha,
-                    lora_dropout=settings.dropout,
-                    target_modules=settings.targets,
-                )
-                inject_adapter_in_model(config, model, adapter_name=role)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of there being several adapters
+                for role in ROLES:
+                    inject_adapter_in_model(config, model, adapter_name=role)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"LoRA with {asdict(settings)}: {first_line(error)}") from error
+            raise ConfigError(f"model.lora with {asdict(settings)}: {first_line(error)}") from error
         self._layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
         for _, parameter in self.parameters():
             parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
@@ -91,6 +81,10 @@ class Adapters:
         self._trains = frozenset(roles)
         self._activate(roles[0] if roles else None)
 
+    def dropouts(self) -> Iterator[nn.Module]:
+        """Yield what drops out in training: parts of the adapters that train."""
+        return (layer.lora_dropout[role] for layer in self._layers for role in self._trains)
+
     def changes(self, role: str) -> bool:
         """Tell whether a role's adapter trains, or has weights that change what the model computes."""
         if role in self._trains:
@@ -98,17 +92,27 @@ class Adapters:
         second = [parameter for name, parameter in self.parameters(role) if "lora_B" in name]
         return any(bool(parameter.any()) for parameter in second)
 
+    def used(self, role: str) -> AbstractContextManager[None]:
+        """Return a block that is computed with a role's adapter."""
+        return self._active_within(role if self.changes(role) else None)
+
+    def as_now(self) -> AbstractContextManager[None]:
+        """Return a block that is computed with the adapter that is active now, whenever it is entered."""
+        return self._active_within(self._active)
+
     @contextmanager
-    def used(self, role: str) -> Iterator[None]:
-        """Compute with a role's adapter within the block."""
-        before = self._layers[0].active_adapters if not self._layers[0].disable_adapters else []
-        self._activate(role if self.changes(role) else None)
+    def _active_within(self, role: str | None) -> Iterator[None]:
+        before = self._active
+        if role != before:
+            self._activate(role)
         try:
             yield
         finally:
-            self._activate(before[0] if before else None)
+            if role != before:
+                self._activate(before)
 
     def _activate(self, role: str | None) -> None:
+        self._active = role
         for layer in self._layers:
             layer.enable_adapters(role is not None)
             if role is not None:
@@ -139,7 +143,7 @@ class Adapters:
             "r": self.settings.rank,
             "lora_alpha": self.settings.alpha,
             "lora_dropout": self.settings.dropout,
-            "target_modules": self.settings.targets,
+            "target_modules": self.settings.targets or TARGETS,
             "inference_mode": True,
         }
         (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -149,8 +153,14 @@ class Adapters:
         """Load an adapter that peft or `save` has written.
 
         Raises:
-            CheckpointError: it is damaged, or of other layers or another rank.
+            CheckpointError: it is damaged, or of other layers, another rank or another scale.
         """
+        for name in ("rank", "alpha"):
+            if (theirs := getattr(lora_of(folder), name)) != (ours := getattr(self.settings, name)):
+                raise CheckpointError(
+                    f"the adapter at {folder} has {name} {theirs:g}, and the model's have {ours:g}; "
+                    "adapters of one model are alike: set model.lora as they were trained"
+                )
         try:
             found = load_file(folder / ADAPTER_FILE)
         except (OSError, SafetensorError) as error:
@@ -175,6 +185,8 @@ def lora_of(folder: Path) -> LoRA:
         content = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         if content["peft_type"] != "LORA":
             raise CheckpointError(f"the adapter at {folder} is of the kind {content['peft_type']}; only LoRA is read")
+        if odd := [name for name in _PLAIN if content.get(name) not in (None, False, "none", {}, [])]:
+            raise CheckpointError(f"the adapter at {folder} has {odd[0]}, which is not read; train one without it")
         targets = content["target_modules"]
         pattern = targets if isinstance(targets, str) else rf".*\.({'|'.join(sorted(targets))})"
         return LoRA(int(content["r"]), float(content["lora_alpha"]), float(content["lora_dropout"]), pattern)

@@ -21,8 +21,9 @@ from torch import nn
 from lavis.common.config import from_mapping
 from lavis.common.errors import CheckpointError, ConfigError, MissingExtraError, did_you_mean, first_line
 from lavis.common.files import read_json
+from lavis.models.base import LoRA
 from lavis.models.checkpoints.weights_io import read_weights
-from lavis.models.hf.adapters import ADAPTER_CONFIG, ROLES, Adapters, LoRA, lora_of
+from lavis.models.hf.adapters import ADAPTER_CONFIG, ROLES, Adapters, lora_of
 from lavis.models.hf.known import KNOWN, is_on_hub
 from lavis.models.machine import explained_misfit
 
@@ -96,7 +97,7 @@ class PretrainedHF(nn.Module):
                 `save_pretrained` has written.
             frame_tokens: tokens of a frame, at most, where the model's processor can be told.
             trust_remote_code: run the code that the model's folder brings.
-            lora: settings of adapters to train; see `lavis.models.hf.adapters.LoRA`.
+            lora: settings of adapters to train; see `lavis.models.base.LoRA`.
 
         Raises:
             CheckpointError: nothing there, or files that are damaged or of no such model.
@@ -107,6 +108,8 @@ class PretrainedHF(nn.Module):
             raise ConfigError(f"unknown dtype {dtype!r}; {did_you_mean(dtype, DTYPES)}")
         saved = _saved_here(Path(source))
         base = str(source) if saved is None else str(saved["base"])
+        if Path(base).is_dir():
+            base = str(Path(base).resolve())  # adapters name it, wherever they are loaded from
         if frame_tokens is None and saved is not None:
             frame_tokens = saved["frame_tokens"]
         model = cls._of(base, dtype=dtype, frame_tokens=frame_tokens, trust_remote_code=trust_remote_code)
@@ -178,7 +181,7 @@ class PretrainedHF(nn.Module):
         if not folder.exists():
             raise CheckpointError(f"no weights at {folder}; give the folder `best` of a run, or of an adapter")
         if folder.is_file():
-            return self._load_file(folder)
+            return self.load_weights(read_weights(folder), place=folder)
         found = {role: folder / role for role in ROLES if (folder / role / ADAPTER_CONFIG).is_file()}
         if not found and (folder / ADAPTER_CONFIG).is_file():
             if folder.name not in ROLES:
@@ -190,7 +193,7 @@ class PretrainedHF(nn.Module):
             file = folder / "model.safetensors"
             if not file.is_file():
                 raise CheckpointError(f"no adapters at {folder}; give the folder `best` of a run, or of an adapter")
-            return self._load_file(file)
+            return self.load_weights(read_weights(file), place=file)
         if self.adapters is None:
             self.add_adapters(asdict(lora_of(next(iter(found.values())))))
         assert self.adapters is not None
@@ -198,12 +201,17 @@ class PretrainedHF(nn.Module):
             self.adapters.load(place, role)
         return sorted(found)
 
-    def _load_file(self, file: Path) -> list[str]:
-        weights, parameters = read_weights(file), dict(self.named_parameters())
+    @torch.no_grad()
+    def load_weights(self, weights: Mapping[str, torch.Tensor], *, place: str | Path) -> list[str]:
+        """Put weights of adapters over those of the model, by name; returns and raises as `load_partial`."""
+        if self.adapters is None:
+            raise CheckpointError(f"{place} does not say what its adapters are; set model.lora as they were trained")
+        parameters = dict(self.named_parameters())
         for name, value in weights.items():
             if name not in parameters or parameters[name].shape != value.shape:
                 raise CheckpointError(
-                    f"{file} does not fit the model {self.config.name}: it has no {name} of this size"
+                    f"{place} does not fit the model {self.config.name}: it has no {name} of this size; "
+                    "set model.lora as it was trained"
                 )
             parameters[name].copy_(value)
         return sorted({role for role in ROLES for name in weights if f".{role}." in name})

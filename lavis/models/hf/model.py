@@ -162,8 +162,9 @@ class HFModel(PretrainedHF):
     def train(self, mode: bool = True) -> "HFModel":  # noqa: FBT001, FBT002  # torch's signature
         """Set training mode for what trains, which is dropout of adapters; everything else stays in eval."""
         super().train(mode)
-        for name, module in self.network.named_modules():
-            module.train(mode and any(part == "lora_dropout" for part in name.split(".")))
+        self.network.eval()
+        for dropout in self.adapters.dropouts() if mode and self.adapters is not None else ():
+            dropout.train()
         return self
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -171,8 +172,17 @@ class HFModel(PretrainedHF):
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
     def checkpoint_activations(self, *, method: str) -> None:
-        """Recompute activations of the language model in the backward pass."""
-        checkpoint_activations(self.backbone.parts()["language"], method=method)
+        """Recompute activations of the language model in the backward pass, with the adapter of the forward pass.
+
+        Raises:
+            ConfigError: by a method other than torch's own.
+        """
+        if method == "fairscale":
+            raise ConfigError("model.checkpointing=fairscale is for SeViLA; image-text models take torch")
+        checkpoint_activations(self.backbone.parts()["language"], method=method, again=self._as_now)
+
+    def _as_now(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.adapters is None else self.adapters.as_now()
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the frozen vision tower on prepared pixels [N, 3, H, W], which are colours from 0 to 1."""

@@ -7,6 +7,7 @@ everything that is computed without gradients stay what they are.
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -35,12 +36,15 @@ def check_checkpointing(method: str) -> None:
         raise MissingExtraError("fairscale", "fairscale")
 
 
-def checkpoint_activations(module: nn.Module, *, method: str) -> None:
+def checkpoint_activations(
+    module: nn.Module, *, method: str, again: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> None:
     """Let every block of a module, such as a language model or a visual prompter, checkpoint its activations.
 
     Args:
         method: "torch" is torch's own; "fairscale" is fairscale's wrapper, which moves what is kept to the CPU's
             memory; "none" changes nothing.
+        again: called in the forward pass, for what the recomputation runs in (torch's own only).
 
     Raises:
         ConfigError: an unknown method.
@@ -50,10 +54,12 @@ def checkpoint_activations(module: nn.Module, *, method: str) -> None:
     if method == "none":
         return
     for block in outermost_blocks(module):
-        with_torch = partial(checkpoint, block.forward, use_reentrant=False)
+        with_torch = partial(
+            checkpoint, block.forward, use_reentrant=False, context_fn=lambda: (nullcontext(), again())
+        )
         # Module, names and hooks stay in place; only what they call to compute is another function.
         recomputed = with_torch if method == "torch" else _with_fairscale(block)
-        block.forward = partial(_where_gradients_pass, block.forward, recomputed)
+        block.forward = partial(_where_gradients_pass, block, block.forward, recomputed)
 
 
 def outermost_blocks(module: nn.Module) -> Iterator[nn.Module]:
@@ -65,10 +71,10 @@ def outermost_blocks(module: nn.Module) -> Iterator[nn.Module]:
             yield from outermost_blocks(child)
 
 
-def _where_gradients_pass(plain: _Forward, recomputed: _Forward, *args: Any, **options: Any) -> Any:
+def _where_gradients_pass(block: nn.Module, plain: _Forward, recomputed: _Forward, *args: Any, **options: Any) -> Any:
     """Compute with checkpointing only where something would be kept, and never write a decoder's cache twice."""
     given = (*args, *options.values())
-    learns = any(isinstance(value, torch.Tensor) and value.requires_grad for value in given)
+    learns = any(isinstance(value, torch.Tensor) and value.requires_grad for value in (*given, *block.parameters()))
     if torch.is_grad_enabled() and learns and not any(isinstance(value, Cache) for value in given):
         return recomputed(*args, **options)
     return plain(*args, **options)

@@ -162,15 +162,20 @@ class PretrainedSeViLA(nn.Module):
             CheckpointError: nothing there, damaged, or weights that the model has no place for.
         """
         _check_there(Path(path))
-        own, found = state_of(self), open_source(path)
-        wanted = {name: own[name].shape for name in found.weights if name in own}
-        if problems := misfits(shapes_of(found.weights), wanted):
-            raise CheckpointError(f"{path} does not fit the model {self.config.name}: {'; '.join(problems)}")
+        found = open_source(path)
         check_aliases(found, found.weights.get(EMBEDDING))
-        with torch.no_grad():
-            for name, value in found.weights.items():
-                own[name].copy_(value)
-        return sorted({name.partition(".")[0] for name in found.weights})
+        return self.load_weights(found.weights, place=path)
+
+    @torch.no_grad()
+    def load_weights(self, weights: Mapping[str, torch.Tensor], *, place: str | Path) -> list[str]:
+        """Put weights over those of the model, by name; returns and raises as `load_partial`."""
+        own = state_of(self)
+        wanted = {name: own[name].shape for name in weights if name in own}
+        if problems := misfits(shapes_of(weights), wanted):
+            raise CheckpointError(f"{place} does not fit the model {self.config.name}: {'; '.join(problems)}")
+        for name, value in weights.items():
+            own[name].copy_(value)
+        return sorted({name.partition(".")[0] for name in weights})
 
     @abstractmethod
     def set_trainable(self, roles: Sequence[str]) -> None:

@@ -75,9 +75,8 @@ def test_caveat_cannot_be_overlooked() -> None:
         make_answer(scores=(math.nan, 1.0, math.inf, 2.0)),
         make_answer(options=(), option_scores=()),
         make_answer(option_scores=(math.nan, 1.0)),
-        make_answer(option_scores=()),
     ],
-    ids=["not scored", "constant", "zero", "not finite", "open answer", "option not finite", "options not scored"],
+    ids=["not scored", "constant", "zero", "not finite", "open answer", "option not finite"],
 )
 def test_unusual_answers_are_drawn_with_their_keyframes(answer: Answer) -> None:
     found = draw(answer)
