@@ -16,12 +16,21 @@ from lavis.processors.prompts import Prompt
 
 
 @dataclass(frozen=True)
+class MixedWeights:
+    """What is known of the weights of both models."""
+
+    status: str
+    note: str
+
+
+@dataclass(frozen=True)
 class MixedConfig:
     """What a mixed chain is made of; frames are prepared for the model that scores them."""
 
     name: str
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
+    weights: MixedWeights
 
 
 class MixedModel(nn.Module):
@@ -35,8 +44,16 @@ class MixedModel(nn.Module):
         # Modules among them are found by torch, with their weights.
         self.localizer, self.answerer = localizer, answerer
         watching = localizer if localizer.encoders else answerer
+        known = [model.config.weights for model in (localizer, answerer)]
         self.config = MixedConfig(
-            f"{localizer.config.name} + {answerer.config.name}", watching.config.image_mean, watching.config.image_std
+            name=f"{localizer.config.name} + {answerer.config.name}",
+            image_mean=watching.config.image_mean,
+            image_std=watching.config.image_std,
+            weights=MixedWeights(
+                # The one that is known the least about decides.
+                status=next((one.status for one in known if one.status != "trained"), "trained"),
+                note="; ".join(dict.fromkeys(one.note for one in known if one.note)),
+            ),
         )
         self._watching: VideoModel = watching
 

@@ -10,6 +10,7 @@ import torch
 from lavis.cli.main import main
 from lavis.common.files import configs_dir
 from lavis.datasets.annotations import read_annotations
+from lavis.models.mixed import MixedModel
 from lavis.models.pipeline import watch
 from lavis.models.sevila.model import SeViLA
 from tests.integration.evaluation.benchmarks import (
@@ -81,6 +82,28 @@ def test_a_models_configuration_file_is_evaluated(clips: Path, tmp_path: Path, m
     assert len(read_lines(tmp_path / "run" / "predictions.jsonl")) == len(
         read_annotations(tmp_path / "nextqa" / "val.json").rows
     )
+
+
+def test_a_chain_of_two_models_is_evaluated(
+    clips: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = options("nextqa", model=model_folder, output=tmp_path / "run")
+    evaluate(
+        "nextqa",
+        data=tmp_path,
+        clips=clips,
+        monkeypatch=monkeypatch,
+        settings=[*settings, "chain.scorer=tiny", f"chain.answerer={model_folder}"],
+    )
+    scorer, answerer = SeViLA.from_pretrained("tiny"), SeViLA.from_pretrained(model_folder)
+    for prediction in read_lines(tmp_path / "run" / "predictions.jsonl"):
+        path = tmp_path / "nextqa" / "videos" / f"{prediction['video']}.mp4"
+        rows = read_annotations(tmp_path / "nextqa" / "val.json").rows
+        question = next(row.question for row in rows if row.question.id == prediction["id"])
+        video = MixedModel(scorer, answerer).watch(path, num_frames=NUM_FRAMES, clip=question.clip)
+        (answer,) = video.ask_all([question], num_keyframes=2)
+        assert prediction["keyframe_idx"] == answer.keyframes.frame_idx.tolist()
+        np.testing.assert_allclose(prediction["option_scores"], answer.option_scores, rtol=2e-3, atol=2e-3)
 
 
 def test_raw_files_become_moments_and_a_submission(

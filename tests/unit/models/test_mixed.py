@@ -11,6 +11,7 @@ from lavis.models.frame_cache import FrameCache
 from lavis.models.loading import load_chain
 from lavis.models.mixed import MixedModel
 from lavis.models.sevila.model import SeViLA
+from tests.unit.models.api.chat_server import chat_server, completion
 from tests.unit.models.tiny import CONFIG
 from tests.videos import write_video
 
@@ -75,3 +76,17 @@ def test_mistakes_are_told_in_one_line(models: tuple[SeViLA, SeViLA]) -> None:
         mixed.set_trainable(["localizer"])
     with pytest.raises(ConfigError, match=r"cannot tell which model of .* the weights at best are for"):
         mixed.load_partial("best")
+
+
+def test_a_server_answers_from_frames_that_were_chosen_here(models: tuple[SeViLA, SeViLA], clip: Path) -> None:
+    said = completion("B", [("B", -0.1), ("A", -3.0), ("C", -4.0)])
+    with chat_server([said]) as server:
+        answerer = {"name": "openai", "url": server.url, "model": "served"}
+        chain = load_chain("tiny", answerer=answerer)
+        answer = chain.watch(clip, num_frames=8).ask("Where is it?", OPTIONS, num_keyframes=2)
+    assert answer.text == "beach"
+    (request,) = server.bodies
+    pictures = [part for part in request["messages"][0]["content"] if part["type"] == "image_url"]
+    assert len(pictures) == 2
+    alone = models[0].watch(clip, num_frames=8).ask("Where is it?", OPTIONS, num_keyframes=2)
+    np.testing.assert_array_equal(answer.keyframes.positions, alone.keyframes.positions)
