@@ -130,14 +130,14 @@ def run_train(args: argparse.Namespace) -> int:
     from lavis.common.distributed import join_world
     from lavis.common.logging import start_logging
     from lavis.runners.build import num_iterations, stages_in_order, used_splits
-    from lavis.runners.config import MOMENTS, evaluation_of, load_train_config, task_of
+    from lavis.runners.config import EVALUATION_SECTIONS, evaluation_of, load_train_config, task_of
     from lavis.runners.dry_run import dry_evaluation, dry_run
     from lavis.runners.faults import ended_readers, explained
     from lavis.runners.provenance import check_inputs
     from lavis.tasks.build import require_objective
 
     options = checked_options(args.options)
-    recipes = [load_train_config(path, options=options, further_sections=(MOMENTS,)) for path in args.cfg_path]
+    recipes = [load_train_config(path, options=options, further_sections=EVALUATION_SECTIONS) for path in args.cfg_path]
     for recipe in recipes:
         if recipe.run.evaluate:
             check_inputs(recipe, splits=[evaluation_of(recipe).split])

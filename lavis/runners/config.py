@@ -359,7 +359,7 @@ def _check_mixable(datasets: Mapping[str, DatasetConfig]) -> None:
             raise ConfigError(f"datasets that are mixed must have the same {key}, not {differing}")
 
 
-MOMENTS, CHAIN = "moments", "chain"
+MOMENTS, CHAIN = EVALUATION_SECTIONS = "moments", "chain"
 
 
 @dataclass(frozen=True)
@@ -400,11 +400,11 @@ def load_evaluation_config(path: str | Path, *, options: Sequence[str] = ()) -> 
     """
     says_resume = "resume" in section_of(load_yaml(path), "run", place=str(path))
     defaults = [] if says_resume else ["run.resume=auto"]
-    return evaluation_of(load_train_config(path, options=[*defaults, *options], further_sections=(MOMENTS, CHAIN)))
+    return evaluation_of(load_train_config(path, options=[*defaults, *options], further_sections=EVALUATION_SECTIONS))
 
 
 def evaluation_of(base: TrainConfig) -> EvaluationConfig:
-    """Return the evaluation that a configuration describes, read with the further sections `MOMENTS` and `CHAIN`.
+    """Return the evaluation that a configuration describes, read with `EVALUATION_SECTIONS`.
 
     Raises:
         ConfigError: it is not about one split of one dataset, or its `moments` section cannot be.

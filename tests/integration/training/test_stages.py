@@ -16,7 +16,7 @@ from lavis.common.errors import ConfigError, UserError
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_parts, build_runner, set_training_as_published
-from lavis.runners.config import TrainConfig, load_train_config
+from lavis.runners.config import EVALUATION_SECTIONS, TrainConfig, load_train_config
 from lavis.runners.dry_run import dry_evaluation, dry_run
 from lavis.runners.trainer import Runner, Updater
 from lavis.tasks.predictions import ChoiceAsker
@@ -234,7 +234,7 @@ def test_the_estimate_is_what_the_parts_of_a_run_take(
 
 def test_a_dry_evaluation_estimates_from_its_first_clip(data: Path, model_folder: Path, tmp_path: Path) -> None:
     small = options("finetune", data=data, model=model_folder, output=tmp_path / "run", evaluate="true")
-    config = load_train_config(recipe("finetune"), options=small, further_sections=("moments",))
+    config = load_train_config(recipe("finetune"), options=small, further_sections=EVALUATION_SECTIONS)
     report = dry_evaluation(config, World()).splitlines()
     assert "questions: 5 of the split 'val', processes: 1" in report
     assert any(re.fullmatch(r"time: first clip \d+\.\d\d s; expected in all: \d+:\d\d", line) for line in report)
