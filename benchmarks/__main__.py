@@ -7,7 +7,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.variants import DTYPES, SIZES
@@ -17,6 +17,7 @@ from lavis.cli.main import reported
 BENCHMARKS = {
     "inference": "benchmarks.inference",
     "training": "benchmarks.training",
+    "hf": "benchmarks.hf",
     "decode": "benchmarks.decode",
     "long-video": "benchmarks.long_video",
     "startup": "benchmarks.startup",
@@ -35,15 +36,15 @@ def build_parser() -> argparse.ArgumentParser:
     for name, module_name in BENCHMARKS.items():
         module = importlib.import_module(module_name)
         benchmark = subparsers.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
-        _add_common_options(benchmark, name=name)
+        _add_common_options(benchmark, name=name, sizes=getattr(module, "SIZES", SIZES))
         module.add_options(benchmark)
         benchmark.set_defaults(run=module.run)
     return parser
 
 
-def _add_common_options(parser: argparse.ArgumentParser, *, name: str) -> None:
+def _add_common_options(parser: argparse.ArgumentParser, *, name: str, sizes: Iterable[str]) -> None:
     """Add size, device and where results go."""
-    parser.add_argument("--size", choices=SIZES, default="tiny", help="model size (default: tiny)")
+    parser.add_argument("--size", choices=tuple(sizes), default="tiny", help="model size (default: tiny)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="precision of our side (default: fp32)")
     parser.add_argument("--threads", type=int, help="threads of torch (default: what torch chooses)")

@@ -370,8 +370,8 @@ def read_state(file: Path) -> dict[str, Any]:
     return state
 
 
-# Says how a named tensor is wanted: laid out as this one; None is whole, on the CPU.
-Layout = Callable[[str], torch.Tensor | None]
+# How tensors are wanted, by name or all of it but its last part: laid out as these; others are whole, on the CPU.
+Layout = Mapping[str, torch.Tensor]
 
 
 def load_state(checkpoint: Checkpoint, *, layout: Layout, world: World) -> RunState:
@@ -398,7 +398,7 @@ def read_tensors(folder: Path, *, layout: Layout, world: World) -> dict[str, tor
     tensors: dict[str, torch.Tensor] = {}
     for name, entry in reader.read_metadata().state_dict_metadata.items():
         if isinstance(entry, TensorStorageMetadata):
-            wanted = layout(name)
+            wanted = layout.get(name, layout.get(name.rpartition(".")[0]))
             if wanted is not None and wanted.shape == entry.size:
                 tensors[name] = torch.empty_like(wanted)
             else:
@@ -504,7 +504,7 @@ def load_partial(model: TrainableModel, path: Path) -> list[str]:
     """
     if not (path / _METADATA).is_file():
         return model.load_partial(path)
-    weights = strip_prefix(WEIGHTS, read_tensors(path, layout=lambda _: None, world=World()))
+    weights = strip_prefix(WEIGHTS, read_tensors(path, layout={}, world=World()))
     return model.load_weights(weights, place=path)
 
 

@@ -40,7 +40,7 @@ from lavis.models.base import LoRA
 from lavis.models.language.checkpointing import check_checkpointing
 from lavis.tasks.build import PublishedTask, resolve_task
 from lavis.tasks.metrics.moments import SpanRule
-from lavis.tasks.metrics.registered import metric_names
+from lavis.tasks.metrics.registered import ACCURACY, FRAME_ACCURACY, FRAME_AP, metric_names
 
 
 def _is_device(name: str) -> bool:
@@ -368,9 +368,6 @@ class ChainConfig:
 
     scorer: Any
     answerer: Any
-
-
-ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
 
 
 @dataclass(frozen=True)

@@ -261,12 +261,10 @@ class Updater:
         """Run work on the model that needs no gradients."""
         return self._parallel.evaluate(work)
 
-    def layout(self, name: str) -> torch.Tensor | None:
-        """Return a parameter that is laid out as the named tensor of the state, or None if none is."""
-        for prefix in (_OPTIMIZER, _GRADIENTS):
-            if name.startswith(prefix):
-                return self._parameters()[int(name.removeprefix(prefix).partition(".")[0])].detach()
-        return None
+    def layout(self) -> dict[str, torch.Tensor]:
+        """Return the parameters that tensors of the state are laid out as, by the beginning of their names."""
+        parameters = enumerate(self._parameters())
+        return {f"{prefix}{n}": value.detach() for n, value in parameters for prefix in (_OPTIMIZER, _GRADIENTS)}
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         """Return what the optimizer changes, in the order of its own numbering."""
@@ -428,10 +426,12 @@ class Runner:
         Raises:
             CheckpointError: it is damaged, or of another model.
         """
-        state = load_state(checkpoint, layout=self._layout, world=self._world)
+        trained = {name: value.detach() for name, value in self._model.trainable_parameters()}
+        layout = {**add_prefix(WEIGHTS, trained), **add_prefix(_AVERAGE, trained), **self._updater.layout()}
+        state = load_state(checkpoint, layout=layout, world=self._world)
         weights = strip_prefix(WEIGHTS, state.tensors)
-        expected = {name: value.shape for name, value in self._model.trainable_parameters()}
-        if {name: value.shape for name, value in weights.items()} != expected:
+        shapes, expected = ({name: value.shape for name, value in part.items()} for part in (weights, trained))
+        if shapes != expected:
             raise CheckpointError(f"{checkpoint.folder} does not fit: other parts train now, or of another size")
         load_trained(self._model, weights)
         self._updater.load_state_dict(RunState(state.tensors, state.rest["updater"]))
@@ -491,13 +491,6 @@ class Runner:
             "progress": self._log.state_dict(),
         }
         return RunState({**add_prefix(WEIGHTS, weights), **updater.tensors}, rest)
-
-    def _layout(self, name: str) -> torch.Tensor | None:
-        for prefix in (WEIGHTS, _AVERAGE):
-            if name.startswith(prefix):
-                found = dict(self._model.trainable_parameters()).get(name.removeprefix(prefix))
-                return None if found is None else found.detach()
-        return self._updater.layout(name)
 
     def _set_rng(self, states: list[dict[str, object]]) -> None:
         if len(states) == self._world.size:

@@ -22,10 +22,9 @@ from lavis.datasets.dataset import QuestionDataset, SampleKey, Unreadable, Video
 from lavis.models.base import ImageTextModel
 from lavis.models.chain import prepared_frames
 from lavis.models.frames import FrameSource
-from lavis.runners.config import ACCURACY, FRAME_ACCURACY, FRAME_AP
 from lavis.runners.progress import Pace
 from lavis.tasks.build import PublishedTask
-from lavis.tasks.metrics.registered import measure_registered
+from lavis.tasks.metrics.registered import ACCURACY, FRAME_ACCURACY, FRAME_AP, measure_registered
 from lavis.tasks.predictions import Prediction, build_asker, search_prediction, unread_prediction
 
 # Measures a model on a split: named metrics, higher being better, each over all questions, the same to every process.

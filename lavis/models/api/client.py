@@ -390,7 +390,7 @@ def _told(content: bytes | None, key: str | None) -> str:
         found: Any = json.loads(text)
         for name in ("error", "detail", "message"):
             found = found.get(name, found) if isinstance(found, dict) else found
-        text = found if isinstance(found, str) else text
+        text = found if isinstance(found, str) else text if found else ""
     except (ValueError, RecursionError):
         pass
     return f": {_shown(text, key)}" if text.strip() else ""

@@ -98,8 +98,11 @@ class Backbone:
     _lists: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
-        if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
+        template = getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
+        if not template:
             raise ConfigError(f"{self.name} has no chat template; use a model that was tuned to follow instructions")
+        # What a template does not know, transformers gives to the processor, with a warning for every prompt.
+        self._template_options = {"enable_thinking": False} if "enable_thinking" in str(template) else {}
         parameters = inspect.signature(type(self.model).forward).parameters
         # transformers renames the argument in its releases.
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
@@ -169,10 +172,9 @@ class Backbone:
         """Return one user's message as the model's chat template writes it, ready to be answered, without thinking."""
         parts = [{"type": "text", "text": self.plain(part)} if isinstance(part, str) else part for part in content]
         message = [{"role": "user", "content": parts}]
-        template = self.processor.chat_template or self.tokenizer.chat_template
-        # Given to a template that does not look at it, transformers warns each time.
-        thinking = {"enable_thinking": False} if "enable_thinking" in str(template) else {}
-        text: str = self.processor.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **thinking)
+        text: str = self.processor.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True, **self._template_options
+        )
         return text
 
     def plain(self, text: str) -> str:

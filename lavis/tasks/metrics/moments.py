@@ -66,14 +66,6 @@ _QUANTILES = tuple(step / 20 for step in range(1, 20))
 
 
 @dataclass(frozen=True, slots=True)
-class FrameCurve:
-    """The scores of one query's frames: [T] times in seconds and [T] scores."""
-
-    times_s: Floats
-    scores: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class MomentParameters:
     """Keyword arguments of `find_moments` and the mAP (percent) they reach on the queries they were chosen on."""
 
@@ -88,7 +80,7 @@ class MomentParameters:
 
 
 def fit_moment_parameters(
-    curves: Sequence[FrameCurve],
+    curves: Sequence[tuple[Floats, Floats]],
     truths: Sequence[QueryTruth],
     *,
     thresholds: Sequence[float | None] | None = None,
@@ -98,7 +90,7 @@ def fit_moment_parameters(
     """Try every combination and return the one with the highest mAP by the corrected protocol; the first of equals.
 
     Args:
-        curves: the frame scores for each of `truths`, in the same order.
+        curves: for each of `truths`, in the same order, the times [T] of its frames in seconds, and their scores [T].
         truths: annotated queries of the validation split.
         thresholds: None tries 19 quantiles of all scores, and the middle of each query's own scores.
         max_gap_frames: gaps to try, in frames.
@@ -112,14 +104,14 @@ def fit_moment_parameters(
             f"{len(curves)} score curves for {len(truths)} queries; give one curve for each of at least one"
         )
     if thresholds is None:
-        pooled = np.concatenate([curve.scores for curve in curves])
+        pooled = np.concatenate([scores for _, scores in curves])
         thresholds = [None, *np.unique(np.quantile(pooled, _QUANTILES)).tolist()]
     fitted = []
     for threshold, gap, span_score in itertools.product(thresholds, max_gap_frames, span_scores):
         rule = SpanRule(threshold, gap, span_score=span_score)
         predictions = []
-        for curve, truth in zip(curves, truths, strict=True):
-            windows = _windows(curve.times_s, curve.scores, rule, duration_s=truth.duration_s)
+        for (times_s, scores), truth in zip(curves, truths, strict=True):
+            windows = _windows(times_s, scores, rule, duration_s=truth.duration_s)
             predictions.append(QueryPrediction(truth.qid, truth.query, truth.vid, windows))
         reached = corrected_moment_scores(predictions, truths)["full"].mean_average_precision
         fitted.append(MomentParameters(threshold, gap, span_score, reached))
@@ -222,7 +214,7 @@ def fit_spans(predictions: Sequence[Prediction], annotations: Sequence[Annotatio
     if not pairs:
         raise UserError("no query with annotated windows was read; fitting moments needs at least one")
     read, rows = [prediction for prediction, _ in pairs], [row for _, row in pairs]
-    curves = [FrameCurve(np.array(p.frame_times_s), np.array(p.frame_scores)) for p in read]
+    curves = [(np.array(one.frame_times_s), np.array(one.frame_scores)) for one in read]
     return fit_moment_parameters(curves, query_truths(read, rows))
 
 

@@ -14,7 +14,8 @@ from lavis.datasets.annotations import Annotation
 from lavis.tasks.predictions import Prediction
 
 # What validation measures by itself.
-MEASURED_ANYWAY = ("accuracy", "frame_ap", "frame_accuracy", "questions", "unreadable")
+ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
+_MEASURED_ANYWAY = (ACCURACY, FRAME_AP, FRAME_ACCURACY, "questions", "unreadable")
 
 
 class Metric(Protocol):
@@ -38,7 +39,7 @@ def metric_names() -> list[str]:
     """
     names = registry.metrics.names()
     for name in names:
-        if name in MEASURED_ANYWAY:
+        if name in _MEASURED_ANYWAY:
             raise ConfigError(f"the metric {name!r} has the name of a metric of this package; give it another")
     return names
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lavis.common.types import Answer, FrameBatch, Keyframes, Moment, Moments, Question, Span, VideoInfo
+from lavis.common.types import Answer, FrameBatch, Keyframes, Moment, Moments, Question, Span, Unread, VideoInfo
 
 
 def keyframes(count: int) -> Keyframes:
@@ -47,3 +47,8 @@ def test_a_question_needs_no_more_than_its_text() -> None:
 def test_what_flows_between_the_parts_cannot_be_changed_on_the_way(value: Any, field: str) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(value, field, None)
+
+
+def test_what_either_role_notes_is_said_once() -> None:
+    both = Unread(notes=("a", "b")) | Unread(truncated=True, notes=("b", "c"))
+    assert both.caveats == ("the question is too long for the model and lost its end", "a", "b", "c")

@@ -59,6 +59,16 @@ def test_an_open_answer_has_no_options(answered: AnswerResult) -> None:
     assert 'class="option"' not in page
 
 
+def test_options_without_scores_have_no_shares(answered: AnswerResult) -> None:
+    assert answered_html(answered).count('class="bar"') == 2
+    answer = replace(answered.chosen.answer, option_scores=np.empty(0))
+    page = answered_html(replace(answered, chosen=replace(answered.chosen, answer=answer)))
+    assert page.count('class="option"') == 2
+    assert page.count('aria-current="true"') == 1
+    for part in ('class="bar"', 'class="share"', "logit"):
+        assert part not in page
+
+
 @pytest.mark.parametrize(
     ("text", "verdict"), [("sea", "Both give the same answer."), ("sky", "The two answers differ.")]
 )

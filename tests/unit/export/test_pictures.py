@@ -75,8 +75,9 @@ def test_caveat_cannot_be_overlooked() -> None:
         make_answer(scores=(math.nan, 1.0, math.inf, 2.0)),
         make_answer(options=(), option_scores=()),
         make_answer(option_scores=(math.nan, 1.0)),
+        make_answer(option_scores=()),
     ],
-    ids=["not scored", "constant", "zero", "not finite", "open answer", "option not finite"],
+    ids=["not scored", "constant", "zero", "not finite", "open answer", "option not finite", "options not scored"],
 )
 def test_unusual_answers_are_drawn_with_their_keyframes(answer: Answer) -> None:
     found = draw(answer)

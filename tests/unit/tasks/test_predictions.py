@@ -3,6 +3,7 @@ import json
 import pytest
 
 from lavis.common.errors import UserError
+from lavis.common.types import Question
 from lavis.tasks.predictions import Prediction
 
 PREDICTION = Prediction(
@@ -35,3 +36,23 @@ def test_a_line_of_something_else_is_refused(row: dict) -> None:
 )
 def test_only_the_annotated_option_is_right(answer: int | None, choice: int | None, right: bool) -> None:
     assert Prediction(id="q", video="v", answer=answer, choice=choice).is_right is right
+
+
+@pytest.mark.parametrize(
+    ("options", "choice", "scores", "misfit"),
+    [
+        (("a", "b"), 1, (0.5, 1.0), None),
+        (("a", "b"), 1, (), None),
+        ((), None, (), None),
+        (("a", "b"), 1, (0.5,), "it chose 1 of 1 options, and there are 2"),
+        (("a", "b"), 2, (), "it chose 2 of 0 options, and there are 2"),
+        (("a", "b"), None, (), "it chose None of 0 options, and there are 2"),
+        (("a", "b"), None, (0.5, 1.0), "it chose None of 2 options, and there are 2"),
+        ((), 0, (), "it chose 0 of 0 options, and there are 0"),
+    ],
+)
+def test_a_choice_fits_its_question_with_all_scores_or_none(
+    options: tuple[str, ...], choice: int | None, scores: tuple[float, ...], misfit: str | None
+) -> None:
+    said = Prediction(id="q", video="v", choice=choice, option_scores=scores)
+    assert said.misfit(Question("what?", options, id="q", video="v")) == misfit

@@ -10,6 +10,7 @@ from lavis.common.errors import ConfigError, NoAnswerError, QuestionError
 from lavis.common.types import Question
 from lavis.models.api.model import Said, ServedModel, named_option, read_choice
 from lavis.models.base import VideoModel
+from lavis.models.frame_cache import FrameCache
 from lavis.models.loading import check_weights, load_model
 from lavis.models.pipeline import WatchedVideo
 from tests.unit.models.api.chat_server import ChatServer, Reply, chat_server, completion, picture_of
@@ -80,6 +81,18 @@ def test_keyframes_are_chosen_and_sent_in_time_order_with_their_times(clip: Path
     assert [shown_numbers(np.asarray(picture_of(part))[None]) for part in (one, two)] == [[15], [35]]
     assert text["text"].endswith("C. a man\nAnswer with the letter of the right option only.")
     assert reading["max_tokens"] == 16
+
+
+def test_nothing_is_cached_and_frames_are_decoded_when_they_are_asked_about(clip: Path, tmp_path: Path) -> None:
+    cache = FrameCache(tmp_path / "cache")
+    with chat_server([completion("B")]) as server:
+        model = load_model(model_type=f"openai:{server.url}#m")
+        seen: list[tuple[int, int]] = []
+        video = model.watch(clip, num_frames=20, cache=cache, progress=lambda *done: seen.append(done))
+        assert (video.num_seen, seen) == (0, [])
+        video.ask("What?", OPTIONS, selector="uniform", num_keyframes=3)
+        assert video.num_seen == 3
+    assert cache.usage().entries == 0
 
 
 def test_what_is_known_of_the_answer_is_said(clip: Path) -> None:

@@ -7,7 +7,6 @@ from lavis.common.errors import UserError
 from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
 from lavis.tasks.metrics.moments import (
-    FrameCurve,
     MomentParameters,
     SpanRule,
     duration_of,
@@ -29,7 +28,7 @@ def curve_of(qid, *windows, holes=()):
     within = [any(start <= time <= end for start, end in windows) and time not in holes for time in TIMES]
     scores = np.where(within, 1.0, -1.0)
     truth = QueryTruth(qid, "", "", 150.0, np.array(windows, dtype=float), np.zeros((75, 3)))
-    return FrameCurve(TIMES, scores), truth
+    return (TIMES, scores), truth
 
 
 def test_the_gap_that_the_windows_have_is_found():
@@ -48,13 +47,13 @@ def test_the_gap_that_the_windows_have_is_found():
 def test_the_threshold_between_low_and_high_scores_is_found_among_the_quantiles():
     curve, truth = curve_of(1, (10, 60))
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 75)
-    fitted = fit_moment_parameters([FrameCurve(TIMES, 10 + curve.scores + noise)], [truth], max_gap_frames=[0])
+    fitted = fit_moment_parameters([(TIMES, 10 + curve[1] + noise)], [truth], max_gap_frames=[0])
     assert fitted.mean_average_precision == 100.0
 
 
 def test_without_threshold_each_query_is_cut_in_the_middle_of_its_own_scores():
     low, high = curve_of(1, (10, 60)), curve_of(2, (20, 40))
-    curves = [low[0], FrameCurve(TIMES, high[0].scores + 100)]
+    curves = [low[0], (TIMES, high[0][1] + 100)]
     fitted = fit_moment_parameters(curves, [low[1], high[1]], max_gap_frames=[0])
     assert fitted == MomentParameters(None, 0, "mean", 100.0)
 
