@@ -64,7 +64,10 @@ def add_one_video_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add which model is loaded, where to and how."""
     add = parser.add_argument_group("model").add_argument
-    which = "a name of `sevila models` or the Hugging Face hub, a saved model, or a model's configuration (.yaml)"
+    which = (
+        "a name of `sevila models` or the Hugging Face hub, a saved model, a model's configuration (.yaml), "
+        "or a model on a server (openai:ADDRESS#NAME, see docs/servers.md)"
+    )
     add("--model", default=defaults.MODEL, metavar="NAME|FOLDER|FILE", help=which)
     add("--localizer", metavar="MODEL", help="another model, which chooses the frames; see docs/models.md")
     add("--answerer", metavar="MODEL", help="another model, which answers")

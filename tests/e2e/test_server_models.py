@@ -83,6 +83,17 @@ def test_an_answer_without_scores_is_shown_saved_and_exported(
     assert "gives no log-probabilities, by which frames are scored; choose frames another way" in told
 
 
+def test_only_the_answerer_may_be_on_a_server(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with chat_server([completion("A", [("A", -0.1), ("B", -1.0)])]) as server:
+        chain = ["--model", "tiny", "--answerer", f"openai:{server.url}#m"]
+        assert main(["answer", str(clip), "What is it?", *OPTIONS, "--num-frames", "8", *chain, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["answer"], record["model"]) == ("a cat", f"sevila_tiny + m on {server.url}")
+    assert len(record["frame_scores"]) == 8
+    (body,) = server.bodies
+    assert [part["type"] for part in body["messages"][0]["content"]] == ["text", "image_url"] * 4 + ["text"]
+
+
 def test_a_server_that_fails_is_one_line(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with chat_server([Reply({"error": {"message": f"bad key {KEY}"}}, status=401)]) as server:
         assert main(["answer", str(clip), "What?", *OPTIONS, "--model", f"openai:{server.url}#m"]) == 2

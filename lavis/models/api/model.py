@@ -44,7 +44,7 @@ _LETTER = re.compile(
     r"\(?(?:([A-Z])(?=\s*$|[).:\n])|([a-z])(?=[).]?$))[).:]*"
 )
 _OTHER_LETTER = re.compile(r"(?<![\w'])([A-Z])(?=[).:]|\s*$)")
-_THINKING = "; a model that thinks first needs to be told not to (see body: in the guide on servers)"
+_THINKING = "; a model that thinks first needs to be told not to (see docs/servers.md)"
 # What requests say by themselves.
 _OWN_KEYS = ("model", "messages", "stream", "n", "logprobs", "top_logprobs")
 
