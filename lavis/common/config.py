@@ -188,9 +188,9 @@ def _in_words(error: "ErrorDetails", kind: Any, place: str) -> str:
     if problem == "value_error":
         return f"{_within(place, key)}{_cut(str(error['ctx']['error']))}"
     if problem == "dataclass_type":
-        return f"{_within(place, key) if key else place}: a mapping is needed, not {given}"
+        return f"{_within(place, key)}: a mapping is needed, not {given}"
     if not problem.endswith("_type"):
-        return f"{_within(place, key) if key else place}: {error['msg']}: {given}"
+        return f"{_within(place, key)}: {error['msg']}: {given}"
     return f"{place}: {key}: {problem.removesuffix('_type').replace('string', 'str')} is needed, not {given}"
 
 
@@ -212,6 +212,8 @@ def effect_of(kind: Any, key: str) -> str:
 
 def _within(place: str, key: str) -> str:
     """Name a setting as options do where the place is a section, such as "run", and after the place otherwise."""
+    if not key:
+        return place
     return f"{place}.{key}" if place.replace(".", "").isidentifier() else f"{place}: {key}"
 
 
