@@ -22,6 +22,14 @@ CHAT = (
     "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
 )
 
+# LLaVA's templates put all pictures before all texts.
+PICTURES_FIRST = (
+    "{% for message in messages %}{{ '<|start|>' + message['role'] + ' ' }}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + part['text'] }}{% endfor %}"
+    "{{ '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
+)
+
 
 def tokenizer(*special: str, named: dict[str, str] | None = None) -> PreTrainedTokenizerFast:
     """Return a byte-level tokenizer that spells everything, with some whole words."""
@@ -255,7 +263,7 @@ def _llava_onevision() -> tuple[Any, Any]:
         LlavaOnevisionVideoProcessor(size=side),
         num_image_tokens=16,
         vision_feature_select_strategy="full",
-        chat_template=CHAT.replace("IMAGE", "<image>"),
+        chat_template=PICTURES_FIRST,
     )
     config = LlavaOnevisionConfig(
         vision_config={

@@ -226,7 +226,8 @@ class Backbone:
         truth = self.processor(text=[text], images=[pictures], return_tensors="pt", **self._whole)
         ids = truth["input_ids"][0].tolist()
         written = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        block = written.removesuffix(after).rpartition(between)[2]
+        pictured = written.removesuffix(after).partition(before)[2] if before else written.removesuffix(after)
+        block = pictured[: (len(pictured) - len(between)) // 2]
         expanded = f"{before}{block}{between}{block}{after}"
         fits = [flag for flag in (True, False) if self._tokens(expanded, special=flag) == ids]
         if not block or not fits:
