@@ -133,17 +133,6 @@ def local_share(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def parameter_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Split trainable parameters into those that decay and those that do not (biases, LayerNorms: one dimension)."""
-    trained = [parameter for _, parameter in named_parameters if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
 def build_adamw(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     *,
@@ -151,8 +140,13 @@ def build_adamw(
     weight_decay: float = 0.05,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> AdamW:
-    """Build the published optimizer; defaults are the published ones."""
-    return AdamW(parameter_groups(named_parameters, weight_decay=weight_decay), lr=lr, betas=betas, eps=1e-8)
+    """Build the published optimizer, with its defaults; what has one dimension (biases, LayerNorms) does not decay."""
+    trained = [parameter for _, parameter in named_parameters if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=lr, betas=betas, eps=1e-8)
 
 
 @dataclass(frozen=True, kw_only=True)
