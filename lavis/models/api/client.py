@@ -145,7 +145,8 @@ class ChatClient:
         self._backoff_s, self._max_bytes = backoff_s, max_bytes
         # An opener without handlers of redirects, and of other kinds of addresses.
         self._opener = urllib.request.OpenerDirector()
-        for handler in (urllib.request.ProxyHandler({} if is_loopback(url) else None), _Http(), _Https()):
+        proxies = urllib.request.ProxyHandler({} if is_loopback(self.url) else None)
+        for handler in (proxies, _Http(), _Https()):
             self._opener.add_handler(handler)
 
     def complete_all(self, bodies: Iterable[Body]) -> Iterator[dict[str, Any]]:
@@ -352,9 +353,12 @@ class _Http(urllib.request.HTTPHandler):
 
 
 class _Https(urllib.request.HTTPSHandler):
+    def __init__(self) -> None:
+        self._trusted = ssl.create_default_context()
+        super().__init__(context=self._trusted)
+
     def https_open(self, request: Any) -> Any:
-        context = ssl.create_default_context()
-        return self.do_open(partial(_SecureConnection, request=request), request, context=context)
+        return self.do_open(partial(_SecureConnection, request=request), request, context=self._trusted)
 
 
 def _read(response: http.client.HTTPResponse, *, most: int) -> bytes | None:

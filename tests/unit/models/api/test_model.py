@@ -111,6 +111,20 @@ def test_several_questions_are_asked_about_the_same_frames(clip: Path) -> None:
     assert sorted(texts[:10]) == ["Question: What is it?"] * 5 + ["Question: Who?"] * 5
 
 
+def test_only_frames_that_are_asked_about_are_sent(clip: Path) -> None:
+    wanted_s = [number / 25 for number in range(10, 21)]
+    with chat_server(yes_where(*wanted_s)) as server:
+        model = load_model(model_type=f"openai:{server.url}#m")
+        video = model.watch(clip, num_frames=50)
+        policy = {"policy": {"name": "coarse_to_fine", "gap": 5}}
+        answer = video.ask("What is it?", OPTIONS, num_keyframes=2, selector=policy)
+    scored = np.isfinite(answer.keyframes.all_scores)
+    assert 10 <= scored.sum() < 50
+    assert len(server.bodies) == scored.sum() + 1
+    assert video.num_seen == scored.sum()
+    assert all(0.4 <= time_s <= 0.8 for time_s in answer.keyframes.times_s)
+
+
 def test_moments_are_found_where_yes_is_likelier_than_no(clip: Path) -> None:
     with chat_server(yes_where(0.6, 1.0)) as server:
         found = watched(server, clip).find("A cat")
