@@ -159,8 +159,8 @@ class FrameSource:
         """
         wanted = np.arange(len(self)) if positions is None else np.asarray(positions, dtype=np.int64).ravel()
         rows = self._rows(encoder)
-        is_kept = self._takes_pixels(encoder) and encoder in (self._together or [encoder])
-        if self._memory is not None and is_kept and len(rows.missing(wanted)):
+        is_models = encoder in (self._together or [encoder])
+        if self._memory is not None and is_models and len(rows.missing(wanted)):
             self._recall(encoder, self._memory)
         new = rows.missing(wanted)
         done = 0
