@@ -52,10 +52,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
     """Serve the folder, and others by name."""
-    from transformers.utils.import_utils import is_serve_available
+    from transformers.utils.import_utils import is_accelerate_available, is_serve_available
 
-    if not is_serve_available():
-        pytest.skip("transformers serve needs fastapi, uvicorn and openai: pip install 'transformers[serving]'")
+    if not (is_serve_available() and is_accelerate_available()):
+        pytest.skip("transformers serve is not complete; install it with: pip install 'transformers[serving]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
