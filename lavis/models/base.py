@@ -95,6 +95,20 @@ class FrameScorer(Protocol):
         """
 
 
+class EmbeddingScorer(FrameScorer, Protocol):
+    """A scorer that encodes frames and questions into one space, and offers what it makes of them to policies.
+
+    Some policies compare frames with each other (MDP3, diversity); `lavis.selection` asks for these two by `hasattr`.
+    Features are as the model makes them, not scaled to length 1. D dimensions, N frames.
+    """
+
+    def frame_features(self, frames: "FrameSource", positions: npt.ArrayLike | None = None) -> Floats:
+        """Return the features of frames: float64 [N, D], or [T, D] of all; each frame is encoded once."""
+
+    def query_features(self, questions: Sequence[Question]) -> Floats:
+        """Return the features of questions: float64 [B, D]; of a long one, the mean over its pieces."""
+
+
 class FramePolicy(Protocol):
     """Chooses frames of one video for several questions.
 
