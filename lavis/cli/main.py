@@ -23,11 +23,13 @@ from lavis.common.errors import (
     EXIT_FAILURE,
     EXIT_TERMINATED,
     EXIT_USER_ERROR,
+    OUT_OF_MEMORY,
     ConfigError,
     FaultError,
     TerminatedError,
     UserError,
     did_you_mean,
+    is_out_of_memory,
 )
 from lavis.common.logging import visible
 from lavis.common.registry import registry
@@ -116,6 +118,10 @@ def reported(run: Callable[[], int]) -> int:
         return _ended(EXIT_FAILURE, f"error: {_one_line(error)}")
     except TerminatedError as error:
         return _ended(EXIT_TERMINATED, f"terminated: {_one_line(error)}")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _ended(EXIT_FAILURE, f"error: {OUT_OF_MEMORY}")
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -6,14 +6,18 @@ Everything a person can cause (a wrong path, an unknown key, a damaged file) rai
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 # What a shell reports for a process that SIGTERM ended: schedulers take it for neither success nor a defect.
 EXIT_TERMINATED = 143
+OUT_OF_MEMORY = "out of memory: use fewer frames or keyframes, --dtype bf16, --quantize int8, or a smaller model"
 
 
+# torch tells a full memory of the machine apart from other RuntimeErrors by its text alone.
+_ALLOCATOR = re.compile(r"DefaultCPUAllocator: (can't|not enough)")
 _LONGEST_MESSAGE = 2000  # characters: names and values come from files, and may be as long as these
 
 
@@ -89,6 +93,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of what another library says, or the name of its error where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was the reason, of the machine or a GPU."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or bool(_ALLOCATOR.search(first_line(error))))
+    )
 
 
 def counted(number: int, name: str) -> str:

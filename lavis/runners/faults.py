@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
 import torch.distributed as dist
 
 from lavis.common.distributed import World
-from lavis.common.errors import FaultError, TerminatedError, UserError
+from lavis.common.errors import FaultError, TerminatedError, UserError, is_out_of_memory
 
 _GO_ON = "go on from what is saved with run.resume=auto"
 # torch and gloo tell these apart from other RuntimeErrors by their text alone.
 _READER = re.compile(r"^DataLoader (worker \(pid.*(exited unexpectedly|killed by signal)|timed out)")
 _PEER = re.compile(r"gloo|c10d|NCCL|Connection (closed|reset) by peer|Socket Timeout", re.IGNORECASE)
-_ALLOCATOR = re.compile(r"DefaultCPUAllocator: (can't|not enough)")
 _MACHINE = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
@@ -51,7 +49,7 @@ def explained(*, batch_size: str = "run.batch_size_train") -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except MemoryError as error:
         raise FaultError(_memory(batch_size)) from error
     except (ConnectionError, EOFError) as error:
         # A reader that died while it handed over what it had read.
@@ -70,7 +68,7 @@ def explained(*, batch_size: str = "run.batch_size_train") -> Iterator[None]:
         line = one_line(error)
         if isinstance(error, FaultError):
             raise
-        if _ALLOCATOR.search(line):
+        if is_out_of_memory(error):
             raise FaultError(_memory(batch_size)) from error
         if _READER.search(line):
             raise FaultError(_reader(line)) from error

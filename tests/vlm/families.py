@@ -321,6 +321,57 @@ def _gemma3() -> tuple[Any, Any]:
     return model, processor
 
 
+def _qwen3_5() -> tuple[Any, Any]:
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen3_5Config,
+        Qwen3_5ForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    words = tokenizer(*_QWEN)
+    pictures = Qwen2VLImageProcessor(
+        patch_size=4, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 64, "longest_edge": 1024}
+    )
+    processor = Qwen3VLProcessor(pictures, words, Qwen3VLVideoProcessor(), chat_template=_QWEN_CHAT)
+    config = Qwen3_5Config(
+        vision_config={
+            "depth": 2,
+            "hidden_size": 24,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "patch_size": 4,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 64,
+        },
+        text_config={
+            **TEXT,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "layer_types": ["linear_attention", "full_attention"],
+            "vocab_size": len(words),
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [2, 3, 3],
+                "mrope_interleaved": True,
+                "partial_rotary_factor": 1.0,
+            },
+            "pad_token_id": words.pad_token_id,
+        },
+        **_qwen_ids(words),
+    )
+    return Qwen3_5ForConditionalGeneration(config), processor
+
+
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "smolvlm": _smolvlm,
     "idefics3": _idefics3,
@@ -330,13 +381,15 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava_onevision": _llava_onevision,
     "gemma3": _gemma3,
 }
+# Its prefixes cannot be shared: it keeps more than keys and values.
+HYBRID: dict[str, Callable[[], tuple[Any, Any]]] = {"qwen3_5": _qwen3_5}
 
 
 def save_tiny(family: str, folder: Path) -> Path:
     """Save a tiny model of a family, whose weights are the same each time, with its processor."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model, processor = FAMILIES[family]()
+        model, processor = {**FAMILIES, **HYBRID}[family]()
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
                 torch.nn.init.normal_(weight, std=0.3 if "embed" not in name else 1.0)

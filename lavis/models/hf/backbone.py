@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import nn
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lavis.common.errors import ConfigError, QuestionError, first_line
+from lavis.common.errors import ConfigError, QuestionError, counted, first_line
 from lavis.models.precision import at_least_fp32
 from lavis.processors.chat_prompts import spellings
 
@@ -38,6 +39,8 @@ _DIGIT = 128
 # Shared prefixes must give the logits of the whole prompt up to this share of their spread, by the size of a number.
 _EXACT = {8: 1e-6, 4: 1e-4, 2: 5e-2}
 
+# Layers of a cache that hold the keys and values of every token so far, or of the last ones.
+_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 # What processors of different families call cutting a picture into tiles.
 _TILING = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
 
@@ -169,12 +172,21 @@ class Backbone:
     # -- prompts ------------------------------------------------------------------------------------------------------
 
     def render(self, content: Content) -> str:
-        """Return one user's message as the model's chat template writes it, ready to be answered, without thinking."""
+        """Return one user's message as the model's chat template writes it, ready to be answered, without thinking.
+
+        Raises:
+            ConfigError: the template cannot write it.
+        """
         parts = [{"type": "text", "text": self.plain(part)} if isinstance(part, str) else part for part in content]
         message = [{"role": "user", "content": parts}]
-        text: str = self.processor.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True, **self._template_options
-        )
+        try:
+            text: str = self.processor.apply_chat_template(
+                message, tokenize=False, add_generation_prompt=True, **self._template_options
+            )
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"the chat template of {self.name} cannot be used: {first_line(error)}; use another model"
+            ) from error
         return text
 
     def plain(self, text: str) -> str:
@@ -199,9 +211,9 @@ class Backbone:
         ids: list[int] = self.tokenizer(text, add_special_tokens=layout.special)["input_ids"]
         longest = self.model.config.get_text_config().max_position_embeddings
         if len(ids) > longest:
-            pictures = sum(part == IMAGE for part in content)
+            pictures = counted(sum(part == IMAGE for part in content), "frame")
             raise QuestionError(
-                f"{pictures} frames and the question make {len(ids)} tokens, and {self.name} reads {longest}; "
+                f"{pictures} and the question make {len(ids)} tokens, and {self.name} reads {longest}; "
                 "ask for fewer keyframes, or fewer tokens per frame"
             )
         return ids
@@ -395,10 +407,17 @@ class Backbone:
 
         Args:
             state: names the weights that are active, where a model can be in several states.
+
+        Raises:
+            ConfigError: the model keeps something else.
         """
         tokens = torch.tensor(ids, device=self.device).expand(len(features), -1)
         output = self._run(tokens, features=features, use_cache=True, logits_to_keep=1)
         cache = getattr(output, self._cache_name)
+        if odd := {type(one).__name__ for one in cache.layers if type(one) not in _LAYERS}:
+            raise ConfigError(f"the model keeps {', '.join(sorted(odd))}")
+        if any(not layer.is_initialized for layer in cache.layers):
+            raise ConfigError("layers share their keys and values")
         held = [part for layer in cache.layers for part in (layer.keys, layer.values)]
         shapes = tuple(part.shape[1:] for part in held)
         deltas = getattr(self._base, "rope_deltas", None)
@@ -446,6 +465,8 @@ class Backbone:
         if state not in self._shares:
             try:
                 problem = self._difference(features, state)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
             except Exception as error:  # noqa: BLE001  # models of any kind are tried, and whatever fails is not shared
                 problem = first_line(error) or type(error).__name__
             self._shares[state] = not problem
@@ -463,11 +484,6 @@ class Backbone:
         if heads[0] != heads[1]:
             return "the question comes before the picture"
         kept = self.prefix(features, heads[0], state=state)
-        layers = self._prefixes[size, state].cache.layers
-        if odd := {type(one).__name__ for one in layers if type(one) not in (DynamicLayer, DynamicSlidingWindowLayer)}:
-            return f"the model keeps {', '.join(sorted(odd))}"
-        if any(not layer.is_initialized for layer in layers):
-            return "layers share their keys and values"
         whole = torch.cat([self.logits([one], features) for one in prompts])
         shared = torch.cat([self.continued_logits(kept, one, size=size, state=state) for one in tails])
         exact = at_least_fp32(whole.dtype)

@@ -291,6 +291,7 @@ def require_packages() -> None:
 @contextmanager
 def _explained(source: str) -> "Iterator[None]":
     """Turn what transformers raises for a model that cannot be loaded into one line."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
@@ -299,7 +300,13 @@ def _explained(source: str) -> "Iterator[None]":
         raise
     except ImportError as error:
         raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}") from error
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, SafetensorError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except (
+        *(OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
+        *(SafetensorError, StrictDataclassError),
+    ) as error:
+        reason = first_line(error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error)
         there = Path(source).exists()
         way_out = (
             "its files are damaged, or of another model"
@@ -308,7 +315,7 @@ def _explained(source: str) -> "Iterator[None]":
         )
         if "trust_remote_code" in str(error):
             way_out = "it brings code of its own, which runs only with --trust-remote-code"
-        raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}; {way_out}") from error
+        raise CheckpointError(f"{source} cannot be loaded: {reason}; {way_out}") from error
 
 
 @contextmanager
@@ -328,5 +335,8 @@ def _quiet_unless_watched() -> "Iterator[None]":
 
 def _saved_here(folder: Path) -> dict[str, Any] | None:
     """Return what `save_pretrained` has written of a folder, or None."""
-    content = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    try:
+        content = read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return None
     return content if isinstance(content, dict) and content.get("arch") == "hf" else None

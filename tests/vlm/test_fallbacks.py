@@ -1,0 +1,108 @@
+"""Models of which prefixes cannot be shared are asked with whole prompts, which one line says."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lavis
+from lavis.models.hf.model import HFModel
+from tests.vlm import plain
+from tests.vlm.plain import PROMPT
+from tests.vlm.test_equality import MOST, QUESTIONS
+
+pytestmark = pytest.mark.vlm
+
+
+def question_first(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    text = path.read_text()
+    loop = "{% for part in message['content'] %}"
+    begin = text.index(loop)
+    end = text.index("{% endfor %}", begin)
+    parts = text[begin + len(loop) : end]
+    loops = (
+        f"{loop}{{% if part['type'] == '{kind}' %}}{parts}{{% endif %}}{{% endfor %}}" for kind in ("text", "image")
+    )
+    path.write_text(text[:begin] + "".join(loops) + text[end + len("{% endfor %}") :])
+
+
+def as_it_is(folder: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "reason"),
+    [
+        ("smolvlm", question_first, "the question comes before the picture"),
+        ("qwen3_vl", question_first, "the question comes before the picture"),
+        ("qwen3_5", as_it_is, "the model keeps LinearAttentionLayer"),
+    ],
+)
+def test_prefixes_that_cannot_be_shared_are_not(
+    folder_of: Callable[[str], Path],
+    clip: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    family: str,
+    change: Callable[[Path], None],
+    reason: str,
+) -> None:
+    folder = Path(shutil.copytree(folder_of(family), tmp_path / "mine"))
+    change(folder)
+    model: HFModel = lavis.load_model("hf", folder, device="cpu")
+    video = model.watch(clip, num_frames=3)
+    scorer = model.as_scorer(prompt=PROMPT)
+    found = scorer.score(video.source, QUESTIONS[:2])
+    again = scorer.score(model.watch(clip, num_frames=3).source, QUESTIONS[:2])
+    (line,) = [record.message for record in caplog.records if "not shared" in record.message]
+    assert line.startswith(f"mine: prefixes of frames are not shared between questions ({reason}")
+    assert line.endswith("); slower")
+    yes, no = plain.scores(model, video.source.pictures(range(3)), QUESTIONS[:2])
+    spread = plain.spread_of(model, video.source.pictures([0])[0])
+    assert np.abs(found.scores - yes).max() < MOST * spread
+    assert np.abs(found.margins - (yes - no)).max() < 2 * MOST * spread
+    np.testing.assert_array_equal(found.scores, again.scores)
+
+
+def test_a_template_that_puts_the_question_first_is_answered_right(
+    folder_of: Callable[[str], Path], clip: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(folder_of("smolvlm"), tmp_path / "mine"))
+    question_first(folder)
+    model: HFModel = lavis.load_model("hf", folder, device="cpu")
+    video = model.watch(clip, num_frames=3)
+    (reading,) = model.as_answerer(prompt=PROMPT, packing="joint").answer(
+        video.source, np.array([[0, 2]]), QUESTIONS[:1]
+    )
+    content = plain.labelled(video.source.pictures([0, 2]), video.times_s[[0, 2]], PROMPT.answerer(QUESTIONS[0]))
+    wanted = plain.letters(model, plain.next_logits(model, content), 2)
+    spread = plain.spread_of(model, video.source.pictures([0])[0])
+    assert np.abs(reading.option_scores - wanted).max() < MOST * spread
+
+
+@pytest.mark.parametrize(("share", "is_shared"), [(3e-4, False), (3e-5, True)])
+def test_prefixes_are_shared_where_logits_differ_by_rounding_alone(
+    folder_of: Callable[[str], Path],
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    share: float,
+    is_shared: bool,
+) -> None:
+    model: HFModel = lavis.load_model("hf", folder_of("smolvlm"), device="cpu")
+    continued = model.backbone.continued_logits
+
+    def changed(*arguments: Any, **options: Any) -> torch.Tensor:
+        logits = continued(*arguments, **options)
+        logits[0, 0] += share * logits.std()
+        return logits
+
+    monkeypatch.setattr(model.backbone, "continued_logits", changed)
+    model.as_scorer(prompt=PROMPT).score(model.watch(clip, num_frames=2).source, QUESTIONS[:1])
+    assert model.backbone._shares == {"": is_shared}
+    assert ("prefixes of frames are not shared between questions (logits differ by " in caplog.text) is not is_shared
