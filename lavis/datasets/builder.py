@@ -135,7 +135,7 @@ class DatasetBuilder:
     """Builds the splits of one benchmark; override `read` for another format of annotation files.
 
     Args:
-        image_size: side of the square frames the model watches.
+        image_size: side of the square frames the model watches; None, in evaluation, for a model that decodes its own.
         mean: channel means of the model's normalisation.
         std: channel deviations of the model's normalisation.
         seed: decides frames and crops in training.
@@ -146,7 +146,7 @@ class DatasetBuilder:
         name: str,
         config: DatasetConfig,
         *,
-        image_size: int,
+        image_size: int | None,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         seed: int = 0,

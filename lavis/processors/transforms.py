@@ -138,7 +138,8 @@ class UniformClip:
 
     Args:
         num_frames: T; a video with fewer frames repeats some.
-        image_size: side of the square pictures.
+        image_size: side of the square pictures; None decodes none, and pixels are [T, 3, 0, 0]: for models that take
+            pictures of the video's own size.
         mean: channel means of the model's normalisation.
         std: channel deviations of the model's normalisation.
     """
@@ -146,7 +147,7 @@ class UniformClip:
     is_random = False
 
     def __init__(
-        self, *, num_frames: int, image_size: int, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD
+        self, *, num_frames: int, image_size: int | None, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD
     ) -> None:
         self._num_frames, self._image_size = num_frames, image_size
         self._transform = EvalTransform(mean=mean, std=std)
@@ -156,7 +157,10 @@ class UniformClip:
         del rng
         info = video.info
         chosen = uniform_indices(self._num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
-        batch = video.read(stretched(chosen, self._num_frames), size=self._image_size)
+        chosen = stretched(chosen, self._num_frames)
+        if self._image_size is None:
+            return Clip(torch.empty(len(chosen), 3, 0, 0), video.times_s(chosen), chosen)
+        batch = video.read(chosen, size=self._image_size)
         return Clip(self._transform(batch), batch.times_s, batch.frame_idx)
 
 

@@ -94,7 +94,7 @@ def build_parts(config: TrainConfig, world: World) -> TrainingParts:
         unfreeze_as_published(model, task)
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
-    return TrainingParts(model, task, objective, teacher, build_builder(config, model))
+    return TrainingParts(model, task, objective, teacher, build_builder(config, model, image_size=model.image_size))
 
 
 def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = None) -> TrainableModel:
@@ -125,13 +125,15 @@ def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = N
     return model
 
 
-def build_builder(config: TrainConfig, model: TrainableModel) -> DatasetBuilder | MixedBuilder:
-    """Return the builder of the configured datasets, for frames as the model wants them."""
+def build_builder(
+    config: TrainConfig, model: TrainableModel, *, image_size: int | None
+) -> DatasetBuilder | MixedBuilder:
+    """Return the builder of the configured datasets, for frames as the model wants them, of this side in pixels."""
     builders: dict[str, DatasetBuilder] = {
         name: builder_of(name, dataset)(
             name,
             dataset,
-            image_size=model.image_size,
+            image_size=image_size,
             mean=model.config.image_mean,
             std=model.config.image_std,
             seed=config.run.seed,

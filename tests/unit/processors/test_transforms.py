@@ -130,6 +130,18 @@ def test_short_videos_repeat_frames(tmp_path: Path) -> None:
     assert clip.times_s == pytest.approx(np.array([0, 0, 0, 1, 1, 1, 2, 2]) / 25)
 
 
+def test_without_a_size_frames_are_chosen_as_ever_and_none_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_video(write_video(tmp_path / "clip.mp4", num_frames=12)) as video:
+        decoded = UniformClip(num_frames=8, image_size=32)(video, clip=None, rng=random.Random(0))
+        monkeypatch.setattr(video, "read", lambda *_, **__: pytest.fail("a frame was decoded"))
+        clip = UniformClip(num_frames=8, image_size=None)(video, clip=None, rng=random.Random(0))
+    assert clip.pixels.shape == (8, 3, 0, 0)
+    np.testing.assert_array_equal(clip.frame_idx, decoded.frame_idx)
+    np.testing.assert_array_equal(clip.times_s, decoded.times_s)
+
+
 def test_stretching_keeps_what_is_long_enough() -> None:
     assert stretched(np.array([3, 5, 9]), 3).tolist() == [3, 5, 9]
     assert stretched(np.array([3, 5]), 5).tolist() == [3, 3, 3, 5, 5]
