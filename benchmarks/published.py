@@ -30,7 +30,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.packing import JointPacking, PerFramePacking
 from lavis.processors.prompts import MultipleChoicePrompt
 from lavis.processors.transforms import EvalTransform
-from lavis.selection.policies import top_positions
+from lavis.selection.policies.common import top_positions
 from lavis.video import open_video
 from lavis.video.sampling import uniform_indices
 

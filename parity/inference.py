@@ -13,7 +13,7 @@ from lavis.models.language.t5 import LanguageInput
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
 from lavis.models.vision.blip2 import VisualPrompter
-from lavis.selection.policies import top_positions
+from lavis.selection.policies.common import top_positions
 from lavis.tasks.build import PRETRAINING, PublishedTask, translate
 from parity.checks import Checks, margin
 from parity.directory import Case

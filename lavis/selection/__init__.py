@@ -2,9 +2,9 @@
 
 from lavis.common.registry import registry
 
-registry.policies.declare("top_k", "lavis.selection.policies:TopK")
-registry.policies.declare("uniform", "lavis.selection.policies:Uniform")
-registry.policies.declare("random", "lavis.selection.policies:Random")
-registry.policies.declare("windows", "lavis.selection.policies:Windows")
-registry.policies.declare("all", "lavis.selection.policies:All")
-registry.policies.declare("coarse_to_fine", "lavis.selection.coarse_to_fine:CoarseToFine")
+registry.policies.declare("top_k", "lavis.selection.policies.plain:TopK")
+registry.policies.declare("uniform", "lavis.selection.policies.plain:Uniform")
+registry.policies.declare("random", "lavis.selection.policies.plain:Random")
+registry.policies.declare("windows", "lavis.selection.policies.plain:Windows")
+registry.policies.declare("all", "lavis.selection.policies.plain:All")
+registry.policies.declare("coarse_to_fine", "lavis.selection.policies.coarse_to_fine:CoarseToFine")

@@ -14,7 +14,7 @@ from lavis.models.base import Answerer, FrameScorer, FrameScores, Mask, Reading
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.processors.prompts import Prompt
-from lavis.selection.policies import Uniform
+from lavis.selection.policies.plain import Uniform
 from tests.videos import cut, shown_numbers, write_video
 
 

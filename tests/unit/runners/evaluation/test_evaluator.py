@@ -10,7 +10,7 @@ from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScores, Mask, Reading
 from lavis.models.chain import Selector
 from lavis.models.frames import FrameSource
-from lavis.selection.policies import TopK, Uniform
+from lavis.selection.policies.plain import TopK, Uniform
 from lavis.tasks.build import resolve_task
 from lavis.tasks.predictions import ChoiceAsker, Prediction, SearchAsker
 

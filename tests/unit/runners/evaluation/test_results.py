@@ -29,8 +29,8 @@ from lavis.runners.evaluation.results import (
     read_predictions,
     source_digest,
 )
-from lavis.selection.coarse_to_fine import CoarseToFine
-from lavis.selection.policies import Random
+from lavis.selection.policies.coarse_to_fine import CoarseToFine
+from lavis.selection.policies.plain import Random
 from lavis.tasks.predictions import Prediction
 
 FACTS = {"fingerprint": {"model.frame_num": 4}}

@@ -11,29 +11,10 @@ import torch
 
 from lavis.common.errors import QuestionError
 from lavis.common.moments import inside_windows
-from lavis.common.types import Floats, Integers, Question, Unread
+from lavis.common.types import Integers, Question
 from lavis.models.base import FrameScorer, Selection
 from lavis.models.frames import FrameSource
-
-
-def top_positions(scores: Floats, num_keyframes: int) -> Integers:
-    """Return the positions [B, K] of the highest scores [B, T], in time order; ties go to the earlier frame.
-
-    NaN counts as the lowest score.
-    """
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :num_keyframes]
-    return np.sort(best, axis=1).astype(np.int64)
-
-
-def uniform_positions(num_frames: int, num_keyframes: int) -> Integers:
-    """Return the middle [K] of each of K equal segments of T frames."""
-    edges = np.linspace(0, num_frames, num_keyframes + 1).astype(np.int64)
-    return (edges[:-1] + edges[1:]) // 2
-
-
-def best(scores: Floats, unread: Sequence[Unread], k: int) -> list[Selection]:
-    """Keep the K frames that score highest for each question; see `top_positions`."""
-    return [Selection(*chosen) for chosen in zip(top_positions(scores, k), scores, unread, strict=True)]
+from lavis.selection.policies.common import best, random_for, uniform_positions
 
 
 class TopK:
@@ -97,8 +78,7 @@ class Random(_Unscored):
     def _positions(self, frames: FrameSource, question: Question, k: int) -> Integers:
         if self._seed is None:
             return np.sort(torch.randperm(len(frames))[:k].numpy())
-        rng = np.random.default_rng([self._seed, *(question.id or question.text).encode(errors="surrogatepass")])
-        return np.sort(rng.choice(len(frames), k, replace=False))
+        return np.sort(random_for(question, self._seed).choice(len(frames), k, replace=False))
 
 
 class Windows(_Unscored):
