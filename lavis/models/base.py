@@ -367,5 +367,5 @@ class TrainableModel(ImageTextModel, Protocol):
     def named_buffers(self) -> "Iterator[tuple[str, torch.Tensor]]":
         """Yield all buffers with their names, as torch does."""
 
-    def named_children(self) -> "Iterator[tuple[str, nn.Module]]":
-        """Yield the parts with their names, as torch does; reports count the parameters of each."""
+    def parts(self) -> "dict[str, nn.Module]":
+        """Return the parts by name; reports count the parameters of each."""

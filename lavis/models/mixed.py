@@ -101,6 +101,10 @@ class MixedModel(nn.Module):
         """Return a digest of all that answers depend on beside weights, precision and device."""
         return digest({role: getattr(self, role).make_digest() for role in ("localizer", "answerer")})
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Return both models by their roles."""
+        return {"localizer": self.localizer, "answerer": self.answerer}
+
     def quantize(self, name: str) -> None:
         """Quantise both."""
         for model in (self.localizer, self.answerer):

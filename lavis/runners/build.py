@@ -170,7 +170,7 @@ def set_training(model: TrainableModel) -> None:
 def set_training_as_published(model: TrainableModel) -> None:
     """Put everything into training mode: dropout is on in frozen parts too."""
     model.train()
-    for _, part in model.named_children():
+    for part in model.parts().values():
         part.train()
 
 

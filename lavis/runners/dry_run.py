@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -64,7 +64,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
     training_s = _with_readers(read_s, step_s, run) * iterations / len(first)
     figures = "".join(f", {name} {value:.4g}" for name, value in report.metrics.items())
     lines = [
-        *_parts(parts.model.named_children()),
+        *_parts(parts.model.parts()),
         f"samples: {len(dataset)}, batches per epoch: {len(batches)}, iterations: {iterations}, "
         f"processes: {world.size}",
         f"first step: {report.samples} samples{figures}",
@@ -128,7 +128,7 @@ def dry_evaluation(config: TrainConfig, world: World) -> str:
         pass
     each_s = time.perf_counter() - started
     lines = [
-        *_parts(parts.model.named_children()),
+        *_parts(parts.model.parts()),
         f"questions: {len(parts.dataset)} of the split {evaluation.split!r}, processes: {world.size}",
         "run.evaluate is true: the real run only tests, and trains nothing",
         f"time: first clip {each_s:.2f} s; expected in all: {as_duration(each_s * len(parts.groups) / len(few))}",
@@ -137,10 +137,10 @@ def dry_evaluation(config: TrainConfig, world: World) -> str:
     return "\n".join(lines)
 
 
-def _parts(parts: Iterable[tuple[str, nn.Module]]) -> list[str]:
+def _parts(parts: Mapping[str, nn.Module]) -> list[str]:
     """Say for each part how many parameters it has and how many of them train."""
     lines = [f"{'part':<12}{'parameters':>16}{'trained':>16}  precision"]
-    for name, part in parts:
+    for name, part in parts.items():
         parameters = list(part.parameters())
         count = sum(parameter.numel() for parameter in parameters)
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)

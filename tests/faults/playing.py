@@ -54,7 +54,8 @@ def play(starts: list[dict[str, Any]], folder: Path, *, timeout_s: float = 3000)
     """Run starts one after another, and return the exit codes of their processes; none may leave a process behind."""
     script = folder / "starts.json"
     script.write_text(json.dumps(starts))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    searched = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": searched}
     done = subprocess.run(
         [sys.executable, "-m", victim.__name__, str(script)],
         cwd=ROOT,

@@ -219,6 +219,10 @@ class ServedModel(nn.Module):
         """Return nothing: a server refuses what it cannot read."""
         return []
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Return nothing: no part of the model is here."""
+        return {}
+
     def published_names(self) -> dict[str, str]:
         """Return nothing: there is no published code of it."""
         return {}

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from lavis.common.errors import CheckpointError, ConfigError, MissingExtraError, did_you_mean, first_line
 from lavis.models.base import LoRA
@@ -51,6 +52,7 @@ class Adapters:
         self._model = model
         self._trains: frozenset[str] = frozenset()
         self._active: str | None = None
+        self._split_changes: dict[str, bool] = {}
         config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
@@ -89,8 +91,13 @@ class Adapters:
         """Tell whether a role's adapter trains, or has weights that change what the model computes."""
         if role in self._trains:
             return True
-        second = [parameter for name, parameter in self.parameters(role) if "lora_B" in name]
-        return any(bool(parameter.any()) for parameter in second)
+        second: list[Any] = [parameter for name, parameter in self.parameters(role) if "lora_B" in name]
+        if not isinstance(second[0], DTensor):
+            return any(bool(parameter.any()) for parameter in second)
+        # Split over processes (FSDP), which all ask at the same time; weights that do not train stay as they are.
+        if role not in self._split_changes:
+            self._split_changes[role] = any(bool(parameter.full_tensor().any()) for parameter in second)
+        return self._split_changes[role]
 
     def used(self, role: str) -> AbstractContextManager[None]:
         """Return a block that is computed with a role's adapter."""

@@ -171,6 +171,12 @@ class HFModel(PretrainedHF):
         """Yield the named parameters that train."""
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the parts by name, with the layer from states to words where it has weights of its own."""
+        head, words = self.network.get_output_embeddings(), self.network.get_input_embeddings()
+        alone = {} if head is None or head.weight is words.weight else {"head": head}
+        return {**self.backbone.parts(), **alone}
+
     def checkpoint_activations(self, *, method: str) -> None:
         """Recompute activations of the language model in the backward pass, with the adapter of the forward pass.
 

@@ -135,6 +135,10 @@ class SeViLA(PretrainedSeViLA):
                 part.eval()
         return self
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the parts by name."""
+        return dict(self.named_children())
+
     @property
     def device(self) -> torch.device:
         """Where the model computes."""

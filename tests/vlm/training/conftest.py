@@ -12,6 +12,7 @@ from tests.vlm.families import save_tiny
 __all__ = ["data"]
 
 RANK, ALPHA = 4, 8.0
+LORA = [f"model.lora.rank={RANK}", f"model.lora.alpha={ALPHA}", "model.lora.dropout=0.3"]
 
 
 @pytest.fixture(scope="session")
