@@ -7,13 +7,11 @@ import torch
 
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.names import ALIAS, PUBLISHED
-from lavis.runners.optim import PublishedCosineSchedule, build_adamw
+from lavis.runners.optim import Schedule, build_adamw
 from lavis.tasks.build import PRETRAINING, PublishedTask, trained_by_published_code, translate
 from parity.checks import Checks, Stage
 from parity.directory import Case, GoldenDirectory
 from parity.training import require_published_gradients, training_batch, training_objective
-
-_SCHEDULES = {"linear_warmup_cosine_lr": PublishedCosineSchedule}
 
 
 def check_loop(
@@ -30,8 +28,8 @@ def check_loop(
     task = PRETRAINING if loop["kind"] == "fmr" else translate(loop["task"])
     require_published_gradients(model, task)
     names = {id(parameter): PUBLISHED.theirs(name) or "" for name, parameter in model.named_parameters()}
-    settings = dict(loop["sched"])
-    schedule = _SCHEDULES[settings.pop("name")](**settings)
+    settings = {key: value for key, value in loop["sched"].items() if key != "name"}
+    schedule = Schedule(**settings, steps_per_epoch=loop["iters_per_epoch"], as_published=True)
     first = loop["groups"][0]
     optimizer = build_adamw(
         model.named_parameters(), lr=settings["init_lr"], weight_decay=first["weight_decay"], betas=first["betas"]

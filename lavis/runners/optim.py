@@ -6,7 +6,6 @@ processes' losses.
 
 import contextlib
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,122 +149,62 @@ def build_adamw(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule(ABC):
-    """Gives the learning rate of a step, named by its epoch and its step within the epoch.
+class Schedule:
+    """Gives the learning rate of a step; it holds no state, so a resumed run asks for the same rates.
 
-    It holds no state, so a resumed run asks for the same rates.
+    Linear warm-up over global steps, then a cosine that reaches `min_lr` at the last step or, with a `decay_rate`, a
+    decay by this factor each epoch, down to `min_lr`. As published, warm-up happens within the first epoch only (the
+    rate jumps if it is longer), and the cosine moves once an epoch and never reaches `min_lr`.
 
     Attributes:
         init_lr: the rate after warm-up.
+        steps_per_epoch: optimizer iterations (batches) of an epoch.
+        max_iters: steps of a run that ends before `max_epoch` does.
+        warmup_start_lr: the rate of the very first step; below 0, as by default, it is `init_lr`.
     """
 
     init_lr: float
     min_lr: float
-    warmup_start_lr: float = 0.0
+    max_epoch: int
+    steps_per_epoch: int
+    max_iters: int | None = None
+    warmup_start_lr: float = -1.0
     warmup_steps: int = 0
+    decay_rate: float | None = None
+    as_published: bool = False
 
-    @abstractmethod
     def rate(self, *, epoch: int, step: int) -> float:
         """Return the rate at `step` (from 0) within `epoch` (from 0)."""
-
-    def _cosine(self, angle: float) -> float:
-        return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(angle))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CosineSchedule(Schedule):
-    """Linear warm-up over global steps, then a cosine that reaches `min_lr` at the last step.
-
-    Attributes:
-        steps_per_epoch: optimizer iterations (batches) of an epoch.
-        max_iters: steps of a run that ends before `max_epoch` does.
-    """
-
-    steps_per_epoch: int
-    max_epoch: int
-    max_iters: int | None = None
-
-    def rate(self, *, epoch: int, step: int) -> float:
-        """Return the rate of this step."""
         now = epoch * self.steps_per_epoch + step
-        if now < self.warmup_steps:
-            return _linear(self, self.warmup_start_lr, now)
-        total = self.max_epoch * self.steps_per_epoch
-        last = (total if self.max_iters is None else min(total, self.max_iters)) - 1
-        return self._cosine(math.pi * min(1.0, (now - self.warmup_steps) / max(1, last - self.warmup_steps)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepSchedule(Schedule):
-    """Linear warm-up over global steps, then a decay by a constant factor each epoch, down to `min_lr`."""
-
-    steps_per_epoch: int
-    decay_rate: float = 1.0
-
-    def rate(self, *, epoch: int, step: int) -> float:
-        """Return the rate of this step."""
-        now = epoch * self.steps_per_epoch + step
-        if now < self.warmup_steps:
-            return _linear(self, self.warmup_start_lr, now)
-        return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedCosineSchedule(Schedule):
-    """The published "linear_warmup_cosine_lr": the cosine moves once an epoch and never reaches `min_lr`.
-
-    Warm-up happens within the first epoch only: if it is longer than that, the rate jumps.
-
-    Attributes:
-        warmup_start_lr: the rate of the very first step; below 0, as by default, it is `init_lr`.
-    """
-
-    warmup_start_lr: float = -1.0
-    max_epoch: int
-
-    def rate(self, *, epoch: int, step: int) -> float:
-        """Return the rate of this step."""
-        return self._cosine(math.pi * epoch / self.max_epoch) if epoch else _published_warmup(self, step)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedStepSchedule(Schedule):
-    """The published "linear_warmup_step_lr"; warm-up as in `PublishedCosineSchedule`."""
-
-    warmup_start_lr: float = -1.0
-    decay_rate: float = 1.0
-
-    def rate(self, *, epoch: int, step: int) -> float:
-        """Return the rate of this step."""
-        if epoch:
+        start_lr = self.warmup_start_lr if self.warmup_start_lr >= 0 else self.init_lr
+        warming = start_lr + (self.init_lr - start_lr) * now / max(self.warmup_steps, 1)
+        if self.as_published and not epoch:
+            return min(self.init_lr, warming)
+        if not self.as_published and now < self.warmup_steps:
+            return warming
+        if self.decay_rate is not None:
             return max(self.min_lr, self.init_lr * self.decay_rate**epoch)
-        return _published_warmup(self, step)
-
-
-def _linear(schedule: Schedule, start_lr: float, step: int) -> float:
-    return start_lr + (schedule.init_lr - start_lr) * step / max(schedule.warmup_steps, 1)
-
-
-def _published_warmup(schedule: Schedule, step: int) -> float:
-    start_lr = schedule.warmup_start_lr if schedule.warmup_start_lr >= 0 else schedule.init_lr
-    return min(schedule.init_lr, _linear(schedule, start_lr, step))
+        angle = math.pi * epoch / self.max_epoch
+        if not self.as_published:
+            total = self.max_epoch * self.steps_per_epoch
+            last = (total if self.max_iters is None else min(total, self.max_iters)) - 1
+            angle = math.pi * min(1.0, (now - self.warmup_steps) / max(1, last - self.warmup_steps))
+        return self.min_lr + (self.init_lr - self.min_lr) * 0.5 * (1 + math.cos(angle))
 
 
 def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
     """Build the schedule of learning rates."""
-    rates: dict[str, Any] = {
-        "init_lr": run.init_lr,
-        "min_lr": run.min_lr,
-        "warmup_start_lr": run.init_lr if run.warmup_lr is None else run.warmup_lr,
-        "warmup_steps": run.warmup_steps,
-    }
-    if run.lr_sched == "linear_warmup_step_lr":
-        if run.published_quirks:
-            return PublishedStepSchedule(**rates, decay_rate=run.lr_decay_rate)
-        return StepSchedule(**rates, decay_rate=run.lr_decay_rate, steps_per_epoch=steps_per_epoch)
-    if run.published_quirks:
-        return PublishedCosineSchedule(**rates, max_epoch=run.max_epoch)
-    return CosineSchedule(**rates, max_epoch=run.max_epoch, steps_per_epoch=steps_per_epoch, max_iters=run.max_iters)
+    return Schedule(
+        init_lr=run.init_lr,
+        min_lr=run.min_lr,
+        max_epoch=run.max_epoch,
+        steps_per_epoch=steps_per_epoch,
+        max_iters=run.max_iters,
+        warmup_start_lr=run.init_lr if run.warmup_lr is None else run.warmup_lr,
+        warmup_steps=run.warmup_steps,
+        decay_rate=run.lr_decay_rate if run.lr_sched == "linear_warmup_step_lr" else None,
+        as_published=run.published_quirks,
+    )
 
 
 class MovingAverage:

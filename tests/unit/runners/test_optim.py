@@ -6,35 +6,29 @@ import pytest
 
 from lavis.common.files import configs_dir
 from lavis.runners.config import load_train_config
-from lavis.runners.optim import (
-    CosineSchedule,
-    PublishedCosineSchedule,
-    PublishedStepSchedule,
-    StepSchedule,
-    build_schedule,
-)
+from lavis.runners.optim import Schedule, build_schedule
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "lr_schedules.json").read_text())
-PUBLISHED = {"linear_warmup_cosine_lr": PublishedCosineSchedule, "linear_warmup_step_lr": PublishedStepSchedule}
-CASES = [(name, case) for name, cases in GOLDEN.items() if name in PUBLISHED for case in cases]
+PUBLISHED = ("linear_warmup_cosine_lr", "linear_warmup_step_lr")
+CASES = [(name, case) for name in PUBLISHED for case in GOLDEN[name]]
 
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}{i}" for i, (name, _) in enumerate(CASES)])
 def test_published_schedules_give_the_published_rates(name: str, case: dict) -> None:
-    config = {key: value for key, value in case["config"].items() if key != "iters_per_epoch"}
+    config = {("steps_per_epoch" if key == "iters_per_epoch" else key): value for key, value in case["config"].items()}
     if name == "linear_warmup_step_lr":
-        config.pop("max_epoch")
-    schedule = PUBLISHED[name](**config)
+        config.setdefault("decay_rate", 1.0)
+    schedule = Schedule(**config, as_published=True)
     for epoch, step, rate in case["rows_epoch_step_lr"]:
         assert schedule.rate(epoch=epoch, step=step) == pytest.approx(rate, rel=1e-12)
 
 
-def rates(schedule: CosineSchedule | StepSchedule, *, epochs: int, steps: int) -> list[float]:
+def rates(schedule: Schedule, *, epochs: int, steps: int) -> list[float]:
     return [schedule.rate(epoch=epoch, step=step) for epoch, step in product(range(epochs), range(steps))]
 
 
 def test_warm_up_crosses_epochs_and_the_last_step_reaches_the_lowest_rate() -> None:
-    schedule = CosineSchedule(init_lr=1.0, min_lr=0.1, warmup_steps=6, max_epoch=3, steps_per_epoch=4)
+    schedule = Schedule(init_lr=1.0, min_lr=0.1, warmup_start_lr=0.0, warmup_steps=6, max_epoch=3, steps_per_epoch=4)
     found = rates(schedule, epochs=3, steps=4)
     assert found[:7] == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0])
     assert found[6:] == sorted(found[6:], reverse=True)
@@ -44,18 +38,26 @@ def test_warm_up_crosses_epochs_and_the_last_step_reaches_the_lowest_rate() -> N
 
 @pytest.mark.parametrize(("max_iters", "last"), [(5, 4), (12, 11), (100, 11)])
 def test_a_run_that_ends_early_reaches_the_lowest_rate_too(max_iters: int, last: int) -> None:
-    schedule = CosineSchedule(init_lr=1.0, min_lr=0.1, max_epoch=3, steps_per_epoch=4, max_iters=max_iters)
+    schedule = Schedule(init_lr=1.0, min_lr=0.1, max_epoch=3, steps_per_epoch=4, max_iters=max_iters)
     found = rates(schedule, epochs=3, steps=4)
     assert found[last] == pytest.approx(0.1)
     assert found[last - 1] > 0.11
 
 
 def test_step_schedule_decays_by_the_epoch_down_to_the_lowest_rate() -> None:
-    schedule = StepSchedule(init_lr=1.0, min_lr=0.2, warmup_steps=2, decay_rate=0.5, steps_per_epoch=3)
+    schedule = Schedule(
+        init_lr=1.0,
+        min_lr=0.2,
+        warmup_start_lr=0.0,
+        warmup_steps=2,
+        decay_rate=0.5,
+        max_epoch=4,
+        steps_per_epoch=3,
+    )
     assert rates(schedule, epochs=4, steps=3) == [0.0, 0.5, 1.0, *[0.5] * 3, *[0.25] * 3, *[0.2] * 3]
 
 
-@pytest.mark.parametrize("kind", [PublishedCosineSchedule, PublishedStepSchedule])
+@pytest.mark.parametrize("decay_rate", [None, 1.0])
 @pytest.mark.parametrize(
     ("given", "first"),
     [
@@ -65,10 +67,13 @@ def test_step_schedule_decays_by_the_epoch_down_to_the_lowest_rate() -> None:
         ({"warmup_start_lr": 1e-8}, [1e-8, 3e-5, 3e-5]),
     ],
 )
-def test_published_warm_up_begins_where_it_says_or_at_full_rate(kind: type, given: dict, first: list[float]) -> None:
+def test_published_warm_up_begins_where_it_says_or_at_full_rate(
+    decay_rate: float | None, given: dict, first: list[float]
+) -> None:
     """As LAVIS' `LinearWarmup*LRScheduler`: below 0 is no start of its own, and no steps still take one."""
-    more = {"max_epoch": 3} if kind is PublishedCosineSchedule else {}
-    schedule = kind(init_lr=3e-5, min_lr=0.0, **more, **given)
+    schedule = Schedule(
+        init_lr=3e-5, min_lr=0.0, max_epoch=3, steps_per_epoch=6, decay_rate=decay_rate, as_published=True, **given
+    )
     assert [schedule.rate(epoch=0, step=step) for step in range(len(first))] == pytest.approx(first, rel=1e-12)
 
 
