@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import sevila  # noqa: F401  # a fixture
 from tests.videos import write_video
 from tests.vlm.families import save_tiny
 
