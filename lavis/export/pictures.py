@@ -260,10 +260,10 @@ def _draw_comparison(page: _Page, title: str, cells: Sequence[Cell]) -> None:
         _write(axes, MARGIN, middle, cell.row, size=14, width=330)
         _write(axes, MARGIN + 340, middle, f"{cell.benchmark} {cell.figure}", size=14, width=190, color=MUTED)
         _box(axes, bar_left + longest, middle - 12, 1, 24, color=GRID)
-        _box(axes, bar_left, middle - 9, longest * cell.paper / 100, 8, color=NEUTRAL)
+        _box(axes, bar_left, middle - 9, longest * (cell.paper or 0) / 100, 8, color=NEUTRAL)
         if cell.measured is not None:
             _box(axes, bar_left, middle + 1, longest * cell.measured / 100, 8, color=color)
-        texts = (f"{cell.paper:.1f}", 190, MUTED), (cell.measured_text, 80, color), (cell.difference_text, 0, INK)
+        texts = (cell.paper_text, 190, MUTED), (cell.measured_text, 80, color), (cell.difference_text, 0, INK)
         for text, place, ink in texts:
             shown = MUTED if cell.measured is None else ink
             _write(axes, RIGHT - place, middle, text, size=14, color=shown, ha="right")

@@ -104,20 +104,23 @@ class Table:
 
 @dataclass(frozen=True)
 class PaperTables:
-    """Everything that was published and can be measured again.
+    """Everything that was published and can be measured again, and what can be measured beside it.
 
     Attributes:
         checked: how the figures were compared with the publication.
+        unpublished: tables of systems of which nothing was published; their figures are None, and they are shown
+            where they were measured.
     """
 
     benchmarks: Mapping[str, Benchmark]
     recipes: Mapping[str, Recipe]
     tables: tuple[Table, ...]
     checked: str = ""
+    unpublished: tuple[Table, ...] = ()
 
     def rows(self) -> Iterator[tuple[Table, Row]]:
         """Yield every row with its table."""
-        return ((table, row) for table in self.tables for row in table.rows)
+        return ((table, row) for table in (*self.tables, *self.unpublished) for row in table.rows)
 
     def dataset(self, benchmark: str) -> str:
         """Return a benchmark's name in configurations."""
@@ -141,10 +144,14 @@ def load_paper_tables(path: Path) -> PaperTables:
     recipes = {
         name: from_mapping(Recipe, entry, place=f"{path}: recipes.{name}") for name, entry in content["recipes"].items()
     }
-    entries = [
-        from_mapping(Table, entry, place=f"{path}: tables[{number}]") for number, entry in enumerate(content["tables"])
-    ]
-    tables = PaperTables(benchmarks, recipes, tuple(entries), str(content.get("checked") or ""))
+    published, unpublished = (
+        tuple(
+            from_mapping(Table, entry, place=f"{path}: {section}[{number}]")
+            for number, entry in enumerate(content.get(section) or [])
+        )
+        for section in ("tables", "unpublished")
+    )
+    tables = PaperTables(benchmarks, recipes, published, str(content.get("checked") or ""), unpublished)
     for _, row in tables.rows():
         if row.recipe not in recipes:
             raise ConfigError(f"{path}: row {row.name!r} names {row.recipe!r}; {did_you_mean(row.recipe, recipes)}")
@@ -186,7 +193,7 @@ class Cell:
     """One published figure and what was measured.
 
     Attributes:
-        paper: percent.
+        paper: percent; None where nothing was published.
         measured: percent; None if nothing was run, or the run has no such figure.
         run: folder of the run that is shown; None if there is none.
         deviations: why what was measured is not the row's figure; empty if it is.
@@ -200,7 +207,7 @@ class Cell:
     recipe: str
     benchmark: str
     figure: str
-    paper: float
+    paper: float | None
     measured: float | None = None
     run: str | None = None
     deviations: tuple[str, ...] = ()
@@ -211,7 +218,14 @@ class Cell:
     @property
     def difference(self) -> float | None:
         """Measured minus published, in points; None where the two cannot be compared."""
-        return None if self.measured is None or self.deviations else self.measured - self.paper
+        if self.measured is None or self.paper is None or self.deviations:
+            return None
+        return self.measured - self.paper
+
+    @property
+    def paper_text(self) -> str:
+        """The published figure, or a dash."""
+        return "-" if self.paper is None else f"{self.paper:.1f}"
 
     @property
     def measured_text(self) -> str:
@@ -282,9 +296,10 @@ def make_report(tables: PaperTables, folder: Path, *, expected: Expected) -> Rep
             # The newest; one that does not deviate goes before all that do.
             best = max(fitting, key=lambda entry: (not entry[1], entry[0].finished), default=None)
             for figure, paper in figures.items():
-                cell = Cell(table.title, row.name, row.recipe, about.name, figure, float(paper))
+                cell = Cell(table.title, row.name, row.recipe, about.name, figure, paper)
                 needs = (f"needs {recipe.needs}",) if recipe.needs else ()
-                cells.append(_filled(cell, *best, about) if best else replace(cell, remarks=needs))
+                if best or paper is not None:
+                    cells.append(_filled(cell, *best, about) if best else replace(cell, remarks=needs))
     shown = {cell.run for cell in cells}
     others = {str(run.folder): _why_not_shown(run, tables) for run in runs if str(run.folder) not in shown}
     return Report(tables, tuple(cells), others, tuple(unfinished))
@@ -361,7 +376,7 @@ def markdown(report: Report) -> str:
     doubts = [f"{benchmark.name}: {benchmark.unverified}" for benchmark in benchmarks if benchmark.unverified]
     if doubts:
         sections.append("Not verified:\n" + _list(doubts))
-    unverified = {table.title: table.unverified for table in report.tables.tables}
+    unverified = {table.title: table.unverified for table, _ in report.tables.rows()}
     for title, cells in groupby(report.cells, key=lambda cell: cell.table):
         sections += [f"## {title}", *([f"Not verified: {unverified[title]}."] if unverified[title] else [])]
         sections.append(_table(list(_lines(cells))))
@@ -379,7 +394,7 @@ def _lines(cells: Iterator[Cell]) -> Iterator[tuple[str, ...]]:
         for cell in figures:
             remarks = (*cell.deviations, *cell.remarks)
             counts = ("" if count is None else str(count) for count in (cell.questions, cell.unreadable))
-            measured = (f"{cell.paper:.1f}", cell.measured_text, cell.difference_text)
+            measured = (cell.paper_text, cell.measured_text, cell.difference_text)
             told = "" if remarks == before else "; ".join(remarks)
             yield (cell.row, cell.benchmark, cell.figure, *measured, *counts, told)
             before = remarks

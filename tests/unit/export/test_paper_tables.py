@@ -10,9 +10,7 @@ from lavis.runners.config import load_evaluation_config, load_train_config
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = load_paper_tables(paper_tables_path())
-MEASURED = sorted(
-    {(row.recipe, benchmark) for table in PUBLISHED.tables for row in table.rows for benchmark in row.figures}
-)
+MEASURED = sorted({(row.recipe, benchmark) for _, row in PUBLISHED.rows() for benchmark in row.figures})
 DATASETS = {name: entry.dataset or name for name, entry in PUBLISHED.benchmarks.items()}
 
 

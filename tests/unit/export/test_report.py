@@ -263,3 +263,20 @@ def test_a_hundred_runs_are_reported(tmp_path: Path) -> None:
 def test_a_hundred_runs_take_seconds(tmp_path: Path) -> None:
     with cpu_seconds_at_most(10):
         test_a_hundred_runs_are_reported(tmp_path)
+
+
+def test_a_system_of_which_nothing_was_published_is_shown_where_it_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    title = "Image-text models: nothing published"
+    assert title not in markdown(report(tmp_path / "runs"))
+    write_run(tmp_path / "runs" / "smol", recipe="smolvlm2_500m_zeroshot", model="smolvlm2-500m", overall=50.0)
+    made = report(tmp_path / "runs")
+    found = cells(made, row="SmolVLM2-500M, zero-shot", benchmark="NExT-QA", table=title)
+    assert {name: (cell.paper, cell.measured, cell.difference) for name, cell in found.items()} == {
+        name: (None, value, None) for name, value in (("Tem", 51.0), ("Cau", 52.0), ("Des", 53.0), ("Avg", 50.0))
+    }
+    assert not any(cell.deviations for cell in found.values())
+    assert {cell.row for cell in made.cells if cell.table == title} == {"SmolVLM2-500M, zero-shot"}
+    row = next(line for line in markdown(made).splitlines() if "SmolVLM2-500M, zero-shot" in line and "Avg" in line)
+    assert [column.strip() for column in row.split("|")[4:7]] == ["-", "50.0", ""]
+    assert report_picture(made)

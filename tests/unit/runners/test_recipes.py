@@ -109,3 +109,29 @@ def test_every_benchmark_has_its_scripts(folder: str, suffix: str, names: tuple[
 
 def test_pre_training_keeps_its_published_name() -> None:
     assert (ROOT / "run_scripts" / "sevila" / "pre-train" / "pretrain_qvh.sh") in SCRIPTS
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "refine", "finetune"])
+def test_recipes_of_image_text_models_train_the_model_that_is_named(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model in ("smolvlm2-500m", "qwen3-vl-4b"):
+        monkeypatch.setenv("SEVILA_HF", model)
+        files = sorted((configs_dir() / "hf" / stage).glob("*.yaml"))
+        assert [file.stem for file in files] == (["qvh"] if stage == "pretrain" else ["nextqa", "star"])
+        for file in files:
+            config = load_train_config(file)
+            assert (config.dataset_name, task_of(config).objective) == (file.stem, OBJECTIVES[stage])
+            assert (config.model.model_type, config.model.dtype) == (model, "bf16")
+            assert config.model.lora is not None
+            assert config.run.output_dir == f"output/{model}/{stage}_{file.stem}"
+            before = {"pretrain": None, "refine": "pretrain_qvh", "finetune": f"refine_{file.stem}"}[stage]
+            assert config.model.finetuned == (None if before is None else [f"output/{model}/{before}/best"])
+
+
+@pytest.mark.parametrize("name", ["nextqa", "star", "qvh"])
+def test_recipes_that_evaluate_image_text_models_read_the_frames_that_training_chooses_from(name: str) -> None:
+    config = load_evaluation_config(configs_dir() / "hf" / "inference" / f"{name}.yaml")
+    assert config.base.model.model_type == "smolvlm2-500m"
+    assert config.base.dataset.vis_processor.eval.n_frms == (75 if name == "qvh" else 32)
+    assert config.base.run.output_dir == f"output/smolvlm2-500m/inference_{name}"
