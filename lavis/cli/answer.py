@@ -81,12 +81,13 @@ def run_answer(args: argparse.Namespace) -> int:
     """Answer, save and print; where anything is wrong, nothing is written."""
     # Imported late, as everything that needs more than the standard library.
     from lavis.cli.one_video import check_watching, present, watch_video
+    from lavis.common.config import typed_spec
     from lavis.common.registry import registry
-    from lavis.models.chain import check_selector, parsed_selector
+    from lavis.models.chain import check_selector
 
     questions = _questions(args)
     check_watching(args)
-    selector = parsed_selector(args.selector)
+    selector = typed_spec(args.selector, place="frame selector")
     policy = check_selector(selector)
     registry.frame_packings.get(args.frame_reader)
     registry.prompts.get(args.prompt)

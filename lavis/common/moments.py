@@ -16,8 +16,6 @@ from lavis.common import defaults
 from lavis.common.errors import ConfigError, UserError, did_you_mean
 from lavis.common.types import Floats, Moment, Span
 
-PAPER_MAX_GAP_FRAMES = defaults.MAX_GAP_FRAMES
-
 SPAN_SCORES: dict[str, Callable[[Floats], float]] = {
     "mean": lambda scores: float(scores.mean()),
     "max": lambda scores: float(scores.max()),
@@ -30,7 +28,7 @@ def find_moments(
     *,
     duration_s: float,
     threshold: float | None = None,
-    max_gap_frames: int = PAPER_MAX_GAP_FRAMES,
+    max_gap_frames: int = defaults.MAX_GAP_FRAMES,
     min_length_s: float = 0.0,
     span_score: str = "mean",
     at_least_one: bool = False,

@@ -167,7 +167,7 @@ class Guard:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = _path(scope), scope["method"]
-        if not is_open(method, path):
+        if method not in _OPEN_PATHS or not _OPEN_PATHS[method].fullmatch(path):
             raise RefusedError(404, "not found")
         if method != "POST":
             if content_length(scope) or "transfer-encoding" in Headers(scope=scope):
@@ -210,11 +210,6 @@ class Guard:
         await self._app({**scope, **about}, nothing, note)
         if status != 200:
             raise RefusedError(401, "not authenticated")
-
-
-def is_open(method: str, path: str) -> bool:
-    """Whether a request is let through to Gradio."""
-    return method in _OPEN_PATHS and _OPEN_PATHS[method].fullmatch(path) is not None
 
 
 def checked_json(body: bytes, content_type: str) -> tuple[bytes, list[str]]:

@@ -128,7 +128,16 @@ class Timeline:
     @property
     def levels(self) -> list[int]:
         """On which row each pin's number has room."""
-        return _levels([self.x(pin.time_s) for pin in self.pins])
+        places, ends = [self.x(pin.time_s) for pin in self.pins], list[float]()
+        levels = [0] * len(places)
+        for index in sorted(range(len(places)), key=places.__getitem__):
+            free = next((level for level, end in enumerate(ends) if places[index] - end >= _APART), None)
+            if free is None and len(ends) < _MOST_LEVELS:
+                ends.append(0.0)
+                free = len(ends) - 1
+            levels[index] = level = 0 if free is None else free
+            ends[level] = places[index]
+        return levels
 
     @property
     def curve(self) -> tuple[list[tuple[float, float]], float | None] | None:
@@ -146,25 +155,7 @@ def best_span(times_s: Floats, scores: Floats, *, duration_s: float) -> tuple[fl
     """Return the part around the best frame where scores stay in the upper half of their range, in seconds."""
     if not len(scores) or not np.isfinite(scores).all() or scores.min() == scores.max():
         return None
-    high = scores >= (scores.min() + scores.max()) / 2
-    first = last = int(scores.argmax())
-    while first > 0 and high[first - 1]:
-        first -= 1
-    while last < len(scores) - 1 and high[last + 1]:
-        last += 1
+    best, low = scores.argmax(), np.flatnonzero(scores < (scores.min() + scores.max()) / 2)
+    first, end = low[low < best].max(initial=-1) + 1, low[low > best].min(initial=len(scores))
     edges = frame_edges(times_s, duration_s=max(duration_s, float(times_s[-1])))
-    return float(edges[first]), float(edges[last + 1])
-
-
-def _levels(places: Sequence[float]) -> list[int]:
-    """Return on which row each place (a share of the width) has room for its number."""
-    ends: list[float] = []
-    levels = [0] * len(places)
-    for index in sorted(range(len(places)), key=places.__getitem__):
-        free = next((level for level, end in enumerate(ends) if places[index] - end >= _APART), None)
-        if free is None and len(ends) < _MOST_LEVELS:
-            ends.append(0.0)
-            free = len(ends) - 1
-        levels[index] = level = 0 if free is None else free
-        ends[level] = places[index]
-    return levels
+    return float(edges[first]), float(edges[end])

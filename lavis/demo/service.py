@@ -223,7 +223,10 @@ class Service:
 
     def find(self, source: Source, asked: FindRequest, job: Job) -> FindResult:
         """Watch the video if it is new, and find moments; raises as `answer`."""
-        self.check_query(asked)
+        self._check_text("query", asked.query)
+        _check_count("frames", asked.num_frames, self.settings.max_frames)
+        if asked.max_moments is not None:
+            _check_count("query", asked.max_moments, self.settings.max_moments)
         watched, known, before = self._watch(source, asked.num_frames, job)
         video = watched.video
         job.report("comparing frames with the sentence")
@@ -259,13 +262,6 @@ class Service:
                 f"Cannot read {asked.num_keyframes} keyframes of {counted(asked.num_frames, 'frame')}; "
                 f"read at most {asked.num_frames}, or watch more frames.",
             )
-
-    def check_query(self, asked: FindRequest) -> None:
-        """Refuse what cannot be found before anything is opened; raises as `check`."""
-        self._check_text("query", asked.query)
-        _check_count("frames", asked.num_frames, self.settings.max_frames)
-        if asked.max_moments is not None:
-            _check_count("query", asked.max_moments, self.settings.max_moments)
 
     def _check_text(self, field: str, text: str) -> None:
         with shown_beside(field):

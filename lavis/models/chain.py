@@ -4,13 +4,11 @@ T frames of one video, B questions about it, K keyframes.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from lavis.common.config import typed_spec
 from lavis.common.errors import ConfigError, NotFiniteError, did_you_mean
 from lavis.common.registry import registry
 from lavis.common.types import Question
@@ -79,15 +77,6 @@ def selector_name(spec: SelectorSpec) -> str:
     return scorer if policy == "top_k" else policy if scorer == LOCALIZER else f"{policy} by {scorer}"
 
 
-def parsed_selector(text: str) -> SelectorSpec:
-    """Read a selector as it is typed: a short name, or YAML such as "{policy: {name: coarse_to_fine, gap: 4}}".
-
-    Raises:
-        ConfigError: it begins as YAML and is none.
-    """
-    return cast("SelectorSpec", typed_spec(text, place="frame selector"))
-
-
 def check_selector(spec: SelectorSpec, *, place: str = "") -> FramePolicy:
     """Refuse what no selector can be built of, and return its policy; `place` goes before the message.
 
@@ -152,10 +141,11 @@ def select_and_answer(
     Raises:
         NotFiniteError: a score is no number.
     """
-    with _measured(timings, "localize_s"):
+    timings = timings or Timings()
+    with timings.measure("localize_s"):
         chosen = selector.select(frames, questions, k=k)
     readings: dict[int, Reading] = {}
-    with _measured(timings, "answer_s"):
+    with timings.measure("answer_s"):
         for group in _groups(questions, chosen):
             positions = np.stack([chosen[row].positions for row in group])
             found = answerer.answer(frames, positions, [questions[row] for row in group])
@@ -188,7 +178,3 @@ def _groups(questions: Sequence[Question], chosen: Sequence[Selection]) -> list[
     for row, (question, selection) in enumerate(zip(questions, chosen, strict=True)):
         groups.setdefault((not question.options, len(selection.positions)), []).append(row)
     return [groups[key] for key in sorted(groups)]
-
-
-def _measured(timings: Timings | None, part: str) -> AbstractContextManager[None]:
-    return timings.measure(part) if timings else nullcontext()

@@ -34,12 +34,12 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 
 from lavis.common import files
 from lavis.common.distributed import World
-from lavis.common.errors import CheckpointError, ConfigError, FaultError
+from lavis.common.errors import CheckpointError, ConfigError, FaultError, first_line
 from lavis.common.files import write_text
 from lavis.models.base import TrainableModel
 from lavis.models.checkpoints.weights_io import read_weights, write_weights
 from lavis.runners.config import RunConfig
-from lavis.runners.faults import one_line, shared_failure
+from lavis.runners.faults import shared_failure
 from lavis.runners.optim import distribute_like, full_tensor
 
 logger = logging.getLogger(__name__)
@@ -346,7 +346,7 @@ def _cause(error: CheckpointException) -> OSError | FaultError:
     cause = next(iter(error.failures.values()))[0]
     if isinstance(cause, OSError):
         return cause
-    return FaultError(f"the checkpoint could not be written: {one_line(cause)}")
+    return FaultError(f"the checkpoint could not be written: {first_line(cause)}")
 
 
 def packed(state: Mapping[str, Any]) -> bytes:
@@ -408,7 +408,7 @@ def read_tensors(folder: Path, *, layout: Layout, world: World) -> dict[str, tor
             dcp.load(tensors, storage_reader=reader, no_dist=world.size == 1)
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
-        raise CheckpointError(f"{folder} is damaged: {one_line(cause)}") from error
+        raise CheckpointError(f"{folder} is damaged: {first_line(cause)}") from error
     return tensors
 
 
@@ -437,7 +437,7 @@ class _Reader(dcp.FileSystemReader):
         try:
             metadata = _MetadataUnpickler(io.BytesIO(self._file.read_bytes())).load()
         except (OSError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
-            raise CheckpointError(f"{self._file} is damaged: {one_line(error)}") from error
+            raise CheckpointError(f"{self._file} is damaged: {first_line(error)}") from error
         if not isinstance(metadata, Metadata):
             raise CheckpointError(f"{self._file} is damaged: it holds no metadata")
         return metadata

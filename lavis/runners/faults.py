@@ -13,7 +13,7 @@ from types import FrameType
 import torch.distributed as dist
 
 from lavis.common.distributed import World
-from lavis.common.errors import FaultError, TerminatedError, UserError, is_out_of_memory
+from lavis.common.errors import FaultError, TerminatedError, UserError, first_line, is_out_of_memory
 
 _GO_ON = "go on from what is saved with run.resume=auto"
 # torch and gloo tell these apart from other RuntimeErrors by their text alone.
@@ -29,12 +29,6 @@ _SIZES = {
     "run.batch_size_train": "a smaller run.batch_size_train (a run that goes on keeps its samples per step)",
     "run.batch_size_eval": "a smaller run.batch_size_eval",
 }
-
-
-def one_line(error: BaseException | str) -> str:
-    """Return the first line of an error, or its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 @contextmanager
@@ -53,19 +47,19 @@ def explained(*, batch_size: str = "run.batch_size_train") -> Iterator[None]:
         raise FaultError(_memory(batch_size)) from error
     except (ConnectionError, EOFError) as error:
         # A reader that died while it handed over what it had read.
-        raise FaultError(_reader(one_line(error))) from error
+        raise FaultError(_reader(first_line(error))) from error
     except OSError as error:
         if error.errno not in _MACHINE:
             raise
         place = f"cannot use {error.filename}: " if error.filename else ""
-        reason = error.strerror or one_line(error)
+        reason = error.strerror or first_line(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = f"the disk is full ({reason})"
         raise FaultError(f"{place}{reason}; mend it, then {_GO_ON}") from error
     except dist.DistError as error:
         raise FaultError(_peer(error)) from error
     except RuntimeError as error:
-        line = one_line(error)
+        line = first_line(error)
         if isinstance(error, FaultError):
             raise
         if is_out_of_memory(error):
@@ -90,7 +84,7 @@ def shared_failure(world: World) -> Iterator[None]:
         yield
     except (OSError, UserError, FaultError) as error:
         failure = error
-    told = world.gather(None if failure is None else one_line(failure))
+    told = world.gather(None if failure is None else first_line(failure))
     if failure is not None:
         raise failure
     for line in told:
@@ -107,7 +101,7 @@ def _reader(line: str) -> str:
 
 
 def _peer(error: BaseException) -> str:
-    return f"another process of this run died or hangs ({one_line(error)[:160]}); {_GO_ON}"
+    return f"another process of this run died or hangs ({first_line(error)[:160]}); {_GO_ON}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import re
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,11 +70,9 @@ def limit_allocations() -> None:
 
     This holds for PyAV's FFmpeg in the whole process. Where it cannot be reached, its own limit of 2 GB stays.
     """
-    try:
+    with suppress(OSError, AttributeError):
         # Not part of PyAV's interface; found in the library that every extension module of it is linked with.
         ctypes.CDLL(av.buffer.__file__).av_max_alloc(ctypes.c_size_t(_MAX_ALLOCATION))
-    except (OSError, AttributeError):
-        return
 
 
 def check_picture(width: int, height: int, pixels: VideoFormat | None) -> None:

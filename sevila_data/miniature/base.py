@@ -6,13 +6,14 @@ words, never pictures, have taught the language model what "yes" and "no" mean.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from lavis.common.errors import ConfigError
 from lavis.models.language.tokenizer import load_tokenizer
-from lavis.models.sevila.config import read_config, tokenizer_source, with_weights_note
+from lavis.models.sevila.config import read_config, tokenizer_source
 from lavis.models.sevila.model import SeViLA
 from lavis.models.vision.blip2 import Blip2VisionTower
 from sevila_data.miniature.base_frames import read_pictures
@@ -79,7 +80,8 @@ def make_base(
 def initial_model(*, seed: int) -> SeViLA:
     """Build the model with the initial weights that stage 0 learns from."""
     torch.manual_seed(seed)
-    config = with_weights_note(read_config("tiny"), status="trained", note=NOTE)
+    config = read_config("tiny")
+    config = replace(config, weights=replace(config.weights, status="trained", note=NOTE))
     tokenizer = load_tokenizer(tokenizer_source(config.language))
     model = SeViLA.from_config(config, tokenizer=tokenizer).eval()
     # Plain attention: for so few positions its backward pass takes half the time of the fused one on a CPU.

@@ -137,7 +137,8 @@ class T5LanguageModel(nn.Module):
         self.num_cut_prompts = 0
         self.num_unspelt_prompts = 0
         self._text_tokenizer = text_tokenizer(tokenizer)
-        self._run_encoder: Callable[..., BaseModelOutput] | None = None
+        # Such as a compiled function, in place of the encoder's forward pass.
+        self.run_encoder: Callable[..., BaseModelOutput] | None = None
         # transformers 5.24 renames the argument.
         self._cache = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
         self.yes_id = single_token_id(tokenizer, "yes")
@@ -207,12 +208,8 @@ class T5LanguageModel(nn.Module):
 
     def encode(self, inputs: LanguageInput) -> BaseModelOutput:
         """Run the encoder."""
-        run = self._run_encoder or self.model.encoder
+        run = self.run_encoder or self.model.encoder
         return run(inputs_embeds=inputs.embeds.to(self.dtype), attention_mask=inputs.mask)
-
-    def run_encoder_with(self, run: Callable[..., BaseModelOutput]) -> None:
-        """Let a function, such as a compiled one, do what the encoder's forward pass does."""
-        self._run_encoder = run
 
     def first_step(self, inputs: LanguageInput) -> torch.Tensor:
         """Run the encoder and one decoder step; return its logits [N, V]."""

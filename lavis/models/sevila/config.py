@@ -165,11 +165,6 @@ class SeViLAConfig:
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
-def with_weights_note(config: SeViLAConfig, *, status: str, note: str) -> SeViLAConfig:
-    """Return the configuration with another statement about its weights."""
-    return dataclasses.replace(config, weights=dataclasses.replace(config.weights, status=status, note=note))
-
-
 def size_names() -> list[str]:
     """Return the model sizes that have a configuration, such as "tiny" and "flant5xl"."""
     return sorted(path.stem.removeprefix("sevila_") for path in (configs_dir() / "models").glob("sevila_*.yaml"))

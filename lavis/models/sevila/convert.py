@@ -17,14 +17,7 @@ from lavis.models.checkpoints.weights_io import (
     stream_weights,
     write_folder,
 )
-from lavis.models.sevila.config import (
-    SeViLAConfig,
-    WeightsConfig,
-    read_config,
-    read_saved,
-    tokenizer_source,
-    with_weights_note,
-)
+from lavis.models.sevila.config import SeViLAConfig, WeightsConfig, read_config, read_saved, tokenizer_source
 from lavis.models.sevila.known_files import (
     POSITION_TABLE,
     Source,
@@ -225,7 +218,7 @@ def assemble(sources: Sequence[Source], *, config: SeViLAConfig, over: Sequence[
     _refuse_gaps(weights, expected, origins)
     for source in checked:
         check_aliases(source, weights[EMBEDDING])
-    config = with_weights_note(config, status=config.weights.status, note=note)
+    config = dataclasses.replace(config, weights=dataclasses.replace(config.weights, note=note))
     return Assembled(config, {name: weights[name] for name in expected}, _by_part(origins), tuple(remarks))
 
 

@@ -166,7 +166,7 @@ class SeViLA(PretrainedSeViLA):
 
         for name in ("vision", *ROLES):
             self._runs[name] = compiled_rows(self.get_submodule(name).forward, backend=backend)
-        self.language.run_encoder_with(compiled_encoder(self.language.model.encoder.forward, backend=backend))
+        self.language.run_encoder = compiled_encoder(self.language.model.encoder.forward, backend=backend)
 
     def _run(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         return self._runs.get(name) or self.get_submodule(name)

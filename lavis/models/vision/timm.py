@@ -3,7 +3,6 @@
 Shapes: N frames, P tokens, D width.
 """
 
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -32,7 +31,11 @@ class TimmVisionTower(nn.Module):
 
     def __init__(self, *, model_name: str, image_size: int = 224, pretrained: bool = False) -> None:
         super().__init__()
-        timm = _import_timm()
+        try:
+            with explained_misfit():
+                import timm
+        except ImportError as error:
+            raise MissingExtraError("timm", "timm") from error
         if not timm.is_model(model_name):
             raise ConfigError(
                 f"unknown timm model {model_name!r}; {did_you_mean(model_name, timm.list_models())[:200]}"
@@ -55,12 +58,3 @@ class TimmVisionTower(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn pixels [N, 3, H, W] into features [N, P, D]."""
         return self.model.forward_features(pixels)
-
-
-def _import_timm() -> ModuleType:
-    try:
-        with explained_misfit():
-            import timm
-    except ImportError as error:
-        raise MissingExtraError("timm", "timm") from error
-    return timm

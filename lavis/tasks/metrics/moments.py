@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from lavis.common import defaults
 from lavis.common.config import Finite, NotNegative, NotNegativeInt, one_of
 from lavis.common.errors import UserError
-from lavis.common.moments import PAPER_MAX_GAP_FRAMES, SPAN_SCORES, find_moments
+from lavis.common.moments import SPAN_SCORES, find_moments
 from lavis.common.types import Floats, Question
 from lavis.datasets.annotations import Annotation
 from lavis.tasks.metrics.moment_retrieval import (
@@ -48,7 +49,7 @@ class SpanRule:
     """
 
     threshold: Finite | None = 0.0
-    max_gap_frames: NotNegativeInt = PAPER_MAX_GAP_FRAMES
+    max_gap_frames: NotNegativeInt = defaults.MAX_GAP_FRAMES
     min_length_s: NotNegative = 0.0
     span_score: Annotated[str, one_of(*SPAN_SCORES)] = "mean"
 
@@ -84,7 +85,7 @@ def fit_moment_parameters(
     truths: Sequence[QueryTruth],
     *,
     thresholds: Sequence[float | None] | None = None,
-    max_gap_frames: Sequence[int] = (0, 1, 2, 4, PAPER_MAX_GAP_FRAMES, 8),
+    max_gap_frames: Sequence[int] = (0, 1, 2, 4, defaults.MAX_GAP_FRAMES, 8),
     span_scores: Sequence[str] = ("mean", "max"),
 ) -> MomentParameters:
     """Try every combination and return the one with the highest mAP by the corrected protocol; the first of equals.
