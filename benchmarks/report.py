@@ -61,7 +61,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _machine(device: torch.device) -> dict[str, Any]:
     """Return machine, versions, commit and command, fit for JSON."""
-    facts = json.loads(run_facts(seed=0, processes=1))
+    facts = run_facts(seed=0, processes=1)
     return {
         "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
         "date": time.strftime("%Y-%m-%d"),

@@ -283,7 +283,9 @@ def build_runner(config: TrainConfig, world: World) -> Runner:
         plan=plan,
         validator=build_validator(config, parts, splits={*run.valid_splits, *run.test_splits}, world=world),
         folder=folder,
-        saver=CheckpointSaver(store, world=world, in_background=updater.in_step, timeout_s=run.distributed_timeout_s),
+        saver=CheckpointSaver(
+            store, world=world, in_background=updater.parallel.in_step, timeout_s=run.distributed_timeout_s
+        ),
         teacher=parts.teacher,
         shape=RunShape(run.seed, len(dataset), batches.samples_per_step, world.size),
         log=TrainingLog(folder if world.is_main else None, total=total, log_freq=run.log_freq),

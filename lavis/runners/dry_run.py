@@ -100,7 +100,7 @@ def _measuring(
         read_s = time.perf_counter() - started
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[]):
-            updater.evaluate(partial(validator, split=split))
+            updater.parallel.evaluate(partial(validator, split=split))
         compute_s = max(0.0, time.perf_counter() - started - read_s)
         each_s = _with_readers(read_s, compute_s, run) / max(1, count)
         total = validator.count(split)

@@ -61,9 +61,10 @@ class Parallel:
         self._ddp: DistributedDataParallel | None = None
         self._fsdp: FSDPModule | None = None
         self.module: nn.Module = _OnePass(model)
+        self.in_step = mode == "fsdp" and world.size > 1
         if world.size == 1:
             return
-        if mode == "fsdp":
+        if self.in_step:
             self._fsdp = _split(self.module, world)
         else:
             self.module = self._ddp = DistributedDataParallel(
@@ -74,11 +75,6 @@ class Parallel:
                 gradient_as_bucket_view=True,
                 find_unused_parameters=find_unused_parameters,
             )
-
-    @property
-    def in_step(self) -> bool:
-        """See the class."""
-        return self._fsdp is not None
 
     def syncing(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context for forward and backward; gradients are exchanged in the last one only."""

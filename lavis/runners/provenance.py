@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,12 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
 
 def inputs_of(config: TrainConfig, model: TrainableModel, *, splits: Collection[str]) -> Inputs:
     """Return digests of all that a run reads; of each video, what is cheap to read of it."""
-    annotations = {f"{name}.{split}": file_digest(file) for name, split, file in _annotation_files(config, splits)}
     return {
         "weights": weights_digest(model),
         "model": model.make_digest(),
-        "annotations": annotations,
+        "annotations": {
+            f"{name}.{split}": file_digest(file) for name, split, file in _annotation_files(config, splits)
+        },
         "videos": video_samples(config, splits=splits),
     }
 
@@ -107,7 +108,7 @@ def video_samples(config: TrainConfig, *, splits: Collection[str]) -> dict[str, 
             found.update({f"{name}/{file.name}": _sampled(file) for file in shards})
             continue
         videos = VideoFolders.from_storage(storage, place=f"datasets.{name}.build_info.videos.storage")
-        for _, _, file in _annotation_files(config, splits, only=name):
+        for file in (file for of, _, file in _annotation_files(config, splits) if of == name):
             for row in builder_of(name, dataset).read(file).rows:
                 key = "/".join([name, *([row.source] if row.source else []), row.question.video or ""])
                 if key not in found:
@@ -131,15 +132,14 @@ def changed_inputs(earlier: Inputs, now: Inputs) -> list[str]:
     return changed
 
 
-def _annotation_files(
-    config: TrainConfig, splits: Collection[str], *, only: str | None = None
-) -> Iterator[tuple[str, str, Path]]:
-    """Yield dataset, split and file; splits that a dataset does not have are left to its builder."""
-    for name, dataset in config.datasets.items():
-        for split in sorted(set(splits)):
-            file = getattr(dataset.build_info.annotations, split, None)
-            if file is not None and only in (None, name):
-                yield name, split, Path(file.storage)
+def _annotation_files(config: TrainConfig, splits: Collection[str]) -> list[tuple[str, str, Path]]:
+    """Return dataset, split and file; splits that a dataset does not have are left to its builder."""
+    return [
+        (name, split, file)
+        for name, dataset in config.datasets.items()
+        for split, file in sorted(dataset.annotations.items())
+        if split in splits
+    ]
 
 
 def _where(option: str) -> str:
@@ -203,8 +203,7 @@ def record(config: TrainConfig, folder: Path, world: World, *, inputs: Inputs | 
     if inputs is not None:
         write_text(folder / _INPUTS, json.dumps(inputs, indent=2) + "\n")
     earlier = read_json(folder / _FACTS)
-    facts: dict[str, Any] = json.loads(run_facts(seed=config.run.seed, processes=world.size))
-    facts["settings"] = dict(config.resolved)
+    facts = {**run_facts(seed=config.run.seed, processes=world.size), "settings": dict(config.resolved)}
     if earlier is not None:
         # A run may be resumed elsewhere, with other versions: every start counts.
         facts["earlier_starts"] = [*earlier.pop("earlier_starts", []), earlier]
@@ -237,13 +236,13 @@ def check_unchanged(config: TrainConfig, folder: Path, inputs: Inputs) -> None:
         logger.warning("going on with a change: begun with %s", text)
 
 
-def run_facts(*, seed: int, processes: int) -> str:
-    """Return what else a run depends on, as JSON.
+def run_facts(*, seed: int, processes: int) -> dict[str, Any]:
+    """Return what else a run depends on, as JSON values.
 
     "commit" and "clean" are of the checkout that runs, None where it is none; it is clean where no file was changed or
     added. "plugins" are the modules that were imported for their parts, with their versions.
     """
-    facts = {
+    return {
         "command": sys.argv,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seed": seed,
@@ -258,7 +257,6 @@ def run_facts(*, seed: int, processes: int) -> str:
         },
         "platform": platform.platform(),
     }
-    return json.dumps(facts, indent=2) + "\n"
 
 
 def _git(*arguments: str) -> str | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -49,8 +49,6 @@ from lavis.runners.validation import Validator
 from lavis.tasks.objectives import Objective, Teacher
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _OPTIMIZER, _GRADIENTS, _AVERAGE = "optimizer.", "gradients.", "average."
 
@@ -156,7 +154,7 @@ class Updater:
         autocast_dtype: torch.dtype | None = None,
         average: MovingAverage | None = None,
     ) -> None:
-        self._parallel, self._objective, self._optimizer, self._world = parallel, objective, optimizer, world
+        self.parallel, self._objective, self._optimizer, self._world = parallel, objective, optimizer, world
         self._divide, self._clip, self._autocast_dtype, self._average = divide, clip_grad_norm, autocast_dtype, average
         self._stand_in: ClipBatch | None = None
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=autocast_dtype is torch.float16)
@@ -183,7 +181,7 @@ class Updater:
         for number, (batch, is_counted) in enumerate(weighted):
             # Exchanging averages over processes, which the number of processes undoes.
             share = len(batch) * self._world.size / total if is_counted else 0.0
-            with self._parallel.syncing(last=number == len(weighted) - 1):
+            with self.parallel.syncing(last=number == len(weighted) - 1):
                 found = self._backward(batch, share if self._divide or not is_counted else 1.0)
             if len(batch) and is_counted:
                 for name, value in _scalars(found).items():
@@ -252,15 +250,6 @@ class Updater:
         """Let the model have the moving average as its weights in a block, where there is one."""
         return contextlib.nullcontext() if self._average is None else self._average.in_place()
 
-    @property
-    def in_step(self) -> bool:
-        """Whether all processes must run the same passes, because they exchange weights meanwhile."""
-        return self._parallel.in_step
-
-    def evaluate(self, work: Callable[[Any], T]) -> T:
-        """Run work on the model that needs no gradients."""
-        return self._parallel.evaluate(work)
-
     def layout(self) -> dict[str, torch.Tensor]:
         """Return the parameters that tensors of the state are laid out as, by the beginning of their names."""
         parameters = enumerate(self._parameters())
@@ -273,7 +262,7 @@ class Updater:
     def _backward(self, batch: ClipBatch, weight: float) -> dict[str, Any]:
         dtype = self._autocast_dtype
         with torch.autocast(self._world.device.type, dtype=dtype, enabled=dtype is not None):
-            found: dict[str, Any] = self._parallel.module(partial(self._loss, batch=batch))
+            found: dict[str, Any] = self.parallel.module(partial(self._loss, batch=batch))
         self._scaler.scale(found["loss"] * weight).backward()
         return found
 
@@ -292,9 +281,9 @@ class Updater:
         processes with fewer of them run stand-ins that do not count.
         """
         equal = all(len(set(column)) == 1 for column in zip(*counts, strict=True))
-        if self._parallel.in_step and batches and len(batches[0]):
+        if self.parallel.in_step and batches and len(batches[0]):
             self._stand_in = _part_of(batches[0], 0, 1)
-        if not self._parallel.in_step or equal:
+        if not self.parallel.in_step or equal:
             return [(batch, True) for batch in batches]
         singles = [_part_of(batch, i, 1) for batch in batches for i in range(len(batch))]
         if self._stand_in is None:
@@ -616,7 +605,7 @@ class Runner:
         # Random numbers that validation draws must not change those of training.
         devices = [self._world.device] if self._world.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), self._notice.heeded():
-            return self._updater.evaluate(lambda model: self._validator(model, split))
+            return self._updater.parallel.evaluate(lambda model: self._validator(model, split))
 
     def _deciding(self, metrics: Mapping[str, Mapping[str, float]]) -> float | None:
         if not metrics:

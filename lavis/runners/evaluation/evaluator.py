@@ -34,7 +34,6 @@ from lavis.runners.evaluation.results import (
     SUBMISSION,
     Fingerprint,
     PredictionStore,
-    annotation_file,
     fingerprint_of,
 )
 from lavis.runners.progress import Pace
@@ -273,13 +272,19 @@ def build_evaluator(
     config: EvaluationConfig, parts: EvaluationParts, world: World, *, cache: FrameCache | None
 ) -> Evaluator:
     """Build what asks this process's share of the questions."""
+    cached = None
+    if cache and parts.model.encoders:
+        dataset = config.base.dataset
+        videos = dataset.build_info.videos
+        sampling = {"processor": asdict(dataset.vis_processor.eval), "reader": videos.reader, "fps": videos.fps}
+        cached = CachedClips(FrameMemory(cache, parts.model), parts.dataset, sampling=sampling)
     return Evaluator(
         parts.model,
         asker=parts.asker,
         dataset=parts.dataset,
         clips=build_clips(config.base.run, parts.dataset, world),
         world=world,
-        cached=cached_clips(config, parts, cache) if cache and parts.model.encoders else None,
+        cached=cached,
     )
 
 
@@ -335,14 +340,6 @@ def holds_searches(annotations: Sequence[Annotation]) -> bool:
     return any(searches)
 
 
-def cached_clips(config: EvaluationConfig, parts: EvaluationParts, cache: FrameCache) -> CachedClips:
-    """Return the clips of the split that this model has watched before."""
-    dataset = config.base.dataset
-    videos = dataset.build_info.videos
-    sampling = {"processor": asdict(dataset.vis_processor.eval), "reader": videos.reader, "fps": videos.fps}
-    return CachedClips(FrameMemory(cache, parts.model), parts.dataset, sampling=sampling)
-
-
 def facts_of(config: EvaluationConfig, parts: EvaluationParts) -> dict[str, Any]:
     """Return what there is to know about an evaluation beside its metrics, as JSON values."""
     base = config.base
@@ -350,7 +347,7 @@ def facts_of(config: EvaluationConfig, parts: EvaluationParts) -> dict[str, Any]
         "kind": "moments" if parts.searches else "questions",
         "dataset": base.dataset_name,
         "split": config.split,
-        "annotations": str(annotation_file(config)),
+        "annotations": str(base.dataset.annotations[config.split]),
         "model": parts.model.config.name,
         "finetuned": [str(path) for path in weight_paths(base.model.finetuned)],
         "weights": {"status": parts.model.config.weights.status, "note": parts.model.config.weights.note},

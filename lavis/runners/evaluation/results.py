@@ -95,7 +95,7 @@ def fingerprint_of(
         **_settings_of(base),
         "datasets": name,
         "split": config.split,
-        digest_key(name): file_digest(annotation_file(config)),
+        digest_key(name): file_digest(dataset.annotations[config.split]),
         **flattened({key: described(part) for key, part in parts.items()}),
         **{key: value for key, value in asks.items() if not key.startswith("scorer._task.")},
         "code": source_digest(*_CODE),
@@ -116,19 +116,6 @@ def _settings_of(config: TrainConfig) -> dict[str, Any]:
 def digest_key(dataset: str) -> str:
     """Return where a fingerprint keeps the digest of the annotation file."""
     return f"datasets.{dataset}.build_info.annotations"
-
-
-def annotation_file(config: EvaluationConfig) -> Path:
-    """Return the annotation file of the split.
-
-    Raises:
-        ConfigError: the configuration names none.
-    """
-    file = getattr(config.base.dataset.build_info.annotations, config.split, None)
-    if file is None:
-        place = f"datasets.{config.base.dataset_name}.build_info.annotations.{config.split}.storage"
-        raise ConfigError(f"there is no annotation file for the split {config.split!r}; set {place}")
-    return Path(file.storage)
 
 
 def first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
