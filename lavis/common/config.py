@@ -84,10 +84,7 @@ def _check_size(file: Path) -> None:
 
 
 def typed_spec(text: str, *, place: str) -> Any:
-    """Read how a part is typed on a command line: a name, or YAML such as "{name: uniform, offset: 2}".
-
-    Args:
-        place: what it is, for messages.
+    """Read a part (`place`) as it is typed: a name, or YAML such as "{name: uniform, offset: 2}".
 
     Raises:
         ConfigError: it begins as YAML and is none.
@@ -151,13 +148,10 @@ def import_plugins(*layers: Mapping[str, Any]) -> None:
 
 
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, place: str) -> T:
-    """Make a dataclass from a mapping, refusing keys it does not have and values that cannot be.
+    """Make a dataclass from a mapping found at `place`, refusing keys it does not have and values that cannot be.
 
     It is as strict as pydantic is with JSON: lists become tuples, mappings dataclasses and whole numbers floats, where
     the annotations say so; nothing else is converted.
-
-    Args:
-        place: where the mapping came from, for messages.
 
     Raises:
         ConfigError: unknown or missing key, or a value of the wrong type or beyond its field's limits.
@@ -232,11 +226,7 @@ MAX_WAIT_S = 1e7
 
 
 def limit(says: str, holds: Callable[[Any], bool]) -> AfterValidator:
-    """Return a condition on a value, for the annotation of its field; no number may be infinite.
-
-    Args:
-        says: ends the sentence "it must be ...".
-    """
+    """Return a condition on a field, for its annotation: "it must be {says}"; no number may be infinite."""
 
     def checked(value: T) -> T:
         if not holds(value):

@@ -79,11 +79,7 @@ class MissingExtraError(UserError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Describe the allowed names for an error message, nearest first.
-
-    Returns:
-        `"did you mean 'x'? known: ..."`, or only the known names where none is near.
-    """
+    """Describe the allowed names for a message: "did you mean 'x'? known: ...", or only those where none is near."""
     names = sorted(set(known))
     listing = f"known: {', '.join(names)}" if names else "none are known"
     nearest = difflib.get_close_matches(name, names, n=1)

@@ -25,11 +25,7 @@ def visible(text: str) -> str:
 
 
 def start_logging(*, file: Path | None = None, quiet: bool = False) -> None:
-    """Let the package's log lines appear on the terminal, and in a file.
-
-    Args:
-        quiet: only warnings; for all processes but the first.
-    """
+    """Let the package's log lines, or where `quiet` only its warnings, appear on the terminal and in a file."""
     package = logging.getLogger("lavis")
     for handler in list(package.handlers):
         package.removeHandler(handler)

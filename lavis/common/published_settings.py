@@ -55,11 +55,7 @@ _CHECKPOINTS = "sevila_checkpoints"
 
 
 def translated(settings: Mapping[str, Any], *, place: str) -> tuple[_Settings, list[str]]:
-    """Return settings in the words of this package, and lines that name each one that was translated or left out.
-
-    Args:
-        settings: whole sections, as a file or dotted options give them.
-        place: where they come from, for the lines.
+    """Return sections of settings in the words of this package, and a line for each that was translated or left out.
 
     Raises:
         ConfigError: a published setting asks for what this package cannot do.

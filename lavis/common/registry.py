@@ -29,11 +29,7 @@ ENTRY_POINTS = "sevila.plugins"
 
 
 class Registry(Generic[T]):
-    """One kind of part, by name.
-
-    Args:
-        kind: what a part is called in messages.
-        fill: called before names are looked at; it declares those that are not declared yet.
+    """One kind of part, by name; `fill` is called before names are looked at, and declares those that are not yet.
 
     Example:
         >>> readers: Registry[type] = Registry("video reader")
@@ -123,12 +119,9 @@ class Registry(Generic[T]):
 
 
 class LavisRegistry:
-    """All registries of the package in one place, as LAVIS users expect them.
+    """All registries of the package in one place; importing the packages in `declared_in` declares its own parts.
 
     New kinds of parts are a new attribute here; new parts are one `declare` or one decorator.
-
-    Attributes:
-        declared_in: packages of this project that declare parts when they are imported, and import none of them.
     """
 
     def __init__(self) -> None:
@@ -184,10 +177,7 @@ class LavisRegistry:
                 )
 
     def import_modules(self, names: Iterable[str], *, place: str) -> None:
-        """Import modules that register parts, with the current folder on the path as `python -m` has it.
-
-        Args:
-            place: what names them, for messages.
+        """Import modules that register parts, as `python -m` finds them; `place` names them in messages.
 
         Raises:
             ConfigError: there is no such module, or it cannot be imported.
@@ -262,11 +252,7 @@ registry = LavisRegistry()
 
 
 def import_in_worker(plugins: Sequence[str]) -> None:
-    """Import the plugins of the process that started this one; a warning names each that cannot be imported.
-
-    Args:
-        plugins: the other process's `registry.plugins()`.
-    """
+    """Import another process's `registry.plugins()`; a warning names each that cannot be imported."""
     for name in plugins:
         try:
             registry.import_modules([name], place="in a worker process,")

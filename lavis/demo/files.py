@@ -105,10 +105,7 @@ class VisitorFiles:
         return path
 
     def take(self, name: str, content: BinaryIO, *, owner: str | None = None) -> Path:
-        """Keep an upload, whole or not at all.
-
-        Args:
-            owner: who alone may name it afterwards; None is whoever knows the path.
+        """Keep an upload, whole or not at all; without an `owner` whoever knows the path may name it.
 
         Raises:
             OSError: the disk is full, or the folder is gone.

@@ -332,12 +332,9 @@ class Uploads:
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection: it is closed where there are too many, or where no request comes over it.
+    """One connection: it is closed where there are too many, in all or `per_address`, or no request comes over it.
 
     Uvicorn waits for ever for the end of a request's headers, and for the rest of a body that it has refused.
-
-    Args:
-        per_address: connections from one network address.
     """
 
     def __init__(self, *args: Any, per_address: int, **kwargs: Any) -> None:

@@ -32,11 +32,7 @@ Files = dict[str, tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class AnswerRequest:
-    """A question as it stands on the page; without options the answer is open.
-
-    Attributes:
-        num_keyframes: None, where nobody asked for a number, is 4, or all frames of a shorter video.
-    """
+    """A question on the page: open without options; 4 keyframes, or all there are, where no number is given."""
 
     question: str
     options: tuple[str, ...] = ()
@@ -82,11 +78,7 @@ class _Result:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerResult(_Result):
-    """An answer, and the one from uniform frames where it was asked for.
-
-    Attributes:
-        frame_idx: int64 [T], the watched frames in the source.
-    """
+    """An answer, the one from uniform frames where asked for, and the watched frames' `frame_idx`, int64 [T]."""
 
     chosen: PicturedAnswer
     uniform: PicturedAnswer | None
@@ -174,11 +166,7 @@ def _csv(header: str, rows: Iterable[Iterable[Any]]) -> bytes:
 
 
 class Service:
-    """Answers and finds for visitors.
-
-    Args:
-        model: a loaded model (`lavis.load_model`).
-    """
+    """Answers and finds for visitors, by a loaded model (`lavis.load_model`)."""
 
     def __init__(self, model: Any, *, model_name: str, sources: Sources, settings: Settings) -> None:
         self._model = model

@@ -99,10 +99,7 @@ class Sources:
         self._settings = settings
 
     def find(self, value: Any) -> Source:
-        """Return the video that the page or a client names.
-
-        Args:
-            value: {"clip": name} for a shipped clip, {"path": path} for an upload.
+        """Return the video that {"clip": name} of a shipped clip or {"path": path} of an upload names.
 
         Raises:
             FieldError: nothing is named, or nothing that may be opened.
@@ -158,11 +155,7 @@ class Watched:
 
 
 class WatchedVideos:
-    """Watched videos by visitor: a bounded number, each for a bounded time.
-
-    Args:
-        clock: seconds, for tests.
-    """
+    """Watched videos by visitor: a bounded number, each for a bounded time; tests bring a clock of their own."""
 
     def __init__(self, *, most: int, keep_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
@@ -211,10 +204,7 @@ class WatchedVideos:
 def cut_clip(
     source: Path, target: Path, *, start_s: float, end_s: float, step: Callable[[], None] = lambda: None
 ) -> None:
-    """Write the pictures of a video between two times as MP4 (H.264), without sound, which the model does not hear.
-
-    Args:
-        step: called now and then; may raise to end the work.
+    """Write what lies between two times as MP4 (H.264), without sound; `step` is called now and then, and may raise.
 
     Raises:
         VideoError: there is nothing between the two times, or it cannot be decoded.

@@ -59,11 +59,7 @@ def thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def read_pictures(
     read: Callable[[Integers], FrameBatch], frame_idx: npt.ArrayLike, made: Callable[[npt.NDArray[np.uint8]], Made]
 ) -> list[Made]:
-    """Read frames in any order, and keep of each picture [H, W, 3] only what `made` makes of it.
-
-    Args:
-        read: takes indices in order.
-    """
+    """Read frames in any order, though `read` takes them in theirs; keep what `made` makes of each [H, W, 3]."""
     order, places = np.unique(np.asarray(frame_idx, np.int64), return_inverse=True)
     pictures = [
         made(picture)
@@ -74,10 +70,7 @@ def read_pictures(
 
 
 def check_folder(path: str | Path, *, force: bool = False) -> None:
-    """Refuse a folder that results cannot be written to; writes nothing.
-
-    Args:
-        force: the results of an earlier run may be replaced, and nothing else.
+    """Refuse a folder that results cannot be written to; `force` allows to replace those of an earlier run.
 
     Raises:
         UserError: not a folder, not writable, or it holds files.

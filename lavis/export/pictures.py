@@ -62,11 +62,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 class _Page:
-    """One axes over a whole figure. Its unit is a pixel from the upper left corner, that of fonts and lines too.
-
-    Attributes:
-        top: where the next part goes.
-    """
+    """One axes over a whole figure, in pixels from the upper left corner; the next part goes to `top`."""
 
     def __init__(self) -> None:
         self.top = float(MARGIN)
@@ -110,11 +106,7 @@ class _Page:
 
 
 def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
-    """Return a PNG of an answer.
-
-    Args:
-        frames: the picture of each keyframe, uint8 [H, W, 3], in their order.
-    """
+    """Return a PNG of an answer, with the picture of each keyframe, uint8 [H, W, 3], in their order."""
     keyframes = answer.keyframes
     label = _score_label(keyframes)
     if len(frames) > _MOST_THUMBNAILS:
@@ -138,11 +130,7 @@ def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequ
 
 
 def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
-    """Return a PNG of the moments found for a query.
-
-    Args:
-        frames: the best frame of each of the first moments (see `best_positions`), uint8 [H, W, 3].
-    """
+    """Return a PNG of what was found, with the best frames (`best_positions`) of the first moments, uint8 [H, W, 3]."""
     range_s = _time_range(moments.times_s, video, moments.clip)
     label = "how well each frame matches" + ("" if moments.moments else ": no moment found")
     marks = moments.times_s[best_positions(moments)[: len(frames)]]
@@ -159,11 +147,7 @@ def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: S
 
 
 def draw_learning_curves(log: Path, picture: Path) -> None:
-    """Draw one panel for each figure of training and of validation; without any figure, draw nothing.
-
-    Args:
-        log: the `log.jsonl` of a run.
-    """
+    """Draw a panel for each figure of training and of validation in the `log.jsonl` of a run; without any, nothing."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in read_json_lines(log):
         for name, value in row.items():

@@ -91,11 +91,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the paper.
-
-    Attributes:
-        unverified: what of its figures could not be compared with the publication; None if all could.
-    """
+    """One table of the paper, and what of its figures could not be compared with the publication."""
 
     title: str
     rows: tuple[Row, ...]
@@ -243,12 +239,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Report:
-    """All cells, and the runs that are not in them.
-
-    Attributes:
-        others: folder and reason of every finished run that no cell shows.
-        unfinished: folders of evaluations that have not finished.
-    """
+    """All cells; of the runs that no cell shows folder and reason, and the folders of those that have not finished."""
 
     tables: PaperTables
     cells: tuple[Cell, ...]

@@ -33,12 +33,7 @@ read ("localizer" is the model's own). Or `{"scorer": PART, "policy": PART, "k":
 
 @dataclass(frozen=True)
 class Selector:
-    """A way to choose frames.
-
-    Attributes:
-        scorer: None where the policy needs none.
-        k: frames to choose where nobody asks for another number.
-    """
+    """A way to choose frames, `k` where nobody says how many; without a scorer where the policy needs none."""
 
     policy: FramePolicy
     scorer: FrameScorer | None = None
@@ -90,11 +85,7 @@ def check_selector(spec: SelectorSpec, *, place: str = "") -> FramePolicy:
 
 
 def build_selector(spec: SelectorSpec, model: VideoModel, *, prompt: str | Prompt) -> Selector:
-    """Build a way to choose frames.
-
-    Args:
-        model: whose Localizer scores frames where the specification names no other scorer.
-        prompt: how it is asked, a name in `registry.prompts`.
+    """Build a way to choose frames; the model's Localizer, asked with `prompt`, scores where no scorer is named.
 
     Raises:
         ConfigError: an unknown name, key or argument, or an argument that cannot be.
@@ -156,12 +147,7 @@ def select_and_answer(
 def prepared_frames(
     model: ImageTextModel, pixels: "torch.Tensor", frame_idx: "torch.Tensor", times_s: "torch.Tensor", **settings: Any
 ) -> FrameSource:
-    """Return the frames of a clip that a data loader decoded and prepared for a model; settings as for `FrameSource`.
-
-    Args:
-        pixels: [T, 3, H, W].
-        frame_idx, times_s: [T].
-    """
+    """Return the frames of a clip that a data loader prepared: pixels [T, 3, H, W]; settings as for `FrameSource`."""
     return FrameSource(
         frame_idx.numpy(),
         times_s.cpu().double().numpy(),

@@ -149,10 +149,7 @@ class FrameSource:
     def encoded(
         self, encoder: FrameEncoder, positions: npt.ArrayLike | None = None, *, progress: Progress | None = None
     ) -> torch.Tensor:
-        """Return what an encoder makes of frames: [N, ...], or [T, ...] of all.
-
-        Args:
-            progress: called with (frames done, frames to do) after each chunk.
+        """Return what an encoder makes of frames, [N, ...] or of all [T, ...]; `progress` gets (done, to do) by chunk.
 
         Raises:
             VideoError: nothing can be decoded.

@@ -68,14 +68,11 @@ class _Frame:
 
 
 def order_frames(names: Iterable[str], *, place: str) -> FrameOrder:
-    """Put the frames among a folder's files in the order of the numbers in their names.
+    """Put the frames among a folder's files in the order of the numbers in their names; `place` is the folder.
 
     Hidden files (which macOS puts beside others as "._NAME") are no frames. Two pictures of one number, such as "1.jpg"
     and "0001.png", are one frame: the one named like most others is taken. "0.25" is a number where numbers are written
     so, and "shot1.10" of a series from "shot1.1" on is two.
-
-    Args:
-        place: the folder, for messages.
 
     Raises:
         VideoError: no picture, or names of several series, whose order cannot be told.
@@ -172,10 +169,6 @@ class FrameFolderSource:
 
     Where numbers are missing, times leave room for those frames. Pictures are turned upright by their EXIF orientation,
     16 bits a channel are scaled to 8, and what is transparent is shown on black.
-
-    Args:
-        path: the folder; files that are not images by their suffix are left out.
-        fps: frames per second.
 
     Raises:
         VideoError: the folder is missing or holds no images, their order is not clear, or the first one cannot be read.

@@ -266,11 +266,7 @@ class FrameIndex:
 
 
 def build_index(container: InputContainer, stream: VideoStream) -> FrameIndex | None:
-    """Read all packets of a video stream.
-
-    Returns:
-        The index, or None if the stream holds no frame that can be decoded.
-    """
+    """Read all packets of a video stream, and return their index; None where no frame can be decoded."""
     packets = scan(container, stream)
     if not any(packets.key):
         return None

@@ -76,10 +76,7 @@ def limit_allocations() -> None:
 
 
 def check_picture(width: int, height: int, pixels: VideoFormat | None) -> None:
-    """Refuse pictures that take too much memory to decode.
-
-    Args:
-        pixels: how they are stored, as far as it is known.
+    """Refuse pictures that take too much memory to decode, stored as `pixels` says where that is known.
 
     Raises:
         LimitError: they are too large.

@@ -184,12 +184,9 @@ class FrameDecoder:
         self._budget = RunBudget()  # of the frame asked for
 
     def frames(self, frame_idx: Integers) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield frames and their indices; for one that cannot be decoded, the nearest that can, if possible before it.
+        """Yield increasing indices and frames; for a damaged one the nearest that is not, if possible before it.
 
         Ends early if there is none. Another iteration may be started before this one is used up.
-
-        Args:
-            frame_idx: strictly increasing.
 
         Raises:
             LimitError: a picture is too large, or too much must be decoded for a frame.
@@ -370,13 +367,7 @@ def orientation(frame: VideoFrame) -> Orientation:
 
 
 class PictureMaker:
-    """Turns pictures upright and scales them, with the filters and settings of the published reader.
-
-    Args:
-        width: of the upright pictures.
-        height: of the upright pictures.
-        upright: how decoded frames are laid to be shown.
-    """
+    """Turns pictures upright and scales them, with the filters and settings of the published reader."""
 
     def __init__(self, *, width: int, height: int, upright: Orientation | None = None) -> None:
         upright = upright or Orientation()

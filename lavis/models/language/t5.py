@@ -82,14 +82,11 @@ class TwoSteps:
 
 
 def t5_config(**sizes: Any) -> T5Config:
-    """Make the configuration of a Flan-T5 of given sizes, as BLIP-2 uses it.
+    """Make the configuration of a Flan-T5 of given sizes (`LanguageSizes`), as BLIP-2 uses it.
 
     BLIP-2 runs Flan-T5 with the exact (erf) GELU instead of its tanh approximation. Flan-T5's
     `lm_head` is its own matrix; transformers 5 ties it to the embedding whatever it is given, so
     that is set back after construction.
-
-    Args:
-        sizes: as `T5Config` names them, checked before (`LanguageSizes`).
     """
     config = T5Config(**{"feed_forward_proj": "gated-gelu", **sizes, "tie_word_embeddings": False})
     config.tie_word_embeddings = False

@@ -79,12 +79,9 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def rust_errors(problem: str) -> Iterator[None]:
-    """Turn what the tokenizers library raises into one line.
+    """Turn what the tokenizers library raises into one line, which begins with the problem.
 
     Its errors are plain `Exception`s, and where it panics, of a class that derives from `BaseException` alone.
-
-    Args:
-        problem: begins the line.
 
     Raises:
         CheckpointError: the library raised something.
@@ -137,11 +134,7 @@ def single_token_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
 
 
 def check_tokenizer(content: Any, *, place: str) -> None:
-    """Refuse a tokenizer that does what no T5 tokenizer needs.
-
-    Args:
-        content: what stands in its `tokenizer.json`.
-        place: where that is, for messages.
+    """Refuse a `tokenizer.json` that does what no T5 tokenizer needs.
 
     Raises:
         CheckpointError: a step is unknown, has a pattern of its own, or lets a text grow too much.

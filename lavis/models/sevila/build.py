@@ -56,10 +56,7 @@ _LANGUAGE_MODELS: dict[str, tuple[type[PretrainedConfig], type[Any]]] = {
 
 
 def build_parts(config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | None = None) -> dict[str, nn.Module]:
-    """Build the four parts of a SeViLA with initial weights, on the current default device.
-
-    Args:
-        tokenizer: used instead of the one the configuration names.
+    """Build the four parts with initial weights, on the default device; a tokenizer replaces the configured one.
 
     Raises:
         ConfigError: an unknown vision tower or language model, or sizes a part does not take.
@@ -78,11 +75,7 @@ def build_parts(config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | No
 
 
 def build_on_meta(config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | None = None) -> nn.Module:
-    """Build the parts without weights, to see their shapes; names are those of the whole model.
-
-    Args:
-        tokenizer: one that must go with the model; None takes one that goes with every model.
-    """
+    """Build the parts without weights, to see shapes, with a tokenizer that must fit or one that always does."""
     words = Tokenizer(WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "yes": 3, "no": 4}, unk_token="<unk>"))
     smallest = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     with torch.device("meta"):

@@ -124,13 +124,7 @@ def merge(base: str | Path, parts: Sequence[str | Path], out: str | Path) -> Ass
 
 
 def export_published(source: str | Path, out: str | Path, *, parts: Sequence[str] = PARTS) -> int:
-    """Write parts of a model under the published names, with the buffers and aliases published code saves.
-
-    Args:
-        out: a `.pth` file, as published code reads it, or a `.safetensors` file.
-
-    Returns:
-        The number of entries written.
+    """Write parts as published code does, to a `.pth` or `.safetensors` file; return the number of entries.
 
     Raises:
         CheckpointError: the source lacks a part, or holds what the published format has no place for.

@@ -198,14 +198,7 @@ def to_published(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def check_source(source: Source, expected: Shapes, *, name: str) -> Source:
-    """Check that every group the source holds is there whole, and of the right shape.
-
-    Args:
-        expected: of the whole model.
-        name: of the model, for messages.
-
-    Returns:
-        The source without what is known to be of no use to this model.
+    """Check that what a source holds of a model is whole and fits, and return it without what is of no use there.
 
     Raises:
         CheckpointError: weights are missing, unexpected or of another shape.
@@ -225,10 +218,7 @@ def num_vision_blocks(names: Iterable[str]) -> int:
 
 
 def expected_shapes(config: SeViLAConfig, *, tokenizer: Path | None = None) -> Shapes:
-    """Return the name and shape of every weight of a model.
-
-    Args:
-        tokenizer: folder of a tokenizer that must go with the model; shapes do not depend on it.
+    """Return name and shape of every weight of a model, after checking that the tokenizer in a folder goes with it.
 
     Raises:
         UserError: an impossible configuration, or a tokenizer that does not go with it.

@@ -148,15 +148,9 @@ class PretrainedSeViLA(nn.Module):
         """Write nothing: other programs read the weights themselves."""
 
     def load_partial(self, path: str | Path) -> list[str]:
-        """Put the weights of a file over those of the model; precision and device of the model stay as they are.
+        """Put weights of any known kind of file or folder over those of the model; return the parts that were there.
 
-        A file may hold any of the model's weights: fine-tuning saves what it trained.
-
-        Args:
-            path: a file of any known kind (ours, published, the hub's), or a folder of such files.
-
-        Returns:
-            The parts that were in the file, such as ["localizer"].
+        A file may hold any of the model's weights: fine-tuning saves what it trained. Precision and device stay.
 
         Raises:
             CheckpointError: nothing there, damaged, or weights that the model has no place for.
@@ -192,11 +186,7 @@ class PretrainedSeViLA(nn.Module):
 
     @classmethod
     def describe(cls, source: str | Path) -> dict[str, Any]:
-        """Say what a size, folder or configuration file holds, without loading it.
-
-        Returns:
-            JSON values: name, number of parameters, folder of the weights (None: not here), and what is known of them.
-        """
+        """Say what a source holds, without loading it; see `lavis.models.loading.describe`."""
         folder = find_model(source)
         config = read_saved(folder) if folder else read_config(source)
         return {

@@ -219,11 +219,7 @@ class SeViLA(PretrainedSeViLA):
     def text_loss(
         self, tokens: torch.Tensor, prompts: Sequence[str], targets: Sequence[str], *, packing: FramePacking
     ) -> TextLoss:
-        """Predict target texts from tokens [B, K, Q, E] and B prompts, teacher-forced.
-
-        Args:
-            targets: one text per row the reader makes: B of them, or B * K where frames are read alone.
-        """
+        """Predict one target text for each row that frames [B, K, Q, E] and B prompts are packed to, teacher-forced."""
         text = self.language.tokenize(prompts, end_of_text=True)
         inputs = packing.inputs(self.language, tokens, text)
         labels = self.language.labels(targets)
@@ -247,12 +243,7 @@ class SeViLA(PretrainedSeViLA):
         return self.language.teacher_forced(inputs, labels)[:, 1, self.language.option_ids(num_options)]
 
     def relevance_loss(self, states: torch.Tensor, prompts: Sequence[str], relevant: torch.Tensor) -> RelevanceLoss:
-        """Teach the Localizer to write "yes" or "no" for each frame (paper, section 3.3).
-
-        Args:
-            states: its query tokens [B, T, Q, E].
-            relevant: bool [B, T].
-        """
+        """Teach the Localizer "yes" or "no" of frames (section 3.3): tokens [B, T, Q, E], relevant bool [B, T]."""
         targets = ["yes" if yes else "no" for yes in relevant.flatten().tolist()]
         found = self.text_loss(states, prompts, targets, packing=PerFramePacking())
         first = found.logits[:, 0].detach()
@@ -373,11 +364,7 @@ class SeViLA(PretrainedSeViLA):
 
 
 class SeViLALocalizer:
-    """Scores frames by the logit of "yes".
-
-    Args:
-        batch_size: frames per language-model call, which bounds the memory; None chooses by device.
-    """
+    """Scores frames by the logit of "yes", `batch_size` in a call of the language model (None: by device)."""
 
     def __init__(self, *, model: SeViLA, prompt: Prompt, batch_size: int | None = None) -> None:
         self._model = model
@@ -405,11 +392,7 @@ class SeViLALocalizer:
 
 
 class SeViLAAnswerer:
-    """Reads chosen frames and picks an option, or writes an open answer.
-
-    Args:
-        batch_size: frames per language-model call; bounds the memory. One question's frames are not split.
-    """
+    """Reads chosen frames, `batch_size` at once, and picks an option, or writes an open answer."""
 
     def __init__(self, *, model: SeViLA, prompt: Prompt, packing: FramePacking, batch_size: int = 64) -> None:
         self._model = model
@@ -461,10 +444,7 @@ class SeViLAAnswerer:
 
 
 def _check_finite(finite: npt.ArrayLike, question: Question, *, model: SeViLA, frames: FrameSource) -> None:
-    """Refuse what was said about a question unless it was computed from finite numbers only.
-
-    Args:
-        finite: whether each of them is.
+    """Refuse what was said about a question unless all numbers that it was computed from are finite.
 
     Raises:
         BrokenModelError: one is not, for the model itself holds no numbers; the message names where.

@@ -15,11 +15,7 @@ from lavis.models.language.t5 import LanguageInput, T5LanguageModel, Tokens
 
 
 class FramePacking(Protocol):
-    """Lays out frames and text for the language model.
-
-    Attributes:
-        reads_alone: each frame makes an input, and so an answer, of its own; else a question makes one.
-    """
+    """Lays out frames and text for the language model, each frame as an input of its own where it `reads_alone`."""
 
     reads_alone: bool
 

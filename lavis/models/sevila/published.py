@@ -20,11 +20,7 @@ from lavis.models.sevila.known_files import inspect, verify  # noqa: F401
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file with an address of its own or in a repository of the Hugging Face hub, or all of a model on the hub.
-
-    Attributes:
-        name: of the file; of a whole model on the hub, with its tokenizer, that of its repository.
-    """
+    """A file with an address of its own or in a repository of the hub; without either, a whole repository."""
 
     name: str
     gigabytes: float
@@ -53,12 +49,7 @@ FILES: dict[str, PublishedFile] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """The files that make a model.
-
-    Attributes:
-        over: files whose parts win over those of `files`.
-        gigabytes: of the model they make.
-    """
+    """The files that make a model of so many gigabytes; parts of files in `over` win."""
 
     what: str
     files: tuple[PublishedFile, ...]
@@ -102,14 +93,9 @@ def fetch_file(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Bring a published file, or all files of a hub model, to this machine; what is there already is not fetched again.
+    """Bring a published file, or the folder of a hub model, to this machine unless it is there; `say` is told of it.
 
-    Args:
-        downloads: folder for files with an address of their own; hub files go to the hub's shared cache.
-        say: told what happens.
-
-    Returns:
-        The file, or the folder of a hub model.
+    Files with an address of their own go to `downloads`, those of the hub to its shared cache.
 
     Raises:
         CheckpointError: see `download`.
