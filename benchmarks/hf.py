@@ -201,8 +201,10 @@ def show(figures: Figures) -> None:
     rows.append(["ours", "each further", seconds(figures["further_s"]), ratio, arithmetic, share])
     peaks = [f"{peak['plain']:.0f} MiB", *[f"{peak['ours']:.0f} MiB"] * (len(rows) - 1)]
     show_table(headings, [[*row, one] for row, one in zip(rows, peaks, strict=True)])
+    scores = ", ".join(f"{name}: {ratio:.2f}×" for name, ratio in figures["score_ratio"].items())
+    print(f"\nscoring frames alone, by number of questions: {scores}")
     print(
-        f"\npeak memory is {peak['ratio']:.2f} of the plain way's; matrices {figures['matrix_rate_gflops']:.0f} GFLOP/s"
+        f"peak memory is {peak['ratio']:.2f} of the plain way's; matrices {figures['matrix_rate_gflops']:.0f} GFLOP/s"
     )
     per_frame = [f"{name} {value / 2**20:.2f} MiB" for name, value in figures["kept_bytes"].items()]
     print(f"kept of a frame: {', '.join(per_frame)}")

@@ -4,8 +4,8 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,11 @@ class PartTimings(Timings):
         super().__init__()
         self._device = device
 
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Add the time the block takes to one of the parts."""
-        started = spent_s(self._device)
-        try:
-            yield
-        finally:
-            setattr(self, part, getattr(self, part) + spent_s(self._device) - started)
+    def _switch(self) -> None:
+        now = spent_s(self._device)
+        if self._stack:
+            setattr(self, self._stack[-1], getattr(self, self._stack[-1]) + now - self._since)
+        self._since = now
 
 
 @dataclass

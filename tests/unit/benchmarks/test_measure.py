@@ -3,6 +3,7 @@ import time
 import pytest
 import torch
 
+from benchmarks import measure
 from benchmarks.measure import MatrixRate, Measured, by_turns, peak_bytes, reset_peak
 
 CPU = torch.device("cpu")
@@ -44,3 +45,12 @@ def test_peak_memory_is_that_since_the_last_reset() -> None:
 
 def test_matrix_rate_counts_a_multiplication_and_an_addition() -> None:
     assert MatrixRate(device=CPU, dtype=torch.float32, repeats=3).flops == 3 * 2 * 2048**3
+
+
+def test_a_part_within_another_counts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 4.0, 4.5])
+    monkeypatch.setattr(measure, "spent_s", lambda _: next(clock))
+    timings = measure.PartTimings(torch.device("cpu"))
+    with timings.measure("localize_s"), timings.measure("watch_s"):
+        pass
+    assert (timings.localize_s, timings.watch_s) == (1.5, 3.0)

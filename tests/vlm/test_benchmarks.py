@@ -1,0 +1,51 @@
+"""What measures image-text models measures what it says, at tiny sizes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.gpu_check import STEPS
+
+pytestmark = pytest.mark.vlm
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("size", ["tiny", "qwen3-vl-tiny"])
+def test_both_ways_of_asking_agree(size: str, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    options = ["--num-frames", "4", "--questions", "2", "--video-seconds", "2", "--repeats", "1", "--plain-frames", "2"]
+    assert main(["hf", "--size", size, *options, "--json", str(figures)]) == 0
+    found = json.loads(figures.read_text())
+    assert found["shares"]
+    assert found["agreement"]["same_answer"] == found["agreement"]["compared"] == 2
+    assert found["agreement"]["same_order"] == 2
+    assert found["agreement"]["worst_option_error"] < 1e-3
+    assert found["plain_frames"] == 2
+    assert found["floor_ratio"]["further"] > found["floor_ratio"]["2"] > found["floor_ratio"]["1"]
+    assert set(found["runs"]) == {"1", "2"}
+
+
+def test_the_gpu_check_passes_on_a_cpu_at_tiny_size(tmp_path: Path) -> None:
+    figures = tmp_path / "rows.json"
+    command = ["sh", str(ROOT / "run_scripts" / "gpu_check.sh"), "--tiny", "--json", str(figures)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=580, env={**os.environ, "PYTHON": sys.executable}
+    )
+    rows = json.loads(figures.read_text())["rows"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not [row for row in rows if row["passed"] is False]
+    named = " ".join(row["name"] for row in rows)
+    assert not [step for step in STEPS if step in named], "a step was left out"
+    for part in (
+        "gemma3, bf16",
+        "resume, autocast bf16",
+        "published, a question",
+        "each further",
+        "answerer_finetuning",
+    ):
+        assert part in named
