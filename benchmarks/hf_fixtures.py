@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.fixtures import questions
 from lavis.common.types import Question
-from lavis.models.hf.loading import DTYPES, HFConfig
+from lavis.models.hf.loading import HFConfig
 from lavis.models.hf.model import HFModel
+from lavis.models.precision import dtype_named
 from lavis.processors.chat_prompts import MultipleChoiceChat
 
 _SEED = 0
@@ -47,7 +48,7 @@ def hf_model_of(shape: str, *, dtype: str, device: torch.device) -> HFModel:
     """Return a model of one of the `SHAPES`; its weights are the same each time on one kind of device."""
     torch.manual_seed(_SEED)
     with device:
-        network, processor = (_smol if shape in _SMOL else _qwen)(shape, DTYPES[dtype])
+        network, processor = (_smol if shape in _SMOL else _qwen)(shape, dtype_named(dtype))
     network.requires_grad_(requires_grad=False).eval()
     return HFModel(network=network, processor=processor, config=HFConfig(name=shape, base=shape)).eval()
 

@@ -83,16 +83,16 @@ def run_answer(args: argparse.Namespace) -> int:
     from lavis.cli.one_video import check_watching, present, watch_video
     from lavis.common.config import typed_spec
     from lavis.common.registry import registry
-    from lavis.models.chain import check_selector
+    from lavis.models.chain import asks_localizer
 
     questions = _questions(args)
     check_watching(args)
     selector = typed_spec(args.selector, place="frame selector")
-    policy = check_selector(selector)
+    from_localizer = asks_localizer(selector)
     registry.frame_packings.get(args.frame_reader)
     registry.prompts.get(args.prompt)
-    # Where frames are chosen without scores, only those that are read need to be seen.
-    watched = watch_video(args, lazy=not policy.needs_scorer)
+    # Where others choose frames, the model needs to see those that it reads.
+    watched = watch_video(args, lazy=not from_localizer)
     answers = watched.video.ask_all(
         questions, num_keyframes=args.num_keyframes, selector=selector, reader=args.frame_reader, prompt=args.prompt
     )

@@ -14,7 +14,7 @@ T frames of one video, B questions about it, K keyframes, O options.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,18 @@ class EmbeddingScorer(FrameScorer, Protocol):
 
     def query_features(self, questions: Sequence[Question]) -> Floats:
         """Return the features of questions: float64 [B, D]; of a long one, the mean over its pieces."""
+
+
+@runtime_checkable
+class LoadsWeights(Protocol):
+    """A scorer with a model of its own, which is loaded when a selector is built, not when its settings are checked."""
+
+    def load(self, device: "str | torch.device") -> None:
+        """Load what it computes with, unless it is there; `device` is where, if it was not told.
+
+        Raises:
+            CheckpointError: nothing there, files that are damaged, or another kind of model.
+        """
 
 
 class FramePolicy(Protocol):

@@ -12,7 +12,16 @@ import numpy as np
 from lavis.common.errors import ConfigError, NotFiniteError, did_you_mean
 from lavis.common.registry import registry
 from lavis.common.types import Question
-from lavis.models.base import Answerer, FramePolicy, FrameScorer, ImageTextModel, Reading, Selection, VideoModel
+from lavis.models.base import (
+    Answerer,
+    FramePolicy,
+    FrameScorer,
+    ImageTextModel,
+    LoadsWeights,
+    Reading,
+    Selection,
+    VideoModel,
+)
 from lavis.models.frames import FrameSource, Timings
 from lavis.processors.prompts import Prompt
 
@@ -69,19 +78,27 @@ def selector_name(spec: SelectorSpec) -> str:
         part if isinstance(part, str) else str(part["name"])
         for part in (spec.get("policy", "top_k"), spec.get("scorer", LOCALIZER))
     )
-    return scorer if policy == "top_k" else policy if scorer == LOCALIZER else f"{policy} by {scorer}"
+    if policy == "top_k" and scorer not in registry.policies:
+        return scorer
+    return policy if scorer == LOCALIZER else f"{policy} by {scorer}"
 
 
-def check_selector(spec: SelectorSpec, *, place: str = "") -> FramePolicy:
-    """Refuse what no selector can be built of, and return its policy; `place` goes before the message.
+def check_selector(spec: SelectorSpec, *, place: str = "") -> None:
+    """Refuse what no selector can be built of; `place` goes before the message.
 
     Raises:
         ConfigError: an unknown name, key or argument, or an argument that cannot be.
     """
     try:
-        return _parts(spec)[0]
+        _parts(spec)
     except ConfigError as error:
         raise ConfigError(f"{place}{error}") from error
+
+
+def asks_localizer(spec: SelectorSpec) -> bool:
+    """Tell whether frames are chosen by what the model's Localizer says of them; errors as for `build_selector`."""
+    policy, scorer, _ = _parts(spec)
+    return policy.needs_scorer and scorer is None
 
 
 def build_selector(spec: SelectorSpec, model: VideoModel, *, prompt: str | Prompt) -> Selector:
@@ -89,10 +106,13 @@ def build_selector(spec: SelectorSpec, model: VideoModel, *, prompt: str | Promp
 
     Raises:
         ConfigError: an unknown name, key or argument, or an argument that cannot be.
+        CheckpointError: the scorer's own model cannot be loaded.
     """
     policy, scorer, k = _parts(spec)
     if not policy.needs_scorer:
         return Selector(policy, None, k)
+    if isinstance(scorer, LoadsWeights):
+        scorer.load(model.device)
     return Selector(policy, model.as_scorer(prompt=prompt) if scorer is None else scorer, k)
 
 

@@ -14,10 +14,22 @@ from torch import nn
 
 from lavis.common.errors import ConfigError, MissingExtraError, did_you_mean
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 QUANTIZATIONS = ("int8", "int4")
 
 # Numbers that share a scale; torchao's smallest, and so the most exact.
 _GROUP = 32
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """Return a precision by its name in `DTYPES`.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in DTYPES:
+        raise ConfigError(f"unknown dtype {name!r}; {did_you_mean(name, DTYPES)}")
+    return DTYPES[name]
 
 
 def at_least_fp32(dtype: torch.dtype) -> torch.dtype:

@@ -7,9 +7,7 @@ What is trained is saved as `config.json`, which names the base model, and a fol
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,22 +17,20 @@ import torch
 from torch import nn
 
 from lavis.common.config import from_mapping
-from lavis.common.errors import CheckpointError, ConfigError, MissingExtraError, did_you_mean, first_line
+from lavis.common.errors import CheckpointError, ConfigError, MissingExtraError
 from lavis.common.files import read_json
 from lavis.models.base import LoRA
+from lavis.models.checkpoints.from_transformers import explained_loading, quiet_unless_watched
 from lavis.models.checkpoints.weights_io import read_weights
 from lavis.models.hf.adapters import ADAPTER_CONFIG, ROLES, Adapters, lora_of
 from lavis.models.hf.known import KNOWN, is_on_hub
 from lavis.models.machine import explained_misfit
+from lavis.models.precision import dtype_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from typing_extensions import Self
 
     from lavis.models.hf.backbone import Backbone
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -104,8 +100,7 @@ class PretrainedHF(nn.Module):
             MissingExtraError: a package is missing.
             ConfigError: an unknown dtype, or a setting that the model does not take.
         """
-        if dtype not in DTYPES:
-            raise ConfigError(f"unknown dtype {dtype!r}; {did_you_mean(dtype, DTYPES)}")
+        dtype_named(dtype)
         saved = _saved_here(Path(source))
         base = str(source) if saved is None else str(saved["base"])
         if Path(base).is_dir():
@@ -122,7 +117,7 @@ class PretrainedHF(nn.Module):
 
     @classmethod
     def _of(cls, base: str, *, dtype: str, frame_tokens: int | None, trust_remote_code: bool) -> "Self":
-        network, processor = load_from_transformers(base, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code)
+        network, processor = load_from_transformers(base, dtype=dtype_named(dtype), trust_remote_code=trust_remote_code)
         name = base if base in KNOWN or is_on_hub(base) else Path(base).resolve().name
         kind: Any = cls
         return kind(
@@ -250,7 +245,8 @@ def load_from_transformers(source: str, *, dtype: torch.dtype, trust_remote_code
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
     place = repository(source)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    with _explained(source), _quiet_unless_watched():
+    way = "runs only with --trust-remote-code"
+    with explained_loading(source, way_to_its_code=way), quiet_unless_watched():
         config = AutoConfig.from_pretrained(place, **options)
         if type(config) not in AutoModelForImageTextToText._model_mapping and not trust_remote_code:  # noqa: SLF001
             raise CheckpointError(
@@ -286,51 +282,6 @@ def require_packages() -> None:
     for package in ("torchvision", "num2words"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "vlm")
-
-
-@contextmanager
-def _explained(source: str) -> "Iterator[None]":
-    """Turn what transformers raises for a model that cannot be loaded into one line."""
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (CheckpointError, ConfigError, MissingExtraError):
-        raise
-    except ImportError as error:
-        raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}") from error
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except (
-        *(OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
-        *(SafetensorError, StrictDataclassError),
-    ) as error:
-        reason = first_line(error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error)
-        there = Path(source).exists()
-        way_out = (
-            "its files are damaged, or of another model"
-            if there
-            else ("check its name and the network, or give a folder")
-        )
-        if "trust_remote_code" in str(error):
-            way_out = "it brings code of its own, which runs only with --trust-remote-code"
-        raise CheckpointError(f"{source} cannot be loaded: {reason}; {way_out}") from error
-
-
-@contextmanager
-def _quiet_unless_watched() -> "Iterator[None]":
-    """Show bars of progress only where somebody looks at a terminal."""
-    from transformers.utils import logging
-
-    if sys.stderr.isatty() or not logging.is_progress_bar_enabled():
-        yield
-        return
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()
 
 
 def _saved_here(folder: Path) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from lavis.models.checkpoints.weights_io import (
 from lavis.models.fingerprint import digest
 from lavis.models.language.t5 import T5LanguageModel
 from lavis.models.language.tokenizer import load_tokenizer
-from lavis.models.precision import quantize_parts
+from lavis.models.precision import dtype_named, quantize_parts
 from lavis.models.sevila import published
 from lavis.models.sevila.build import build_on_meta, build_parts
 from lavis.models.sevila.config import (
@@ -47,7 +47,6 @@ from lavis.models.vision.blip2 import VisualPrompter
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What transformers keeps of a configuration that answers do not depend on.
 _WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
@@ -261,9 +260,7 @@ def set_precision(model: PretrainedSeViLA, dtype: str) -> None:
     Raises:
         ConfigError: not one of these.
     """
-    if dtype not in _DTYPES:
-        raise ConfigError(f"unknown dtype {dtype!r}; {did_you_mean(dtype, _DTYPES)}")
-    model.to(_DTYPES[dtype])
+    model.to(dtype_named(dtype))
     if dtype == "fp16":
         model.localizer.float()
         model.answerer.float()

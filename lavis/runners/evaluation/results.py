@@ -147,8 +147,8 @@ def _places(roots: Iterable[str | None]) -> Iterable[Path]:
 def described(part: Any, outer: tuple[int, ...] = ()) -> Any:
     """Return a part as JSON values: its kind, every setting that it holds, and the parts that it is made of.
 
-    Modules of torch are left out: weights are told apart by other means. Code that does not belong to this package is
-    part of the description.
+    Modules of torch are left out: weights are told apart by other means, but for parts that have a `fingerprint()` of
+    what they hold. Code that does not belong to this package is part of the description.
 
     Args:
         outer: ids of the parts around it, which are not described again.
@@ -174,7 +174,7 @@ def described(part: Any, outer: tuple[int, ...] = ()) -> Any:
         part = part.detach().cpu().contiguous().view(torch.uint8).numpy()
     if isinstance(part, np.ndarray):
         return hashlib.sha256(part.tobytes()).hexdigest()
-    settings = {} if isinstance(part, nn.Module) else _settings(part)
+    settings = _settings(part)
     if not settings and type(part).__repr__ is not object.__repr__ and not isinstance(part, nn.Module):
         return repr(part)
     return {"kind": _kind(type(part)), **described(settings, outer)}
@@ -187,6 +187,10 @@ def _bound(function: Callable[..., Any]) -> list[Any]:
 
 
 def _settings(part: Any) -> dict[str, Any]:
+    if callable(fingerprint := getattr(part, "fingerprint", None)):
+        return {"fingerprint": fingerprint()}
+    if isinstance(part, nn.Module):
+        return {}
     slots = (name for kind in type(part).__mro__ for name in getattr(kind, "__slots__", ()))
     names = [field.name for field in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else slots
     return {**getattr(part, "__dict__", {}), **{name: getattr(part, name) for name in names if hasattr(part, name)}}
