@@ -14,7 +14,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
 from lavis.models.vision.blip2 import VisualPrompter
 from lavis.selection.policies.common import top_positions
-from lavis.tasks.build import PRETRAINING, PublishedTask, translate
+from lavis.tasks.build import PRETRAINING, PublishedTask, resolve_task
 from parity.checks import Checks, margin
 from parity.directory import Case
 
@@ -108,7 +108,7 @@ def check_tokens(model: SeViLA, case: Case, checks: Checks) -> None:
 @torch.inference_mode()
 def check_inference(model: SeViLA, case: Case, checks: Checks) -> None:
     """Run a "generate" case and compare everything that was measured of it."""
-    task = PRETRAINING if case["kind"] == "fmr" else translate(case["task"])
+    task = PRETRAINING if case["kind"] == "fmr" else resolve_task(case["task"])
     watched = watch_case(model, case)
     checks.equal("batch and frames", watched.shape, [case["b"], case["t"]])
     check_tokens(model, case, checks)

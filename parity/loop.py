@@ -8,7 +8,7 @@ import torch
 from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.names import ALIAS, PUBLISHED
 from lavis.runners.optim import Schedule, build_adamw
-from lavis.tasks.build import PRETRAINING, PublishedTask, trained_by_published_code, translate
+from lavis.tasks.build import PRETRAINING, PublishedTask, resolve_task, trained_by_published_code
 from parity.checks import Checks, Stage
 from parity.directory import Case, GoldenDirectory
 from parity.training import require_published_gradients, training_batch, training_objective
@@ -25,7 +25,7 @@ def check_loop(
     """
     model = directory.build(disturbance=disturbance)
     generator = torch.Generator().manual_seed(0)
-    task = PRETRAINING if loop["kind"] == "fmr" else translate(loop["task"])
+    task = PRETRAINING if loop["kind"] == "fmr" else resolve_task(loop["task"])
     require_published_gradients(model, task)
     names = {id(parameter): PUBLISHED.theirs(name) or "" for name, parameter in model.named_parameters()}
     settings = {key: value for key, value in loop["sched"].items() if key != "name"}
@@ -69,7 +69,7 @@ def check_loop(
 
 def check_task(directory: GoldenDirectory, content: dict[str, Any], checks: Checks) -> None:
     """Compare what a published task trains and what its checkpoint keeps."""
-    task = PRETRAINING if content["kind"] == "fmr" else translate(content["task"])
+    task = PRETRAINING if content["kind"] == "fmr" else resolve_task(content["task"])
     weights = directory.weights
     trained = trained_by_published_code(task, [n for n in weights if _is_parameter(n)])
     checks.equal("requires_grad", sorted(trained), sorted(content["requires_grad"]))

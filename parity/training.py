@@ -9,7 +9,7 @@ from lavis.models.sevila.model import SeViLA
 from lavis.models.sevila.names import PUBLISHED
 from lavis.models.sevila.packing import FramePacking, PerFramePacking
 from lavis.processors.prompts import option_target
-from lavis.tasks.build import PRETRAINING, PublishedTask, trained_by_published_code, translate
+from lavis.tasks.build import PRETRAINING, PublishedTask, resolve_task, trained_by_published_code
 from lavis.tasks.objectives import AnswererFinetuning, LocalizerPretraining, Objective, SelfRefinement
 from parity.checks import Checks, Stage, margin
 from parity.directory import Case, choice_questions, given_prompt, moment_questions
@@ -24,7 +24,7 @@ def published_task(case: Case) -> PublishedTask:
     """Return what the case trains; its `forward` of an inference task on given frames is the Answerer's."""
     if case["kind"] == "fmr":
         return PRETRAINING
-    return translate(case["task"])
+    return resolve_task(case["task"])
 
 
 def training_batch(case: Case) -> ClipBatch:

@@ -125,7 +125,7 @@ def _write_shards(args: argparse.Namespace) -> int:
     """Write shards and say how to use them."""
     from lavis.datasets.builder import load_dataset_config, read_splits, storage_of
     from lavis.datasets.records import read_records
-    from lavis.datasets.shards import ShardWriter, read_index
+    from lavis.datasets.shards import read_index, write_shards
 
     if args.dataset is None or args.out is None:
         raise ConfigError("shards need --dataset NAME and --out DIR; see: sevila prepare --help")
@@ -134,12 +134,8 @@ def _write_shards(args: argparse.Namespace) -> int:
     config = load_dataset_config(args.dataset, recipe=args.cfg, options=checked_options(args.options))
     splits = read_splits(args.dataset, config, splits=args.splits)
     videos = storage_of(args.dataset, config)
-    writer = ShardWriter(args.out, max_mib=args.shard_mib)
-    problems = {
-        split: writer.write_split(split, read_records(annotations.path), videos, skip_missing=args.skip_bad)
-        for split, annotations in splits.items()
-    }
-    writer.close()
+    records = {split: read_records(annotations.path) for split, annotations in splits.items()}
+    problems = write_shards(args.out, records, videos, max_bytes=args.shard_mib << 20, skip_missing=args.skip_bad)
     stored = read_index(args.out)
     for split, annotations in splits.items():
         count = len({entry.file for entry in stored if entry.split == split})

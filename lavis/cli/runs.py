@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -288,7 +289,7 @@ def run_fit(args: argparse.Namespace) -> int:
     say(f"# fitted on {args.folder}: mAP {fitted.mean_average_precision:.2f} % on val")
     say(f"moments:\n  threshold: {threshold}\n  max_gap_frames: {fitted.max_gap_frames}")
     say(f"  span_score: {fitted.span_score}")
-    _write(args.out, fitted.as_dict())
+    _write(args.out, asdict(fitted))
     return 0
 
 

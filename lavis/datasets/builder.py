@@ -249,10 +249,6 @@ class MixedBuilder:
             raise ConfigError(f"none of the datasets {', '.join(self._builders)} has a split {split!r}")
         return JoinedDataset([builder.build_evaluation(split) for builder in having])
 
-    def has_split(self, split: str) -> bool:
-        """Say whether a dataset has this split."""
-        return any(builder.has_split(split) for builder in self._builders.values())
-
 
 def load_dataset_config(name: str, *, recipe: Path | None = None, options: Sequence[str] = ()) -> DatasetConfig:
     """Read a dataset's configuration: its own file, a recipe over it, dotted options over both.

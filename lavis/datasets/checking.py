@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from lavis.common.errors import UserError, VideoError
+from lavis.common.files import file_digest
 from lavis.common.logging import read_json_lines
 from lavis.common.types import Question
 from lavis.datasets.annotations import Annotations
@@ -34,7 +35,6 @@ _ROUNDED_S = 1.0
 """Annotated times are rounded: a clip that ends this much after its video is as it should be."""
 _MOST_WALKED = 200_000
 _IN_FLIGHT_PER_WORKER = 4
-_BLOCK = 1 << 20
 _KINDS = {
     "missing": "missing videos",
     "unreadable": "unreadable videos",
@@ -209,14 +209,11 @@ def look_at(path: Path, *, reader: str, fps: float | None, num_frames: int) -> V
 
 def content_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, or of a folder's names and bytes."""
+    if not path.is_dir():
+        return file_digest(path)
     digest = hashlib.sha256()
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if file is not path:
-            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as opened:
-            while block := opened.read(_BLOCK):
-                digest.update(block)
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode() + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -30,7 +30,7 @@ from lavis.common.errors import VideoError
 from lavis.common.registry import import_in_worker, registry
 from lavis.common.types import Integers, Question
 from lavis.datasets.annotations import Annotation
-from lavis.datasets.videos import VideoFinder
+from lavis.datasets.shards import VideoFinder
 from lavis.processors.transforms import Clip, ClipProcessor
 from lavis.video import VideoReader, open_video
 
@@ -104,6 +104,7 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
     A video that cannot be read gives an `Unreadable`; it is never replaced by another sample.
 
     Args:
+        annotations: all rows of the annotation file, in its order.
         processor: how frames are sampled and transformed.
         reader: a name in `registry.video_readers`.
         fps: frames per second of folders of frames.
@@ -120,7 +121,7 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         fps: float | None = None,
         seed: int = 0,
     ) -> None:
-        self._annotations = annotations
+        self.annotations = annotations
         self._videos = videos
         self._processor = processor
         self._reader = reader
@@ -128,14 +129,9 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         self._seed = seed
 
     @property
-    def annotations(self) -> Sequence[Annotation]:
-        """All rows of the annotation file, in its order."""
-        return self._annotations
-
-    @property
     def questions(self) -> list[Question]:
         """All questions, in the file's order."""
-        return [annotation.question for annotation in self._annotations]
+        return [annotation.question for annotation in self.annotations]
 
     def find_video(self, index: int) -> Path:
         """Return where the video of a row lies: a file, or a folder of frames.
@@ -143,7 +139,7 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         Raises:
             VideoError: it is not there.
         """
-        annotation = self._annotations[index]
+        annotation = self.annotations[index]
         return self._videos.find(annotation.question.video or "", source=annotation.source)
 
     def open_video(self, index: int) -> VideoReader:
@@ -155,10 +151,10 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
         return open_video(self.find_video(index), reader=self._reader, fps=self._fps)
 
     def __len__(self) -> int:
-        return len(self._annotations)
+        return len(self.annotations)
 
     def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
-        question = self._annotations[key.index].question
+        question = self.annotations[key.index].question
         rng = random.Random(f"{self._seed} {key.epoch} {key.index}")
         try:
             with self.open_video(key.index) as video:
@@ -257,12 +253,11 @@ class EpochBatches(Sampler[list[SampleKey]]):
         batch_size: samples per step of one process.
         samples_per_step: of all processes together; None is `batch_size` times processes. A run that resumes
             with another number of processes gives the number it began with, so that its steps stay the same.
-        shuffle: order by `seed` and epoch; else as in the file.
+        seed: with the epoch, decides the order.
 
     Example:
-        >>> batches = EpochBatches(5, batch_size=2, shuffle=False)
-        >>> [[key.index for key in batch] for batch in batches]
-        [[0, 1], [2, 3], [4]]
+        >>> [len(batch) for batch in EpochBatches(5, batch_size=2)]
+        [2, 2, 1]
     """
 
     def __init__(
@@ -274,13 +269,11 @@ class EpochBatches(Sampler[list[SampleKey]]):
         world_size: int = 1,
         seed: int = 0,
         samples_per_step: int | None = None,
-        shuffle: bool = True,
     ) -> None:
         self._num_samples = num_samples
         self._per_step = samples_per_step or batch_size * world_size
         self._rank, self._world_size = rank, world_size
-        self._seed, self._shuffle = seed, shuffle
-        self._epoch, self._first_batch = 0, 0
+        self._seed, self._epoch, self._first_batch = seed, 0, 0
 
     def seek(self, *, epoch: int, first_batch: int = 0) -> None:
         """Let the next iteration start at this batch of this epoch."""
@@ -297,9 +290,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch = self._epoch
-        order = np.arange(self._num_samples)
-        if self._shuffle:
-            order = np.random.default_rng([self._seed, epoch]).permutation(self._num_samples)
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._num_samples)
         for batch in range(self._first_batch, len(self)):
             together = order[batch * self._per_step : (batch + 1) * self._per_step]
             share = np.array_split(together, self._world_size)[self._rank]

@@ -22,7 +22,7 @@ from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.files import write_text, written_whole
 from lavis.datasets.annotations import parse_row, write_annotations
 from lavis.datasets.records import Record
-from lavis.datasets.videos import EXTENSIONS, VideoFinder, VideoFolders
+from lavis.datasets.videos import EXTENSIONS, VideoFolders
 from lavis.video.frames import order_frames
 
 INDEX = "shards.json"
@@ -52,35 +52,34 @@ class StoredVideo:
     size: int = 0
 
 
-class ShardWriter:
-    """Writes shards into a folder; `close` writes the index, without which they are not read.
+def write_shards(
+    folder: Path,
+    splits: Mapping[str, Iterable[Record]],
+    videos: VideoFolders,
+    *,
+    max_bytes: int = 512 * _MIB,
+    skip_missing: bool = False,
+) -> dict[str, list[str]]:
+    """Write questions with their videos, and at the end the index, without which shards are not read.
 
     Args:
-        max_mib: a shard that reaches this size is followed by the next one.
+        splits: rows of the annotation schema.
+        max_bytes: a shard that reaches this size is followed by the next one.
+        skip_missing: go on without the missing videos; their questions are kept, and count as unreadable.
+
+    Returns:
+        What is wrong with the videos that are missing, by split.
 
     Raises:
         UserError: the folder holds shards already.
+        AnnotationError: a row does not fit the schema.
+        VideoError: a video is missing, unless `skip_missing`.
     """
-
-    def __init__(self, folder: Path, *, max_mib: int = 512) -> None:
-        if (folder / INDEX).exists():
-            raise UserError(f"{folder} holds shards already; name another folder with --out")
-        self._folder, self._max_bytes = folder, max_mib * _MIB
-        self._stored: list[StoredVideo] = []
-
-    def write_split(
-        self, split: str, records: Iterable[Record], videos: VideoFolders, *, skip_missing: bool = False
-    ) -> list[str]:
-        """Write the questions of a split with their videos, and return what is wrong with those that are missing.
-
-        Args:
-            records: rows of the annotation schema.
-            skip_missing: go on without the missing videos; their questions are kept, and count as unreadable.
-
-        Raises:
-            AnnotationError: a row does not fit the schema.
-            VideoError: a video is missing, unless `skip_missing`.
-        """
+    if (folder / INDEX).exists():
+        raise UserError(f"{folder} holds shards already; name another folder with --out")
+    stored: list[StoredVideo] = []
+    missing: dict[str, list[str]] = {}
+    for split, records in splits.items():
         rows: list[Mapping[str, Any]] = []
         grouped: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
         for record in records:
@@ -88,7 +87,7 @@ class ShardWriter:
             rows.append(record.fields)
             grouped.setdefault((annotation.question.video or "", annotation.source), []).append(record.fields)
         samples: list[_Sample] = []
-        problems: list[str] = []
+        missing[split] = problems = []
         for (name, source), questions in grouped.items():
             path = None
             try:
@@ -98,17 +97,14 @@ class ShardWriter:
             samples.append((name, source, questions, path))
         if problems and not skip_missing:
             raise VideoError(f"{len(problems)} videos of {split} are missing, the first: {problems[0]}; or --skip-bad")
-        for number, shard in enumerate(_packed(samples, self._max_bytes)):
+        for number, shard in enumerate(_packed(samples, max_bytes)):
             file = f"{split}-{number:06d}.tar"
-            with written_whole(self._folder / file) as temporary:
-                self._stored += _write_shard(temporary, file, split, shard)
-        write_annotations(self._folder / f"{split}.json", rows)
-        return problems
-
-    def close(self) -> None:
-        """Write the index."""
-        lines = ",\n".join(json.dumps(asdict(stored)) for stored in self._stored)
-        write_text(self._folder / INDEX, f"[\n{lines}\n]\n")
+            with written_whole(folder / file) as temporary:
+                stored += _write_shard(temporary, file, split, shard)
+        write_annotations(folder / f"{split}.json", rows)
+    lines = ",\n".join(json.dumps(asdict(video)) for video in stored)
+    write_text(folder / INDEX, f"[\n{lines}\n]\n")
+    return missing
 
 
 def read_index(folder: Path) -> list[StoredVideo]:
@@ -279,6 +275,10 @@ class ShardedVideos:
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_unpacker": Unpacker()}
+
+
+VideoFinder = VideoFolders | ShardedVideos
+"""Where a dataset's videos are looked for."""
 
 
 def video_storage(storage: Any, *, place: str) -> VideoFinder:

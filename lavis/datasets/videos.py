@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lavis.common.errors import ConfigError, VideoError, did_you_mean
 
@@ -11,18 +11,6 @@ _ENDINGS = (
     *(".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ogg", ".mts", ".m2ts", ".vob", ".f4v", ".mj2", ".divx", ".ivf"),
 )
 EXTENSIONS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS))
-
-
-class VideoFinder(Protocol):
-    """Where a dataset's videos are looked for."""
-
-    def find(self, name: str, *, source: str | None = None) -> Path:
-        """Return the video file, or folder of frames, of this name.
-
-        Raises:
-            VideoError: there is none.
-        """
-        ...
 
 
 class VideoFolders:

@@ -78,17 +78,6 @@ _LOCALIZER_ONLY = re.compile(r"(query_tokens_loc|(Qformer_loc|t5_proj_loc)\..*)"
 _ANSWERER = re.compile(r"(query_tokens|(Qformer|ln_vision|t5_proj)\..*|visual_encoder\..*)")
 
 
-def translate(task: str) -> PublishedTask:
-    """Return what a published task string means.
-
-    Raises:
-        ConfigError: the string is not one of those that mean something clear; the message lists them.
-    """
-    if task not in PUBLISHED_TASKS:
-        raise ConfigError(f"unknown task {task!r}; {did_you_mean(task, PUBLISHED_TASKS)}")
-    return PUBLISHED_TASKS[task]
-
-
 def trained_by_published_code(task: PublishedTask, names: Iterable[str]) -> set[str]:
     """Return the published parameter names that the published code leaves trainable, as it does by mistake too.
 
@@ -96,7 +85,7 @@ def trained_by_published_code(task: PublishedTask, names: Iterable[str]) -> set[
     """
     role = _ROLE.get(task.trains or "")
     held = [name for name in names if task.has_localizer or not _LOCALIZER_ONLY.fullmatch(name)]
-    if task is PRETRAINING:
+    if task == PRETRAINING:
         held = [name for name in held if not _ANSWERER.fullmatch(name)]
     return {name for name in held if _NEVER_FROZEN.fullmatch(name) or (role and role.fullmatch(name))}
 
@@ -104,13 +93,13 @@ def trained_by_published_code(task: PublishedTask, names: Iterable[str]) -> set[
 # Our own, readable names of the stages; `model.task` takes these and the published strings.
 TASKS: dict[str, PublishedTask] = {
     "localizer_pretraining": PRETRAINING,
-    "self_refinement": translate("train_loc_freeze_qa_vid"),
-    "answerer_finetuning": translate("qvh_freeze_loc_train_qa_with_loc_train_qa_vid"),
-    "answerer_finetuning_uniform": translate("train_qa_vid"),
-    "answerer_finetuning_voting": translate("train_qa"),
-    "chained_inference": translate("qvh_freeze_loc_freeze_qa_vid"),
-    "uniform_inference": translate("freeze_qa_vid"),
-    "voting_inference": translate("freeze_qa"),
+    "self_refinement": PUBLISHED_TASKS["train_loc_freeze_qa_vid"],
+    "answerer_finetuning": PUBLISHED_TASKS["qvh_freeze_loc_train_qa_with_loc_train_qa_vid"],
+    "answerer_finetuning_uniform": PUBLISHED_TASKS["train_qa_vid"],
+    "answerer_finetuning_voting": PUBLISHED_TASKS["train_qa"],
+    "chained_inference": PUBLISHED_TASKS["qvh_freeze_loc_freeze_qa_vid"],
+    "uniform_inference": PUBLISHED_TASKS["freeze_qa_vid"],
+    "voting_inference": PUBLISHED_TASKS["freeze_qa"],
 }
 
 # The architecture of the published moment localizer: whatever its task string says, it pre-trains the Localizer.
@@ -152,14 +141,8 @@ def resolve_task(
     for key, spec in (("selector", selector), ("training_selector", training_selector)):
         if spec is not None:
             check_selector(spec, place=f"model.{key}: ")
-    if selector is None and reader is None and training_selector is None:
-        return task
-    return replace(
-        task,
-        selector=selector or task.selector,
-        reader=reader or task.reader,
-        training_selector=training_selector or task.training_selector,
-    )
+    given: dict[str, Any] = {"selector": selector, "reader": reader, "training_selector": training_selector}
+    return replace(task, **{key: value for key, value in given.items() if value is not None})
 
 
 def require_objective(task: PublishedTask) -> str:

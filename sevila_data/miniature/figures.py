@@ -80,7 +80,7 @@ def summarise(seeds: Sequence[Measured]) -> dict[str, Any]:
     def reports(field: str) -> dict[str, dict[str, Any]]:
         names: Mapping[str, Marks] = getattr(first, field)
         marks = {name: _average([getattr(seed, field)[name] for seed in seeds]) for name in names}
-        return {name: _report(found, first).as_dict() for name, found in marks.items()}
+        return {name: dataclasses.asdict(_report(found, first)) for name, found in marks.items()}
 
     runs = {name: _average([seed.runs[name] for seed in seeds]) for name in first.runs}
     return {

@@ -74,15 +74,6 @@ class AccuracyReport:
     by_group: dict[str, Estimate]
     mean_of_types: Estimate | None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
-
-def question_type(question_id: str) -> str:
-    """Return the type that a question id starts with: "CW_1000_0" is of type "CW"."""
-    return question_id.partition("_")[0]
-
 
 def accuracy_report(
     outcomes: Sequence[Outcome],

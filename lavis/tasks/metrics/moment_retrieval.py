@@ -218,7 +218,7 @@ def _shared(spans: Floats, others: Floats) -> Floats:
 
 
 def _within(windows: Floats, above: float, up_to: float) -> np.ndarray:
-    lengths = windows[:, 1] - windows[:, 0]
+    lengths = _lengths(windows)
     return np.ones(len(windows), dtype=bool) if up_to == float("inf") else (above < lengths) & (lengths <= up_to)
 
 

@@ -75,10 +75,6 @@ class MomentParameters:
     span_score: str
     mean_average_precision: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
 
 def fit_moment_parameters(
     curves: Sequence[tuple[Floats, Floats]],

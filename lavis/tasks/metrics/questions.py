@@ -142,7 +142,7 @@ def _report(pairs: Sequence[Pair], shares: Sequence[float], **settings: Any) -> 
         Outcome(prediction.id, share, row.question.kind, readable=prediction.unreadable is None)
         for share, (prediction, row) in zip(shares, pairs, strict=True)
     ]
-    return accuracy_report(outcomes, **settings).as_dict()
+    return asdict(accuracy_report(outcomes, **settings))
 
 
 def _grounding(known: Sequence[Pair], spans: SpanRule) -> dict[str, Any] | None:
@@ -150,7 +150,8 @@ def _grounding(known: Sequence[Pair], spans: SpanRule) -> dict[str, Any] | None:
     grounded = [(prediction, row) for prediction, row in known if row.question.windows]
     if not grounded:
         return None
-    found = {"keyframes": [_keyframe_span(prediction) for prediction, _ in grounded]}
+    read = [np.array(prediction.keyframe_times_s) for prediction, _ in grounded]
+    found = {"keyframes": [keyframe_span(times_s) if len(times_s) else None for times_s in read]}
     if any(prediction.frame_scores for prediction, _ in grounded):
         found["frame_scores"] = [_best_moment(prediction, row, spans) for prediction, row in grounded]
     return {
@@ -162,10 +163,6 @@ def _grounding(known: Sequence[Pair], spans: SpanRule) -> dict[str, Any] | None:
         )
         for name, predicted in found.items()
     }
-
-
-def _keyframe_span(prediction: Prediction) -> Span | None:
-    return keyframe_span(np.array(prediction.keyframe_times_s)) if prediction.keyframe_times_s else None
 
 
 def _best_moment(prediction: Prediction, row: Annotation, spans: SpanRule) -> Span | None:

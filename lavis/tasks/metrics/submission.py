@@ -99,12 +99,7 @@ def read_submission(path: str | Path) -> list[QueryPrediction]:
     Raises:
         AnnotationError: a row does not fit the format; the message names file, line and field.
     """
-    rows = _read_rows(path, _prediction)
-    if any(prediction.saliency is not None for _, prediction in rows):
-        for row, prediction in rows:
-            if prediction.saliency is None:
-                raise row.error("pred_saliency_scores", "is missing while other rows have it")
-    return [prediction for _, prediction in rows]
+    return [prediction for _, prediction in _read_rows(path, _prediction, saliency="pred_saliency_scores")]
 
 
 def read_ground_truth(path: str | Path) -> list[QueryTruth]:
@@ -115,11 +110,7 @@ def read_ground_truth(path: str | Path) -> list[QueryTruth]:
     Raises:
         AnnotationError: a row does not fit the format; the message names file, line and field.
     """
-    rows = _read_rows(path, _truth)
-    if any(truth.saliency is not None for _, truth in rows):
-        for row, truth in rows:
-            if truth.saliency is None:
-                raise row.error("saliency_scores", "is missing while other rows have it")
+    rows = _read_rows(path, _truth, saliency="saliency_scores")
     cut = sum(max(end for _, end in row.fields[_TRUE_WINDOWS]) > truth.duration_s for row, truth in rows)
     if cut:
         logger.warning("%s: %d of %d queries have a window that ends after the video: cut there", path, cut, len(rows))
@@ -129,7 +120,8 @@ def read_ground_truth(path: str | Path) -> list[QueryTruth]:
 Row = TypeVar("Row", QueryTruth, QueryPrediction)
 
 
-def _read_rows(path: str | Path, parse: Callable[[Record], Row]) -> list[tuple[Record, Row]]:
+def _read_rows(path: str | Path, parse: Callable[[Record], Row], *, saliency: str) -> list[tuple[Record, Row]]:
+    """Return the rows and what they say; the field `saliency` stands in all of them or in none."""
     rows: dict[int | str, tuple[Record, Row]] = {}
     for record in read_records(path):
         row = parse(record)
@@ -138,6 +130,9 @@ def _read_rows(path: str | Path, parse: Callable[[Record], Row]) -> list[tuple[R
         rows[row.qid] = record, row
     if not rows:
         raise AnnotationError(f"{path} has no rows; it must hold one JSON object per line")
+    without = [record for record, row in rows.values() if row.saliency is None]
+    if 0 < len(without) < len(rows):
+        raise without[0].error(saliency, "is missing while other rows have it")
     return list(rows.values())
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lavis.common.errors import VideoError
 from lavis.datasets.records import Record
-from lavis.datasets.shards import ShardedVideos, ShardWriter
+from lavis.datasets.shards import ShardedVideos, write_shards
 from lavis.datasets.videos import VideoFolders
 from lavis.video import open_video
 from tests.videos import numbered_picture, shown_numbers
@@ -199,11 +199,9 @@ def test_times_leave_room_for_missing_frames_and_shards_keep_it(folder, tmp_path
         Image.fromarray(numbered_picture(number, width=96, height=64)).save(folder / f"{number}.png")
     (folder / "._5.png").write_bytes(b"resource fork")
     (folder / "5.jpg").write_bytes(b"left over")
-    writer = ShardWriter(tmp_path / "shards")
     row = {"video": "frames", "qid": "T_0", "question": "Which?", "a0": "one", "a1": "two", "answer": 0, "type": "T"}
     videos = VideoFolders.from_storage(str(tmp_path), place="here")
-    writer.write_split("val", [Record(row, tmp_path / "val.json", 1)], videos)
-    writer.close()
+    write_shards(tmp_path / "shards", {"val": [Record(row, tmp_path / "val.json", 1)]}, videos)
     shards = ShardedVideos(tmp_path / "shards")
     for place in (folder, shards.find("frames")):
         with open_video(place, fps=3) as video:

@@ -7,7 +7,7 @@ import pytest
 
 from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
-from lavis.tasks.metrics.accuracy import Outcome, accuracy_report, question_type
+from lavis.tasks.metrics.accuracy import Outcome, accuracy_report
 from lavis.tasks.metrics.moments import SpanRule
 from lavis.tasks.metrics.questions import question_metrics
 from lavis.tasks.predictions import Prediction
@@ -17,7 +17,9 @@ REPORTS = {report["name"]: report for report in map(json.loads, GOLDEN.read_text
 
 
 def outcomes(name):
-    return [Outcome(qid, qid_prediction == target, question_type(qid)) for qid, qid_prediction, target in results(name)]
+    return [
+        Outcome(qid, qid_prediction == target, qid.partition("_")[0]) for qid, qid_prediction, target in results(name)
+    ]
 
 
 def results(name):

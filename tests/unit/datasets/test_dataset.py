@@ -147,9 +147,9 @@ def test_seeking_leaves_out_exactly_what_was_done(first_batch: int) -> None:
 
 
 def test_keys_carry_the_epoch() -> None:
-    batches = EpochBatches(2, batch_size=1, shuffle=False)
+    batches = EpochBatches(2, batch_size=1)
     batches.seek(epoch=7)
-    assert list(batches) == [[SampleKey(7, 0)], [SampleKey(7, 1)]]
+    assert sorted(batches, key=str) == [[SampleKey(7, 0)], [SampleKey(7, 1)]]
 
 
 RATIOS = [([30, 12], [2, 1]), ([30, 12], [1, 5]), ([7, 7, 7], [1, 1, 1]), ([5, 100], [0.5, 0.25]), ([1, 3], [1, 1])]

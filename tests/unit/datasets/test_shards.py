@@ -15,8 +15,8 @@ from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.datasets.annotations import read_annotations
 from lavis.datasets.dataset import EpochBatches, Sample, SampleKey, VideoQuestionDataset, build_loader
 from lavis.datasets.records import Record
-from lavis.datasets.shards import INDEX, ShardedVideos, ShardWriter, Unpacker, read_index, video_storage
-from lavis.datasets.videos import VideoFinder, VideoFolders
+from lavis.datasets.shards import INDEX, ShardedVideos, Unpacker, VideoFinder, read_index, video_storage, write_shards
+from lavis.datasets.videos import VideoFolders
 from lavis.processors.transforms import UniformClip
 from tests.videos import write_video
 
@@ -56,12 +56,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> VideoFolders:
 def shards(folders: VideoFolders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One video a shard, but for the small ones; written with a limit far below a MiB."""
     folder = tmp_path_factory.mktemp("shards")
-    writer = ShardWriter(folder)
-    writer._max_bytes = 4000
-    problems = writer.write_split("val", records(ROWS), folders, skip_missing=True)
-    writer.write_split("train", records(ROWS[:2]), folders)
-    writer.close()
-    assert [problem.startswith("no video 'gone' in") for problem in problems] == [True]
+    splits = {"val": records(ROWS), "train": records(ROWS[:2])}
+    problems = write_shards(folder, splits, folders, max_bytes=4000, skip_missing=True)
+    assert [problem.startswith("no video 'gone' in") for problem in problems["val"]] == [True]
+    assert problems["train"] == []
     return folder
 
 
@@ -200,7 +198,7 @@ def test_sharded_videos_can_be_sent_to_other_processes(shards: Path) -> None:
 
 def test_missing_videos_stop_the_writing_unless_they_are_skipped(folders: VideoFolders, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="1 videos of val are missing, the first: no video 'gone'"):
-        ShardWriter(tmp_path).write_split("val", records(ROWS), folders)
+        write_shards(tmp_path, {"val": records(ROWS)}, folders)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -208,12 +206,12 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     videos = VideoFolders.from_storage(str(tmp_path), place="here")
     with pytest.raises(VideoError, match=r"pipe\.mp4 is not a regular file"):
-        ShardWriter(tmp_path / "out").write_split("val", records([row("T_0", "pipe")]), videos)
+        write_shards(tmp_path / "out", {"val": records([row("T_0", "pipe")])}, videos)
 
 
-def test_shards_are_not_written_over_others(shards: Path) -> None:
+def test_shards_are_not_written_over_others(shards: Path, folders: VideoFolders) -> None:
     with pytest.raises(UserError, match="holds shards already; name another folder with --out"):
-        ShardWriter(shards)
+        write_shards(shards, {"val": records(ROWS)}, folders)
 
 
 def test_a_folder_without_an_index_is_no_folder_of_shards(shards: Path) -> None:

@@ -5,7 +5,7 @@ from lavis.common.files import configs_dir
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import num_iterations, stages_in_order, unfreeze_as_published
 from lavis.runners.config import TrainConfig, load_train_config
-from lavis.tasks.build import translate
+from lavis.tasks.build import PUBLISHED_TASKS
 from tests.unit.models.tiny import CONFIG
 
 
@@ -57,4 +57,4 @@ def test_a_model_without_published_code_has_no_published_quirks(monkeypatch: pyt
     with pytest.raises(
         ConfigError, match=r"run\.published_quirks .* there is none of the model small; set it to false"
     ):
-        unfreeze_as_published(model, translate("train_qa_vid"))
+        unfreeze_as_published(model, PUBLISHED_TASKS["train_qa_vid"])

@@ -34,7 +34,7 @@ def test_a_task_that_only_evaluates_cannot_train(name: str) -> None:
 def test_single_choices_replace_those_of_the_task() -> None:
     task = resolve_task("answerer_finetuning", selector="uniform", training_selector="random")
     assert (task.selector, task.training_selector, task.reader) == ("uniform", "random", "joint")
-    assert resolve_task("self_refinement") is TASKS["self_refinement"]
+    assert resolve_task("self_refinement") == TASKS["self_refinement"]
 
 
 @pytest.mark.parametrize(
