@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lavis import __version__
+from lavis.common import defaults
 from lavis.common.config import load_yaml
 from lavis.common.distributed import World
 from lavis.common.errors import AnnotationError, ConfigError, VideoError
@@ -56,7 +57,8 @@ def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
         CheckpointError: weights are missing.
         ConfigError: no folder of videos is there.
     """
-    check_weights(config.model.model_type, partial=weight_paths(config.model.finetuned))
+    arch = config.model.arch if config.model.arch in registry.models else defaults.ARCH
+    check_weights(config.model.model_type, name=arch, partial=weight_paths(config.model.finetuned))
     for name, split, file in _annotation_files(config, splits):
         place = f"datasets.{name}.build_info.annotations.{split}.storage"
         if not file.is_file():

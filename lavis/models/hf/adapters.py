@@ -99,6 +99,10 @@ class Adapters:
             self._split_changes[role] = any(bool(parameter.full_tensor().any()) for parameter in second)
         return self._split_changes[role]
 
+    def num_changes(self, role: str) -> int:
+        """Return how often an adapter was changed in place, by an optimizer or by loading."""
+        return sum(parameter._version for _, parameter in self.parameters(role))  # noqa: SLF001  # torch counts for autograd
+
     def used(self, role: str) -> AbstractContextManager[None]:
         """Return a block that is computed with a role's adapter."""
         return self._active_within(role if self.changes(role) else None)

@@ -290,9 +290,10 @@ class HFModel(PretrainedHF):
         return Unread(unspelt=tuple(held))
 
     def prefix_encoder(self, role: str) -> FrameEncoder:
-        """Return the step from features to keys and values of a frame's prefix, with the role's weights."""
+        """Return the step from features to keys and values of a frame's prefix, with the role's weights as they are."""
         runs = {"localizer": self._localizer_prefix, "answerer": self._answerer_prefix, "": self._plain_prefix}
-        return FrameEncoder(f"prefix {role}", runs[role], before=self.feature_encoder)
+        changes = self.adapters.num_changes(role) if self.adapters is not None and role else 0
+        return FrameEncoder(f"prefix {role} {changes}", runs[role], before=self.feature_encoder)
 
     # Encoders compare by what they run; bound methods of one model are equal, other closures are not.
     def _localizer_prefix(self, features: torch.Tensor) -> torch.Tensor:

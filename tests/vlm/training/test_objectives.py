@@ -9,7 +9,9 @@ from PIL import Image
 
 from lavis.common.types import Question, Span
 from lavis.datasets.dataset import ClipBatch
+from lavis.models.chain import prepared_frames
 from lavis.models.frame_cache import FrameCache
+from lavis.models.frames import FrameSource
 from lavis.models.hf.model import HFModel
 from lavis.models.loading import load_model
 from lavis.tasks.objectives import AnswererFinetuning, CachedTeacher, ClipMemory, LocalizerPretraining, SelfRefinement
@@ -283,3 +285,22 @@ def test_every_block_is_recomputed(base: Path, adapters: Path) -> None:
     model.checkpoint_activations(method="torch")
     LocalizerPretraining(prompt="moment")(model, batch_of(model))["loss"].backward()
     assert sorted(calls) == sorted([*range(len(layers))] * 2)
+
+
+def test_what_is_kept_of_frames_is_not_used_after_the_adapter_has_changed(base: Path, adapters: Path) -> None:
+    model = loaded(base, adapters, "localizer")
+    batch = batch_of(model)
+
+    def frames() -> FrameSource:
+        return prepared_frames(model, batch.pixels[0], batch.frame_idx[0], batch.times_s[0])
+
+    kept, scorer = frames(), model.as_scorer(prompt="multiple_choice")
+    before = scorer.score(kept, QUESTIONS[:1]).scores
+    optimizer = torch.optim.SGD([value for _, value in model.trainable_parameters()], lr=1.0)
+    LocalizerPretraining(prompt="moment")(model, batch)["loss"].backward()
+    optimizer.step()
+    again, anew = (scorer.score(source, QUESTIONS[:1]).scores for source in (kept, frames()))
+    assert np.array_equal(again, anew)
+    assert np.abs(again - before).min() > 1e-3
+    model.load_partial(adapters / "localizer")
+    assert np.array_equal(scorer.score(kept, QUESTIONS[:1]).scores, before)

@@ -88,6 +88,16 @@ def test_stages_start_from_each_others_adapters_and_roles_swap(chain: Path, base
                 assert torch.equal(value, own[name]), name
 
 
+def test_the_best_weights_of_a_run_load_as_a_model_wherever_one_is(
+    chain: Path, base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = load_model(model_type=str(chain / "finetune" / "best"), device="cpu")
+    assert (model.state_of("localizer"), model.state_of("answerer")) == ("", "answerer")
+    wanted = weights(with_adapters(base, chain / "finetune" / "best"))
+    assert all(torch.equal(value, wanted[name]) for name, value in weights(model).items() if ".localizer." not in name)
+
+
 def pictures(side: int) -> list[Image.Image]:
     noise = torch.randint(0, 256, (3, side, side, 3), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
     return [Image.fromarray(frame) for frame in noise.numpy()]
