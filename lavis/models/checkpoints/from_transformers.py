@@ -37,6 +37,8 @@ def explained_loading(source: str, *, way_to_its_code: str) -> Iterator[None]:
         *(SafetensorError, StrictDataclassError),
     ) as error:
         reason = first_line(error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other sizes than its config.json says"
         there = Path(source).exists()
         way_out = (
             "its files are damaged, or of another model"

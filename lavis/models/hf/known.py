@@ -4,6 +4,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lavis.common.files import read_json
+
+# Either says how pictures and texts are read.
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+
 
 @dataclass(frozen=True)
 class KnownModel:
@@ -61,9 +66,14 @@ def is_model(source: str) -> bool:
     folder = Path(source)
     if (folder / "localizer").is_dir() or (folder / "answerer").is_dir():
         return (folder / "config.json").is_file()
-    return (folder / "config.json").is_file() and any(
-        (folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
-    )
+    try:
+        content = read_json(folder / "config.json")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        content = None
+    says_so = isinstance(content, dict) and isinstance(content.get("model_type"), str)
+    return says_so or any((folder / name).is_file() for name in PROCESSOR_FILES)
 
 
 def is_on_hub(source: str) -> bool:

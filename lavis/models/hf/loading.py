@@ -23,7 +23,7 @@ from lavis.models.base import LoRA
 from lavis.models.checkpoints.from_transformers import explained_loading, quiet_unless_watched
 from lavis.models.checkpoints.weights_io import read_weights
 from lavis.models.hf.adapters import ADAPTER_CONFIG, ROLES, Adapters, lora_of
-from lavis.models.hf.known import KNOWN, is_on_hub
+from lavis.models.hf.known import KNOWN, PROCESSOR_FILES, is_on_hub
 from lavis.models.machine import explained_misfit
 from lavis.models.precision import dtype_named
 
@@ -253,6 +253,7 @@ def load_from_transformers(source: str, *, dtype: torch.dtype, trust_remote_code
                 f"{source} is no image-text model of transformers: its model_type is {config.model_type!r}; "
                 "name another, such as smolvlm2-500m"
             )
+        _check_files(Path(place))
         # Named here, a kernel that a configuration asks for is not fetched.
         options |= {"config": config, "dtype": dtype, "use_safetensors": True}
         try:
@@ -266,6 +267,15 @@ def load_from_transformers(source: str, *, dtype: torch.dtype, trust_remote_code
         if not hasattr(processor, part):
             raise CheckpointError(f"{source} has no {part.replace('_', ' ')}; its folder is incomplete")
     return network.eval(), processor
+
+
+def _check_files(folder: Path) -> None:
+    """Make sure that a model's folder on this machine has what reads pictures and texts."""
+    for names in (PROCESSOR_FILES, ("tokenizer.json", "tokenizer_config.json")):
+        if folder.is_dir() and not any((folder / name).is_file() for name in names):
+            raise CheckpointError(
+                f"{folder} has no {' or '.join(names)}; save the model's processor there too (save_pretrained)"
+            )
 
 
 def repository(base: str) -> str:
