@@ -153,7 +153,7 @@ def run_check(args: argparse.Namespace) -> int:
     from lavis.common.files import write_text
     from lavis.datasets.builder import load_dataset_config, read_splits, storage_of
     from lavis.datasets.checking import DatasetCheck
-    from lavis.export import to_json
+    from lavis.export.records import to_json
 
     if args.frames < 1:
         raise ConfigError(f"--frames is {args.frames}; it must be 1 or more")

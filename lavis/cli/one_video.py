@@ -14,21 +14,17 @@ from lavis.cli.common import cache_of, make_console, model_options, progress_bar
 from lavis.common.errors import counted
 from lavis.common.logging import visible
 from lavis.common.types import Answer, Moments, Span
-from lavis.export import (
+from lavis.export.files import as_text, check_folder, jpeg, keyframe_name, read_pictures, slug, thumbnail, write_folder
+from lavis.export.records import (
+    LETTERS,
+    Record,
     answer_record,
-    as_text,
-    check_folder,
-    jpeg,
-    keyframe_name,
+    best_positions,
     moments_record,
     moments_vtt,
-    read_pictures,
-    slug,
-    thumbnail,
+    option_shares,
     to_json,
-    write_folder,
 )
-from lavis.export.records import LETTERS, Record, best_positions, option_shares
 from lavis.models.pipeline import WatchedVideo, frames_to_watch, watch
 from lavis.video import open_video
 

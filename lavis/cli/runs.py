@@ -329,8 +329,8 @@ def run_moments(args: argparse.Namespace) -> int:
 def run_report(args: argparse.Namespace) -> int:
     """Print and write the report."""
     from lavis.common.files import paper_tables_path, write_text, written_whole
-    from lavis.export import to_json
     from lavis.export.pictures import report_picture
+    from lavis.export.records import to_json
     from lavis.export.report import load_paper_tables, make_report, markdown
 
     report = make_report(load_paper_tables(args.tables or paper_tables_path()), args.runs, expected=expected_facts)

@@ -100,7 +100,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run_cache(args: argparse.Namespace) -> int:
     """Print folder, number of entries and size, or remove all entries and say how many."""
-    from lavis.export import to_json
+    from lavis.export.records import to_json
     from lavis.models.frame_cache import FrameCache
 
     cache = FrameCache(args.cache_dir)
@@ -118,7 +118,7 @@ def run_cache(args: argparse.Namespace) -> int:
 
 def run_models(args: argparse.Namespace) -> int:
     """Print one row per size."""
-    from lavis.export import to_json
+    from lavis.export.records import to_json
     from lavis.models.loading import describe, model_zoo
 
     rows = [describe(size, name=name) for name, sizes in model_zoo for size in sizes]

@@ -99,8 +99,7 @@ class VideoInfo:
         num_frames: frames a player shows (frames an edit list discards are not counted).
         fps: average frames per second.
         duration_s: from the first frame's start to the last frame's end, in seconds.
-        width: pixels, as shown (after rotation).
-        height: pixels, as shown (after rotation).
+        width, height: pixels, as shown (after rotation).
         rotation: degrees clockwise the decoder's picture is turned to be shown: 0, 90, 180, 270.
         mirrored: its left and right are exchanged before it is turned.
     """

@@ -71,11 +71,7 @@ class VisitorFiles:
     """Files of visitors, each in a folder with a name that nobody can guess (128 random bits).
 
     What lies in here is served to whoever knows the path, which is only who uploaded or asked for it; an upload with an
-    owner, to nobody else.
-
-    Args:
-        folder: Gradio's folder for files too; it is made.
-        keep_s: older files are removed by `sweep`.
+    owner, to nobody else. `sweep` removes files older than `keep_s`.
     """
 
     def __init__(self, folder: Path, *, keep_s: float) -> None:

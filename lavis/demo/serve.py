@@ -43,12 +43,7 @@ def serving(
     """Serve the page as long as the block runs; afterwards nothing of the visitors' files is left.
 
     In the main thread that holds for SIGINT, SIGTERM and SIGHUP too, which end the block by an exception. What a killed
-    process left is removed when the next page is served.
-
-    Args:
-        model: a loaded model (`lavis.load_model`).
-        port: None takes any free one.
-        auth: user name and password that the page asks for.
+    process left is removed when the next page is served. The port None takes any free one.
 
     Raises:
         MissingExtraError: Gradio is not installed.

@@ -29,10 +29,6 @@ class Settings:
 
     Attributes:
         max_pixels: width times height of a video.
-        max_options: answers to choose from.
-        max_option_chars: length of an option.
-        max_moments: moments shown of a search.
-        max_clip_s: length of a cut clip.
         max_watched: watched videos that are kept for further questions.
         max_sessions: open pages and programs whose fields are remembered, 0.1 MB each; who has been silent for longest
             is forgotten first.

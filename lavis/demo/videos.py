@@ -20,7 +20,7 @@ from lavis.common.files import checkpoints_dir, written_whole
 from lavis.common.types import Integers, Question, VideoInfo
 from lavis.demo.files import VisitorFiles
 from lavis.demo.settings import MEGABYTE, FieldError, Settings, shown_beside
-from lavis.export import jpeg, read_pictures, thumbnail
+from lavis.export.files import jpeg, read_pictures, thumbnail
 from lavis.export.records import time_label
 from lavis.models.pipeline import WatchedVideo
 from lavis.video import open_video

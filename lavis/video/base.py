@@ -138,12 +138,7 @@ class VideoReader:
 
 
 def open_video(path: str | Path, *, reader: str = defaults.VIDEO_READER, fps: float | None = None) -> VideoReader:
-    """Open a video file, or a folder of frames.
-
-    Args:
-        path: a video file, or a folder with one image per frame, which is always read by "frames".
-        reader: a name in `registry.video_readers`.
-        fps: frames per second of a folder of frames; files know their own.
+    """Open a video file, or a folder with one image per frame, which "frames" always reads, at so many a second.
 
     Raises:
         VideoError: there is no video at `path`, or it cannot be read; the message names path and reason.

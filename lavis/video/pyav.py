@@ -167,13 +167,7 @@ def _unshown(stream: VideoStream, first: VideoFrame) -> list[str]:
 
 
 class FrameDecoder:
-    """Decodes frames by index.
-
-    Args:
-        media: the open file, taken over.
-        index: where its frames are.
-        reopen: opens the file again, for files that cannot be sought in.
-    """
+    """Decodes frames by index, of an open file that it takes over, and opens again where it cannot be sought in."""
 
     def __init__(self, media: Media, index: FrameIndex, *, reopen: Callable[[], Media]) -> None:
         self._media, self._index, self._reopen = media, index, reopen

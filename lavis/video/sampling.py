@@ -26,12 +26,6 @@ def uniform_indices(num_frames: int, *, video_frames: int, fps: float, clip: Spa
     A video with fewer frames than asked for gives `video_frames` indices. A clip that reaches beyond
     the video is shortened to it; one of zero length gives its one frame, as often as frames are wanted.
 
-    Args:
-        num_frames: how many frames are wanted.
-        video_frames: how many frames the video has.
-        fps: average frames per second.
-        clip: the part of the video to sample; None is the whole video.
-
     Returns:
         Non-decreasing indices within the video, [min(num_frames, video_frames)].
 
@@ -60,13 +54,8 @@ def watched_indices(
     """Return frames spread evenly over a video, or over what is on the screen during a clip; none is repeated.
 
     At a constant frame rate these are the frames of `uniform_indices`, wherever it repeats none. The frame that is on
-    the screen when a clip ends is used only where the clip has fewer frames than wanted.
-
-    Args:
-        num_frames: how many frames are wanted; there may be fewer.
-        times_s: when each frame of the video is shown, increasing.
-        duration_s: when the last one ends.
-        clip: the part of the video to watch; None is the whole video, sampled as by `uniform_indices`.
+    the screen when a clip ends is used only where the clip has fewer frames than wanted. Without a clip it is the whole
+    video, sampled as by `uniform_indices`.
 
     Returns:
         Increasing indices, and the clip as far as it lies within the video.

@@ -286,15 +286,9 @@ def write_folder(
 ) -> None:
     """Write a model, or some of its parts, to a folder.
 
-    Each file is replaced whole, and `config.json` comes last: a folder without it is not a model. It
-    is taken away just before the first file is replaced, so that no reader sees old and new mixed.
-
-    Args:
-        name: of the model.
-        config: content of `config.json`.
-        tokenizer: content of the tokenizer's files by name.
-        origins: see `Manifest`.
-        dtypes: see `stream_weights`.
+    Each file is replaced whole, and `config.json` comes last: a folder without it is not a model. It is taken away just
+    before the first file is replaced, so that no reader sees old and new mixed. `config` is the content of
+    `config.json`, `tokenizer` that of its files by name; see `Manifest` for `origins`.
 
     Raises:
         UserError: the folder cannot be written to.

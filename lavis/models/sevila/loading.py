@@ -79,15 +79,11 @@ class PretrainedSeViLA(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path = "tiny", *, dtype: str = "fp32", device: str = "cpu") -> "Self":
-        """Load a model in eval mode: from a saved folder, by size, or by a configuration file.
+        """Load a model in eval mode: from a folder, by size, or by a configuration file; `dtype` as in `set_precision`.
 
         Sizes are looked for among the embedded checkpoints, then in the folder `SEVILA_CHECKPOINTS`
         (default `~/.cache/sevila`), where `sevila checkpoint` puts them. What is configured as
         untrained is built with random weights, and says so with every answer.
-
-        Args:
-            source: a folder, a size such as "tiny" or "flant5xl", or a `.yaml` or `.json` file.
-            dtype: see `set_precision`.
 
         Raises:
             CheckpointError: nothing there, damaged, or weights that do not fit.

@@ -80,15 +80,7 @@ class TextLoss:
 
 
 class SeViLA(PretrainedSeViLA):
-    """One frozen vision tower and language model with two visual prompters between them.
-
-    Args:
-        vision: pixels [N, 3, H, W] to patch features [N, P, D].
-        localizer: the Localizer's visual prompter.
-        answerer: the Answerer's visual prompter.
-        language: the frozen language model both roles speak through.
-        config: what the model was built from: preprocessing, and what is known of its weights.
-    """
+    """One frozen vision tower and language model with two visual prompters between them."""
 
     def __init__(
         self,

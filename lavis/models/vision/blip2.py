@@ -83,11 +83,6 @@ class VisualPrompter(nn.Module):
 
     The Q-Former is query-only: it never sees text, so its output depends on the frame alone and
     can be kept for every further question about the video.
-
-    Args:
-        vision_width: D.
-        language_width: E.
-        cross_attention_frequency: every how many layers the queries look at the patch features.
     """
 
     def __init__(

@@ -15,11 +15,6 @@ from lavis.models.machine import explained_misfit
 class TimmVisionTower(nn.Module):
     """Token features of a timm model, before pooling and head.
 
-    Args:
-        model_name: timm's name, such as "vit_base_patch16_clip_224".
-        image_size: side of the square input in pixels.
-        pretrained: download timm's weights for this model.
-
     Raises:
         MissingExtraError: timm is not installed.
         UserError: timm is there, but torchvision does not fit the installed torch.

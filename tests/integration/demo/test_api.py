@@ -11,7 +11,7 @@ from gradio_client import Client, handle_file
 from lavis.cli.main import main
 from lavis.demo.serve import Served
 from lavis.demo.videos import Example, read_examples
-from lavis.export import answer_record, moments_record
+from lavis.export.records import answer_record, moments_record
 
 Record = dict[str, Any]
 

@@ -24,7 +24,7 @@ from lavis.demo.service import (
 )
 from lavis.demo.settings import FieldError, JobError
 from lavis.demo.videos import Source
-from lavis.export import jpeg
+from lavis.export.files import jpeg
 from tests.unit.demo.conftest import CAVEAT, BrightnessModel, make_answer
 from tests.videos import numbered_picture, shown_numbers, write_video
 

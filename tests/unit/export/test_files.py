@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lavis.common.errors import UserError
-from lavis.export import check_folder, jpeg, keyframe_name, slug, thumbnail, write_folder
+from lavis.export.files import check_folder, jpeg, keyframe_name, slug, thumbnail, write_folder
 from tests.unit.export.results import plain
 
 FILES = {"answer.json": b"{}", "01_a/scores.png": b"png"}

@@ -6,8 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from lavis.export import answer_record, moments_record, moments_vtt, to_json
-from lavis.export.records import best_positions, option_shares, time_label, time_ticks
+from lavis.export.records import (
+    answer_record,
+    best_positions,
+    moments_record,
+    moments_vtt,
+    option_shares,
+    time_label,
+    time_ticks,
+    to_json,
+)
 from tests.unit.export.results import VIDEO, make_answer, make_moments
 
 ORIGIN = {
