@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -55,7 +55,7 @@ class Adapters:
         self._split_changes: dict[str, bool] = {}
         config = LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.alpha,
+            lora_alpha=cast("Any", settings.alpha),  # peft's annotation says int, and it divides by the rank
             lora_dropout=settings.dropout,
             target_modules=settings.targets or TARGETS,
         )
