@@ -50,6 +50,21 @@ class FrameScores:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What it took to choose frames for all questions that were asked together about one video.
+
+    Attributes:
+        frames_decoded: frames that were not decoded before.
+        scorer_calls: times that the scorer was asked, for scores or for features.
+        seconds: of wall time.
+    """
+
+    frames_decoded: int
+    scorer_calls: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Selection:
     """The frames chosen for one question.
 
@@ -57,11 +72,21 @@ class Selection:
         positions: int64 [K], in time order.
         scores: float64 [T], NaN for frames that were not scored; [0] where none was.
         unread: what of its prompt the scorer did not read.
+        sizes: float64 [K], each frame's side as a part of the video's, for Answerers that read frames in several
+            sizes; [0] where all have their own.
+        cost: None where nobody has measured it.
     """
 
     positions: Integers
     scores: Floats = field(default_factory=lambda: np.empty(0))
     unread: Unread = field(default_factory=Unread)
+    sizes: Floats = field(default_factory=lambda: np.empty(0))
+    cost: Cost | None = None
+
+    @property
+    def frames_scored(self) -> int:
+        """How many frames have a score."""
+        return int(np.isfinite(self.scores).sum())
 
 
 @dataclass(frozen=True)
@@ -123,6 +148,9 @@ class LoadsWeights(Protocol):
 
 class FramePolicy(Protocol):
     """Chooses frames of one video for several questions.
+
+    One that may choose frames that it has not scored has an attribute `chooses_unscored`, which is true; of others a
+    frame that was chosen by no finite score is an error.
 
     Attributes:
         needs_scorer: whether it asks a scorer; it gets None where it does not.

@@ -3,8 +3,9 @@
 T frames of one video, B questions about it, K keyframes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from lavis.common.registry import registry
 from lavis.common.types import Question
 from lavis.models.base import (
     Answerer,
+    Cost,
     FramePolicy,
     FrameScorer,
     ImageTextModel,
@@ -49,18 +51,41 @@ class Selector:
     k: int | None = None
 
     def select(self, frames: FrameSource, questions: Sequence[Question], *, k: int) -> list[Selection]:
-        """Choose frames for each question.
+        """Choose frames for each question, and measure what that costs.
 
         Raises:
             NotFiniteError: a frame was chosen by a score that is no number.
         """
-        chosen = self.policy.choose(frames, questions, k=k, scorer=self.scorer)
+        scorer, decoded, start = _Counted(self.scorer), int(frames.was_decoded.sum()), time.perf_counter()
+        chosen = self.policy.choose(frames, questions, k=k, scorer=scorer if self.scorer is not None else None)
+        seconds = time.perf_counter() - start
+        cost = Cost(int(frames.was_decoded.sum()) - decoded, scorer.calls, seconds)
+        chosen = [replace(selection, cost=cost) for selection in chosen]
+        is_checked = not getattr(self.policy, "chooses_unscored", False)
         for question, selection in zip(questions, chosen, strict=True):
-            if len(selection.scores) and not np.isfinite(selection.scores[selection.positions]).all():
+            if is_checked and len(selection.scores) and not np.isfinite(selection.scores[selection.positions]).all():
                 raise NotFiniteError(
                     f"question {question.id or question.text!r:.80} has frames chosen by scores that are not finite"
                 )
         return chosen
+
+
+class _Counted:
+    """A scorer that counts how often it is asked."""
+
+    def __init__(self, scorer: FrameScorer | None) -> None:
+        self._scorer, self.calls = scorer, 0
+
+    def __getattr__(self, name: str) -> Any:
+        part = getattr(self._scorer, name)
+        return self._counting(part) if name in ("score", "frame_features", "query_features") else part
+
+    def _counting(self, part: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            return part(*args, **kwargs)
+
+        return ask
 
 
 def selector_names() -> list[str]:

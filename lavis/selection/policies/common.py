@@ -4,8 +4,8 @@ T frames of one video, B questions about it, K keyframes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Candidates:
     """The frames of one video that can be chosen for one question, in time order. n of them.
 
     Attributes:
-        scores: float64 [n], finite unless the published rule is wanted as it stands.
+        scores: float64 [n], finite.
         times_s: float64 [n].
         features: float64 [n, D], what frames are compared by; None where the policy compares none.
     """
@@ -115,7 +115,8 @@ class Scored(ABC):
 
     def _selection(self, every: Candidates, k: int, unread: Unread) -> Selection:
         if self._published:
-            chosen = np.sort(np.asarray(self._choose(every, k), dtype=np.int64))
+            whole = replace(every, scores=without_gaps(every.scores))
+            chosen = np.sort(np.asarray(self._choose(whole, k), dtype=np.int64))
             if not len(chosen):
                 raise ConfigError(
                     f"{type(self).__name__} as it was published chooses none of {len(every.scores)} frames "
@@ -136,6 +137,11 @@ class Scored(ABC):
     @abstractmethod
     def _choose(self, candidates: Candidates, k: int) -> Sequence[int] | Integers:
         """Return what the rule chooses, the most important first."""
+
+
+def picture_features(frames: FrameSource, *, size: int) -> Floats:
+    """Return small pictures of all frames as vectors [T, 3 size²], values from 0 to 255."""
+    return frames.pictures(np.arange(len(frames)), size=size).reshape(len(frames), -1).astype(np.float64)
 
 
 Search = Generator[Integers, Floats, Integers]
@@ -181,6 +187,18 @@ class Searching(ABC):
     @abstractmethod
     def _search(self, times_s: Floats, question: Question, k: int) -> Search:
         """Search for one question."""
+
+
+def scale_of(first: Floats) -> Callable[[Floats], Floats]:
+    """Return what brings scores to the range 0..1: nothing where all of the first ones lie in it.
+
+    Else their lowest becomes 0 and their highest 1; lower ones that come later become 0 too.
+    """
+    low, high = float(first.min()), float(first.max())
+    if low >= 0 and high <= 1:
+        return lambda scores: scores
+    width = high - low or 1.0
+    return lambda scores: ((scores - low) / width).clip(min=0)
 
 
 def without_gaps(scores: Floats) -> Floats:

@@ -1,0 +1,111 @@
+"""Policies of our own that spread frames: over scenes, over what passes a threshold, and half of them evenly."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+
+from lavis.common.errors import ConfigError
+from lavis.common.registry import registry
+from lavis.common.types import Floats, Integers, Question
+from lavis.models.base import FramePolicy, FrameScorer, FrameScores, Selection
+from lavis.models.frames import FrameSource
+from lavis.selection.policies.common import (
+    Candidates,
+    Scored,
+    completed,
+    is_constant,
+    picture_features,
+    uniform_positions,
+)
+
+
+class Scenes(Scored):
+    """Cuts the video at the K - 1 largest changes of picture, and takes the best frame of each scene.
+
+    Args:
+        size: side in pixels of the pictures that are compared, each with the next one.
+    """
+
+    def __init__(self, *, size: int = 32) -> None:
+        super().__init__()
+        self._size = size
+
+    def _look(
+        self, frames: FrameSource, questions: Sequence[Question], scorer: FrameScorer
+    ) -> tuple[FrameScores, Floats | None]:
+        return scorer.score(frames, questions), picture_features(frames, size=self._size)
+
+    def _choose(self, candidates: Candidates, k: int) -> list[int]:
+        scores, features = candidates.scores, candidates.features
+        assert features is not None, "_look gives them"
+        changes = np.abs(np.diff(features, axis=0)).mean(axis=1)
+        cuts = np.sort(np.argsort(-changes, kind="stable")[: k - 1]) + 1
+        if is_constant(changes):
+            cuts = np.linspace(0, len(scores), k + 1).astype(np.int64)[1:-1]
+        return [start + int(scores[start:end].argmax()) for start, end in pairwise([0, *cuts, len(scores)])]
+
+
+class Threshold:
+    """Takes the frames that match by themselves, whose margin is above a threshold, evenly where they are more than K.
+
+    Where they are fewer, the best of the rest follow.
+
+    Args:
+        above: the threshold of the margin; SeViLA's margin is the logit of "yes" minus that of "no".
+        fewer: leave it at the frames that match, and the best one where none does: the policy decides how many.
+    """
+
+    needs_scorer = True
+
+    def __init__(self, *, above: float = 0.0, fewer: bool = False) -> None:
+        self._above, self._fewer = above, fewer
+
+    def choose(
+        self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        """Score every frame for every question, and choose those that match."""
+        assert scorer is not None, "it needs one"
+        found = scorer.score(frames, questions)
+        chosen = []
+        for scores, margins, unread in zip(found.scores, found.margins, found.unread, strict=True):
+            matching = np.flatnonzero((margins > self._above) & np.isfinite(scores))
+            if len(matching) > k:
+                matching = matching[uniform_positions(len(matching), k)]
+            count = max(1, len(matching)) if self._fewer else k
+            chosen.append(Selection(completed(matching, scores, count), scores, unread))
+        return chosen
+
+
+class HalfUniform:
+    """Spreads a share of K evenly over the video, and lets another policy choose the rest.
+
+    Args:
+        share: of K, rounded down.
+        policy: the other policy: its name, or `{name: ..., ...}` with its arguments. A frame that both choose is
+            replaced by the best of the rest.
+
+    Raises:
+        ConfigError: the share is not from 0 to below 1, or there is no such policy.
+    """
+
+    chooses_unscored = True
+
+    def __init__(self, *, share: float = 0.5, policy: str | Mapping[str, Any] = "top_k") -> None:
+        if not 0 <= share < 1:
+            raise ConfigError(f"cannot spread a share of {share}; give 0 or more, and less than 1")
+        self._share, self._other = share, cast("FramePolicy", registry.policies.build(policy))
+        self.needs_scorer = self._other.needs_scorer
+
+    def choose(
+        self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        """Choose for each question, from what the other policy chooses and an even spread."""
+        even = uniform_positions(len(frames), int(k * self._share))
+        others = self._other.choose(frames, questions, k=k - len(even), scorer=scorer)
+        return [Selection(self._mixed(even, other, k, len(frames)), other.scores, other.unread) for other in others]
+
+    def _mixed(self, even: Integers, other: Selection, k: int, num_frames: int) -> Integers:
+        scores = other.scores if len(other.scores) else np.full(num_frames, np.nan)
+        return completed([*even, *other.positions], scores, k)
