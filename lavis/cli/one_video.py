@@ -1,6 +1,7 @@
 """What `sevila answer` and `sevila find` share: watching a video, and saving and printing what comes of it."""
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -170,7 +171,7 @@ def _show_answer(console: Console, answer: Answer) -> None:
     columns = {
         "frame": [f"{int(frame_idx)}" for frame_idx in keyframes.frame_idx],
         "time": [f"{time_s:.2f} s" for time_s in keyframes.times_s],
-        "score": [f"{score:.3f}" for score in keyframes.scores],
+        "score": ["-" if math.isnan(score) else f"{score:.3f}" for score in keyframes.scores],
         "chooses": [LETTERS[choice] for choice in answer.frame_choices],
     }
     console.print(_numbered("keyframe", columns))

@@ -42,7 +42,7 @@ def greedy(
 
 
 class MDP3(Scored):
-    """Relevant frames that differ from each other and from the one before (Sun et al., ICCV 2025, arXiv 2501.02885).
+    """Relevant frames that differ from each other and from the one before (Sun et al., 2025, arXiv 2501.02885).
 
     The similarity of two features of length 1 is a sum of Gaussians, k(x, y) = Σ exp(-|x - y|² / 2α) over α = 1/8 to 2.
     Frames S are chosen for 2 / `lam` Σ log k(query, i) + log det k(S, S), greedily in each part of `segment` frames,

@@ -1,4 +1,4 @@
-"""FOCUS: frames by upper confidence bounds (Zhu et al., 2025, arXiv 2510.27280)."""
+"""FOCUS: frames by upper confidence bounds (Zhu et al., ICLR 2026, arXiv 2510.27280)."""
 
 import math
 from dataclasses import dataclass
