@@ -72,7 +72,7 @@ class MDP3(Scored):
     ) -> tuple[FrameScores, Floats | None]:
         if not (hasattr(scorer, "frame_features") and hasattr(scorer, "query_features")):
             raise ConfigError(
-                "the policy mdp3 compares features of frames, and this scorer offers none; take a dual encoder"
+                "the policy mdp3 compares features of frames, and this scorer offers none; name the scorer dual_encoder"
             )
         features = _unit(scorer.frame_features(frames))
         scores = self._similarity(_unit(scorer.query_features(questions)), features)
