@@ -227,7 +227,6 @@ def read_annotations(path: str | Path, *, skip_bad: bool = False) -> Annotations
     """Read and check an annotation file.
 
     Args:
-        path: a JSON list of rows, or JSONL.
         skip_bad: leave rows out that do not fit the schema, and list them in `skipped`.
 
     Raises:
@@ -253,7 +252,6 @@ def usable_rows(
 
     Args:
         parse: returns a row's question id and what is made of it, or raises an AnnotationError.
-        place: the file, for messages.
         skip_bad: leave rows out that cannot be parsed.
 
     Returns:

@@ -136,8 +136,7 @@ class DatasetBuilder:
 
     Args:
         image_size: side of the square frames the model watches; None, in evaluation, for a model that decodes its own.
-        mean: channel means of the model's normalisation.
-        std: channel deviations of the model's normalisation.
+        mean, std: of the channels, for the model's normalisation.
         seed: decides frames and crops in training.
     """
 
@@ -209,12 +208,10 @@ def checked_mix(mix: Any, names: Sequence[str]) -> dict[str, float] | None:
 
 
 class MixedBuilder:
-    """Builds several datasets as one.
+    """Builds several datasets, by their names, as one.
 
     Args:
-        builders: by dataset name.
         mix: a ratio for each dataset; None trains on one after the other, in random order.
-        seed: of the mixture.
     """
 
     def __init__(

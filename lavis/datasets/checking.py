@@ -125,11 +125,7 @@ class CheckReport:
         return report
 
     def as_text(self, *, most: int | None = None) -> str:
-        """Return the report to read.
-
-        Args:
-            most: how many of each kind are listed; None lists all.
-        """
+        """Return the report to read, with at most so many entries of each kind."""
         sections = {
             title: [f"{item.video} ({len(item.lost)}): {item.reason}" for item in self.problems if item.kind == kind]
             for kind, title in _KINDS.items()
@@ -220,10 +216,7 @@ def content_of(path: Path) -> str:
 class Journal:
     """Facts and content hashes by path, appended line by line to a JSONL file, so that a killed check resumes.
 
-    What was written about a file counts as long as the file's stamp is the same.
-
-    Args:
-        settings: how videos are looked at; a journal of other settings is not used.
+    What was written about a file counts as long as its stamp, and how videos are looked at, are the same.
     """
 
     def __init__(self, path: Path, *, settings: Mapping[str, Any]) -> None:
@@ -266,8 +259,6 @@ class DatasetCheck:
 
     Args:
         folder: where the journal is kept; a check that was killed resumes from it.
-        reader: a name in `registry.video_readers`.
-        fps: frames per second of folders of frames.
         num_frames: how many frames of each video are decoded.
         num_workers: processes that look at videos; 0 looks in this one.
         progress: called after each video.

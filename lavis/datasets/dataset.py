@@ -164,11 +164,7 @@ class VideoQuestionDataset(Dataset[Sample | Unreadable]):
 
 
 class JoinedDataset(Dataset[Sample | Unreadable]):
-    """Datasets one after the other.
-
-    Args:
-        counts: samples of each dataset in an epoch; None is all it has.
-    """
+    """Datasets one after the other, each with so many samples an epoch, or with all it has."""
 
     def __init__(self, parts: Sequence[QuestionDataset], *, counts: Sequence[int] | None = None) -> None:
         self._parts, self._counts = parts, counts or [len(part) for part in parts]

@@ -52,11 +52,7 @@ class VideoFolders:
         return next(self._candidates(name, source))
 
     def find_all(self, name: str, *, source: str | None = None) -> list[Path]:
-        """Return every file or folder that has this name, each once; the first is what `find` returns.
-
-        Raises:
-            VideoError: as for `find`.
-        """
+        """Return every file or folder of this name, each once, the first as `find` returns it; errors as there."""
         # One file may have several names: by a link, or where upper and lower case mean the same.
         return list({_identity(path): path for path in reversed(list(self._candidates(name, source)))}.values())[::-1]
 

@@ -98,11 +98,7 @@ def build_parts(config: TrainConfig, world: World) -> TrainingParts:
 
 
 def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = None) -> TrainableModel:
-    """Load the model that `model.model_type` names, with the weights of `model.finetuned` over its own.
-
-    Args:
-        chain: models for single roles in its place.
-    """
+    """Load the model that `model.model_type` names, or `chain` for single roles, with `model.finetuned` over it."""
     # Parts of a model may be drawn at random, alike in all processes.
     torch.manual_seed(config.run.seed)
     # The published "blip2_fmr" is a SeViLA with another task.
@@ -224,11 +220,7 @@ def build_updater(run: RunConfig, parts: TrainingParts, *, world: World) -> Upda
 def build_batches(
     run: RunConfig, *, num_samples: int, world: World, samples_per_step: int | None = None
 ) -> EpochBatches:
-    """Say which samples this process reads, and in which order.
-
-    Args:
-        samples_per_step: of all processes together, where an earlier start has decided it.
-    """
+    """Say which samples this process reads, in which order; an earlier start may have decided `samples_per_step`."""
     return EpochBatches(
         num_samples,
         batch_size=run.batch_size_train,

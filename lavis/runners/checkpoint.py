@@ -190,11 +190,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 
 class CheckpointStore:
-    """The folder that the checkpoints of one run lie in; for one process.
-
-    Args:
-        keep_last: older ones are removed.
-    """
+    """The folder of the last `keep_last` checkpoints of one run; for one process."""
 
     def __init__(self, folder: Path, *, keep_last: int = 2) -> None:
         self._folder = folder
@@ -494,10 +490,7 @@ def load_trained(model: TrainableModel, weights: Mapping[str, torch.Tensor]) -> 
 
 
 def load_partial(model: TrainableModel, path: Path) -> list[str]:
-    """Put weights over those of a model, and return the names of the parts that were there.
-
-    Args:
-        path: a checkpoint of a run, or a file or folder that the model itself can load.
+    """Put a run's checkpoint, or what the model itself can load, over its weights; return the names of the parts.
 
     Raises:
         CheckpointError: nothing there, damaged, or weights that the model has no place for.
@@ -523,11 +516,7 @@ class Best:
 
 
 class BestCheckpoint:
-    """The folder `best` of a run; for one process.
-
-    Args:
-        folder: of the run.
-    """
+    """The folder `best` within that of a run; for one process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / BEST_FOLDER
@@ -543,13 +532,7 @@ class BestCheckpoint:
         metrics: Mapping[str, Any],
         write_more: Callable[[Path], None] = lambda _: None,
     ) -> None:
-        """Replace what is there.
-
-        Args:
-            config: of the model, as JSON.
-            metrics: by split.
-            write_more: writes further files into the folder it is given.
-        """
+        """Replace what is there; `config` is the model's, as JSON, and `write_more` adds files to a folder."""
         shutil.rmtree(self._new, ignore_errors=True)
         try:
             sha256 = write_weights(self._new / BEST_FILE, weights, metadata={"format": "pt", "model": model_name})

@@ -296,11 +296,7 @@ def task_of(config: TrainConfig) -> PublishedTask:
 
 
 def out_of_reach(run: RunConfig, *, per_epoch: int) -> Iterator[str]:
-    """Yield a warning for each setting that counts further than the run goes.
-
-    Args:
-        per_epoch: iterations of an epoch.
-    """
+    """Yield a warning for each setting that counts further than a run with so many iterations an epoch goes."""
     whole = run.max_epoch * per_epoch
     total = whole if run.max_iters is None else min(whole, run.max_iters)
     if run.warmup_steps >= total:

@@ -204,11 +204,7 @@ def build_schedule(run: RunConfig, *, steps_per_epoch: int) -> Schedule:
 
 
 class MovingAverage:
-    """Follows parameters exponentially.
-
-    Args:
-        decay: share that is kept at each step.
-    """
+    """Follows parameters exponentially; `decay` is the share of the average that is kept at each step."""
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], *, decay: float) -> None:
         self._parameters = dict(parameters)

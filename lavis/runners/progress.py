@@ -124,12 +124,7 @@ class TrainingLog:
 
 
 class Pace:
-    """Says now and then how far a reading of questions is, how fast, and how much time is left.
-
-    Args:
-        what: is read, such as a split.
-        total: questions of this process.
-    """
+    """Says now and then how far a process is with the questions it reads, how fast, and how much time is left."""
 
     def __init__(self, what: str, total: int) -> None:
         self._what, self._done, self._total = what, 0, total

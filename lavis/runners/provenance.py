@@ -47,10 +47,7 @@ _PREPARED_APART = frozenset({"nextgqa"})
 
 
 def check_inputs(config: TrainConfig, *, splits: Collection[str]) -> None:
-    """Make sure that all files are there that a run begins with.
-
-    Args:
-        splits: those that are trained on or measured.
+    """Make sure that all files are there that a run which trains on or measures these splits begins with.
 
     Raises:
         AnnotationError: annotations are missing or damaged.
@@ -196,10 +193,7 @@ def check_output(folder: Path, *, resume: str) -> None:
 def record(config: TrainConfig, folder: Path, world: World, *, inputs: Inputs | None = None) -> None:
     """Write down what makes a run repeatable: the resolved configuration, versions, command and seed.
 
-    Every start stays on record, with its own settings.
-
-    Args:
-        inputs: digests of what is read, to be compared when the run is resumed.
+    Every start stays on record, with its own settings; `inputs` are compared when the run is resumed.
     """
     write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config.resolved))))
     if inputs is not None:

@@ -311,9 +311,7 @@ class Runner:
     """Trains what is trainable in a model.
 
     Args:
-        loader: reads the batches that `batches` names.
         batch_size: samples that a process computes at once, at most.
-        validator: measures the model on a split.
         folder: of the run: gets metrics, the best weights in `best`, and the learning curves.
         teacher: the frozen role that the objective asks; what it said is kept in checkpoints.
         shape: what a run that is resumed must have in common with this one.

@@ -34,13 +34,7 @@ Read = FrameSource | Unreadable
 
 
 class ClipLoader:
-    """Reads clips of a dataset, in worker processes where there are some.
-
-    Args:
-        batch_size: clips that are read in one go.
-        num_workers: processes that decode ahead.
-        timeout_s: how long they are waited for; 0 is for ever.
-    """
+    """Reads clips of a dataset, `batch_size` in one go; the other arguments are those of `build_loader`."""
 
     def __init__(
         self,
@@ -113,7 +107,6 @@ class SplitValidator:
     saying no).
 
     Args:
-        clips: the clips of each split.
         task: what is measured, which frames are read, and how.
         frame_num: keyframes to read, where the task does not say otherwise.
         at_most: questions of each process; None is all.

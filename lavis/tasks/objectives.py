@@ -252,11 +252,7 @@ def known_answer(question: Question) -> int:
 
 
 class LocalizerPretraining:
-    """Learn from annotated moments: "yes" inside a window, "no" outside (paper, section 3.3).
-
-    Args:
-        prompt: how a moment query is worded.
-    """
+    """Learn from annotated moments: "yes" inside a window, "no" outside (paper, section 3.3)."""
 
     trainable: tuple[str, ...] = ("localizer",)
 
@@ -276,12 +272,7 @@ class LocalizerPretraining:
 
 
 class SelfRefinement:
-    """The reverse chain: "yes" where the frozen Answerer is right on this frame alone (paper, section 3.3).
-
-    Args:
-        prompt: how Localizer and Answerer are asked.
-        teacher: whether the Answerer is asked about a frame in each epoch, or once.
-    """
+    """The reverse chain: "yes" where the frozen Answerer is right on this frame alone (paper, section 3.3)."""
 
     trainable: tuple[str, ...] = ("localizer",)
 
@@ -349,16 +340,7 @@ def _relevance_loss(
 
 
 class AnswererFinetuning:
-    """Learn to write the right option from chosen frames (paper, section 3.3, forward chain).
-
-    Args:
-        prompt: how questions are worded.
-        k: frames to choose for each question.
-        selector: which frames are read; see `lavis.models.chain.SelectorSpec`.
-        packing: how they are read: together, or one at a time (voting baseline).
-        teacher: whether the frozen Localizer is asked about a frame in each epoch, or once.
-        memory: what the frozen Localizer reads of clips, kept on disk; None watches a clip each time.
-    """
+    """Learn to write the right option from chosen frames (paper, section 3.3, forward chain)."""
 
     trainable: tuple[str, ...] = ("answerer",)
 

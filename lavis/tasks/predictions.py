@@ -136,12 +136,7 @@ def _checksum(row: Mapping[str, Any]) -> str:
 
 
 class ChoiceAsker:
-    """Chooses keyframes for each question, and an option from them.
-
-    Args:
-        task: how many frames are read.
-        frame_num: keyframes to read, where the task does not say otherwise.
-    """
+    """Chooses as many keyframes for each question as the task says, or else `frame_num`, and an option from them."""
 
     def __init__(self, *, selector: Selector, answerer: Answerer, task: PublishedTask, frame_num: int) -> None:
         self._selector, self._answerer = selector, answerer
@@ -221,13 +216,7 @@ Asker = ChoiceAsker | SearchAsker
 
 
 def build_asker(model: VideoModel, *, searches: bool, task: PublishedTask, prompt: str, frame_num: int) -> Asker:
-    """Build what asks the questions of a split.
-
-    Args:
-        searches: the split holds searches, which have no options.
-        task: which frames are read, and how.
-        prompt: how questions are worded, a name in `registry.prompts`.
-    """
+    """Build what asks the questions of a split, or its searches, which have no options."""
     if searches:
         return SearchAsker(scorer=model.as_scorer(prompt=prompt))
     selector = build_selector(task.selector, model, prompt=prompt)

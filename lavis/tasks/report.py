@@ -11,11 +11,7 @@ Figures = Mapping[str, Any]
 
 
 def report(metrics: Figures, predictions: Sequence[Prediction]) -> str:
-    """Return the report.
-
-    Args:
-        metrics: what the evaluation wrote to `metrics.json`.
-    """
+    """Return the report on what an evaluation wrote to `metrics.json`."""
     sections = [
         f"# {metrics['dataset']} {metrics['split']}: {headline(metrics)}",
         *_warnings(metrics),

@@ -19,7 +19,7 @@ from lavis.common.files import write_text
 from lavis.common.types import Question, Span
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Unreadable, VideoQuestionDataset
-from lavis.models.base import ImageTextModel, TrainableModel
+from lavis.models.base import TrainableModel
 from lavis.models.chain import selector_name
 from lavis.models.frame_cache import FrameCache, video_digest
 from lavis.models.frames import FrameSource
@@ -51,11 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 class CachedClips:
-    """Clips of a dataset, by the index of a question about them.
-
-    Args:
-        sampling: how the dataset reads frames, as JSON values.
-    """
+    """Clips of a dataset, by the index of a question about them; `sampling` is how it reads frames, as JSON values."""
 
     def __init__(self, memory: FrameMemory, dataset: VideoQuestionDataset, *, sampling: Mapping[str, Any]) -> None:
         self._memory, self._dataset, self._sampling = memory, dataset, dict(sampling)
@@ -124,16 +120,9 @@ class Evaluator:
     """
 
     def __init__(
-        self,
-        model: ImageTextModel,
-        *,
-        asker: Asker,
-        dataset: VideoQuestionDataset,
-        clips: ClipLoader,
-        world: World,
-        cached: CachedClips | None = None,
+        self, parts: "EvaluationParts", *, clips: ClipLoader, world: World, cached: CachedClips | None = None
     ) -> None:
-        self._model, self._asker, self._dataset, self._world = model, asker, dataset, world
+        self._model, self._asker, self._dataset, self._world = parts.model, parts.asker, parts.dataset, world
         self._loader, self._cached = clips, cached
 
     def predictions(self, groups: Sequence[ClipGroup]) -> Iterator[list[Prediction]]:
@@ -278,26 +267,16 @@ def build_evaluator(
         videos = dataset.build_info.videos
         sampling = {"processor": asdict(dataset.vis_processor.eval), "reader": videos.reader, "fps": videos.fps}
         cached = CachedClips(FrameMemory(cache, parts.model), parts.dataset, sampling=sampling)
-    return Evaluator(
-        parts.model,
-        asker=parts.asker,
-        dataset=parts.dataset,
-        clips=build_clips(config.base.run, parts.dataset, world),
-        world=world,
-        cached=cached,
-    )
+    return Evaluator(parts, clips=build_clips(config.base.run, parts.dataset, world), world=world, cached=cached)
 
 
 def build_parts(
     config: EvaluationConfig, world: World, *, quantize: str | None = None, compiled: bool = False
 ) -> EvaluationParts:
-    """Load the model and the split, and make sure that all processes are about to do the same.
+    """Load the model and the split, and make sure that all processes are about to do the same; errors as `evaluate`.
 
     Args:
         quantize, compiled: what will be done to the model, which predictions depend on; it is not done yet.
-
-    Raises:
-        UserError: see `evaluate`.
     """
     if quantize is not None:
         check_quantization(quantize)

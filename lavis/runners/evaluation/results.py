@@ -148,10 +148,8 @@ def described(part: Any, outer: tuple[int, ...] = ()) -> Any:
     """Return a part as JSON values: its kind, every setting that it holds, and the parts that it is made of.
 
     Modules of torch are left out: weights are told apart by other means, but for parts that have a `fingerprint()` of
-    what they hold. Code that does not belong to this package is part of the description.
-
-    Args:
-        outer: ids of the parts around it, which are not described again.
+    what they hold. Code that does not belong to this package is part of the description. The parts around
+    it, whose ids are in `outer`, are not described again.
     """
     if isinstance(part, _PLAIN):
         return part
@@ -206,12 +204,7 @@ def _kind(part: Any) -> str:
 
 
 class PredictionStore:
-    """Predictions of one evaluation, by question id.
-
-    Args:
-        folder: where the evaluation's files lie.
-        rank: the process; each appends to a file of its own.
-    """
+    """Predictions of one evaluation in its folder, by question id; each process appends to the file of its rank."""
 
     def __init__(self, folder: Path, *, rank: int = 0) -> None:
         self._folder, self._partial, self._rank = folder, folder / "partial", rank
@@ -371,10 +364,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
 
 
 def compare_folders(first: Path, second: Path, *, common_only: bool = False) -> PairedComparison:
-    """Compare which questions two evaluations answered right; questions without annotated answer are left out.
-
-    Args:
-        common_only: compare the questions that both have, instead of refusing runs over different ones.
+    """Compare as `compare_runs` does which questions with annotated answer two evaluations answered right.
 
     Raises:
         UserError: a folder holds no finished evaluation, or the two have different questions.

@@ -86,12 +86,9 @@ def accuracy_report(
     """Count right answers and bound what another draw of questions would have given.
 
     Args:
-        outcomes: one per question.
         groups: question type -> group, such as `NEXTQA_GROUPS`.
         clusters: each outcome's video: questions of one video are then resampled together, which gives the honest,
             wider interval where they depend on each other. None resamples questions.
-        resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
 
     Raises:
         UserError: there is no question, a question occurs twice, or an outcome cannot be.
@@ -173,15 +170,13 @@ def _check(outcomes: Sequence[Outcome], clusters: Sequence[str] | None) -> None:
 
 
 def resampled_totals(units: Floats, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Floats:
-    """Draw as many units as there are, with replacement, and add them up; again and again.
+    """Draw as many units as there are, with replacement, and add them up: B `resamples`.
 
     Units with equal rows are interchangeable, so how often each distinct row is drawn follows a multinomial
     distribution: one draw of it replaces drawing every unit, and 5,000 questions cost no more than a few.
 
     Args:
         units: [U, C], what every unit adds to each of C totals.
-        resamples: number B of repetitions.
-        seed: the same seed gives the same draws.
 
     Returns:
         [B, C] totals.
@@ -229,11 +224,9 @@ class PairedComparison:
 def compare_runs(
     first: Mapping[str, bool], second: Mapping[str, bool], *, common_only: bool = False
 ) -> PairedComparison:
-    """Compare which questions two runs answered right.
+    """Compare which questions, by id, two runs answered right.
 
     Args:
-        first: question id -> answered right.
-        second: likewise.
         common_only: compare on the questions that both runs have, instead of refusing runs over different questions.
 
     Raises:

@@ -88,10 +88,7 @@ def fit_moment_parameters(
 
     Args:
         curves: for each of `truths`, in the same order, the times [T] of its frames in seconds, and their scores [T].
-        truths: annotated queries of the validation split.
         thresholds: None tries 19 quantiles of all scores, and the middle of each query's own scores.
-        max_gap_frames: gaps to try, in frames.
-        span_scores: scores of a moment to try.
 
     Raises:
         UserError: there are no queries, or not one curve for each.

@@ -98,7 +98,6 @@ def question_metrics(
         predictions: one for each of `annotations`, in the same order.
         spans: how the scores of frames become the span that an answer is grounded in.
         groups: question type -> group, such as `NEXTQA_GROUPS`.
-        resamples: of the bootstrap.
 
     Returns:
         "questions", "unreadable", "without_answer", "cut" and "unspelt" are counts. Under these names, each None where
