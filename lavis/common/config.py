@@ -124,11 +124,7 @@ def merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def section_of(settings: Mapping[str, Any], name: str, *, place: str) -> dict[str, Any]:
-    """Return a section by its keys' names; a missing one is empty.
-
-    Raises:
-        ConfigError: it is no mapping.
-    """
+    """Return a section by its keys' names, empty where it is missing; a ConfigError refuses what is no mapping."""
     section = settings.get(name) or {}
     if not isinstance(section, Mapping):
         raise ConfigError(f"{place}: {name}: a mapping is needed, not {_cut(repr(section))}")

@@ -62,11 +62,7 @@ class JsonLines:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row.
-
-        Raises:
-            FaultError: the file was removed meanwhile; what is written to it is lost.
-        """
+        """Append a row; a FaultError says that the file was removed meanwhile, and with it what is written."""
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
         if os.fstat(self._file.fileno()).st_nlink == 0:

@@ -46,11 +46,7 @@ class Registry(Generic[T]):
         self._parts: dict[str, T | str] = {}
 
     def declare(self, name: str, import_path: str) -> None:
-        """Register `"module:attribute"`, imported at first use.
-
-        Raises:
-            ConfigError: another part has this name.
-        """
+        """Register `"module:attribute"`, imported at first use; a ConfigError refuses a name that another part has."""
         self._add(name, import_path, _calling_module())
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -64,11 +60,7 @@ class Registry(Generic[T]):
         return decorate
 
     def get(self, name: str) -> T:
-        """Return the part, importing it if needed.
-
-        Raises:
-            ConfigError: no part has this name; the message lists those that exist.
-        """
+        """Return the part, importing it if needed; where there is none, a ConfigError lists those that exist."""
         self._fill()
         if name not in self._parts:
             raise ConfigError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self._parts)}")

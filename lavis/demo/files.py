@@ -118,11 +118,7 @@ class VisitorFiles:
         return folder / name
 
     def uploaded(self, path: str) -> Path:
-        """Return an uploaded file.
-
-        Raises:
-            VideoError: the path is not that of an upload, whatever else it may name.
-        """
+        """Return an uploaded file; a VideoError says that the path is not that of one."""
         inside = self._inside(path)
         # Uploads lie at TOKEN/name; temporary and made files do not.
         if inside is None or len(inside.parts) != 2 or inside.parts[0] in (_MADE, _KEPT):

@@ -44,11 +44,7 @@ class Job:
             raise JobError("Cancelled.")
 
     def report(self, what: str, done: int = 0, total: int = 0) -> None:
-        """Tell the listener what is being done.
-
-        Raises:
-            JobError: the job was cancelled, or its time is over.
-        """
+        """Tell the listener what is being done; a JobError ends a job that was cancelled, or whose time is over."""
         self.check()
         if self.started_at is not None and time.monotonic() - self.started_at > self._max_s:
             raise JobError(f"This took longer than {self._max_s:g} s and was stopped; try fewer frames.")

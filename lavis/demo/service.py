@@ -227,11 +227,7 @@ class Service:
         return FindResult(moments=moments, pictures=pictures, **origin)
 
     def check(self, asked: AnswerRequest) -> None:
-        """Refuse what cannot be asked before anything is opened.
-
-        Raises:
-            FieldError: which field, and what is wrong with it.
-        """
+        """Refuse by a FieldError what cannot be asked, before anything is opened."""
         limits = self.settings
         self._check_text("question", asked.question)
         with shown_beside("options"):

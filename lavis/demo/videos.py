@@ -116,11 +116,7 @@ class Sources:
         raise FieldError("video", "There is no video yet; upload one or choose an example.")
 
     def check(self, source: Source) -> VideoInfo:
-        """Open a video and return what it is.
-
-        Raises:
-            FieldError: too large or too long, or not a video, whatever its name says.
-        """
+        """Open a video and return what it is; a FieldError says that it is too large, too long or no video."""
         limits = self._settings
         try:
             size = source.path.stat().st_size

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from lavis.models.base import TrainableModel
 
 # An odd number whose bits are spread, as a signed one: 2^64 by the golden ratio.
 _SPREAD = 0x9E3779B97F4A7C15 - 2**64
@@ -15,23 +18,13 @@ _AT_ONCE = 2**18  # numbers that are mixed in one go; they stay in a processor's
 _WHOLE_NUMBERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-class HoldsWeights(Protocol):
-    """A module of torch, as far as digests look at it."""
-
-    def named_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield all parameters with their names."""
-
-    def named_buffers(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield all buffers with their names."""
-
-
-def weights_digest(model: HoldsWeights) -> str:
+def weights_digest(model: nn.Module | TrainableModel) -> str:
     """Return a digest of all weights as they are computed with, wherever they were loaded from."""
     return digest({}, {"": model})
 
 
 @torch.no_grad()
-def digest(facts: Mapping[str, Any], parts: Mapping[str, HoldsWeights] | None = None) -> str:
+def digest(facts: Mapping[str, Any], parts: Mapping[str, nn.Module | TrainableModel] | None = None) -> str:
     """Return a digest of facts, which are JSON values, and of the weights and buffers of modules by name.
 
     Weights are read each time: training changes them in place.

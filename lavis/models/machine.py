@@ -18,11 +18,7 @@ _CXX = {"darwin": "clang++", "win32": "cl"}
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """Return a device by name ("cpu", "cuda:1").
-
-    Raises:
-        ConfigError: there is no such device, or it does not work on this machine.
-    """
+    """Return a device by name ("cpu", "cuda:1"); a ConfigError says that it does not work on this machine."""
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -22,11 +22,7 @@ _GROUP = 32
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """Return a precision by its name in `DTYPES`.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
+    """Return a precision by its name in `DTYPES`; a ConfigError says that there is none."""
     if name not in DTYPES:
         raise ConfigError(f"unknown dtype {name!r}; {did_you_mean(name, DTYPES)}")
     return DTYPES[name]

@@ -76,11 +76,7 @@ def limit_allocations() -> None:
 
 
 def check_picture(width: int, height: int, pixels: VideoFormat | None) -> None:
-    """Refuse pictures that take too much memory to decode, stored as `pixels` says where that is known.
-
-    Raises:
-        LimitError: they are too large.
-    """
+    """Refuse by a LimitError pictures that take too much memory to decode, stored as `pixels` says if it is known."""
     if width * height > MAX_PIXELS or _picture_bytes(width, height, pixels) > _MAX_PICTURE_BYTES:
         stored = f" ({pixels.name})" if pixels else ""
         raise LimitError(f"its pictures of {width} × {height} pixels{stored} are too large to decode; scale it down")
@@ -114,11 +110,7 @@ def _picture_bytes(width: int, height: int, pixels: VideoFormat | None) -> int:
 
 
 def looks_like_mp4(path: Path) -> bool:
-    """Say whether a file starts as MP4 and QuickTime files do.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Say whether a file starts as MP4 and QuickTime files do."""
     with path.open("rb") as file:
         return file.read(8)[4:] in _FIRST_BOXES
 

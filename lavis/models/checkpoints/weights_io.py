@@ -329,11 +329,7 @@ def write_manifest(folder: Path, files: Mapping[str, tuple[int, str]], *, origin
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest of a folder; None where there is none.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
+    """Read the manifest of a folder, None where there is none; a CheckpointError says that it is damaged."""
     file = folder / MANIFEST_FILE
     if not file.is_file():
         return None

@@ -79,12 +79,9 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def rust_errors(problem: str) -> Iterator[None]:
-    """Turn what the tokenizers library raises into one line, which begins with the problem.
+    """Turn what the tokenizers library raises into a CheckpointError of one line, which begins with the problem.
 
     Its errors are plain `Exception`s, and where it panics, of a class that derives from `BaseException` alone.
-
-    Raises:
-        CheckpointError: the library raised something.
     """
     try:
         yield

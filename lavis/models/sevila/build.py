@@ -83,12 +83,9 @@ def build_on_meta(config: SeViLAConfig, *, tokenizer: PreTrainedTokenizerBase | 
 
 
 def check_parts(config: SeViLAConfig) -> None:
-    """Refuse arguments of parts that are not on the allow-lists of `lavis.models.sevila.config`.
+    """Refuse by a ConfigError arguments that are not on the allow-lists of `lavis.models.sevila.config`.
 
     Towers that others have registered check their own.
-
-    Raises:
-        ConfigError: an unknown name, or a value of the wrong type or out of bounds.
     """
     kind = _VISION_ARGS.get(config.vision.name.partition(":")[0])
     if kind is not None:

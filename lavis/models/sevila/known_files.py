@@ -243,11 +243,7 @@ def fitting_sizes(shapes: Shapes) -> list[str]:
 
 
 def detect_size(sources: Sequence[Source]) -> str:
-    """Tell the size from weights.
-
-    Raises:
-        CheckpointError: no size fits, or several do.
-    """
+    """Tell the size from weights; a CheckpointError says that none or several fit."""
     sizes = fitting_sizes(dict(item for source in sources for item in source.telling_shapes.items()))
     if len(sizes) != 1:
         place = ", ".join(str(source.path) for source in sources)

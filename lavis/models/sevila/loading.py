@@ -194,11 +194,7 @@ class PretrainedSeViLA(nn.Module):
 
     @classmethod
     def check_weights(cls, source: str | Path, *, partial: Sequence[Path] = ()) -> None:
-        """Make sure that there are weights to load, and others to lay over them with `load_partial`.
-
-        Raises:
-            CheckpointError: there are none; the message says how to get them.
-        """
+        """Make sure that there are weights to load, and others to lay over; see `models.loading.check_weights`."""
         require_weights(source)
         for path in partial:
             _check_there(path)
@@ -248,13 +244,10 @@ def load_weights(model: PretrainedSeViLA, weights: Mapping[str, torch.Tensor], *
 
 
 def set_precision(model: PretrainedSeViLA, dtype: str) -> None:
-    """Set the precision of each part.
+    """Set the precision of each part; a ConfigError refuses other names than these.
 
     "fp32" and "bf16" set all parts. "fp16" sets the vision tower alone, as published; visual
     prompters then stay in fp32 and the language model, which overflows in fp16, is set to bf16.
-
-    Raises:
-        ConfigError: not one of these.
     """
     model.to(dtype_named(dtype))
     if dtype == "fp16":

@@ -103,11 +103,7 @@ class SeViLA(PretrainedSeViLA):
         self.set_trainable(())
 
     def set_trainable(self, roles: Sequence[str]) -> None:
-        """Let the visual prompters of these roles train, and freeze everything else.
-
-        Raises:
-            ConfigError: not a role.
-        """
+        """Let the visual prompters of these roles train, and freeze all else; a ConfigError refuses what is no role."""
         for role in roles:
             if role not in ROLES:
                 raise ConfigError(f"cannot train {role!r}; {did_you_mean(role, ROLES)}")

@@ -170,11 +170,7 @@ KINDS = {
 
 
 def detect_scheme(theirs: Mapping[str, object], *, place: str) -> Scheme:
-    """Tell the naming scheme from the names.
-
-    Raises:
-        CheckpointError: the names belong to none.
-    """
+    """Tell the naming scheme from the names; a CheckpointError says that they belong to none."""
     counts = Counter({scheme: sum(map(bool, map(re.compile(scheme.marker).fullmatch, theirs))) for scheme in _SCHEMES})
     scheme, count = counts.most_common(1)[0]
     if not count:

@@ -72,11 +72,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 
 
 def find_recipe(size: str, name: str | None) -> Recipe:
-    """Return a recipe of a size; None is the default one.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
+    """Return a recipe of a size, the default one for None; a ConfigError says that there is none."""
     if size not in RECIPES:
         raise ConfigError(f"nothing is published for {size!r}; {did_you_mean(size, [*RECIPES, *FILES])}")
     known = RECIPES[size]
@@ -95,10 +91,8 @@ def fetch_file(
 ) -> Path:
     """Bring a published file, or the folder of a hub model, to this machine unless it is there; `say` is told of it.
 
-    Files with an address of their own go to `downloads`, those of the hub to its shared cache.
-
-    Raises:
-        CheckpointError: see `download`.
+    Files with an address of their own go to `downloads`, those of the hub to its shared cache. Raises as `download`
+    does.
     """
     if file.url:
         place = downloads / file.name
