@@ -1,6 +1,7 @@
 """What `sevila evaluate` does beside evaluating: comparing, fitting, grounding, and refusing."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from lavis.cli.main import main
+from lavis.common.errors import EXIT_USER_ERROR
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import options, read_lines, recipe, write_frames
 from tests.integration.evaluation.questions import KINDS, NUM_QUESTIONS, settings, write_questions
 from tests.integration.training.tiny_run import write_tiny_model
+from tests.unit.selection.scorers.networks import save_network
 from tests.videos import write_video
 
 
@@ -45,6 +48,27 @@ def test_uniform_frames_are_all_read_and_not_scored(runs: Path) -> None:
     for row in read_lines(runs / "uniform" / "predictions.jsonl"):
         assert row["keyframe_times_s"] == row["frame_times_s"]
         assert row["frame_scores"] == []
+
+
+def test_frames_are_chosen_by_another_model_whose_weights_are_part_of_the_evaluation(
+    data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, output = save_network(tmp_path / "clip", "clip"), tmp_path / "run"
+    chosen = f"model.selector={{scorer: {{name: dual_encoder, model: {network}}}, policy: top_k}}"
+    command = ["evaluate", "--cfg-path", str(recipe("nextqa", "inference")), "--options"]
+    command += [*settings(data, model=model_folder, output=output), chosen]
+    assert main(command) == 0
+    rows = [row for row in read_lines(output / "predictions.jsonl") if not row["unreadable"]]
+    assert rows
+    for row in rows:
+        score_at = dict(zip(row["frame_times_s"], row["frame_scores"], strict=True))
+        others = [score for time, score in score_at.items() if time not in row["keyframe_times_s"]]
+        assert min(score_at[time] for time in row["keyframe_times_s"]) >= max(others, default=-math.inf)
+    assert main(command) == 0  # nothing is left to do
+    save_network(network, "clip", seed=1)
+    capsys.readouterr()
+    assert main(command) == EXIT_USER_ERROR
+    assert "holds predictions made with other scorer._selector.scorer._loaded.fingerprint" in capsys.readouterr().err
 
 
 def test_frames_that_vote_are_kept_and_measured_three_ways(runs: Path) -> None:

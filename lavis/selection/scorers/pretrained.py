@@ -43,6 +43,9 @@ class Pretrained(nn.Module):
         self.network, self.images, self.tokenizer = network, images, tokenizer
         self.name = name
         self.encoder = FrameEncoder(f"{type(self).__name__} {name}", self.encode, takes_prepared=False)
+        # A tokenizer remembers how it was last called, so that it is described before it is.
+        spelling: str = tokenizer.backend_tokenizer.to_str()
+        self._facts = {"images": images.to_dict(), "tokenizer": spelling, "config": network.config.to_json_string()}
         limit = network.config.text_config.max_position_embeddings
         self._most_tokens = min(int(limit), int(tokenizer.model_max_length))
 
@@ -82,12 +85,7 @@ class Pretrained(nn.Module):
 
     def fingerprint(self) -> str:
         """Return a digest of all that scores depend on: weights, precision, tokenizer, how pictures are prepared."""
-        facts = {
-            "images": self.images.to_dict(),
-            "tokenizer": self.tokenizer.backend_tokenizer.to_str(),
-            "config": self.network.config.to_json_string(),
-        }
-        return digest(facts, {"network": self.network})
+        return digest(self._facts, {"network": self.network})
 
 
 class PretrainedScorer(ABC):

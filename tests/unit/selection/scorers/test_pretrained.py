@@ -208,6 +208,7 @@ def test_other_weights_tokenizers_and_precisions_are_other_facts_of_a_selector(t
         save_network(place, "clip", seed=seed)
         scorer = DualEncoder(model=str(place), dtype=dtype)
         scorer.load("cpu")
+        scorer.query_features(QUESTIONS)
         facts.append(json.dumps(flattened({"scorer": described(Selector(TopK(), scorer))})))
     assert facts[0] == facts[1]
     assert len(set(facts)) == 3
