@@ -14,11 +14,7 @@ EXTENSIONS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS))
 
 
 class VideoFolders:
-    """Finds videos by the names that annotations give them.
-
-    Args:
-        folders: by source; sources are only told apart where an annotation names one.
-    """
+    """Finds videos in folders by source, which are only told apart where an annotation names one."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = dict(folders)

@@ -173,20 +173,16 @@ def _sampled(path: Path) -> str:
     return digest.hexdigest()
 
 
-def holds_training(folder: Path) -> bool:
-    """Say whether a folder holds steps of a training run; one that failed before its first step left none."""
-    if any((folder / CHECKPOINTS).glob("step_*")):
-        return True
-    return any(row.get("kind") == "train" for row in read_json_lines(folder / "log.jsonl"))
-
-
 def check_output(folder: Path, *, resume: str) -> None:
-    """Refuse to mix a new run with an earlier one.
+    """Refuse to mix a new run with an earlier one; one that failed before its first step does not count.
 
     Raises:
         ConfigError: the folder holds a run, and this one is not to continue it.
     """
-    if resume != "auto" and holds_training(folder):
+    if resume == "auto":
+        return
+    logged = any(row.get("kind") == "train" for row in read_json_lines(folder / "log.jsonl"))
+    if logged or any((folder / CHECKPOINTS).glob("step_*")):
         raise ConfigError(f"{folder} holds an earlier run; continue it with run.resume=auto, or name another folder")
 
 

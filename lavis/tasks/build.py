@@ -41,6 +41,8 @@ class PublishedTask:
 
 
 _CHAIN = PublishedTask()
+_UNIFORM = PublishedTask(selector="uniform", keyframes="all", has_localizer=False)
+_UNIFORM_FINETUNING = replace(_UNIFORM, objective="answerer_finetuning", trains="answerer")
 PRETRAINING = PublishedTask(objective="localizer_pretraining", trains="localizer", reader="per_frame", keyframes="all")
 
 PUBLISHED_TASKS: dict[str, PublishedTask] = {
@@ -53,19 +55,10 @@ PUBLISHED_TASKS: dict[str, PublishedTask] = {
     ),
     "qvh_freeze_loc_train_qa_wo_loc_train_qa_vid": PublishedTask(objective="answerer_finetuning", trains="answerer"),
     "qvh_freeze_loc_freeze_qa_vid_uni_eval": PublishedTask(selector="uniform", keyframes="all"),
-    "freeze_qa_vid": PublishedTask(selector="uniform", keyframes="all", has_localizer=False),
-    "freeze_qa": PublishedTask(selector="uniform", reader="per_frame", keyframes="all", has_localizer=False),
-    "train_qa_vid": PublishedTask(
-        objective="answerer_finetuning", trains="answerer", selector="uniform", keyframes="all", has_localizer=False
-    ),
-    "train_qa": PublishedTask(
-        objective="answerer_finetuning",
-        trains="answerer",
-        selector="uniform",
-        reader="per_frame",
-        keyframes="all",
-        has_localizer=False,
-    ),
+    "freeze_qa_vid": _UNIFORM,
+    "freeze_qa": replace(_UNIFORM, reader="per_frame"),
+    "train_qa_vid": _UNIFORM_FINETUNING,
+    "train_qa": replace(_UNIFORM_FINETUNING, reader="per_frame"),
 }
 
 # The published code sets `requires_grad` on modules, which does nothing: these parts of both roles stay trainable.
@@ -152,7 +145,8 @@ def require_objective(task: PublishedTask) -> str:
         ConfigError: it only evaluates.
     """
     if task.objective is None:
-        raise ConfigError(f"this model.task only evaluates; to train, use one of: {', '.join(_training_tasks())}")
+        training = [name for name, one in {**TASKS, **PUBLISHED_TASKS}.items() if one.objective]
+        raise ConfigError(f"this model.task only evaluates; to train, use one of: {', '.join(training)}")
     return task.objective
 
 
@@ -195,7 +189,3 @@ def count_keyframes(task: PublishedTask, *, frame_num: int, num_frames: int) -> 
     if task.keyframes == "one":
         return 1
     return num_frames if task.keyframes == "all" else min(frame_num, num_frames)
-
-
-def _training_tasks() -> list[str]:
-    return [name for name, task in {**TASKS, **PUBLISHED_TASKS}.items() if task.objective]

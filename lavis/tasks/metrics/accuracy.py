@@ -14,16 +14,7 @@ from lavis.common.types import Floats
 
 DEFAULT_RESAMPLES = 10_000
 
-NEXTQA_GROUPS = {
-    "TN": "Tem",
-    "TC": "Tem",
-    "TP": "Tem",
-    "CW": "Cau",
-    "CH": "Cau",
-    "DC": "Des",
-    "DL": "Des",
-    "DO": "Des",
-}
+NEXTQA_GROUPS = {"TN": "Tem", "TC": "Tem", "TP": "Tem", "CW": "Cau", "CH": "Cau", "DC": "Des", "DL": "Des", "DO": "Des"}
 
 _RIGHT, _READABLE, _ALL = 0, 1, 2
 
