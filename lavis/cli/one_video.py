@@ -94,11 +94,7 @@ def _clip(args: argparse.Namespace) -> Span | None:
 
 
 def present(args: argparse.Namespace, watched: Watched, results: Sequence[Answer | Moments], *, several: bool) -> None:
-    """Save results where --save says, and print them: as JSON alone with --json, else for people.
-
-    Args:
-        several: whether each result has a folder of its own, and JSON is a list.
-    """
+    """Save results where --save says, and print them, as JSON alone with --json; each of `several` in its folder."""
     files: dict[str, bytes] = {}
     if args.save:
         for number, result in enumerate(results, start=1):

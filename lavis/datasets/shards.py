@@ -208,10 +208,7 @@ class Unpacker:
         self._count = 0
 
     def unpack(self, content: bytes, *, ending: str) -> Path:
-        """Write a video and return where it is, until some more have been unpacked.
-
-        Args:
-            ending: of the member it was; it decides whether this is a file or a folder of frames.
+        """Write a member with this ending, a video or a folder of frames; return where it is until some more came.
 
         Raises:
             VideoError: it is a folder of frames, and damaged.

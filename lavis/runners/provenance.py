@@ -203,11 +203,7 @@ def record(config: TrainConfig, folder: Path, world: World, *, inputs: Inputs | 
 
 
 def check_unchanged(config: TrainConfig, folder: Path, inputs: Inputs) -> None:
-    """Compare with the start before: list what differs, and refuse what makes another run unless that is asked for.
-
-    Raises:
-        ConfigError: see above.
-    """
+    """Compare with the start before: list what differs; what makes another run, unasked, is a ConfigError."""
     file = folder / CONFIG
     if not file.is_file():
         return

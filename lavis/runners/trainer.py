@@ -522,11 +522,7 @@ class Runner:
             self._position = Position(epoch=position.epoch + 1)
 
     def _stop(self) -> None:
-        """Save, unless nothing was done since, and end.
-
-        Raises:
-            TerminatedError: always.
-        """
+        """Save, unless nothing was done since, and end by a `TerminatedError`."""
         if self.iteration and self._saved_at != self.iteration:
             self.save()
         self._saver.wait()

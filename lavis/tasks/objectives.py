@@ -49,11 +49,7 @@ class Predictions:
 
 
 class OnlineTeacher:
-    """Asks about every frame every time.
-
-    Attributes:
-        keeps: whether predictions are kept.
-    """
+    """Asks about every frame every time, and keeps nothing."""
 
     keeps = False
 
@@ -422,11 +418,7 @@ class AnswererFinetuning:
 
 
 class TaughtScorer:
-    """A scorer that takes what a teacher has kept of earlier epochs.
-
-    Attributes:
-        metrics: what there is to log about all that was asked.
-    """
+    """A scorer that takes what a teacher has kept of earlier epochs; `metrics` are about all that was asked."""
 
     def __init__(self, scorer: FrameScorer, teacher: Teacher) -> None:
         self._scorer, self._teacher = scorer, teacher

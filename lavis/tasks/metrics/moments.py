@@ -140,10 +140,7 @@ def moment_predictions(
 def moment_metrics(
     predictions: Sequence[Prediction], annotations: Sequence[Annotation], *, spans: SpanRule
 ) -> dict[str, Any]:
-    """Measure the moments that searches found.
-
-    Args:
-        predictions: one for each of `annotations`, in the same order.
+    """Measure the moments that searches found, given a prediction for each of `annotations`, in the same order.
 
     Returns:
         "questions", "unreadable", "without_answer" (no annotated windows), "cut" and "unspelt" are counts. "moments"
