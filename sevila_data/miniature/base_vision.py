@@ -34,14 +34,15 @@ def initialise_vision(tower: Blip2VisionTower, *, patch_size: int) -> None:
     embeddings = tower.model.embeddings
     grid = SIDE // patch_size
     embeddings.position_embedding[0, 0].zero_()
-    embeddings.position_embedding[0, 1:].copy_(0.15 * _waves(grid, tower.width))
+    embeddings.position_embedding[0, 1:].copy_(0.15 * waves(grid, tower.width))
     for layer in tower.model.encoder.layers:
         weight = layer.self_attn.qkv.weight
         weight.mul_(2)
         weight[tower.width : 2 * tower.width].copy_(weight[: tower.width])
 
 
-def _waves(grid: int, width: int) -> torch.Tensor:
+def waves(grid: int, width: int) -> torch.Tensor:
+    """Return positions of the patches of a square grid as waves: [grid * grid, width]."""
     frequencies = 1.2 / 20 ** (torch.arange(width // 4) / (width // 4))
     angles = torch.arange(grid).float()[:, None] * frequencies
     line = torch.cat([angles.sin(), angles.cos()], dim=1)

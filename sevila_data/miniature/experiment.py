@@ -99,7 +99,7 @@ def run_seed(experiment: Path, seed: int, max_videos: int | None) -> Measured:
 def run_all(experiment: Path, seeds: Sequence[int], *, workers: int, max_videos: int | None) -> list[Measured]:
     """Make everything that is not there yet, and return what each seed's models reach."""
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=fresh, initializer=_start, initargs=(experiment,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=fresh, initializer=start_worker, initargs=(experiment,)) as pool:
         for halves in [pool.submit(learn_language, experiment), pool.submit(learn_vision, experiment)]:
             halves.result()
         pool.submit(join_base, experiment).result()
@@ -107,7 +107,7 @@ def run_all(experiment: Path, seeds: Sequence[int], *, workers: int, max_videos:
         return [run.result() for run in runs]
 
 
-def _start(experiment: Path) -> None:
+def start_worker(experiment: Path) -> None:
     """Prepare a worker: one core, its own log, and the folder under the name that the recipes know."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

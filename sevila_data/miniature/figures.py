@@ -13,6 +13,7 @@ from lavis.tasks.metrics.accuracy import AccuracyReport, Outcome, accuracy_repor
 from sevila_data.miniature.questions import ASKED
 
 _RESAMPLES = 2000
+_BEST = "localizer, pre-trained and refined"
 _MOST_MINUTES = 90
 _ADDS = (
     "pre-training over none",
@@ -113,17 +114,20 @@ def difference(first: Marks, second: Marks, videos: Mapping[str, str]) -> tuple[
 
 
 def _differences(runs: Mapping[str, Marks], videos: Mapping[str, str]) -> dict[str, tuple[float, float, float]]:
-    best = runs["localizer, pre-trained and refined"]
     pairs = {
-        "both stages over uniform": (best, runs["uniform"]),
-        "both stages over none": (best, runs["localizer, untrained"]),
-        "pre-training over none": (runs["localizer, pre-trained"], runs["localizer, untrained"]),
-        "refinement over none": (runs["localizer, refined only"], runs["localizer, untrained"]),
-        "both stages over refinement alone": (best, runs["localizer, refined only"]),
-        "both stages over pre-training alone": (best, runs["localizer, pre-trained"]),
-        "one frame alone over the same among four": (runs["oracle, one frame"], runs["oracle's one among four"]),
+        "both stages over uniform": (_BEST, "uniform"),
+        "both stages over none": (_BEST, "localizer, untrained"),
+        "pre-training over none": ("localizer, pre-trained", "localizer, untrained"),
+        "refinement over none": ("localizer, refined only", "localizer, untrained"),
+        "both stages over refinement alone": (_BEST, "localizer, refined only"),
+        "both stages over pre-training alone": (_BEST, "localizer, pre-trained"),
+        "no stage over uniform": ("localizer, untrained", "uniform"),
+        "one frame alone over the same among four": ("oracle, one frame", "oracle's one among four"),
     }
-    return {name: difference(first, second, videos) for name, (first, second) in pairs.items()}
+    if _BEST in runs:
+        del pairs["no stage over uniform"]
+    made = {name: pair for name, pair in pairs.items() if runs.keys() >= set(pair)}
+    return {name: difference(runs[first], runs[second], videos) for name, (first, second) in made.items()}
 
 
 def _average(marks: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -139,9 +143,9 @@ def _report(marks: Marks, about: Measured) -> AccuracyReport:
     return accuracy_report(outcomes, clusters=[about.videos[question] for question in marks], resamples=_RESAMPLES)
 
 
-def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int = 5) -> str:
-    """Return the whole note for the figures that `summarise` returned."""
-    head = _HEAD.format(
+def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int = 5, head: str = _HEAD) -> str:
+    """Return the whole note for the figures that `summarise` returned; `head` says how they were made."""
+    began = head.format(
         seeds=", ".join(map(str, figures["seeds"])),
         videos=figures["videos"],
         questions=figures["questions"],
@@ -150,16 +154,10 @@ def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int =
         frames=frames,
         remark=figures["remark"],
     )
-    parts = [
-        head,
-        _selections(figures),
-        _difference_table(figures),
-        _answerers(figures),
-        _keyframes(figures),
-        _moments(figures),
-        _targets(figures),
-        _times(figures),
-    ]
+    parts = [began, _selections(figures), _difference_table(figures)]
+    if _BEST in figures["runs"]:
+        parts += [_answerers(figures), _keyframes(figures), _moments(figures), _targets(figures)]
+    parts.append(_times(figures))
     return "\n".join(parts).replace("\n\n\n", "\n\n")
 
 
@@ -201,7 +199,7 @@ def _moments(figures: Mapping[str, Any]) -> str:
 def _targets(figures: Mapping[str, Any]) -> str:
     """Hold the figures against what the miniature is meant to show."""
     percent = {name: run["overall"]["percent"] for name, run in figures["runs"].items()}
-    best, oracle = percent["localizer, pre-trained and refined"], percent["oracle"]
+    best, oracle = percent[_BEST], percent["oracle"]
     gain = best - percent["uniform"]
     binding = figures["differences"]["one frame alone over the same among four"][0]
     added = {name: figures["differences"][name] for name in _ADDS}

@@ -8,23 +8,21 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from lavis.common.files import write_text
 from lavis.common.types import Floats, Integers, Question
 from lavis.datasets.annotations import read_annotations
-from lavis.models.base import FramePolicy
+from lavis.models.base import FramePolicy, VideoModel
 from lavis.models.frames import FrameSource
-from lavis.models.pipeline import WatchedVideo
-from lavis.models.sevila.model import SeViLA
+from lavis.models.pipeline import WatchedVideo, watch
 from lavis.selection.policies.common import top_positions, uniform_positions
 from lavis.selection.policies.plain import Random, Uniform, Windows
 from lavis.tasks.metrics.moment_retrieval import MomentScores, corrected_moment_scores
 from lavis.tasks.metrics.submission import QueryPrediction, QueryTruth, windows_of
 from sevila_data.miniature.figures import Measured
-from sevila_data.miniature.stages import Run
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +64,22 @@ class Asked:
     inside: float
 
 
+class Stages(Protocol):
+    """The trained stages of one seed.
+
+    Attributes:
+        experiment: folder of data and base.
+        folder: of the seed.
+    """
+
+    experiment: Path
+    folder: Path
+
+    def model(self, *stages: str) -> VideoModel:
+        """Load the base with the weights of stages laid over it."""
+        ...
+
+
 class HeldOut:
     """The videos, questions and moment queries of one split.
 
@@ -93,11 +107,10 @@ class HeldOut:
         """Question id -> type."""
         return {question.id: str(question.kind) for group in self.questions.values() for question in group}
 
-    def watch(self, model: SeViLA) -> dict[str, WatchedVideo]:
+    def watch(self, model: VideoModel) -> dict[str, WatchedVideo]:
         """Let a model see every video."""
-        return {
-            name: model.watch(self._folder / "videos" / f"{name}.mp4", num_frames=NUM_FRAMES) for name in self.questions
-        }
+        folder = self._folder / "videos"
+        return {name: watch(model, folder / f"{name}.mp4", num_frames=NUM_FRAMES) for name in self.questions}
 
     def score(self, watched: Mapping[str, WatchedVideo]) -> dict[str, list[float]]:
         """Let the Localizer score every frame for every question: question id -> [T]."""
@@ -171,7 +184,7 @@ def _truth(query: Question, duration_s: float) -> QueryTruth:
     return QueryTruth(query.id, query.text, str(query.video), duration_s, windows, np.empty((0, 3)))
 
 
-def measure_run(run: Run, *, max_videos: int | None = None) -> Measured:
+def measure_run(run: Stages, *, max_videos: int | None = None) -> Measured:
     """Measure everything on the test split."""
     split = HeldOut(run.experiment / "data", max_videos=max_videos)
     localized = {name: localize(run, split, name) for name in LOCALIZERS}
@@ -197,7 +210,24 @@ def measure_run(run: Run, *, max_videos: int | None = None) -> Measured:
     )
 
 
-def localize(run: Run, split: HeldOut, name: str) -> dict[str, Any]:
+def measure_base(run: Stages, *, max_videos: int | None = None) -> Measured:
+    """Measure the base alone, in both roles, on the test split: how frames are chosen, and no moments."""
+    split = HeldOut(run.experiment / "data", max_videos=max_videos)
+    watched = split.watch(run.model())
+    runs = {"localizer, untrained": split.read(watched, best_positions(split.score(watched), 4))}
+    runs |= _without_localizer(split, watched)
+    return Measured(
+        videos=split.video_of,
+        kinds=split.kind_of,
+        runs=_marks(runs),
+        inside={name: asked.inside for name, asked in runs.items()},
+        answerers={},
+        keyframes={},
+        moments={},
+    )
+
+
+def localize(run: Stages, split: HeldOut, name: str) -> dict[str, Any]:
     """Return a Localizer's scores of all frames and its moments, kept in a file.
 
     What no stage has touched is the same for all seeds, and scored once.
