@@ -63,7 +63,8 @@ def closer(known: Mask, scores: Floats, num_keyframes: int) -> Mask:
     halves = np.concatenate([((before + here) // 2)[here - before > 2], ((here + after + 1) // 2)[after - here > 2]])
     # Beside the first and the last frame there is one other only.
     beside = np.concatenate([values[:1], values, values[-1:]])
-    promising = (np.diff(edges) == 2) & ((beside[:-1] + beside[1:]) / 2 > values[best[-1]])
+    with np.errstate(invalid="ignore"):  # infinite scores of either sign have no mean
+        promising = (np.diff(edges) == 2) & ((beside[:-1] + beside[1:]) / 2 > values[best[-1]])
     wanted = np.zeros_like(known)
     wanted[halves if len(halves) else edges[:-1][promising] + 1] = True
     return wanted

@@ -1,5 +1,6 @@
 """Policies of our own that spread frames: over scenes, over what passes a threshold, and half of them evenly."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -19,6 +20,9 @@ from lavis.selection.policies.common import (
     picture_features,
     uniform_positions,
 )
+
+# Of fitting a mixture; a few dozen suffice where scores have two heaps.
+_MOST_STEPS = 200
 
 
 class Scenes(Scored):
@@ -53,13 +57,21 @@ class Threshold:
     Where they are fewer, the best of the rest follow.
 
     Args:
-        above: the threshold of the margin; SeViLA's margin is the logit of "yes" minus that of "no".
+        above: the threshold of the margin; SeViLA's margin is the logit of "yes" minus that of "no". "mixture" is
+            one of the scores instead, which A.I.R. (ICLR 2026) starts from: two Gaussians are fitted to them, and it
+            lies 0.7 of the larger standard deviation below the larger mean. Its further rounds, in which a
+            language model grades frames, are not here.
         fewer: leave it at the frames that match, and the best one where none does: the policy decides how many.
+
+    Raises:
+        ConfigError: `above` is no number, and not "mixture".
     """
 
     needs_scorer = True
 
-    def __init__(self, *, above: float = 0.0, fewer: bool = False) -> None:
+    def __init__(self, *, above: float | str = 0.0, fewer: bool = False) -> None:
+        if above != "mixture" and (isinstance(above, str) or not math.isfinite(above)):
+            raise ConfigError(f"cannot choose frames above {above!r}; give a number, or mixture")
         self._above, self._fewer = above, fewer
 
     def choose(
@@ -70,12 +82,36 @@ class Threshold:
         found = scorer.score(frames, questions)
         chosen = []
         for scores, margins, unread in zip(found.scores, found.margins, found.unread, strict=True):
-            matching = np.flatnonzero((margins > self._above) & np.isfinite(scores))
+            scored = np.flatnonzero(np.isfinite(scores))
+            if isinstance(self._above, str):
+                matching = scored[scores[scored] > mixture_threshold(scores[scored])]
+            else:
+                matching = scored[margins[scored] > self._above]
             if len(matching) > k:
                 matching = matching[uniform_positions(len(matching), k)]
             count = max(1, len(matching)) if self._fewer else k
             chosen.append(Selection(completed(matching, scores, count), scores, unread))
         return chosen
+
+
+def mixture_threshold(scores: Floats) -> float:
+    """Fit two Gaussians to finite scores [n], and return the larger mean less 0.7 of the larger standard deviation."""
+    if not len(scores) or is_constant(scores):
+        return float(scores[0]) if len(scores) else 0.0
+    low, width = scores.min(), np.ptp(scores)
+    values = np.sort((scores - low) / width)
+    lower, upper = np.array_split(values, 2)
+    means, variances, shares = np.array([lower.mean(), upper.mean()]), np.full(2, values.var()), np.full(2, 0.5)
+    for _ in range(_MOST_STEPS):
+        logs = np.log(shares) - np.log(variances) / 2 - (values[:, None] - means) ** 2 / (2 * variances)
+        belongs = np.exp(logs - np.logaddexp(*logs.T)[:, None])
+        counts = belongs.sum(0).clip(min=1e-9)
+        before, means = means, (belongs * values[:, None]).sum(0) / counts
+        variances = ((belongs * (values[:, None] - means) ** 2).sum(0) / counts).clip(min=1e-6)
+        shares = counts / counts.sum()
+        if np.abs(means - before).max() < 1e-9:
+            break
+    return float(low + width * (means.max() - 0.7 * np.sqrt(variances.max())))
 
 
 class HalfUniform:

@@ -1,12 +1,14 @@
 """Scenes, thresholds and mixes: small tables, and slow ways to find the same."""
 
+import math
+import statistics
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.selection.policies.spread import Scenes
+from lavis.selection.policies.spread import Scenes, mixture_threshold
 from tests.unit.selection.policies.stand_ins import KnownScores, choose, chosen, questions
 from tests.unit.selection.policies.test_dpp import Painted
 
@@ -85,6 +87,45 @@ def test_thresholds_of_any_video(seed: int) -> None:
     assert chosen("threshold", margins, k) == wanted
 
 
+def slow_mixture_threshold(scores: list[float]) -> float:
+    """Expectation and maximisation by the densities themselves, from the lower and the upper half."""
+    count, ordered = len(scores), sorted(scores)
+    spread = statistics.pvariance(scores)
+    lower, upper = ordered[: (count + 1) // 2], ordered[(count + 1) // 2 :]
+    parts = [[0.5, statistics.fmean(half), spread] for half in (lower, upper)]
+    for _ in range(400):
+        shares = []
+        for score in scores:
+            densities = [
+                weight * math.exp(-((score - mean) ** 2) / (2 * variance)) / math.sqrt(variance)
+                for weight, mean, variance in parts
+            ]
+            shares.append([density / sum(densities) for density in densities])
+        for index, part in enumerate(parts):
+            total = sum(share[index] for share in shares)
+            part[0] = total / count
+            part[1] = sum(share[index] * score for share, score in zip(shares, scores, strict=True)) / total
+            part[2] = (
+                sum(share[index] * (score - part[1]) ** 2 for share, score in zip(shares, scores, strict=True)) / total
+            )
+    return max(part[1] for part in parts) - 0.7 * math.sqrt(max(part[2] for part in parts))
+
+
+@pytest.mark.parametrize(("seed", "count", "high"), [(seed, 20 + 7 * seed, 3 + 2 * (seed % 4)) for seed in range(10)])
+def test_the_threshold_of_a_mixture(seed: int, count: int, high: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=count)
+    scores[rng.choice(count, size=high + 2, replace=False)] += 10 * high
+    assert mixture_threshold(scores) == pytest.approx(slow_mixture_threshold(scores.tolist()), rel=1e-4)
+    above = {"name": "threshold", "above": "mixture", "fewer": True}
+    assert chosen(above, scores, count - 1) == np.flatnonzero(scores > mixture_threshold(scores)).tolist()
+
+
+def test_without_two_heaps_of_scores_the_best_frames_are_taken() -> None:
+    assert chosen({"name": "threshold", "above": "mixture"}, [2, 2, 2, 2], 2) == [0, 1]
+    assert chosen({"name": "threshold", "above": "mixture", "fewer": True}, [1, np.nan, 7, np.inf], 3) == [2]
+
+
 @pytest.mark.parametrize(
     ("scores", "k", "settings", "positions"),
     [
@@ -119,5 +160,7 @@ def test_half_uniform_of_any_video(seed: int) -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot spread a share of 1; give 0 or more, and less than 1"):
         chosen({"name": "half_uniform", "share": 1}, [1, 2], 1)
+    with pytest.raises(ConfigError, match="cannot choose frames above 'best'; give a number, or mixture"):
+        chosen({"name": "threshold", "above": "best"}, [1, 2], 1)
     with pytest.raises(ConfigError, match="unknown frame policy 'best'"):
         chosen({"name": "half_uniform", "policy": "best"}, [1, 2], 1)
