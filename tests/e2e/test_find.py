@@ -50,13 +50,20 @@ def test_moments_are_limited_and_split_as_asked(clip: Path, capsys: pytest.Captu
 
 def test_models_lists_every_size_with_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json"]) == 0
-    sizes = {row["name"]: row["parameters"] for row in json.loads(capsys.readouterr().out)}
+    rows = json.loads(capsys.readouterr().out)
+    sizes = {row["name"]: row["parameters"] for row in rows if "repository" not in row}
     # BLIP-2 with its ViT-g, Flan-T5-XL (XXL), and two Q-Formers.
     assert sizes["flant5xl"] == 4_049_186_560
     assert sizes["flant5xxl"] == 12_337_911_552
     assert set(sizes) == {"base", "flant5xl", "flant5xxl", "tiny"}
     assert main(["models"]) == 0
-    assert "sevila checkpoint fetch flant5xl" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "sevila checkpoint fetch flant5xl" in shown
+    # What can be downloaded from the hub, with what to know before.
+    smallest = next(row for row in rows if row["name"] == "smolvlm2-256m")
+    assert (smallest["repository"], smallest["licence"]) == ("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "Apache-2.0")
+    line = next(line for line in shown.splitlines() if line.startswith("smolvlm2-256m"))
+    assert line.split() == ["smolvlm2-256m", "260.0", "million", "1", "GB", "1.0", "/", "0.5", "GB", "Apache-2.0"]
 
 
 def test_quantised_weights_find_nearly_the_same(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
