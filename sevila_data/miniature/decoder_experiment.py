@@ -27,11 +27,12 @@ from sevila_data.miniature.dataset import write_dataset
 from sevila_data.miniature.decoder import join, learn_language, learn_vision
 from sevila_data.miniature.experiment import once, seconds_in, start_worker
 from sevila_data.miniature.figures import Measured, render_table, summarise
-from sevila_data.miniature.measure import LOCALIZERS, HeldOut, localize, measure_base, measure_run
+from sevila_data.miniature.measure import LOCALIZERS, HeldOut, localize, measure_run, measure_so_far
 from sevila_data.miniature.stages import STAGES
 
 _BASE_SEED = 0
 _LORA = {"model.lora.rank": 16, "model.lora.alpha": 32, "run.init_lr": 1e-3, "run.warmup_steps": 5}
+_STEPS = (6000, 3600, 2500)
 _HEAD = """# The paper in miniature, through a decoder-only model
 
 Written by `python -m sevila_data.miniature.decoder_experiment` ({videos} test videos, {questions} questions of
@@ -52,8 +53,9 @@ no label of whether a frame is relevant to a question is used before the stages.
 _STAGES = """These train a LoRA adapter of rank {rank} for each role and nothing else; "untrained" is the base asked
 in words. Unless a line says otherwise, answers come from the Answerer that was tuned on localized frames, reading four
 of {frames} frames."""
-_NO_STAGES = """Here no stage was trained: the base is asked in words, in both roles. Answers come from four of
-{frames} frames, unless a line says otherwise."""
+_SO_FAR = """These train a LoRA adapter of rank {rank} for each role and nothing else; "untrained" is the base asked
+in words. Not all of them were trained here: the base answers, from four of {frames} frames unless a line says
+otherwise."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ class Steps:
         stages: None is as long as the recipes say.
     """
 
-    language: int = 1500
-    vision: int = 2000
-    joined: int = 700
+    language: int = _STEPS[0]
+    vision: int = _STEPS[1]
+    joined: int = _STEPS[2]
     videos: int = 300
     stages: int | None = None
 
@@ -155,21 +157,22 @@ def measure(experiment: Path, seed: int, max_videos: int | None) -> Measured:
 
 
 def run_all(
-    experiment: Path, seeds: Sequence[int], *, workers: int, max_videos: int | None, steps: Steps, stages: bool
+    experiment: Path, seeds: Sequence[int], *, workers: int, max_videos: int | None, steps: Steps, stages: Sequence[str]
 ) -> list[Measured]:
     """Make everything that is not there yet, and return what each seed's models reach.
 
     Args:
-        stages: False is the base alone.
+        stages: those to train; without all of them only the choice of frames is measured.
     """
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=fresh, initializer=start_worker, initargs=(experiment,)) as pool:
         for halves in [pool.submit(make_language, experiment, steps), pool.submit(make_vision, experiment, steps)]:
             halves.result()
         pool.submit(join_base, experiment, steps).result()
-        if not stages:
-            base = DecoderRun(experiment, seed=_BASE_SEED)
-            return [pool.submit(measure_base, base, max_videos=max_videos).result()]
+        if set(stages) != set(STAGES):
+            pool.submit(train_stages, experiment, seeds[0], stages, steps).result()
+            run = DecoderRun(experiment, seed=seeds[0])
+            return [pool.submit(measure_so_far, run, max_videos=max_videos).result()]
         chains = (("pretrain", "refine", "finetune"), ("refine_only", "finetune_random"))
         for trained in [
             pool.submit(train_stages, experiment, seed, names, steps) for seed in seeds for names in chains
@@ -187,16 +190,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run the paper in miniature through a decoder-only model.")
     parser.add_argument("--output", type=Path, default=Path("output/miniature_decoder"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the stages; the base is shared")
-    parser.add_argument("--base-only", action="store_true", help="no stages: what the base reaches in both roles")
+    parser.add_argument("--steps", type=int, nargs=3, default=list(_STEPS), help="of language, vision and both joined")
+    parser.add_argument("--stages", nargs="*", default=list(STAGES), choices=list(STAGES), help="all by default")
+    parser.add_argument("--stage-steps", type=int, help="of each stage; as its recipe says by default")
     parser.add_argument("--workers", type=int, default=2, help="parts made side by side, each on one core")
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
     parser.add_argument("--remark", default="", help="a sentence for the table about how this run was made")
     parser.add_argument("--test-videos", type=int, help="measure on so many of the test videos; all by default")
     given = parser.parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
-    stages = not given.base_only
+    language, vision, joined = given.steps
+    steps = Steps(language=language, vision=vision, joined=joined, stages=given.stage_steps)
     measured = run_all(
-        given.output, given.seeds, workers=given.workers, max_videos=given.test_videos, steps=Steps(), stages=stages
+        given.output, given.seeds, workers=given.workers, max_videos=given.test_videos, steps=steps, stages=given.stages
     )
     figures = summarise(measured)
     runs = [DecoderRun(given.output, seed=seed) for seed in given.seeds]
@@ -204,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures |= {"seeds": given.seeds, "seconds": seconds, "remark": given.remark}
     write_text(given.output / "figures.json", json.dumps(figures, indent=2) + "\n")
     if given.table:
-        head = _HEAD.replace("{told}", _STAGES if stages else _NO_STAGES)
+        head = _HEAD.replace("{told}", _STAGES if figures["answerers"] else _SO_FAR)
         head = head.replace("{rank}", str(_LORA["model.lora.rank"]))
         write_text(given.table, render_table(figures, head=head))
     return 0

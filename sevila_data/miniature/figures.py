@@ -155,7 +155,7 @@ def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int =
         remark=figures["remark"],
     )
     parts = [began, _selections(figures), _difference_table(figures)]
-    if _BEST in figures["runs"]:
+    if figures["answerers"]:
         parts += [_answerers(figures), _keyframes(figures), _moments(figures), _targets(figures)]
     parts.append(_times(figures))
     return "\n".join(parts).replace("\n\n\n", "\n\n")

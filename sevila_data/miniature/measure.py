@@ -6,7 +6,7 @@ Everything is kept per question, so that runs can be compared pair by pair.
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -210,12 +210,26 @@ def measure_run(run: Stages, *, max_videos: int | None = None) -> Measured:
     )
 
 
-def measure_base(run: Stages, *, max_videos: int | None = None) -> Measured:
-    """Measure the base alone, in both roles, on the test split: how frames are chosen, and no moments."""
+def measure_so_far(run: Stages, *, max_videos: int | None = None) -> Measured:
+    """Measure which frames the Localizers choose that are there, read by the base on the test split.
+
+    What was measured before, on as many videos, is kept in files.
+    """
     split = HeldOut(run.experiment / "data", max_videos=max_videos)
-    watched = split.watch(run.model())
-    runs = {"localizer, untrained": split.read(watched, best_positions(split.score(watched), 4))}
-    runs |= _without_localizer(split, watched)
+    kept = run.folder / "chosen" / f"{len(split.questions)}_videos"
+    base = split.watch(run.model())
+    if not (kept / "others.json").is_file():
+        _keep(kept / "others.json", _without_localizer(split, base))
+    runs: dict[str, Asked] = {}
+    for name, stages in LOCALIZERS.items():
+        file = kept / f"{name.replace(' ', '_')}.json"
+        if not all((run.folder / stage / "best").is_dir() for stage in stages):
+            continue
+        if not file.is_file():
+            scores = split.score(split.watch(run.model(*stages)))
+            _keep(file, {f"localizer, {name}": split.read(base, best_positions(scores, 4))})
+        runs |= _kept(file)
+    runs |= _kept(kept / "others.json")
     return Measured(
         videos=split.video_of,
         kinds=split.kind_of,
@@ -225,6 +239,14 @@ def measure_base(run: Stages, *, max_videos: int | None = None) -> Measured:
         keyframes={},
         moments={},
     )
+
+
+def _keep(file: Path, asked: Mapping[str, Asked]) -> None:
+    write_text(file, json.dumps({name: asdict(row) for name, row in asked.items()}) + "\n")
+
+
+def _kept(file: Path) -> dict[str, Asked]:
+    return {name: Asked(**row) for name, row in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
 def localize(run: Stages, split: HeldOut, name: str) -> dict[str, Any]:

@@ -87,13 +87,25 @@ def test_everything_is_measured_and_written_to_a_table(experiment: Path, tmp_pat
     assert figures["inside"]["oracle"] == 100.0
 
 
-def test_the_base_alone_is_measured_in_both_roles(experiment: Path, tmp_path: Path) -> None:
+def test_without_all_stages_the_choice_of_frames_is_measured(experiment: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.md"
-    given = ["--output", str(experiment), "--workers", "1", "--test-videos", "1", "--table", str(table), "--base-only"]
+    given = [
+        "--output",
+        str(experiment),
+        "--workers",
+        "1",
+        "--test-videos",
+        "1",
+        "--table",
+        str(table),
+        "--stages",
+        "pretrain",
+    ]
     assert main(given) == 0
     text = table.read_text()
-    assert "| no stage over uniform |" in text
-    assert "pre-trained" not in text
+    assert "| localizer, pre-trained |" in text
+    assert "| pre-training over none |" in text
+    assert "## Answerer" not in text
 
 
 def test_the_base_is_asked_nothing_that_the_localizer_is_asked() -> None:
