@@ -5,8 +5,9 @@ model to read prompts with words in place of frames. Then the connector learns t
 language model learn from real pictures. All text is learned as the next token after the chat template's prompts.
 
 What is taught: captions, whether a plain sentence is true of a frame, open and multiple-choice questions over one to
-eight frames of which at least one holds the fact. No prompt of the Localizer, and no label of whether a frame is
-relevant to a question, is used here: that is for the stages.
+eight frames of which at least one holds the fact. Hints (`Reading`) say which frames hold it, to an attention head of
+the language model. No prompt of the Localizer is used here, nor "yes" or "no" to whether a frame helps: that is for
+the stages.
 """
 
 import logging

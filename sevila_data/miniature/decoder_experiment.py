@@ -44,8 +44,10 @@ layers), loaded, asked and trained as any image-text model of transformers is.
 The base is trained from nothing: the vision tower from dense labels of what is where in a picture, the language model
 to read chat prompts with words in place of frames, then language model and connector together from real pictures.
 It is taught captions, whether a plain sentence is true of a frame ("Is a red star shown?"), and open and
-multiple-choice questions over one to eight frames of which one or more hold the fact. No prompt of the Localizer and
-no label of whether a frame is relevant to a question is used before the stages.
+multiple-choice questions over one to eight frames of which one or more hold the fact. Hints that are thrown away tell
+some attention heads where to look in such a question: at what it names, at the frames that show that, at the right
+option. So the base is told which frames hold the fact where it answers, but no prompt of the Localizer is used before
+the stages, nor "yes" or "no" to whether a frame helps.
 {told}
 
 {remark}
