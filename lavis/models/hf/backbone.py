@@ -13,7 +13,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch import nn
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.utils import ModelOutput
 
 from lavis.common.errors import ConfigError, QuestionError, counted, first_line
 from lavis.models.precision import at_least_fp32
@@ -67,6 +67,15 @@ class Layout:
     special: bool
     rows: dict[str, torch.Tensor]
     types: str | None
+
+
+@dataclass
+class _Found(ModelOutput):
+    """Features as models take them from their vision tower; they pass them on as one of their outputs."""
+
+    last_hidden_state: Any = None
+    pooler_output: Any = None
+    deepstack_features: Any = None
 
 
 @dataclass(frozen=True)
@@ -312,7 +321,7 @@ class Backbone:
         if not self._lists:  # these were made by another process
             self.features(np.zeros((1, *self.size_of(features), 3), np.uint8))
         first, *others = self._lists
-        made = SimpleNamespace(
+        made = _Found(
             pooler_output=list(main) if first else main,
             deepstack_features=[
                 list(part) if as_list else part.flatten(0, 1) for part, as_list in zip(deeper, others, strict=True)
@@ -321,7 +330,7 @@ class Backbone:
 
         # Generation looks at the function's arguments.
         @functools.wraps(self._base.get_image_features)
-        def found(*_: Any, **__: Any) -> SimpleNamespace:
+        def found(*_: Any, **__: Any) -> _Found:
             return made
 
         self._base.get_image_features = found
