@@ -78,7 +78,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def model_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the model options as keyword arguments of `lavis.models.loading.load_chain`."""
+    """Return the model options as keyword arguments of `lavis.models.mixed.load_chain`."""
     names = ("model", "localizer", "answerer", "frame_tokens", "trust_remote_code", "device", "dtype")
     return {name: getattr(args, name) for name in names}
 

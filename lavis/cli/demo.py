@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(**{limit.name: value for limit in _OPTIONS if (value := getattr(args, limit.name)) is not None})
     auth = auth_from_environment()
     start_logging()
-    from lavis.models.loading import load_chain  # takes seconds; what is wrong with the options is said before
+    from lavis.models.mixed import load_chain  # takes seconds; what is wrong with the options is said before
 
     model = load_chain(**model_options(args))
     name = model.config.name

@@ -69,7 +69,7 @@ def check_watching(args: argparse.Namespace) -> None:
 def watch_video(args: argparse.Namespace, *, lazy: bool = False) -> Watched:
     """Load the model and watch the video, with progress on a terminal's standard error; `lazy` as in `watch`."""
     with progress_bar("loading the model"):
-        from lavis.models.loading import load_chain  # takes seconds, which are not the model's
+        from lavis.models.mixed import load_chain  # takes seconds, which are not the model's
 
         started = time.perf_counter()
         model = load_chain(**model_options(args), quantize=args.quantize, compiled=args.compile)

@@ -98,54 +98,13 @@ def load_model(
         check_quantization(quantize)
     if compiled:
         check_compiler(place)
-    kind, source, settings = _resolved(name, model_type)
+    kind, source, settings = resolved(name, model_type)
     given = {**settings, **{key: value for key, value in options.items() if value is not None and value is not False}}
     _check_options(kind, source, given)
     model = kind.from_pretrained(checkpoint or source, **{"dtype": dtype, "device": str(place), **given})
     model.train(not is_eval)
     speed_up(model, quantize=quantize, compiled=compiled)
     return model
-
-
-def load_chain(
-    model: ModelSource = defaults.MODEL,
-    *,
-    localizer: ModelSource | None = None,
-    answerer: ModelSource | None = None,
-    name: str = defaults.ARCH,
-    **options: Any,
-) -> Any:
-    """Load a model, or two that make a chain: one that chooses frames and one that answers.
-
-    Args:
-        model: fills the role that nothing else is named for; see `load_model`.
-        localizer, answerer: models for one role alone.
-        options: as for `load_model`; those that only some architectures take go to these.
-
-    Raises:
-        ConfigError: as for `load_model`, or an option that neither takes.
-
-    Example:
-        >>> chain = load_chain(localizer="smolvlm2-256m", answerer="qwen3-vl-4b")
-    """
-    sources = [model if source is None else source for source in (localizer, answerer)]
-    if sources[0] == sources[1]:
-        return load_model(name, sources[0], **options)
-    from lavis.models.mixed import MixedModel
-
-    common = inspect.signature(load_model).parameters
-    special: set[Any] = {
-        key for key, value in options.items() if key not in common and value is not None and value is not False
-    }
-    taken = [special & inspect.signature(_resolved(name, one)[0].from_pretrained).parameters.keys() for one in sources]
-    if unknown := special - set.union(*taken):
-        raise ConfigError(f"neither {sources[0]} nor {sources[1]} takes {min(unknown)}; leave it out")
-    shared = {key: value for key, value in options.items() if key in common}
-    models = [
-        load_model(name, source, **shared, **{key: options[key] for key in keys})
-        for source, keys in zip(sources, taken, strict=True)
-    ]
-    return MixedModel(*models)
 
 
 def speed_up(model: Any, *, quantize: str | None = None, compiled: bool = False) -> None:
@@ -192,7 +151,7 @@ def describe(source: str | Path, *, name: str = defaults.ARCH) -> dict[str, Any]
     Raises:
         CheckpointError: there is no such source.
     """
-    kind, place, _ = _resolved(name, source)
+    kind, place, _ = resolved(name, source)
     told: dict[str, Any] = kind.describe(place)
     return told
 
@@ -203,7 +162,7 @@ def check_weights(source: ModelSource, *, name: str = defaults.ARCH, partial: Se
     Raises:
         CheckpointError: there are none; the message says how to get them.
     """
-    kind, place, settings = _resolved(name, source)
+    kind, place, settings = resolved(name, source)
     if hasattr(kind, "check_weights"):
         kind.check_weights(place, partial=partial, **settings)
 
@@ -219,7 +178,7 @@ def _model_class(name: str) -> Any:
         return registry.get_model_class(name)
 
 
-def _resolved(name: str, source: ModelSource) -> tuple[Any, str | Path, dict[str, Any]]:
+def resolved(name: str, source: ModelSource) -> tuple[Any, str | Path, dict[str, Any]]:
     """Return an architecture's class, what it loads, and the options that come with that.
 
     A source that is or names an architecture, or that only another architecture's files or names are, says which, so

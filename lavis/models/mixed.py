@@ -1,5 +1,6 @@
 """One model chooses frames, another one answers."""
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from lavis.common import defaults
 from lavis.common.errors import ConfigError
 from lavis.models.base import Answerer, FrameScorer, VideoModel
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder
+from lavis.models.loading import ModelSource, load_model, resolved
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.processors.prompts import Prompt
 
@@ -134,3 +137,42 @@ class MixedModel(nn.Module):
         """
         if roles:
             raise ConfigError(f"{self.config.name} is not trained as a chain; train each model, then chain them")
+
+
+def load_chain(
+    model: ModelSource = defaults.MODEL,
+    *,
+    localizer: ModelSource | None = None,
+    answerer: ModelSource | None = None,
+    name: str = defaults.ARCH,
+    **options: Any,
+) -> Any:
+    """Load a model, or two that make a chain: one that chooses frames and one that answers.
+
+    Args:
+        model: fills the role that nothing else is named for; see `load_model`.
+        localizer, answerer: models for one role alone.
+        options: as for `load_model`; those that only some architectures take go to these.
+
+    Raises:
+        ConfigError: as for `load_model`, or an option that neither takes.
+
+    Example:
+        >>> chain = load_chain(localizer="smolvlm2-256m", answerer="qwen3-vl-4b")
+    """
+    sources = [model if source is None else source for source in (localizer, answerer)]
+    if sources[0] == sources[1]:
+        return load_model(name, sources[0], **options)
+    common = inspect.signature(load_model).parameters
+    special: set[Any] = {
+        key for key, value in options.items() if key not in common and value is not None and value is not False
+    }
+    taken = [special & inspect.signature(resolved(name, one)[0].from_pretrained).parameters.keys() for one in sources]
+    if unknown := special - set.union(*taken):
+        raise ConfigError(f"neither {sources[0]} nor {sources[1]} takes {min(unknown)}; leave it out")
+    shared = {key: value for key, value in options.items() if key in common}
+    models = [
+        load_model(name, source, **shared, **{key: options[key] for key in keys})
+        for source, keys in zip(sources, taken, strict=True)
+    ]
+    return MixedModel(*models)

@@ -21,7 +21,7 @@ from lavis.models.base import TrainableModel
 from lavis.models.fingerprint import weights_digest
 from lavis.models.frame_cache import FrameCache
 from lavis.models.language.checkpointing import check_checkpointing
-from lavis.models.loading import load_chain
+from lavis.models.mixed import load_chain
 from lavis.models.precision import at_least_fp32
 from lavis.runners.checkpoint import (
     BEST_FOLDER,

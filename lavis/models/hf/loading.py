@@ -7,6 +7,7 @@ What is trained is saved as `config.json`, which names the base model, and a fol
 """
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
@@ -136,9 +137,9 @@ class PretrainedHF(nn.Module):
         self.config = replace(self.config, lora=asdict(made))
         self.set_trainable(())
 
+    @abstractmethod
     def set_trainable(self, roles: Sequence[str]) -> None:
         """Let the adapters of these roles train, and freeze everything else."""
-        raise NotImplementedError
 
     def save_pretrained(self, folder: str | Path, *, parts: Sequence[str] | None = None) -> None:
         """Save the adapters, or those of some roles; the base model stays where it came from."""

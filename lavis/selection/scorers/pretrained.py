@@ -4,7 +4,7 @@ They are loaded with transformers' own classes from safetensors; nothing of a st
 prepared by Pillow, which needs no torchvision and is the same everywhere.
 """
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -50,13 +50,13 @@ class Pretrained(nn.Module):
         self._most_tokens = min(int(limit), int(tokenizer.model_max_length))
 
     @classmethod
+    @abstractmethod
     def load(cls, place: str, **options: Any) -> tuple[Any, Mapping[str, Any]]:
         """Load the network: return it, and what transformers says of the loading."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, batch: FrameBatch) -> torch.Tensor:
         """Return what is kept of frames: [N, ...]."""
-        raise NotImplementedError
 
     def pixels(self, pictures: npt.NDArray[np.uint8]) -> dict[str, torch.Tensor]:
         """Prepare pictures [N, H, W, 3] as the network takes them."""

@@ -8,8 +8,7 @@ import pytest
 import lavis
 from lavis.common.errors import ConfigError
 from lavis.models.frame_cache import FrameCache
-from lavis.models.loading import load_chain
-from lavis.models.mixed import MixedModel
+from lavis.models.mixed import MixedModel, load_chain
 from lavis.models.sevila.model import SeViLA
 from tests.unit.models.api.chat_server import chat_server, completion
 from tests.unit.models.tiny import CONFIG
