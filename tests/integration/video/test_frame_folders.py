@@ -172,7 +172,7 @@ def test_pictures_of_other_sizes_are_scaled_to_the_first_and_counted(folder):
 def test_a_picture_that_is_too_large_is_refused_without_a_warning_of_pillow(folder):
     Image.new("1", (12_000, 8_000)).save(folder / "0.png")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         with pytest.raises(VideoError, match=r"0\.png: the image cannot be read \(it has more than 40000000 pixels"):
             first_frame(folder)
 

@@ -130,7 +130,7 @@ def test_one_frame_and_a_thousand_frames_are_drawn() -> None:
         assert colours(png)[10, 200, 30] > 10_000
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")  # of glyphs; others' garbage warns as it likes
 @pytest.mark.parametrize(
     "text",
     [
@@ -162,7 +162,7 @@ def test_characters_that_no_font_has_are_boxes_and_controls_are_left_out() -> No
     assert fitted("a\u8fd9b\u202ec\udcff", 500, size=20) == "a\u25a1bc"
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")  # of glyphs; others' garbage warns as it likes
 def test_characters_that_only_another_installed_font_has_are_drawn_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_OTHER_FONTS", ("STIXGeneral", "not installed"))  # comes with matplotlib
     monkeypatch.setattr(pictures, "_families", cache(pictures._families.__wrapped__))

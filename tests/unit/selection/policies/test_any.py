@@ -63,7 +63,7 @@ def scorer_of(scores: list[list[float]]) -> tuple[FrameSource, KnownScores]:
     return Painted(colours.tolist()).frames, scorer
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
 @given(table=tables())
 @settings(max_examples=25, deadline=None, derandomize=True)
