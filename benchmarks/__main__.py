@@ -24,6 +24,7 @@ BENCHMARKS = {
     "agreement": "benchmarks.agreement",
     "quantization": "benchmarks.quantization",
     "scaling": "benchmarks.scaling",
+    "ways": "benchmarks.ways",
 }
 
 
