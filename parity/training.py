@@ -46,7 +46,7 @@ def training_objective(case: Case) -> Objective:
         return SelfRefinement(prompt=prompt)
     # Cases of the voting baseline read all frames, whatever `frame_num` says.
     count = case["frame_num"] if task.training_selector == "localizer" else case["t"]
-    return AnswererFinetuning(prompt=prompt, k=count, selector=task.training_selector, packing=task.reader)
+    return AnswererFinetuning(prompt=prompt, k=count, selector=task.learns_from, packing=task.reader)
 
 
 def require_published_gradients(model: SeViLA, task: PublishedTask) -> set[str]:

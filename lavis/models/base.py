@@ -134,6 +134,20 @@ class EmbeddingScorer(FrameScorer, Protocol):
         """Return the features of questions: float64 [B, D]; of a long one, the mean over its pieces."""
 
 
+class ShowsStates(FrameScorer, Protocol):
+    """A role of a model that shows what it reads of frames and texts, as vectors, to policies that are trained.
+
+    These are asked for by `hasattr`, as those of `EmbeddingScorer` are, and are not compared with each other: frames
+    and texts need not lie in one space. D dimensions, N frames.
+    """
+
+    def frame_states(self, frames: "FrameSource", positions: npt.ArrayLike | None = None) -> "torch.Tensor":
+        """Return what the model reads of frames, the mean over its tokens: [N, D], or [T, D] of all."""
+
+    def text_states(self, texts: Sequence[str]) -> "torch.Tensor":
+        """Return what the model's language model makes of texts, the mean over its word embeddings: [B, D]."""
+
+
 @runtime_checkable
 class LoadsWeights(Protocol):
     """A scorer with a model of its own, which is loaded when a selector is built, not when its settings are checked."""
@@ -162,6 +176,19 @@ class FramePolicy(Protocol):
         self, frames: "FrameSource", questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
     ) -> list[Selection]:
         """Choose `k` frames for each question, 1 <= k <= T."""
+
+
+@runtime_checkable
+class TakesWeights(Protocol):
+    """A policy with weights of its own: those that train within the model, or those of a file."""
+
+    def take_weights(self, model: "VideoModel", scorer: FrameScorer) -> None:
+        """Take them, for what this scorer shows of frames; called when a selector is built, before `choose`.
+
+        Raises:
+            ConfigError: there are none, or they are of other settings.
+            CheckpointError: a file is missing or damaged.
+        """
 
 
 class Answerer(Protocol):

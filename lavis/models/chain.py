@@ -22,6 +22,7 @@ from lavis.models.base import (
     LoadsWeights,
     Reading,
     Selection,
+    TakesWeights,
     VideoModel,
 )
 from lavis.models.frames import FrameSource, Timings
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 LOCALIZER = "localizer"
 _SELECTOR_KEYS = ("scorer", "policy", "k")
+# What a scorer is asked, for `Cost.scorer_calls`.
+_ASKED = ("score", "frame_features", "query_features", "frame_states", "text_states")
 
 SelectorSpec = str | Mapping[str, Any] | FramePolicy
 """How frames are chosen.
@@ -78,7 +81,7 @@ class _Counted:
 
     def __getattr__(self, name: str) -> Any:
         part = getattr(self._scorer, name)
-        return self._counting(part) if name in ("score", "frame_features", "query_features") else part
+        return self._counting(part) if name in _ASKED else part
 
     def _counting(self, part: Callable[..., Any]) -> Callable[..., Any]:
         def ask(*args: Any, **kwargs: Any) -> Any:
@@ -130,15 +133,18 @@ def build_selector(spec: SelectorSpec, model: VideoModel, *, prompt: str | Promp
     """Build a way to choose frames; the model's Localizer, asked with `prompt`, scores where no scorer is named.
 
     Raises:
-        ConfigError: an unknown name, key or argument, or an argument that cannot be.
-        CheckpointError: the scorer's own model cannot be loaded.
+        ConfigError: an unknown name, key or argument, an argument that cannot be, or a policy that is not trained.
+        CheckpointError: the scorer's own model, or the policy's weights, cannot be loaded.
     """
     policy, scorer, k = _parts(spec)
     if not policy.needs_scorer:
         return Selector(policy, None, k)
     if isinstance(scorer, LoadsWeights):
         scorer.load(model.device)
-    return Selector(policy, model.as_scorer(prompt=prompt) if scorer is None else scorer, k)
+    asked = model.as_scorer(prompt=prompt) if scorer is None else scorer
+    if isinstance(policy, TakesWeights):
+        policy.take_weights(model, asked)
+    return Selector(policy, asked, k)
 
 
 def _parts(spec: SelectorSpec) -> tuple[FramePolicy, FrameScorer | None, int | None]:

@@ -92,6 +92,8 @@ def build_parts(config: TrainConfig, world: World) -> TrainingParts:
     model.set_trainable(objective.trainable)
     if config.run.published_quirks:
         unfreeze_as_published(model, task)
+    if hasattr(objective, "attach"):
+        objective.attach(model)
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
     return TrainingParts(model, task, objective, teacher, build_builder(config, model, image_size=model.image_size))
@@ -117,7 +119,8 @@ def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = N
     if world.rank:
         torch.manual_seed(config.run.seed + world.rank)  # and dropout, which differs
     for path in weight_paths(config.model.finetuned):
-        logger.info("weights of %s from %s", ", ".join(load_partial(model, path)), path)
+        names = ", ".join(load_partial(model, path))
+        logger.info("weights of %s from %s", names or "nothing but a selector, which is not the model's,", path)
     return model
 
 

@@ -41,11 +41,14 @@ from lavis.models.checkpoints.weights_io import read_weights, write_weights
 from lavis.runners.config import RunConfig
 from lavis.runners.faults import shared_failure
 from lavis.runners.optim import distribute_like, full_tensor
+from lavis.selection.policies.trained import PART, WEIGHTS_FILE, FrameNetwork, as_metadata
 
 logger = logging.getLogger(__name__)
 
 MANIFEST, STATE_FILE, _METADATA = "manifest.json", "state.pt", ".metadata"
 WEIGHTS = "weights."
+# Before the names of a selector's weights, which have a file of their own: no model has a place for them.
+_SELECTOR = f"{PART}.network."
 BEST_FOLDER, BEST_FILE, _BEST_METRICS = "best", "model.safetensors", "metrics.json"
 _NUMBERED = re.compile(r"step_(\d+)")
 _UNFINISHED, _DAMAGED = ".unfinished_", "damaged_"
@@ -498,7 +501,17 @@ def load_partial(model: TrainableModel, path: Path) -> list[str]:
     if not (path / _METADATA).is_file():
         return model.load_partial(path)
     weights = strip_prefix(WEIGHTS, read_tensors(path, layout={}, world=World()))
-    return model.load_weights(weights, place=path)
+    return model.load_weights(without_selector(weights), place=path)
+
+
+def without_selector(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights that are the model's own."""
+    return {name: value for name, value in weights.items() if not name.startswith(_SELECTOR)}
+
+
+def selector_in(model: TrainableModel) -> FrameNetwork | None:
+    """Return the selector that trains within a model, if one does."""
+    return getattr(getattr(model, PART, None), "network", None)
 
 
 @dataclass(frozen=True)
@@ -530,15 +543,26 @@ class BestCheckpoint:
         config: str,
         best: Best,
         metrics: Mapping[str, Any],
+        selector: FrameNetwork | None = None,
         write_more: Callable[[Path], None] = lambda _: None,
     ) -> None:
-        """Replace what is there; `config` is the model's, as JSON, and `write_more` adds files to a folder."""
+        """Replace what is there; `config` is the model's, as JSON, and `write_more` adds files to a folder.
+
+        Args:
+            selector: where one trains within the model; its weights are among the others, and get a file of their own.
+        """
         shutil.rmtree(self._new, ignore_errors=True)
         try:
-            sha256 = write_weights(self._new / BEST_FILE, weights, metadata={"format": "pt", "model": model_name})
+            own, metadata = without_selector(weights), {"format": "pt", "model": model_name}
+            sha256 = {BEST_FILE: write_weights(self._new / BEST_FILE, own, metadata=metadata)}
+            if selector is not None:
+                learned, file = strip_prefix(_SELECTOR, weights), self._new / WEIGHTS_FILE
+                sha256[WEIGHTS_FILE] = write_weights(file, learned, metadata=as_metadata(selector))
             write_text(self._new / "config.json", config)
             write_more(self._new)
-            facts = {"epoch": best.epoch, "iteration": best.iteration, "value": best.value, "sha256": sha256}
+            # Of the one file that most runs have, as earlier versions wrote it.
+            digests = sha256[BEST_FILE] if selector is None else sha256
+            facts = {"epoch": best.epoch, "iteration": best.iteration, "value": best.value, "sha256": digests}
             write_text(self._new / _BEST_METRICS, json.dumps({**facts, "metrics": metrics}, indent=2) + "\n")
         except OSError:
             shutil.rmtree(self._new, ignore_errors=True)
@@ -557,16 +581,19 @@ class BestCheckpoint:
         facts = read_json(self._folder / _BEST_METRICS)
         if facts is None or not {"epoch", "iteration", "value", "sha256"} <= facts.keys():
             return None
-        file = self._folder / BEST_FILE
-        if not file.is_file() or files.file_digest(file) != facts["sha256"]:
-            logger.warning("%s is damaged: the best weights so far are lost", file)
-            return None
+        expected = facts["sha256"] if isinstance(facts["sha256"], dict) else {BEST_FILE: facts["sha256"]}
+        for file, sha256 in ((self._folder / name, sha256) for name, sha256 in expected.items()):
+            if not file.is_file() or files.file_digest(file) != sha256:
+                logger.warning("%s is damaged: the best weights so far are lost", file)
+                return None
         return Best(facts["value"], facts["epoch"], facts["iteration"])
 
     def read(self) -> dict[str, torch.Tensor]:
-        """Return the weights.
+        """Return the weights, those of a selector too.
 
         Raises:
             CheckpointError: there are none, or they are damaged.
         """
-        return read_weights(self._folder / BEST_FILE)
+        file = self._folder / WEIGHTS_FILE
+        selector = add_prefix(_SELECTOR, read_weights(file)) if file.is_file() else {}
+        return {**read_weights(self._folder / BEST_FILE), **selector}

@@ -12,6 +12,7 @@ from torch import nn
 from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.datasets.dataset import build_loader
+from lavis.models.base import TrainableModel
 from lavis.runners.build import (
     TrainingParts,
     build_batches,
@@ -23,12 +24,14 @@ from lavis.runners.build import (
     set_training,
     set_training_as_published,
 )
+from lavis.runners.checkpoint import selector_in
 from lavis.runners.config import RunConfig, TrainConfig, evaluation_of
 from lavis.runners.evaluation.evaluator import build_evaluator
 from lavis.runners.evaluation.evaluator import build_parts as build_evaluation_parts
 from lavis.runners.optim import build_schedule
 from lavis.runners.progress import as_duration, memory_mib
 from lavis.runners.trainer import Updater, split_microbatches
+from lavis.selection.policies.trained import PART
 
 
 def dry_run(config: TrainConfig, world: World) -> str:
@@ -64,7 +67,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
     training_s = _with_readers(read_s, step_s, run) * iterations / len(first)
     figures = "".join(f", {name} {value:.4g}" for name, value in report.metrics.items())
     lines = [
-        *_parts(parts.model.parts()),
+        *_parts(_with_selector(parts.model)),
         f"samples: {len(dataset)}, batches per epoch: {len(batches)}, iterations: {iterations}, "
         f"processes: {world.size}",
         f"first step: {report.samples} samples{figures}",
@@ -135,6 +138,12 @@ def dry_evaluation(config: TrainConfig, world: World) -> str:
         f"memory: {memory_mib():.0f} MiB",
     ]
     return "\n".join(lines)
+
+
+def _with_selector(model: TrainableModel) -> dict[str, nn.Module]:
+    """Return the parts of a model, with the selector that trains within it, if one does."""
+    selector = selector_in(model)
+    return model.parts() if selector is None else {**model.parts(), PART: selector}
 
 
 def _parts(parts: Mapping[str, nn.Module]) -> list[str]:

@@ -38,9 +38,11 @@ from lavis.runners.checkpoint import (
     load_trained,
     read_json,
     rng_state,
+    selector_in,
     set_rng_state,
     strip_prefix,
     trained_weights,
+    without_selector,
 )
 from lavis.runners.faults import Notice, shared_failure
 from lavis.runners.optim import MovingAverage, Parallel, Schedule, distribute_like, full_tensor, local_share
@@ -620,7 +622,8 @@ class Runner:
                     config=model.as_json(),
                     best=best,
                     metrics=metrics,
-                    write_more=lambda folder: self._model.save_trained(folder, weights),
+                    selector=selector_in(self._model),
+                    write_more=lambda folder: self._model.save_trained(folder, without_selector(weights)),
                 )
 
     def _find_best(self) -> Best | None:

@@ -18,6 +18,8 @@ registry.policies.declare("t_star", "lavis.selection.policies.t_star:TStar")
 registry.policies.declare("threshold", "lavis.selection.policies.spread:Threshold")
 registry.policies.declare("scenes", "lavis.selection.policies.spread:Scenes")
 registry.policies.declare("half_uniform", "lavis.selection.policies.spread:HalfUniform")
+registry.policies.declare("atp", "lavis.selection.policies.trained:ATP")
+registry.policies.declare("differentiable_top_k", "lavis.selection.policies.trained:DifferentiableTopK")
 
 registry.scorers.declare("dual_encoder", "lavis.selection.scorers.dual_encoder:DualEncoder")
 registry.scorers.declare("blip_itm", "lavis.selection.scorers.blip_itm:BlipITM")

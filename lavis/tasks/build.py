@@ -27,7 +27,7 @@ class PublishedTask:
         reader: how they are read, by name in `registry.frame_packings`.
         keyframes: "frame_num" reads as many frames as `model.frame_num` says, "one" the single best,
             "all" every sampled frame.
-        training_selector: which frames the Answerer learns from.
+        training_selector: which frames the Answerer learns from; None is `selector`, which learns itself.
         has_localizer: whether the published model of this task holds a Localizer.
     """
 
@@ -36,8 +36,13 @@ class PublishedTask:
     selector: SelectorSpec = "localizer"
     reader: str = "joint"
     keyframes: str = "frame_num"
-    training_selector: SelectorSpec = "all"
+    training_selector: SelectorSpec | None = "all"
     has_localizer: bool = True
+
+    @property
+    def learns_from(self) -> SelectorSpec:
+        """Which frames are chosen in training."""
+        return self.selector if self.training_selector is None else self.training_selector
 
 
 _CHAIN = PublishedTask()
@@ -90,6 +95,10 @@ TASKS: dict[str, PublishedTask] = {
     "answerer_finetuning": PUBLISHED_TASKS["qvh_freeze_loc_train_qa_with_loc_train_qa_vid"],
     "answerer_finetuning_uniform": PUBLISHED_TASKS["train_qa_vid"],
     "answerer_finetuning_voting": PUBLISHED_TASKS["train_qa"],
+    "learn_selector": PublishedTask(objective="learn_selector", selector="atp", training_selector=None),
+    "learn_selector_and_answerer": PublishedTask(
+        objective="learn_selector_and_answerer", trains="answerer", selector="atp", training_selector=None
+    ),
     "chained_inference": PUBLISHED_TASKS["qvh_freeze_loc_freeze_qa_vid"],
     "uniform_inference": PUBLISHED_TASKS["freeze_qa_vid"],
     "voting_inference": PUBLISHED_TASKS["freeze_qa"],
@@ -170,7 +179,7 @@ def build_objective(
         ConfigError: the task only evaluates, or a name is unknown.
     """
     kind: Any = registry.objectives.get(require_objective(task))
-    selector = task.training_selector
+    selector = task.learns_from
     offered = {
         "prompt": prompt,
         "k": num_keyframes,

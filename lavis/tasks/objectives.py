@@ -225,6 +225,9 @@ class Objective(Protocol):
     `registry.prompts`, or a prompt), `k` (frames to choose), `selector` (which), `packing` (how frames are read),
     `teacher` (where the frozen role's predictions come from) and `memory` (what is kept of clips).
 
+    One that trains what is not the model's own has a method `attach(model)`, which makes it a part of the model before
+    anything trains (`lavis.tasks.selector_learning`).
+
     Attributes:
         trainable: roles that learn, "localizer" or "answerer"; everything else is frozen.
     """
@@ -403,7 +406,7 @@ class AnswererFinetuning:
     ) -> AnswerLoss:
         """Return the loss of some questions of a batch, each of which has as many chosen frames."""
         positions, questions = np.stack([chosen[row] for row in rows]), [batch.questions[row] for row in rows]
-        features = _chosen_features(model, [clips[row] for row in rows], positions)
+        features = chosen_features(model, [clips[row] for row in rows], positions)
         states = model.states("answerer", features).unflatten(0, positions.shape)
         answers = [known_answer(question) for question in questions]
         words = model.words(self._prompt)
@@ -441,7 +444,7 @@ class TaughtScorer:
         return FrameScores(scores, scores, (Unread(),) * len(questions))
 
 
-def _chosen_features(model: ImageTextModel, clips: Sequence[FrameSource], positions: Integers) -> torch.Tensor:
+def chosen_features(model: ImageTextModel, clips: Sequence[FrameSource], positions: Integers) -> torch.Tensor:
     """Return the features [B * K, ...] of chosen frames; those that no scorer needed are made in one call."""
     vision = model.feature_encoder
     missing = [clip.missing(vision, chosen) for clip, chosen in zip(clips, positions, strict=True)]

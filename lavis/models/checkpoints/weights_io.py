@@ -93,6 +93,15 @@ def read_weights(path: str | Path) -> StateDict:
     return _unwrapped(weights, place=str(file))
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return what a safetensors file says beside its weights; nothing for other files."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
+
+
 def _read(file: Path) -> StateDict:
     try:
         with file.open("rb") as opened:

@@ -274,6 +274,12 @@ class Backbone:
         ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
         return ids
 
+    def word_states(self, text: str) -> torch.Tensor:
+        """Return the embeddings [L, E] of a text's tokens; what looks like a control token is plain text."""
+        ids = torch.tensor(self._tokens(self.plain(text), special=False), device=self.device)
+        embeddings: torch.Tensor = self.model.get_input_embeddings()(ids)
+        return embeddings
+
     # -- frames -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -310,7 +316,8 @@ class Backbone:
 
     def size_of(self, features: torch.Tensor) -> tuple[int, int]:
         """Return the height and width of the pictures that features [..., parts, P + 1, E] were made of."""
-        digits = [int(digit) for digit in features.flatten(0, -3)[0, -1, :4].tolist()]
+        # Rounded: a mix of frames holds the size of them all, but for the last bit.
+        digits = [round(digit) for digit in features.flatten(0, -3)[0, -1, :4].tolist()]
         return digits[0] * _DIGIT + digits[1], digits[2] * _DIGIT + digits[3]
 
     @contextmanager

@@ -200,7 +200,7 @@ class PretrainedHF(nn.Module):
     @torch.no_grad()
     def load_weights(self, weights: Mapping[str, torch.Tensor], *, place: str | Path) -> list[str]:
         """Put weights of adapters over those of the model, by name; returns and raises as `load_partial`."""
-        if self.adapters is None:
+        if weights and self.adapters is None:
             raise CheckpointError(f"{place} does not say what its adapters are; set model.lora as they were trained")
         parameters = dict(self.named_parameters())
         for name, value in weights.items():

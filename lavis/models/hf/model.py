@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -352,6 +353,16 @@ class HFLocalizer:
         for row, question in enumerate(questions):
             model.check_finite((yes - no)[row, asked[row]], question)
         return FrameScores(scores=yes, margins=yes - no, unread=tuple(map(model.unread, questions)))
+
+    def frame_states(self, frames: FrameSource, positions: npt.ArrayLike | None = None) -> torch.Tensor:
+        """Return the mean of what stands in place of image tokens, [N, E]; see `ShowsStates`."""
+        features = frames.encoded(self._model.feature_encoder, positions)
+        return features[:, 0, :-1].mean(dim=1)  # the first part; the last row is the picture's size
+
+    @torch.no_grad()
+    def text_states(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the mean word embedding of texts, [B, E]; see `ShowsStates`."""
+        return torch.stack([self._model.backbone.word_states(text).mean(dim=0) for text in texts])
 
 
 class _Prefixes:

@@ -378,6 +378,18 @@ class SeViLALocalizer:
             _check_finite(np.isfinite(yes[row] - no[row])[asked[row]], question, model=self._model, frames=frames)
         return FrameScores(scores=yes, margins=yes - no, unread=logits.unread)
 
+    def frame_states(self, frames: FrameSource, positions: npt.ArrayLike | None = None) -> torch.Tensor:
+        """Return the mean query token of frames, [N, E]: the Answerer's, which it reads of the chosen ones anyway."""
+        return frames.encoded(self._model.encoder("answerer"), positions).mean(dim=1)
+
+    @torch.no_grad()
+    def text_states(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the mean word embedding of texts, [B, E]; see `ShowsStates`."""
+        language = self._model.language
+        tokens = language.tokenize(texts, end_of_text=True)
+        mask = tokens.mask[..., None]
+        return (language.embed(tokens) * mask).sum(dim=1) / mask.sum(dim=1)
+
 
 class SeViLAAnswerer:
     """Reads chosen frames, `batch_size` at once, and picks an option, or writes an open answer."""

@@ -10,7 +10,7 @@ import numpy as np
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.common.types import Floats, Integers, Question
-from lavis.models.base import FramePolicy, FrameScorer, FrameScores, Selection
+from lavis.models.base import FramePolicy, FrameScorer, FrameScores, Selection, TakesWeights, VideoModel
 from lavis.models.frames import FrameSource
 from lavis.selection.policies.common import (
     Candidates,
@@ -133,6 +133,11 @@ class HalfUniform:
             raise ConfigError(f"cannot spread a share of {share}; give 0 or more, and less than 1")
         self._share, self._other = share, cast("FramePolicy", registry.policies.build(policy))
         self.needs_scorer = self._other.needs_scorer
+
+    def take_weights(self, model: VideoModel, scorer: FrameScorer) -> None:
+        """Let the other policy take its weights, if it has some; see `TakesWeights`."""
+        if isinstance(self._other, TakesWeights):
+            self._other.take_weights(model, scorer)
 
     def choose(
         self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
