@@ -26,8 +26,7 @@ from benchmarks.measure import PartTimings
 from lavis.common.types import Floats, Integers, Question
 from lavis.models.language.t5 import LanguageInput, T5LanguageModel, Tokens
 from lavis.models.pipeline import Timings
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.packing import JointPacking, PerFramePacking
+from lavis.models.sevila.model import JointPacking, PerFramePacking, SeViLA
 from lavis.processors.prompts import MultipleChoicePrompt
 from lavis.processors.transforms import EvalTransform
 from lavis.selection.policies.common import top_positions

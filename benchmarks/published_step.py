@@ -29,8 +29,7 @@ from benchmarks.published import generate_as_published
 from lavis.datasets.dataset import ClipBatch
 from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel
 from lavis.models.precision import at_least_fp32
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.packing import JointPacking, PerFramePacking
+from lavis.models.sevila.model import JointPacking, PerFramePacking, SeViLA
 from lavis.models.vision.blip2 import VisualPrompter
 from lavis.processors.prompts import MultipleChoicePrompt, option_target
 from lavis.runners.build import set_training_as_published, unfreeze_as_published

@@ -10,8 +10,7 @@ import torch
 
 from lavis.common.types import Integers
 from lavis.models.language.t5 import LanguageInput
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
+from lavis.models.sevila.model import FramePacking, JointPacking, PerFramePacking, SeViLA
 from lavis.models.vision.blip2 import VisualPrompter
 from lavis.selection.policies.common import top_positions
 from lavis.tasks.build import PRETRAINING, PublishedTask, resolve_task

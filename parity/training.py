@@ -5,9 +5,8 @@ import torch
 from lavis.common.moments import inside_windows
 from lavis.datasets.dataset import ClipBatch
 from lavis.models.language.t5 import IGNORED
-from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.model import FramePacking, PerFramePacking, SeViLA
 from lavis.models.sevila.names import PUBLISHED
-from lavis.models.sevila.packing import FramePacking, PerFramePacking
 from lavis.processors.prompts import option_target
 from lavis.tasks.build import PRETRAINING, PublishedTask, resolve_task, trained_by_published_code
 from lavis.tasks.objectives import AnswererFinetuning, LocalizerPretraining, Objective, SelfRefinement

@@ -36,8 +36,15 @@ from lavis.common.registry import registry
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-# In the order of the help text.
-MODULES = ("answer", "demo", "stores", "verify", "datasets", "runs")
+# Each module with the subcommands that it adds, in the order of the help text.
+MODULES = {
+    "answer": ("answer", "find"),
+    "demo": ("demo",),
+    "stores": ("cache", "models", "checkpoint"),
+    "verify": ("verify",),
+    "datasets": ("prepare", "check"),
+    "runs": ("train", "evaluate", "report"),
+}
 # Those that use parts chosen by name.
 _WITH_PARTS = ("answer", "find", "demo", "check", "train", "evaluate")
 
@@ -77,12 +84,12 @@ class CommandParser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"unknown {value!r}; {did_you_mean(str(value), known)}")
 
 
-def build_parser() -> CommandParser:
-    """Return the parser of the whole command line."""
+def build_parser(wanted: str | None = None) -> CommandParser:
+    """Return the parser of the command line: what the module of this subcommand adds, or all where none has it."""
     parser = CommandParser(prog="sevila", description="Ask questions about videos: keyframes and answers (SeViLA).")
     parser.add_argument("--version", action="version", version=f"sevila {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in MODULES:
+    for name in [name for name, commands in MODULES.items() if wanted in commands] or MODULES:
         importlib.import_module(f"lavis.cli.{name}").add_parser(subparsers)
     for name, command in subparsers.choices.items():
         if name in _WITH_PARTS:
@@ -172,6 +179,7 @@ def _run(argv: Sequence[str] | None) -> int:
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-        args = build_parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        args = build_parser(words[0] if words else None).parse_args(words)
         registry.import_modules(getattr(args, "imports", None) or (), place="--import")
         return int(args.run(args))

@@ -220,8 +220,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
 @contextmanager
 def _logged_in(folder: Path, world: "World", *, remarks: Sequence[str]) -> Iterator[None]:
     """Use a run's folder for the block, in the main process alone, and log there; warn of odd settings."""
+    from lavis.common.files import sole_use
     from lavis.common.logging import start_logging
-    from lavis.common.processes import sole_use
 
     with sole_use(folder) if world.is_main else nullcontext():
         start_logging(file=folder / "log.txt" if world.is_main else None, quiet=not world.is_main)

@@ -1,19 +1,29 @@
-"""Files: where the package's own lie, writing them whole, hashing them, and reading JSON of others."""
+"""Files: where the package's own lie, writing them whole, locking a folder, hashing, and reading JSON of others."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lavis.common.errors import UserError
+from lavis.common.errors import ConfigError, UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks; there the promise of `sole_use` is not kept.
+    fcntl = None  # type: ignore[assignment]
 
 # Larger than any JSON that this package writes or reads, apart from tokenizers and annotations.
 MAX_JSON_BYTES = 10_000_000
 _BLOCK = 1 << 20  # bytes that are hashed at once
+_LOCK_FILE = ".lock"
+_TAKEN = (errno.EACCES, errno.EAGAIN)
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -80,6 +90,41 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes while the block runs; make it where it is missing.
+
+    The system takes the lock from a process that dies, however it dies. A folder where files cannot be locked or made
+    (some network file systems, read-only ones) goes without.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((folder / _LOCK_FILE).open("a+", encoding="utf-8"))
+                _lock(file.fileno(), folder)
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.flush()
+        yield
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        # Not `flock`: processes that read data would inherit it, and outlive a killed run by seconds.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        holder = (folder / _LOCK_FILE).read_text(encoding="utf-8") or "another process"
+        raise ConfigError(
+            f"{folder} is in use by {holder}; wait until it has ended, or name another run.output_dir"
+        ) from error
+
+
 def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a regular file of JSON that others wrote, of bounded size.
 
@@ -108,3 +153,12 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("it is not UTF-8") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def read_object(path: str | Path) -> dict[str, Any] | None:
+    """Return the object that a JSON file holds, or None if there is none or it is damaged."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -26,8 +26,8 @@ from lavis.common.published_settings import translated
 from lavis.common.registry import registry
 from lavis.datasets.annotations import Annotations, read_annotations
 from lavis.datasets.dataset import JoinedDataset, MixedDataset, VideoQuestionDataset, mixed_counts
-from lavis.datasets.shards import holds_shards, video_storage
-from lavis.datasets.videos import VideoFolders
+from lavis.datasets.shards import ShardedVideos, VideoFinder
+from lavis.datasets.videos import VideoFolders, holds_shards
 
 SPLITS = ("train", "val", "test")
 
@@ -129,6 +129,17 @@ def dataset_defaults(name: str, *layers: Any) -> dict[str, Any]:
 def builder_of(name: str, config: DatasetConfig) -> "type[DatasetBuilder]":
     """Return the class that builds a dataset; what a recipe defines needs none of its own."""
     return registry.builders.get(config.type or (name if name in registry.builders else "custom"))
+
+
+def video_storage(storage: Any, *, place: str) -> VideoFinder:
+    """Return where `storage` says that videos are: a folder of shards, or what `VideoFolders` takes.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(storage, str) and holds_shards(Path(storage)):
+        return ShardedVideos(Path(storage))
+    return VideoFolders.from_storage(storage, place=place)
 
 
 class DatasetBuilder:

@@ -22,10 +22,9 @@ from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.files import write_text, written_whole
 from lavis.datasets.annotations import parse_row, write_annotations
 from lavis.datasets.records import Record
-from lavis.datasets.videos import EXTENSIONS, VideoFolders
+from lavis.datasets.videos import EXTENSIONS, SHARDS_INDEX, VideoFolders
 from lavis.video.frames import order_frames
 
-INDEX = "shards.json"
 FRAMES_ENDING = ".frames.tar"
 _BLOCK = 512
 _MIB = 1 << 20
@@ -75,7 +74,7 @@ def write_shards(
         AnnotationError: a row does not fit the schema.
         VideoError: a video is missing, unless `skip_missing`.
     """
-    if (folder / INDEX).exists():
+    if (folder / SHARDS_INDEX).exists():
         raise UserError(f"{folder} holds shards already; name another folder with --out")
     stored: list[StoredVideo] = []
     missing: dict[str, list[str]] = {}
@@ -103,7 +102,7 @@ def write_shards(
                 stored += _write_shard(temporary, file, split, shard)
         write_annotations(folder / f"{split}.json", rows)
     lines = ",\n".join(json.dumps(asdict(video)) for video in stored)
-    write_text(folder / INDEX, f"[\n{lines}\n]\n")
+    write_text(folder / SHARDS_INDEX, f"[\n{lines}\n]\n")
     return missing
 
 
@@ -113,11 +112,11 @@ def read_index(folder: Path) -> list[StoredVideo]:
     Raises:
         ConfigError: the folder holds no index, or one that no writer made.
     """
-    file = folder / INDEX
+    file = folder / SHARDS_INDEX
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} is no folder of shards: {INDEX} is missing or damaged") from error
+        raise ConfigError(f"{folder} is no folder of shards: {SHARDS_INDEX} is missing or damaged") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigError(f"{file} is damaged: it is no list of videos")
     stored = [from_mapping(StoredVideo, entry, place=str(file)) for entry in entries]
@@ -276,22 +275,6 @@ class ShardedVideos:
 
 VideoFinder = VideoFolders | ShardedVideos
 """Where a dataset's videos are looked for."""
-
-
-def video_storage(storage: Any, *, place: str) -> VideoFinder:
-    """Return where `storage` says that videos are: a folder of shards, or what `VideoFolders` takes.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    if isinstance(storage, str) and holds_shards(Path(storage)):
-        return ShardedVideos(Path(storage))
-    return VideoFolders.from_storage(storage, place=place)
-
-
-def holds_shards(folder: Path) -> bool:
-    """Say whether this is a folder of shards."""
-    return (folder / INDEX).is_file()
 
 
 def _unpack_frames(content: bytes, folder: Path) -> None:

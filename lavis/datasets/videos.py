@@ -1,4 +1,4 @@
-"""Where a dataset's videos lie: one folder, several, or one per source."""
+"""Where a dataset's videos lie: one folder, several, or one per source; shards are only recognised here."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ _ENDINGS = (
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".gif"),
     *(".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ogg", ".mts", ".m2ts", ".vob", ".f4v", ".mj2", ".divx", ".ivf"),
 )
+SHARDS_INDEX = "shards.json"  # of a folder of shards, see `lavis.datasets.shards`
 EXTENSIONS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS))
 
 
@@ -68,6 +69,11 @@ class VideoFolders:
         if source not in self._folders:
             raise VideoError(f"no folder for videos from {source!r}; {did_you_mean(source, self._folders)}")
         return [self._folders[source]]
+
+
+def holds_shards(folder: Path) -> bool:
+    """Say whether this is a folder of shards."""
+    return (folder / SHARDS_INDEX).is_file()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

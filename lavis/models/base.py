@@ -13,6 +13,7 @@ T frames of one video, B questions about it, K keyframes, O options.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -78,9 +79,9 @@ class Selection:
     """
 
     positions: Integers
-    scores: Floats = field(default_factory=lambda: np.empty(0))
+    scores: Floats = field(default_factory=partial(np.empty, 0))
     unread: Unread = field(default_factory=Unread)
-    sizes: Floats = field(default_factory=lambda: np.empty(0))
+    sizes: Floats = field(default_factory=partial(np.empty, 0))
     cost: Cost | None = None
 
     @property

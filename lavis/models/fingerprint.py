@@ -1,16 +1,20 @@
-"""Digests of what a model is: of its weights as they are computed with, and of facts about it."""
+"""Digests of what answers depend on: a model's weights as they are computed with, facts about it, and videos."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from lavis.common.errors import VideoError
+from lavis.common.files import file_digest
 from lavis.models.base import TrainableModel
+from lavis.video.frames import order_frames
 
 # An odd number whose bits are spread, as a signed one: 2^64 by the golden ratio.
 _SPREAD = 0x9E3779B97F4A7C15 - 2**64
@@ -35,6 +39,24 @@ def digest(facts: Mapping[str, Any], parts: Mapping[str, nn.Module | TrainableMo
             line = f"{name}.{tensor_name} {tensor.dtype} {tuple(tensor.shape)} {_bits(tensor)}\n"
             found.update(line.encode())
     return found.hexdigest()
+
+
+def video_digest(path: Path) -> str:
+    """Return the SHA-256 of a video's bytes; of a folder of frames, that of its frames' places and bytes.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir():
+            order = order_frames((file.name for file in path.iterdir() if file.is_file()), place=str(path))
+            for number, name in zip(order.places.tolist(), order.names, strict=True):
+                digest.update(f"{number} {file_digest(path / name)}\n".encode())
+            return digest.hexdigest()
+        return file_digest(path)
+    except OSError as error:
+        raise VideoError(f"{path}: {error.strerror}") from error
 
 
 def _bits(tensor: torch.Tensor) -> str:

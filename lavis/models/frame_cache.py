@@ -22,9 +22,8 @@ from safetensors.torch import load, save
 
 from lavis import __version__
 from lavis.common import defaults
-from lavis.common.errors import ConfigError, UserError, VideoError
-from lavis.common.files import file_digest, written_whole
-from lavis.video.frames import order_frames
+from lavis.common.errors import ConfigError, UserError
+from lavis.common.files import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -156,21 +155,3 @@ def entry_key(**facts: Any) -> str:
     """Return the key of what depends on these facts (JSON values), and on this version of the package."""
     everything = {"layout": _LAYOUT, "version": __version__, **facts}
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-
-
-def video_digest(path: Path) -> str:
-    """Return the SHA-256 of a video's bytes; of a folder of frames, that of its frames' places and bytes.
-
-    Raises:
-        VideoError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        if path.is_dir():
-            order = order_frames((file.name for file in path.iterdir() if file.is_file()), place=str(path))
-            for number, name in zip(order.places.tolist(), order.names, strict=True):
-                digest.update(f"{number} {file_digest(path / name)}\n".encode())
-            return digest.hexdigest()
-        return file_digest(path)
-    except OSError as error:
-        raise VideoError(f"{path}: {error.strerror}") from error

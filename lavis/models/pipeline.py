@@ -31,7 +31,8 @@ from lavis.common.types import (
 )
 from lavis.models.base import Reading, Selection, VideoModel
 from lavis.models.chain import SelectorSpec, build_selector, select_and_answer
-from lavis.models.frame_cache import FrameCache, Tensors, entry_key, video_digest
+from lavis.models.fingerprint import video_digest
+from lavis.models.frame_cache import FrameCache, Tensors, entry_key
 from lavis.models.frames import FrameSource, Progress, Timings
 from lavis.processors.prompts import check_question
 from lavis.video import VideoReader, open_video

@@ -53,9 +53,10 @@ from lavis.runners.provenance import (
     video_samples,
 )
 from lavis.runners.trainer import Plan, Runner, Updater
-from lavis.runners.validation import ClipLoader, SplitValidator
+from lavis.runners.validation import SplitValidator
 from lavis.tasks.build import PublishedTask, build_objective, require_objective, trained_by_published_code
 from lavis.tasks.objectives import CachedTeacher, ClipMemory, Objective, OnlineTeacher, Teacher
+from lavis.tasks.predictions import ClipLoader
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from lavis.common import files
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError, ConfigError, FaultError, first_line
-from lavis.common.files import write_text
+from lavis.common.files import read_object, write_text
 from lavis.models.base import TrainableModel
 from lavis.models.checkpoints.weights_io import read_weights, write_weights
 from lavis.runners.config import RunConfig
@@ -181,15 +181,6 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Return the object that a JSON file holds, or None if there is none or it is damaged."""
-    try:
-        content = files.read_json(file)
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 class CheckpointStore:
@@ -578,7 +569,7 @@ class BestCheckpoint:
         """Return when the weights that are there were validated; None if there are none, or they are damaged."""
         if not self._folder.exists() and self._old.exists():
             self._old.rename(self._folder)
-        facts = read_json(self._folder / _BEST_METRICS)
+        facts = read_object(self._folder / _BEST_METRICS)
         if facts is None or not {"epoch", "iteration", "value", "sha256"} <= facts.keys():
             return None
         expected = facts["sha256"] if isinstance(facts["sha256"], dict) else {BEST_FILE: facts["sha256"]}

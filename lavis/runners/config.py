@@ -37,7 +37,7 @@ from lavis.datasets.builder import SPLITS, DatasetConfig, checked_mix, dataset_d
 from lavis.datasets.videos import VideoFolders
 from lavis.export.report import load_paper_tables
 from lavis.models.base import LoRA
-from lavis.models.language.checkpointing import check_checkpointing
+from lavis.models.language.checkpointing import CHECKPOINTING
 from lavis.tasks.build import PublishedTask, resolve_task
 from lavis.tasks.metrics.moments import SpanRule
 from lavis.tasks.metrics.registered import ACCURACY, FRAME_ACCURACY, FRAME_AP, metric_names
@@ -67,7 +67,7 @@ class ModelConfig:
     reader: TrainingOnly[Annotated[str, registered(registry.frame_packings)] | None]
     training_selector: TrainingOnly[Any]
     dtype: Annotated[str, one_of("fp32", "bf16", "fp16")]
-    checkpointing: NoEffect[str]
+    checkpointing: NoEffect[Annotated[str, one_of(*CHECKPOINTING)]]
     lora: TrainingOnly[LoRA | None]
     frame_tokens: TrainingOnly[Count | None]
 
@@ -257,11 +257,9 @@ def check_settings(config: TrainConfig) -> tuple[str, ...]:
 
     Raises:
         ConfigError: see above.
-        MissingExtraError: `model.checkpointing` needs a package that is not installed.
     """
     run = config.run
     task = task_of(config)
-    check_checkpointing(config.model.checkpointing)
     weight_paths(config.model.finetuned)
     checked_mix(run.mix, list(config.datasets))
     _check_mixable(config.datasets)

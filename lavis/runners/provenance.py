@@ -20,16 +20,14 @@ from lavis.common import defaults
 from lavis.common.config import load_yaml
 from lavis.common.distributed import World
 from lavis.common.errors import AnnotationError, ConfigError, VideoError
-from lavis.common.files import configs_dir, write_text
+from lavis.common.files import configs_dir, read_object, write_text
 from lavis.common.logging import read_json_lines
 from lavis.common.registry import registry
-from lavis.datasets.builder import builder_of
-from lavis.datasets.shards import holds_shards, video_storage
-from lavis.datasets.videos import VideoFolders
+from lavis.datasets.builder import builder_of, video_storage
+from lavis.datasets.videos import VideoFolders, holds_shards
 from lavis.models.base import TrainableModel
 from lavis.models.fingerprint import weights_digest
 from lavis.models.loading import check_weights
-from lavis.runners.checkpoint import read_json
 from lavis.runners.config import TrainConfig, affected_by, flattened, weight_paths
 
 logger = logging.getLogger(__name__)
@@ -194,7 +192,7 @@ def record(config: TrainConfig, folder: Path, world: World, *, inputs: Inputs | 
     write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config.resolved))))
     if inputs is not None:
         write_text(folder / _INPUTS, json.dumps(inputs, indent=2) + "\n")
-    earlier = read_json(folder / _FACTS)
+    earlier = read_object(folder / _FACTS)
     facts = {**run_facts(seed=config.run.seed, processes=world.size), "settings": dict(config.resolved)}
     if earlier is not None:
         # A run may be resumed elsewhere, with other versions: every start counts.
@@ -214,7 +212,7 @@ def check_unchanged(config: TrainConfig, folder: Path, inputs: Inputs) -> None:
     listed = {key: f"{key} {before.get(key)!r}, now {now[key]!r}" for key in differing}
     free = {key for key in differing if affected_by(key) == "nothing"}
     another = [text for key, text in listed.items() if key not in free]
-    another += changed_inputs(read_json(folder / _INPUTS) or {}, inputs)
+    another += changed_inputs(read_object(folder / _INPUTS) or {}, inputs)
     if another and not config.run.resume_changed:
         raise ConfigError(
             f"{folder} was begun with {'; '.join(another)}; that would make another run: go on with what it was, "

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError, ConfigError, TerminatedError, UserError, did_you_mean
-from lavis.common.files import write_text
+from lavis.common.files import read_object, write_text
 from lavis.datasets.dataset import ClipBatch, EpochBatches
 from lavis.models.base import TrainableModel
 from lavis.runners.checkpoint import (
@@ -36,7 +36,6 @@ from lavis.runners.checkpoint import (
     add_prefix,
     load_state,
     load_trained,
-    read_json,
     rng_state,
     selector_in,
     set_rng_state,
@@ -591,7 +590,7 @@ class Runner:
         """Return what an earlier start measured at the very place where this one was resumed."""
         if self.iteration != self._resumed_at:
             return None
-        found: dict[str, float] | None = self._world.gather(read_json(file))[0]
+        found: dict[str, float] | None = self._world.gather(read_object(file))[0]
         if found is None or (found.pop("iteration", None), found.pop("epoch", None)) != (self.iteration, epoch):
             return None
         return found
@@ -634,6 +633,6 @@ class Runner:
         """Load what is on disk about the best weights, and remove metrics of what is trained again."""
         if self._world.is_main:
             for file in (self._folder / "metrics").glob("*.json"):
-                if (read_json(file) or {}).get("iteration", self.iteration + 1) > self.iteration:
+                if (read_object(file) or {}).get("iteration", self.iteration + 1) > self.iteration:
                     file.unlink()
         self._best, self._resumed_at = self._find_best(), self.iteration

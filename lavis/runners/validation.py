@@ -1,4 +1,4 @@
-"""Reading the clips of a split, and validation between epochs: its metrics decide what weights are kept.
+"""Validation between epochs: its metrics decide what weights are kept.
 
 Every question is counted once, whatever the number of processes: each takes the questions of its own rank, and what
 was said is put together. Where a model is split over the processes, all of them compute equally often.
@@ -7,7 +7,6 @@ was said is put together. Where a model is split over the processes, all of them
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,64 +16,17 @@ from lavis.common.distributed import World
 from lavis.common.errors import UserError
 from lavis.common.moments import inside_windows
 from lavis.common.types import Floats, Question
-from lavis.datasets.annotations import Annotation
-from lavis.datasets.dataset import QuestionDataset, SampleKey, Unreadable, VideoQuestionDataset, build_loader
+from lavis.datasets.dataset import Unreadable
 from lavis.models.base import ImageTextModel
 from lavis.models.chain import prepared_frames
 from lavis.models.frames import FrameSource
 from lavis.runners.progress import Pace
 from lavis.tasks.build import PublishedTask
 from lavis.tasks.metrics.registered import ACCURACY, FRAME_ACCURACY, FRAME_AP, measure_registered
-from lavis.tasks.predictions import Prediction, build_asker, search_prediction, unread_prediction
+from lavis.tasks.predictions import ClipLoader, Prediction, build_asker, search_prediction, unread_prediction
 
 # Measures a model on a split: named metrics, higher being better, each over all questions, the same to every process.
 Validator = Callable[[ImageTextModel, str], dict[str, float]]
-
-Read = FrameSource | Unreadable
-
-
-class ClipLoader:
-    """Reads clips of a dataset, `batch_size` in one go; the other arguments are those of `build_loader`."""
-
-    def __init__(
-        self,
-        dataset: QuestionDataset,
-        *,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        timeout_s: float = 0,
-        pin_memory: bool = False,
-    ) -> None:
-        self.dataset, self._batch_size = dataset, batch_size
-        self._load = partial(build_loader, num_workers=num_workers, timeout_s=timeout_s, pin_memory=pin_memory)
-        # None where datasets are mixed: their ids may be the same.
-        self._rows = dataset if isinstance(dataset, VideoQuestionDataset) else None
-        rows = self._rows.annotations if self._rows else ()
-        self._index = {row.question.id: index for index, row in enumerate(rows)}
-
-    def annotation(self, question: Question) -> Annotation:
-        """Return the row that a question was read from; where datasets are mixed, one with nothing but the question."""
-        return self._rows.annotations[self._index[question.id]] if self._rows else Annotation(question)
-
-    def read(self, model: ImageTextModel, indices: Sequence[int]) -> Iterator[tuple[Question, Read]]:
-        """Yield the questions at these indices with frames as the model takes them, or with why there are none."""
-        keys = [SampleKey(0, index) for index in indices]
-        steps = [keys[start : start + self._batch_size] for start in range(0, len(keys), self._batch_size)]
-        for batch in self._load(self.dataset, steps) if steps else ():  # starting workers for nothing takes seconds
-            for row, question in enumerate(batch.questions):
-                # For whoever looks at pictures; what the model reads is decoded already.
-                opened = partial(self._rows.open_video, self._index[question.id]) if self._rows else None
-                yield (
-                    question,
-                    prepared_frames(
-                        model,
-                        batch.pixels[row],
-                        frame_idx=batch.frame_idx[row],
-                        times_s=batch.times_s[row],
-                        open_video=opened,
-                    ),
-                )
-            yield from ((one.question, one) for one in batch.unreadable)
 
 
 @dataclass(frozen=True)

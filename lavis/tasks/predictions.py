@@ -1,4 +1,4 @@
-"""Asking a model about one clip, and what it says about each question, as one line of `predictions.jsonl`.
+"""Reading the clips of a split, asking a model about each, and what it says, as one line of `predictions.jsonl`.
 
 Evaluation and validation ask alike. T frames of one video, K keyframes, O options.
 """
@@ -6,8 +6,9 @@ Evaluation and validation ask alike. T frames of one video, K keyframes, O optio
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,63 @@ import numpy as np
 from lavis.common.config import from_mapping
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.types import Floats, Question, Unread
-from lavis.models.base import Answerer, FrameScorer, VideoModel
-from lavis.models.chain import Selector, build_selector, select_and_answer
+from lavis.datasets.annotations import Annotation
+from lavis.datasets.dataset import QuestionDataset, SampleKey, Unreadable, VideoQuestionDataset, build_loader
+from lavis.models.base import Answerer, FrameScorer, ImageTextModel, VideoModel
+from lavis.models.chain import Selector, build_selector, prepared_frames, select_and_answer
 from lavis.models.frames import FrameSource
 from lavis.tasks.build import PublishedTask, count_keyframes
 
 _CHECKSUM = "checksum"
 # What rows of earlier versions lack.
 _ADDED = {"video_sha256", _CHECKSUM}
+
+
+Read = FrameSource | Unreadable
+
+
+class ClipLoader:
+    """Reads clips of a dataset, `batch_size` in one go; the other arguments are those of `build_loader`."""
+
+    def __init__(
+        self,
+        dataset: QuestionDataset,
+        *,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        timeout_s: float = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset, self._batch_size = dataset, batch_size
+        self._load = partial(build_loader, num_workers=num_workers, timeout_s=timeout_s, pin_memory=pin_memory)
+        # None where datasets are mixed: their ids may be the same.
+        self._rows = dataset if isinstance(dataset, VideoQuestionDataset) else None
+        rows = self._rows.annotations if self._rows else ()
+        self._index = {row.question.id: index for index, row in enumerate(rows)}
+
+    def annotation(self, question: Question) -> Annotation:
+        """Return the row that a question was read from; where datasets are mixed, one with nothing but the question."""
+        return self._rows.annotations[self._index[question.id]] if self._rows else Annotation(question)
+
+    def read(self, model: ImageTextModel, indices: Sequence[int]) -> Iterator[tuple[Question, Read]]:
+        """Yield the questions at these indices with frames as the model takes them, or with why there are none."""
+        keys = [SampleKey(0, index) for index in indices]
+        steps = [keys[start : start + self._batch_size] for start in range(0, len(keys), self._batch_size)]
+        for batch in self._load(self.dataset, steps) if steps else ():  # starting workers for nothing takes seconds
+            for row, question in enumerate(batch.questions):
+                # For whoever looks at pictures; what the model reads is decoded already.
+                opened = partial(self._rows.open_video, self._index[question.id]) if self._rows else None
+                yield (
+                    question,
+                    prepared_frames(
+                        model,
+                        batch.pixels[row],
+                        frame_idx=batch.frame_idx[row],
+                        times_s=batch.times_s[row],
+                        open_video=opened,
+                    ),
+                )
+            yield from ((one.question, one) for one in batch.unreadable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from lavis.models.language.t5 import T5LanguageModel, Tokens
 from lavis.models.language.tokenizer import single_token_id
-from lavis.models.sevila.packing import FramePacking, JointPacking, PerFramePacking
+from lavis.models.sevila.model import FramePacking, JointPacking, PerFramePacking
 from sevila_data.miniature.questions import NUM_OPTIONS
 from sevila_data.miniature.word_tasks import Exercise, choose_option, judge_moment, judge_question
 

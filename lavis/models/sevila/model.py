@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,11 @@ from lavis.models.base import Answerer, AnswerLoss, FrameScorer, FrameScores, Ma
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.language.checkpointing import checkpoint_activations
-from lavis.models.language.t5 import IGNORED, T5LanguageModel
+from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel, Tokens
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.config import SeViLAConfig
 from lavis.models.sevila.loading import PretrainedSeViLA
-from lavis.models.sevila.packing import FramePacking, PerFramePacking, majority_vote
 from lavis.models.vision.blip2 import VisualPrompter
 from lavis.processors.prompts import Prompt, as_prompt, option_target
 from lavis.processors.transforms import EvalTransform
@@ -475,3 +474,67 @@ def _outgrown_step(model: SeViLA, frames: FrameSource) -> str:
         if not made.isfinite().all():
             return f"the {encoder.name.title()}'s tokens of the frames, computed in {made.dtype}"
     return f"the language model, computed in {model.language.dtype}"
+
+
+# How frames and text become one language-model input: for each frame its prefix ("Frame 2: ") and its query tokens,
+# then the prompt, in the published order. Training and inference build their inputs here and nowhere else.
+
+
+class FramePacking(Protocol):
+    """Lays out frames and text for the language model, each frame as an input of its own where it `reads_alone`."""
+
+    reads_alone: bool
+
+    def inputs(self, language: T5LanguageModel, frames: torch.Tensor, text: Tokens) -> LanguageInput:
+        """Build the inputs from frame tokens [B, K, Q, E] and prompts of B rows."""
+
+
+class JointPacking:
+    """All frames of a question in one input, numbered from 1, in the order given."""
+
+    reads_alone = False
+
+    def inputs(self, language: T5LanguageModel, frames: torch.Tensor, text: Tokens) -> LanguageInput:
+        """Return inputs of B rows, [B, K * (P + Q) + L] long.
+
+        The K prefixes are padded to the longest of them, in mid-sequence: relative positions, and so
+        the published numbers, depend on it.
+        """
+        prefixes = language.tokenize([f"Frame {i}: " for i in range(1, frames.shape[1] + 1)], end_of_text=False)
+        return _lay_out(language, prefixes, frames, text)
+
+
+class PerFramePacking:
+    """Every frame alone in an input of its own, with the same text."""
+
+    reads_alone = True
+
+    def inputs(self, language: T5LanguageModel, frames: torch.Tensor, text: Tokens) -> LanguageInput:
+        """Return inputs of B * K rows (all frames of the first question first), [P + Q + L] long."""
+        num_frames = frames.shape[1]
+        repeated = Tokens(
+            ids=text.ids.repeat_interleave(num_frames, 0),
+            mask=text.mask.repeat_interleave(num_frames, 0),
+            unread=text.unread,
+        )
+        prefix = language.tokenize(["Frame: "], end_of_text=False)
+        return _lay_out(language, prefix, frames.flatten(0, 1)[:, None], repeated)
+
+
+def _lay_out(language: T5LanguageModel, prefixes: Tokens, frames: torch.Tensor, text: Tokens) -> LanguageInput:
+    """Interleave K prefixes with frame tokens [B, K, Q, E] and append the text of B rows."""
+    rows, num_frames, num_queries, _ = frames.shape
+    prefix_embeds = language.embed(prefixes).expand(rows, -1, -1, -1)
+    visual = torch.cat([prefix_embeds, frames.to(prefix_embeds.dtype)], dim=2).flatten(1, 2)
+    seen = prefixes.mask.new_ones(num_frames, num_queries)
+    visual_mask = torch.cat([prefixes.mask, seen], dim=1).flatten().expand(rows, -1)
+    return LanguageInput(
+        embeds=torch.cat([visual, language.embed(text)], dim=1), mask=torch.cat([visual_mask, text.mask], dim=1)
+    )
+
+
+def majority_vote(option_logits: Sequence[Sequence[float]]) -> int:
+    """Return the option most frames chose; ties go to the higher summed logit (voting baseline)."""
+    choices = [max(range(len(row)), key=row.__getitem__) for row in option_logits]
+    totals = [sum(column) for column in zip(*option_logits, strict=True)]
+    return max(range(len(totals)), key=lambda option: (choices.count(option), totals[option]))

@@ -21,7 +21,8 @@ from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Unreadable, VideoQuestionDataset
 from lavis.models.base import TrainableModel
 from lavis.models.chain import selector_name
-from lavis.models.frame_cache import FrameCache, video_digest
+from lavis.models.fingerprint import video_digest
+from lavis.models.frame_cache import FrameCache
 from lavis.models.frames import FrameSource
 from lavis.models.loading import speed_up
 from lavis.models.pipeline import FrameMemory
@@ -38,13 +39,12 @@ from lavis.runners.evaluation.results import (
 )
 from lavis.runners.progress import Pace
 from lavis.runners.provenance import record
-from lavis.runners.validation import ClipLoader
 from lavis.tasks.build import PublishedTask
 from lavis.tasks.metrics.moments import moment_metrics, moment_predictions
 from lavis.tasks.metrics.questions import TYPE_GROUPS, question_metrics
 from lavis.tasks.metrics.registered import measure_registered
 from lavis.tasks.metrics.submission import write_submission
-from lavis.tasks.predictions import Asker, Prediction, build_asker, unread_prediction
+from lavis.tasks.predictions import Asker, ClipLoader, Prediction, build_asker, unread_prediction
 from lavis.tasks.report import report
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ import pytest
 
 from lavis.cli.main import main
 from lavis.datasets.dataset import SampleKey, VideoQuestionDataset
-from lavis.models.frame_cache import FrameCache, video_digest
+from lavis.models.fingerprint import video_digest
+from lavis.models.frame_cache import FrameCache
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
 from tests.integration.evaluation.questions import ASKED, MISSING, settings, write_questions
 from tests.integration.training.tiny_run import write_tiny_model

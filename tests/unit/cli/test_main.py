@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from lavis import __version__
-from lavis.cli.main import EXIT_BROKEN_PIPE, build_parser, main
+from lavis.cli.main import EXIT_BROKEN_PIPE, MODULES, build_parser, main
 from lavis.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,6 +84,21 @@ def test_mistake_on_the_command_line_is_one_line_with_the_nearest_name(
     assert shown.err.count("\n") == 1
 
 
+def commands(parser: argparse.ArgumentParser) -> list[str]:
+    (action,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    return list(action.choices)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_command_s_parser_is_built_with_those_of_its_own_module_alone(module: str) -> None:
+    assert {tuple(commands(build_parser(command))) for command in MODULES[module]} == {MODULES[module]}
+
+
+@pytest.mark.parametrize("word", [None, "--help", "anwser"])
+def test_all_parsers_are_built_for_whatever_is_no_command(word: str | None) -> None:
+    assert commands(build_parser(word)) == [command for commands in MODULES.values() for command in commands]
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], None]:
     """Makes `sevila only` run a function."""
@@ -93,7 +108,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], No
             subparsers.add_parser("only").set_defaults(run=lambda args: run())
 
         module = SimpleNamespace(add_parser=add_parser)
-        monkeypatch.setattr("lavis.cli.main.MODULES", ("the_module",))
+        monkeypatch.setattr("lavis.cli.main.MODULES", {"the_module": ("only",)})
         monkeypatch.setattr("lavis.cli.main.importlib", SimpleNamespace(import_module=lambda name: module))
 
     return install

@@ -13,10 +13,11 @@ from PIL import Image
 
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.datasets.annotations import read_annotations
+from lavis.datasets.builder import video_storage
 from lavis.datasets.dataset import EpochBatches, Sample, SampleKey, VideoQuestionDataset, build_loader
 from lavis.datasets.records import Record
-from lavis.datasets.shards import INDEX, ShardedVideos, Unpacker, VideoFinder, read_index, video_storage, write_shards
-from lavis.datasets.videos import VideoFolders
+from lavis.datasets.shards import ShardedVideos, Unpacker, VideoFinder, read_index, write_shards
+from lavis.datasets.videos import SHARDS_INDEX, VideoFolders
 from lavis.processors.transforms import UniformClip
 from tests.videos import write_video
 
@@ -173,14 +174,14 @@ def test_names_in_a_shard_are_never_paths(tmp_path: Path) -> None:
 )
 def test_an_index_that_no_writer_made_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     entry = {"video": "x", "source": None, "split": "val", "file": "a.tar", "questions": 1, **change}
-    (tmp_path / INDEX).write_text(json.dumps([entry]))
+    (tmp_path / SHARDS_INDEX).write_text(json.dumps([entry]))
     with pytest.raises(ConfigError) as error:
         read_index(tmp_path)
     assert message in str(error.value)
 
 
 def test_a_cut_shard_makes_its_videos_unreadable(shards: Path, tmp_path: Path) -> None:
-    (tmp_path / INDEX).write_text((shards / INDEX).read_text())
+    (tmp_path / SHARDS_INDEX).write_text((shards / SHARDS_INDEX).read_text())
     with pytest.raises(VideoError, match=r"val-000000\.tar: No such file"):
         ShardedVideos(tmp_path).find("sub/v0")
     (tmp_path / "val-000000.tar").write_bytes((shards / "val-000000.tar").read_bytes()[:2000])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lavis.common.errors import ConfigError, VideoError
-from lavis.models.frame_cache import CacheUsage, FrameCache, default_folder, entry_key, video_digest
+from lavis.common.errors import ConfigError
+from lavis.models.frame_cache import CacheUsage, FrameCache, default_folder, entry_key
 
 TENSORS = {
     "half": torch.arange(6, dtype=torch.bfloat16).view(2, 3) / 7,
@@ -149,35 +149,3 @@ def test_the_default_folder_is_the_environment_s(tmp_path: Path, monkeypatch: py
     assert FrameCache().folder == default_folder() == tmp_path / "here"
     monkeypatch.delenv("SEVILA_CACHE")
     assert default_folder() == Path.home() / ".cache" / "sevila" / "frames"
-
-
-def test_the_identity_of_a_video_is_its_bytes_wherever_it_lies(tmp_path: Path) -> None:
-    for name, content in (("a.mp4", b"one"), ("b.mp4", b"one"), ("c.mp4", b"two")):
-        (tmp_path / name).write_bytes(content)
-    first, second, other = (video_digest(tmp_path / f"{name}.mp4") for name in "abc")
-    assert first == second == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
-    assert other != first
-
-
-def test_the_identity_of_a_folder_of_frames_is_its_frames_places_and_bytes(tmp_path: Path) -> None:
-    def folder(name: str, files: dict[str, bytes]) -> str:
-        (tmp_path / name).mkdir()
-        for file, content in files.items():
-            (tmp_path / name / file).write_bytes(content)
-        return video_digest(tmp_path / name)
-
-    first = folder("first", {"1.jpg": b"a", "2.jpg": b"b"})
-    assert folder("same", {"2.jpg": b"b", "1.jpg": b"a"}) == first
-    assert folder("swapped", {"1.jpg": b"b", "2.jpg": b"a"}) != first
-    three, gap = (dict.fromkeys(names, b"a") for names in (("1.jpg", "2.jpg", "3.jpg"), ("1.jpg", "2.jpg", "4.jpg")))
-    assert folder("three", three) != folder("a gap", gap)
-    assert folder("renamed", {"0001.jpg": b"a", "0002.jpg": b"b", "._0001.jpg": b"c", "notes.txt": b"d"}) == first
-    # Sorted as text, 1, 10, 2 and 1, 10, 11 are the same.
-    assert folder("numbers", {"1.jpg": b"a", "2.jpg": b"c", "10.jpg": b"b"}) != folder(
-        "later", {"1.jpg": b"a", "10.jpg": b"b", "11.jpg": b"c"}
-    )
-
-
-def test_a_video_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"gone.mp4: No such file"):
-        video_digest(tmp_path / "gone.mp4")

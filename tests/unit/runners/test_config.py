@@ -93,7 +93,7 @@ def test_data_folders_follow_the_environment(recipe: Path, monkeypatch: pytest.M
         ("model.task=train_qa_vida", "unknown task 'train_qa_vida'; did you mean 'train_qa_vid'?"),
         ("model.arch=sevilla", "unknown model.arch 'sevilla'; did you mean 'sevila'?"),
         ("model.dtype=bf61", "model.dtype: unknown 'bf61'; did you mean 'bf16'?"),
-        ("model.checkpointing=tosch", "unknown model.checkpointing 'tosch'; did you mean 'torch'?"),
+        ("model.checkpointing=tosch", "model.checkpointing: unknown 'tosch'; did you mean 'torch'?"),
         ("model.model_type=''", "model.model_type is ''; it must be some text"),
         ("model.finetuned=3", "model.finetuned is 3; give a folder or file of weights"),
         ("run.best_metric=acuracy", "run.best_metric: 'acuracy' is not measured; did you mean 'accuracy'?"),

@@ -13,9 +13,9 @@ from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import Sample, SampleKey, Unreadable
 from lavis.processors.transforms import Clip
-from lavis.runners.validation import ClipLoader, SplitValidator, average_precision
+from lavis.runners.validation import SplitValidator, average_precision
 from lavis.tasks.build import resolve_task
-from lavis.tasks.predictions import Prediction
+from lavis.tasks.predictions import ClipLoader, Prediction
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.common.types import Question, Span
 from lavis.datasets.dataset import ClipBatch
 from lavis.models.language.checkpointing import check_checkpointing, checkpoint_activations
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.packing import JointPacking, PerFramePacking
+from lavis.models.sevila.model import JointPacking, PerFramePacking, SeViLA
 from lavis.tasks.build import build_objective, resolve_task
 from tests.unit.models.tiny import CONFIG, random_pixels, random_tokens
 

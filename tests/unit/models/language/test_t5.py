@@ -15,8 +15,7 @@ from lavis.models.language.t5 import (
     PreciseT5Norm,
     T5LanguageModel,
 )
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.packing import JointPacking
+from lavis.models.sevila.model import JointPacking, SeViLA
 from tests.precision import assert_near_float64, in_float64
 from tests.unit.models.tiny import CONFIG, random_tokens, recorded, with_language
 

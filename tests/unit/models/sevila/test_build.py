@@ -10,8 +10,7 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTok
 from lavis.common.errors import ConfigError
 from lavis.models.language.t5 import t5_config
 from lavis.models.sevila.config import SeViLAConfig, WeightsConfig
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.packing import JointPacking
+from lavis.models.sevila.model import JointPacking, SeViLA
 from tests.unit.models.tiny import CONFIG, random_tokens, with_language, with_vision
 
 

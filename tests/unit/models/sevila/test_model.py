@@ -10,8 +10,7 @@ from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.types import Question, Unread
 from lavis.models.frames import FrameSource
 from lavis.models.sevila.loading import set_precision
-from lavis.models.sevila.model import SeViLA, SeViLAAnswerer, SeViLALocalizer
-from lavis.models.sevila.packing import JointPacking, PerFramePacking
+from lavis.models.sevila.model import JointPacking, PerFramePacking, SeViLA, SeViLAAnswerer, SeViLALocalizer
 from lavis.processors.prompts import MultipleChoicePrompt
 from lavis.processors.transforms import EvalTransform
 from tests.precision import assert_near_float64

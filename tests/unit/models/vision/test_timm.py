@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from lavis.common.errors import ConfigError, MissingExtraError, UserError
-from lavis.models.sevila.model import SeViLA
-from lavis.models.sevila.packing import JointPacking
+from lavis.models.sevila.model import JointPacking, SeViLA
 from lavis.models.vision.timm import TimmVisionTower
 from tests.unit.models.tiny import encoded, with_vision
 

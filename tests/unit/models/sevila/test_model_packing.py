@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lavis.models.language.t5 import T5LanguageModel
-from lavis.models.sevila.packing import JointPacking, PerFramePacking, majority_vote
+from lavis.models.sevila.model import JointPacking, PerFramePacking, majority_vote
 from tests.unit.models.tiny import QUERIES, WIDTH, random_tokens
 
 PROMPTS = ["Question: what is shown?", "yes"]

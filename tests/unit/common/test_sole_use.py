@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.common.processes import sole_use
+from lavis.common.files import sole_use
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from lavis.common.processes import sole_use
+from lavis.common.files import sole_use
 
 with sole_use(Path(sys.argv[1])):
     child = os.fork() if "--fork" in sys.argv else None
