@@ -1,13 +1,16 @@
-"""What a converter is: which raw files a split is made from, and how one raw row becomes one of the schema."""
+"""What a converter is: which raw files a split is made from, what their rows are, and how one becomes a schema row."""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from string import ascii_uppercase
 from typing import Any
 
-from lavis.datasets.records import Record, is_blank, shown
+from lavis.datasets.records import Record, is_blank, read_records, shown
+from lavis.datasets.videos import EXTENSIONS
+from sevila_data.own_rows import parsed_cell
 
 Row = dict[str, Any]
 """A row of the schema in `sevila_data/README.md`."""
@@ -35,6 +38,12 @@ class RawSplit:
     notes: Counter[str]
 
 
+def rows_of_files(raw: RawSplit) -> Iterator[Record]:
+    """Read the rows of a split's files, of any format that `read_records` knows."""
+    for file in raw.files:
+        yield from read_records(file)
+
+
 @dataclass(frozen=True, slots=True)
 class RawDataset:
     """A benchmark's raw layout and its converter.
@@ -43,11 +52,13 @@ class RawDataset:
         name: the name in commands and configurations.
         files: for each split the glob patterns of its files in the raw folder; the first that matches counts.
         converter: prepares the conversion of one split.
+        rows: reads the raw rows of a split, where its files are of a format of their own.
     """
 
     name: str
     files: Mapping[str, tuple[str, ...]]
     converter: Callable[[RawSplit], RowConverter]
+    rows: Callable[[RawSplit], Iterable[Record]] = rows_of_files
 
 
 def row_by_row(convert: Callable[[Record, int, RawSplit], Row]) -> Callable[[RawSplit], RowConverter]:
@@ -77,6 +88,74 @@ def answer_of_text(record: Record, field: str, options: Sequence[str], notes: Co
     if options.count(answer) > 1:
         notes["the answer's text stands twice among the options: the first is taken as right"] += 1
     return options.index(answer)
+
+
+_LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s*(.*)", re.DOTALL)
+
+
+def option_texts(record: Record, field: str) -> list[str]:
+    """Return a list of options, which may stand in a table's cell.
+
+    Raises:
+        AnnotationError: it is no list, or an option is blank.
+    """
+    value = record.value(field)
+    given = parsed_cell(value) if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple)):
+        raise record.error(field, f'{shown(value)} is not a list of options such as ["red", "blue"]')
+    texts = [str(option).strip() for option in given]
+    if "" in texts:
+        raise record.error(field, f"option {texts.index('') + 1} is blank; give its text")
+    return texts
+
+
+def lettered_options(record: Record, field: str) -> list[str]:
+    """Return a list of options that are written with their letters, "A. Apples.", without them.
+
+    Raises:
+        AnnotationError: an option has no letter, or another one than its place has.
+    """
+    texts = []
+    for letter, option in zip(ascii_uppercase, option_texts(record, field), strict=False):
+        match = _LETTERED.fullmatch(option)
+        if not match or match[1] != letter or not match[2]:
+            raise record.error(field, f"{shown(option)} does not begin with its letter, '{letter}. '; mend the options")
+        texts.append(match[2])
+    return texts
+
+
+def answer_of_letter(record: Record, field: str, options: Sequence[str]) -> int:
+    """Return the index of the option that an answer names by its letter.
+
+    Raises:
+        AnnotationError: it is none of the options' letters.
+    """
+    answer = record.text(field).strip()
+    letters = ascii_uppercase[: len(options)]
+    if len(answer) != 1 or answer not in letters:
+        raise record.error(field, f"{shown(answer)} is none of the letters A to {letters[-1:]} of the options")
+    return letters.index(answer)
+
+
+def without_ending(name: str) -> str:
+    """Return the name of a video file without its ending, as annotations name videos."""
+    path = PurePosixPath(name)
+    return path.with_suffix("").as_posix() if path.suffix in EXTENSIONS else name
+
+
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")
+
+
+def clock_seconds(record: Record, field: str, value: object) -> float:
+    """Read a time such as "00:01:02.5", "1:02" or "00:01:02,500" in seconds.
+
+    Raises:
+        AnnotationError: it is none.
+    """
+    match = _CLOCK.fullmatch(str(value).strip())
+    if not match:
+        raise record.error(field, f"{shown(value)} is not a time such as 00:01:02.5")
+    return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3].replace(",", "."))
 
 
 _NUMBER = r"(nan|[0-9]*\.?[0-9]+(?:e-?[0-9]+)?|[0-9]+\.)"

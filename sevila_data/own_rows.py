@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import AnnotationError, listed
-from lavis.datasets.annotations import FIELDS
+from lavis.datasets.annotations import WRITTEN_FIELDS
 from lavis.datasets.records import Record, id_text, is_blank, read_records, shown
 
 # What each field is called elsewhere, without case, spaces and signs; the first that is there counts.
@@ -118,7 +118,7 @@ def readable_rows(path: Path) -> list[OwnRow]:
 def _columns(found: tuple[str, ...], path: Path) -> Columns:
     plain = {column: _plain(column) for column in found}
     names: dict[str, str] = {}
-    for field in (*FIELDS, "options"):
+    for field in (*WRITTEN_FIELDS, "options"):
         known = _OTHER_NAMES.get(field, (field.replace("_", ""),))
         fitting = [column for column in found if plain[column] in known]
         if fitting:
@@ -132,7 +132,7 @@ def _columns(found: tuple[str, ...], path: Path) -> Columns:
 
 
 def _refuse_misspelt(unknown: Mapping[str, str], names: Mapping[str, str], path: Path) -> None:
-    missing = [field for field in (*FIELDS, "options") if field not in names.values()]
+    missing = [field for field in (*WRITTEN_FIELDS, "options") if field not in names.values()]
     for name, column in unknown.items():
         nearest = difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
         if nearest:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lavis.common.errors import AnnotationError, UserError
 from lavis.datasets.annotations import Annotation, parse_row, usable_rows, write_annotations
-from lavis.datasets.records import Record, read_records
+from lavis.datasets.records import Record
 from sevila_data import DATASETS
 from sevila_data.dataset import RawDataset, RawSplit, Row
 
@@ -101,8 +101,7 @@ def _convert(dataset: RawDataset, raw: RawSplit, path: Path, *, skip_bad: bool) 
         row = convert(record, next(indices))
         return row["qid"], (row, parse_row(Record(row, record.path, record.number, record.unit)))
 
-    records = (record for file in raw.files for record in read_records(file))
-    parsed, bad = usable_rows(records, parse, place=", ".join(map(str, raw.files)), skip_bad=skip_bad)
+    parsed, bad = usable_rows(dataset.rows(raw), parse, place=", ".join(map(str, raw.files)), skip_bad=skip_bad)
     shortened = sum(annotation.shortened for _, annotation in parsed)
     if shortened:
         raw.notes["a window ends a little after the video: it is cut there when it is used"] += shortened

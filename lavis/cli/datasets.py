@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 DATA_VARIABLE = "SEVILA_DATA"
 _SHARDS = "shards"
+_NAMES = ", ".join(
+    (
+        *("nextqa", "star", "how2qa", "tvqa", "vlep", "qvh", "videomme", "longvideobench", "mlvu", "egoschema"),
+        *("mvbench", "charades_sta", "tacos", "tvsum"),
+    )
+)
 _SHOWN = 10
 _MOST_WORKERS = 8
 _PREPARE_EXAMPLES = """examples:
@@ -42,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
         examples=_PREPARE_EXAMPLES,
     )
     add = parser.add_argument
-    add("name", metavar="NAME", help="nextqa, nextgqa, star, how2qa, tvqa, vlep, qvh, custom; or shards")
+    add("name", metavar="NAME", help=f"{_NAMES}, nextgqa, custom; or shards")
     add("--raw", type=Path, help="folder of the dataset's own annotation files")
     add("--out", type=Path, help=f"folder for the result (default: ${DATA_VARIABLE})")
     add("--videos", type=Path, help="folder of videos (custom only; default: RAW/videos or RAW)")
@@ -62,7 +68,7 @@ def add_parser(subparsers: Any) -> None:
         examples=_CHECK_EXAMPLES,
     )
     add = parser.add_argument
-    add("name", metavar="DATASET", help="nextqa, star, how2qa, tvqa, vlep, qvh or custom")
+    add("name", metavar="DATASET", help=f"{_NAMES} or custom")
     _add_dataset_options(parser)
     add("--out", type=Path, help="folder for the list (default: output/check/DATASET)")
     add("--frames", type=int, default=1, metavar="N", help="frames to decode of each video (default: 1)")

@@ -28,6 +28,15 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Subtitle:
+    """What is said in a video between two times, in seconds."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """One question about one video.
 
@@ -40,6 +49,8 @@ class Question:
         video: the video's name, relative to the dataset's video folders.
         clip: the part of the video the question is about; None is the whole video.
         windows: annotated relevant windows (moment retrieval); None if not annotated.
+        subtitles: what is said in the video and when, in the order of time.
+        heard: the subtitles that are read with the frames, as lines of text; prompts word it.
     """
 
     text: str
@@ -50,6 +61,8 @@ class Question:
     video: str | None = None
     clip: Span | None = None
     windows: tuple[Span, ...] | None = None
+    subtitles: tuple[Subtitle, ...] = ()
+    heard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +74,13 @@ class Unread:
         unspelt: the parts that the model's vocabulary cannot spell, each once, in their order; all of them are read as
             the same unknown token.
         notes: what else a reader of the answer must know, each once, as sentences without a full stop.
+        subtitles: how many subtitles of the frames were left out, since they were too long together.
     """
 
     truncated: bool = False
     unspelt: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    subtitles: int = 0
 
     def __or__(self, other: "Unread") -> "Unread":
         """Return what either prompt of a question loses."""
@@ -73,6 +88,7 @@ class Unread:
             self.truncated or other.truncated,
             tuple(dict.fromkeys(self.unspelt + other.unspelt)),
             tuple(dict.fromkeys(self.notes + other.notes)),
+            self.subtitles + other.subtitles,
         )
 
     @property
@@ -88,6 +104,8 @@ class Unread:
                 f"the model cannot spell {', '.join(named[:_MOST_NAMED] + more)} in the question or its options, "
                 "and reads an unknown word there"
             )
+        if self.subtitles:
+            caveats.append(f"the subtitles of the frames are too long, and the last {self.subtitles} were left out")
         return (*caveats, *self.notes)
 
 

@@ -6,14 +6,14 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from lavis.common.errors import AnnotationError, did_you_mean
 from lavis.common.files import write_text
-from lavis.common.types import Question, Span
+from lavis.common.types import Question, Span, Subtitle
 from lavis.datasets.records import Record, is_blank, read_records, shown
 
 logger = logging.getLogger(__name__)
@@ -25,10 +25,15 @@ MAX_OPTIONS = 26
 NEXT_EVENT_QUESTION = "What is most likely to happen next?"
 """The question of a VLEP row, which has none of its own."""
 
-FIELDS = (
+WRITTEN_FIELDS = (
     "video", "qid", "question", "query", "num_option", "answer", "start", "end", "duration",
     "relevant_windows", "windows", "relevant_clip_ids", "saliency_scores", "type", "source",
 )  # fmt: skip
+"""Fields that people write."""
+
+FIELDS = (*WRITTEN_FIELDS, "slices", "cues")
+"""All fields; the last are written by converters only, and much that people write looks like them."""
+
 _NAMED_BAD_ROWS = 3
 _OPTION_FIELD = re.compile(r"a([0-9]{1,4})")
 
@@ -40,9 +45,11 @@ class Annotation:
     Attributes:
         duration_s: the video's length as annotated; None if not annotated.
         source: name of the video folder that holds the video, for datasets with several; None: any of them.
-        saliency: three annotators' scores (0 to 4) of each relevant 2-second clip, by clip index (QVHighlights).
+        saliency: annotators' scores of 2-second clips, by clip index: of QVHighlights three, 0 to 4, of each relevant
+            clip; of TVSum twenty, 1 to 5, of every clip.
         untimed: its times were written as "nan", so that the question is about the whole video.
         shortened: a window went on a little after the video's end and now ends with it.
+        slices: what else figures are told apart by, beside the question's type: the domain of its video, for instance.
     """
 
     question: Question
@@ -51,6 +58,7 @@ class Annotation:
     saliency: dict[int, tuple[int, ...]] | None = None
     untimed: bool = False
     shortened: bool = False
+    slices: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_row(record: Record) -> Annotation:
@@ -61,7 +69,7 @@ def parse_row(record: Record) -> Annotation:
     """
     misspelt = _misspelt(frozenset(record.fields))
     if misspelt:
-        raise record.error(misspelt, f"is not a field of the schema; {did_you_mean(misspelt, FIELDS)}")
+        raise record.error(misspelt, f"is not a field of the schema; {did_you_mean(misspelt, WRITTEN_FIELDS)}")
     qid = record.id("qid")
     duration_s = record.seconds("duration") if record.has("duration") else None
     clip, untimed = _clip(record, duration_s)
@@ -76,9 +84,10 @@ def parse_row(record: Record) -> Annotation:
         video=_video_name(record, qid),
         clip=clip,
         windows=windows,
+        subtitles=_subtitles(record),
     )
     source = record.text("source") if record.has("source") else None
-    return Annotation(question, duration_s, source, _saliency(record), untimed, shortened)
+    return Annotation(question, duration_s, source, _saliency(record), untimed, shortened, _slices(record))
 
 
 def question_type(qid: str) -> str | None:
@@ -91,7 +100,7 @@ def question_type(qid: str) -> str | None:
 def _misspelt(names: frozenset[str]) -> str | None:
     # Further fields are welcome, but one that looks like a missing field is a mistake that would go unnoticed.
     for name in sorted(names.difference(FIELDS)):
-        nearest = [] if _OPTION_FIELD.fullmatch(name) else difflib.get_close_matches(name, FIELDS, n=1)
+        nearest = [] if _OPTION_FIELD.fullmatch(name) else difflib.get_close_matches(name, WRITTEN_FIELDS, n=1)
         if nearest and nearest[0] not in names:
             return name
     return None
@@ -199,6 +208,26 @@ def _saliency(record: Record) -> dict[int, tuple[int, ...]] | None:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise record.error("saliency_scores", f"{shown(value)} is not a clip index or score; give whole numbers")
     return {clip: tuple(row) for clip, row in zip(clips, scores, strict=True)}
+
+
+def _slices(record: Record) -> Mapping[str, str]:
+    slices = record.value("slices") if record.has("slices") else {}
+    if not isinstance(slices, dict) or not all(isinstance(value, str) and value for value in slices.values()):
+        raise record.error("slices", f"{shown(slices)} is not an object of texts, such as {{'domain': 'Knowledge'}}")
+    return slices
+
+
+def _subtitles(record: Record) -> tuple[Subtitle, ...]:
+    cues = record.value("cues") if record.has("cues") else []
+    if not isinstance(cues, list) or not all(isinstance(cue, list) and len(cue) == 3 for cue in cues):
+        raise record.error("cues", f"{shown(cues)} is not a list of [start, end, text]")
+    found = []
+    for start, end, text in cues:
+        span = _span(record, "cues", start, end)
+        if not isinstance(text, str):
+            raise record.error("cues", f"{shown(text)} is not text; put it in quotes")
+        found.append(Subtitle(span.start_s, span.end_s, text))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

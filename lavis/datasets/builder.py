@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from lavis.common.errors import AnnotationError, ConfigError, did_you_mean
 from lavis.common.files import configs_dir
 from lavis.common.published_settings import translated
 from lavis.common.registry import registry
-from lavis.datasets.annotations import Annotations, read_annotations
+from lavis.datasets.annotations import Annotation, Annotations, read_annotations
 from lavis.datasets.dataset import JoinedDataset, MixedDataset, VideoQuestionDataset, mixed_counts
 from lavis.datasets.shards import ShardedVideos, VideoFinder
 from lavis.datasets.videos import VideoFolders, holds_shards
@@ -94,12 +94,14 @@ class DatasetConfig:
     Attributes:
         prompt: how its questions are worded, a name in `registry.prompts`.
         type: what builds it, a name in `registry.builders`; None is the dataset's own name, or "custom".
+        subtitles: whether the Answerer is told what is said while its frames are shown.
     """
 
     prompt: Annotated[str, registered(registry.prompts)]
     vis_processor: ProcessorsConfig
     build_info: BuildInfo
     type: Annotated[str, registered(registry.builders)] | None = None
+    subtitles: bool = False
 
     @property
     def annotations(self) -> dict[str, Path]:
@@ -187,13 +189,27 @@ class DatasetBuilder:
             raise ConfigError(f"{self._place} has no split {split!r}; set {place}.annotations.{split}.storage")
         kind = registry.processors.get(processor.name)
         return VideoQuestionDataset(
-            self.read(self._config.annotations[split]).rows,
+            self._rows(split),
             videos=video_storage(videos.storage, place=f"{place}.videos.storage"),
             processor=kind(num_frames=processor.n_frms, **self._frame_args),
             reader=videos.reader,
             fps=videos.fps,
             seed=self._seed,
         )
+
+    def _rows(self, split: str) -> tuple[Annotation, ...]:
+        rows = self.read(self._config.annotations[split]).rows
+        if not self._config.subtitles:
+            return tuple(
+                replace(row, question=replace(row.question, subtitles=())) if row.question.subtitles else row
+                for row in rows
+            )
+        if not any(row.question.subtitles for row in rows):
+            raise ConfigError(
+                f"{self._place}.subtitles is on, and {self._config.annotations[split]} holds none; "
+                "prepare it again with the folder of subtitles in --raw"
+            )
+        return rows
 
 
 def checked_mix(mix: Any, names: Sequence[str]) -> dict[str, float] | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lavis.common.errors import ConfigError, NotFiniteError, did_you_mean
 from lavis.common.registry import registry
-from lavis.common.types import Question
+from lavis.common.types import Question, Unread
 from lavis.models.base import (
     Answerer,
     Cost,
@@ -27,6 +27,7 @@ from lavis.models.base import (
 )
 from lavis.models.frames import FrameSource, Timings
 from lavis.processors.prompts import Prompt
+from lavis.processors.subtitles import hearing
 
 if TYPE_CHECKING:
     import torch
@@ -178,7 +179,7 @@ def select_and_answer(
     k: int,
     timings: Timings | None = None,
 ) -> list[tuple[Selection, Reading]]:
-    """Choose `k` frames for each question, and answer it from them.
+    """Choose `k` frames for each question, and answer it from them, and from what is said while they are shown.
 
     Raises:
         NotFiniteError: a score is no number.
@@ -190,8 +191,10 @@ def select_and_answer(
     with timings.measure("answer_s"):
         for group in _groups(questions, chosen):
             positions = np.stack([chosen[row].positions for row in group])
-            found = answerer.answer(frames, positions, [questions[row] for row in group])
-            readings.update(zip(group, found, strict=True))
+            asked = [hearing(questions[row], frames.times_s[chosen[row].positions]) for row in group]
+            found = answerer.answer(frames, positions, [question for question, _ in asked])
+            for row, reading, (_, lost) in zip(group, found, asked, strict=True):
+                readings[row] = replace(reading, unread=reading.unread | Unread(subtitles=lost)) if lost else reading
     return [(selection, readings[row]) for row, selection in enumerate(chosen)]
 
 

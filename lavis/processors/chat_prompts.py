@@ -71,7 +71,8 @@ class MultipleChoiceChat:
 
     def answerer(self, question: Question) -> str:
         """Ask for a letter, or for a few words where there are no options."""
-        return f"{self._asked(question)}\n{_LETTER if question.options else 'Answer in a few words.'}"
+        heard = f"Subtitles of these frames:\n{question.heard}\n" if question.heard else ""
+        return f"{heard}{self._asked(question)}\n{_LETTER if question.options else 'Answer in a few words.'}"
 
     def frame_label(self, time_s: float) -> str:
         """Give the time of the frame, in seconds."""

@@ -63,9 +63,11 @@ class MultipleChoicePrompt:
 
     def answerer(self, question: Question) -> str:
         """Ask for the letter of the right option, or for a short answer where there are no options."""
+        # Last, so that what is cut for length are subtitles and not the question.
+        heard = f" Subtitles: {' '.join(question.heard.splitlines())}" if question.heard else ""
         if not question.options:
-            return f"Question: {question.text} Short answer:"
-        return f"Question: {question.text} {option_list(question.options)} {_SELECT}"
+            return f"Question: {question.text} Short answer:{heard}"
+        return f"Question: {question.text} {option_list(question.options)} {_SELECT}{heard}"
 
 
 @registry.prompts.register("next_event")

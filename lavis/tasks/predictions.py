@@ -25,7 +25,7 @@ from lavis.tasks.build import PublishedTask, count_keyframes
 
 _CHECKSUM = "checksum"
 # What rows of earlier versions lack.
-_ADDED = {"video_sha256", _CHECKSUM}
+_ADDED = {"video_sha256", "subtitles_cut", _CHECKSUM}
 
 
 Read = FrameSource | Unreadable
@@ -96,6 +96,7 @@ class Prediction:
         seconds: time spent on it; what was done once for several questions is divided among them.
         unreadable: why there is no answer: the video could not be read, the scores are not finite, or what the model
             said is none of the options; else None.
+        subtitles_cut: how many subtitles of the frames that were read were left out, being too long together.
         video_sha256: of the video's bytes, which it was said about; None where there is no video.
     """
 
@@ -113,6 +114,7 @@ class Prediction:
     unspelt: tuple[str, ...] = ()
     seconds: float = 0.0
     unreadable: str | None = None
+    subtitles_cut: int = 0
     video_sha256: str | None = None
 
     @property
@@ -216,6 +218,7 @@ class ChoiceAsker:
                 frame_scores=() if np.isnan(selection.scores).any() else _finite(selection.scores, question),
                 cut=selection.unread.truncated or reading.unread.truncated,
                 unspelt=(selection.unread | reading.unread).unspelt,
+                subtitles_cut=reading.unread.subtitles,
             )
             for question, (selection, reading) in zip(questions, found, strict=True)
         ]

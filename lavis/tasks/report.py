@@ -19,6 +19,8 @@ def report(metrics: Figures, predictions: Sequence[Prediction]) -> str:
     ]
     if metrics.get("accuracy"):
         sections += ["## Accuracy", _accuracy(metrics)]
+    for name, figures in (metrics.get("slices") or {}).items():
+        sections += [f"## Accuracy by {name.replace('_', ' ')}", _slices(figures)]
     if metrics.get("voting"):
         sections += ["## Frames read alone", _voting(metrics["voting"])]
     if metrics.get("grounding"):
@@ -26,6 +28,10 @@ def report(metrics: Figures, predictions: Sequence[Prediction]) -> str:
     if metrics.get("moments"):
         briefs = {name: figures["brief"] for name, figures in metrics["moments"].items() if figures}
         sections += ["## Moment retrieval", _side_by_side(briefs)]
+    if metrics.get("localization"):
+        sections += ["## Best window", _side_by_side({"": metrics["localization"]})]
+    if metrics.get("highlights"):
+        sections += ["## Highlights", _side_by_side({"": metrics["highlights"]})]
     if metrics.get("metrics"):
         sections += ["## Metrics of plugins", _side_by_side({"": metrics["metrics"]})]
     if metrics["unreadable"]:
@@ -42,6 +48,8 @@ def headline(metrics: Figures) -> str:
         brief = metrics["moments"]["corrected"]["brief"]
         names = {"R1@0.5": "MR-full-R1@0.5", "R1@0.7": "MR-full-R1@0.7", "mAP": "MR-full-mAP"}
         return ", ".join(f"{short} {brief[name]:.1f} %" for short, name in names.items())
+    if metrics.get("highlights"):
+        return f"mAP@5 {metrics['highlights']['mAP@5']:.1f} %"
     return "no annotated answers to measure on"
 
 
@@ -70,7 +78,8 @@ def _counts(metrics: Figures, predictions: Sequence[Prediction]) -> str:
         f"* {frames['num_frames']} frames, chosen by {frames['selector']}, read {frames['reader']}",
         f"* questions {metrics['questions']}, unreadable {metrics['unreadable']}, "
         f"without annotated answer {metrics['without_answer']}, cut for length {metrics['cut']}, "
-        f"with text that the model cannot spell {metrics['unspelt']}",
+        f"with text that the model cannot spell {metrics['unspelt']}"
+        + (f", with subtitles cut for length {metrics['subtitles_cut']}" if metrics.get("subtitles_cut") else ""),
         f"* {sum(prediction.seconds for prediction in predictions):.1f} s of model time",
     ]
     return "\n".join(lines)
@@ -90,6 +99,11 @@ def _accuracy(metrics: Figures) -> str:
         (name, *_estimate(first), _interval(second), str(first["questions"])) for name, first, second in rows if first
     ]
     return _table(("", "%", "95 % (questions)", "95 % (videos)", "questions"), cells)
+
+
+def _slices(figures: Figures) -> str:
+    cells = [(name, *_estimate(estimate), str(estimate["questions"])) for name, estimate in figures.items()]
+    return _table(("", "%", "95 % (questions)", "questions"), cells)
 
 
 def _voting(voting: Figures) -> str:

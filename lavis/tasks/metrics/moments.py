@@ -18,6 +18,8 @@ from lavis.common.errors import UserError
 from lavis.common.moments import SPAN_SCORES, find_moments
 from lavis.common.types import Floats, Question
 from lavis.datasets.annotations import Annotation
+from lavis.tasks.metrics.highlights import highlight_scores
+from lavis.tasks.metrics.localization import localization_scores
 from lavis.tasks.metrics.moment_retrieval import (
     MAX_WINDOWS,
     corrected_moment_scores,
@@ -143,23 +145,29 @@ def moment_metrics(
     """Measure the moments that searches found, given a prediction for each of `annotations`, in the same order.
 
     Returns:
-        "questions", "unreadable", "without_answer" (no annotated windows), "cut" and "unspelt" are counts. "moments"
-        holds the figures "corrected", "corrected_readable_only" and "published" (see
+        "questions", "unreadable", "without_answer" (no annotated windows or ratings), "cut" and "unspelt" are counts.
+        "moments" holds the figures "corrected", "corrected_readable_only" and "published" (see
         `lavis.tasks.metrics.moment_retrieval`), the last None where a query has no prediction, which the published
-        evaluator refuses.
+        evaluator refuses; "localization" those of Charades-STA and TACoS (see the module of that name); and
+        "highlights" those of TVSum, of queries with ratings of clips and no windows. Each is None where it does not
+        apply.
     """
     unreadable = sum(prediction.unreadable is not None for prediction in predictions)
     truths = query_truths(predictions, annotations)
+    rated = [(one, row) for one, row in zip(predictions, annotations, strict=True) if _is_rated_only(row)]
+    submitted = moment_predictions(predictions, annotations, spans=spans)
     metrics: dict[str, Any] = {
         "questions": len(annotations),
         "unreadable": unreadable,
-        "without_answer": len(annotations) - len(truths),
+        "without_answer": len(annotations) - len(truths) - len(rated),
         "cut": sum(prediction.cut for prediction in predictions),
         "unspelt": sum(bool(prediction.unspelt) for prediction in predictions),
         "moments": None,
+        "localization": None,
+        "highlights": _highlights(submitted, [row for _, row in rated]) if rated else None,
     }
     annotated = {truth.qid for truth in truths}
-    found = [row for row in moment_predictions(predictions, annotations, spans=spans) if row.qid in annotated]
+    found = [row for row in submitted if row.qid in annotated]
     if not truths or not found:
         return metrics
     metrics["moments"] = {
@@ -167,13 +175,25 @@ def moment_metrics(
         "corrected_readable_only": corrected_report(*shared_queries(found, truths)),
         "published": published_report(found, truths) if len(found) == len(truths) else None,
     }
+    metrics["localization"] = localization_scores(found, truths)
     return metrics
+
+
+def _is_rated_only(row: Annotation) -> bool:
+    return bool(row.saliency) and not row.question.windows
+
+
+def _highlights(submitted: Sequence[QueryPrediction], rows: Sequence[Annotation]) -> dict[str, float]:
+    curves = {prediction.qid: prediction.saliency for prediction in submitted}
+    ratings = [np.array([scores for _, scores in sorted((row.saliency or {}).items())], np.float64) for row in rows]
+    domains = [row.question.kind or "" for row in rows]
+    return highlight_scores([curves.get(query_id(row.question)) for row in rows], ratings, domains)
 
 
 def query_truths(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> list[QueryTruth]:
     """Return the ground truth of those queries that have annotated windows."""
     truths = []
-    is_rated = any(row.saliency for row in annotations)
+    is_rated = any(row.saliency and row.question.windows for row in annotations)
     for prediction, row in zip(predictions, annotations, strict=True):
         question = row.question
         if not question.windows:

@@ -6,7 +6,7 @@ answers that are right with IoP of at least 0.5. A question without predicted sp
 script leaves it out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -100,10 +100,10 @@ def question_metrics(
         groups: question type -> group, such as `NEXTQA_GROUPS`.
 
     Returns:
-        "questions", "unreadable", "without_answer", "cut" and "unspelt" are counts. Under these names, each None where
-        it does not apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals resample questions, and
-        videos with all their questions), "voting" (frames read alone: the vote, the mean frame, and any frame),
-        "grounding".
+        "questions", "unreadable", "without_answer", "cut", "unspelt" and "subtitles_cut" are counts. Under these names,
+        each None where it does not apply: "accuracy" and "accuracy_by_video" (the same figures; their intervals
+        resample questions, and videos with all their questions), "slices" (accuracy by each of the annotations'
+        slices), "voting" (frames read alone: the vote, the mean frame, and any frame), "grounding".
     """
     pairs = list(zip(predictions, annotations, strict=True))
     known = [pair for pair in pairs if pair[0].answer is not None]
@@ -113,8 +113,10 @@ def question_metrics(
         "without_answer": len(pairs) - len(known),
         "cut": sum(prediction.cut for prediction in predictions),
         "unspelt": sum(bool(prediction.unspelt) for prediction in predictions),
+        "subtitles_cut": sum(bool(prediction.subtitles_cut) for prediction in predictions),
         "accuracy": None,
         "accuracy_by_video": None,
+        "slices": None,
         "voting": None,
         "grounding": None,
     }
@@ -124,6 +126,10 @@ def question_metrics(
     right = [float(prediction.is_right) for prediction, _ in known]
     metrics["accuracy"] = report(right)
     metrics["accuracy_by_video"] = report(right, clusters=[prediction.video for prediction, _ in known])
+    names = dict.fromkeys(name for _, row in known for name in row.slices)
+    metrics["slices"] = {
+        name: _report(known, right, by=partial(_slice, name=name), resamples=resamples)["by_type"] for name in names
+    } or None
     if any(prediction.frame_choices for prediction in predictions):
         frames = [np.array(prediction.frame_choices) == prediction.answer for prediction, _ in known]
         metrics["voting"] = {
@@ -135,10 +141,24 @@ def question_metrics(
     return metrics
 
 
-def _report(pairs: Sequence[Pair], shares: Sequence[float], **settings: Any) -> dict[str, Any]:
-    """Report on questions of which these shares, 0 to 1, are right; settings as for `accuracy_report`."""
+def _kind(row: Annotation) -> str | None:
+    return row.question.kind
+
+
+def _slice(row: Annotation, *, name: str) -> str | None:
+    return row.slices.get(name)
+
+
+def _report(
+    pairs: Sequence[Pair], shares: Sequence[float], *, by: Callable[[Annotation], str | None] = _kind, **settings: Any
+) -> dict[str, Any]:
+    """Report on questions of which these shares, 0 to 1, are right; settings as for `accuracy_report`.
+
+    Args:
+        by: says which type a question is of.
+    """
     outcomes = [
-        Outcome(prediction.id, share, row.question.kind, readable=prediction.unreadable is None)
+        Outcome(prediction.id, share, by(row), readable=prediction.unreadable is None)
         for share, (prediction, row) in zip(shares, pairs, strict=True)
     ]
     return asdict(accuracy_report(outcomes, **settings))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lavis.common.errors import AnnotationError
-from lavis.common.types import Question, Span
+from lavis.common.types import Question, Span, Subtitle
 from lavis.datasets.annotations import FIELDS, Annotation, parse_row, question_type, read_annotations, write_annotations
 from lavis.datasets.records import Record
 from tests.timing import cpu_seconds_at_most
@@ -308,3 +308,30 @@ def test_windows_that_are_cut_at_the_videos_end_are_counted_once(
     (tmp_path / "a.json").write_text(json.dumps(rows))
     assert len(read_annotations(tmp_path / "a.json")) == 3
     assert caplog.messages == [f"{tmp_path}/a.json: 2 rows have a window that ends after the video: cut there"]
+
+
+def test_slices_and_subtitles_are_read() -> None:
+    row = parsed({**CHOICE, "slices": {"domain": "Knowledge"}, "cues": [[0, 1.5, "hello"], [2, 2, "bye"]]})
+    assert row.slices == {"domain": "Knowledge"}
+    assert row.question.subtitles == (Subtitle(0.0, 1.5, "hello"), Subtitle(2.0, 2.0, "bye"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("slices", ["Knowledge"], r"\['Knowledge'\] is not an object of texts, such as \{'domain': 'Knowledge'\}"),
+        ("slices", {"domain": 3}, r"\{'domain': 3\} is not an object of texts"),
+        ("cues", "hello", r"'hello' is not a list of \[start, end, text\]"),
+        ("cues", [[0, 1]], r"\[\[0, 1\]\] is not a list of \[start, end, text\]"),
+        ("cues", [[2, 1, "hello"]], "1 s is before the start at 2 s"),
+        ("cues", [[0, 1, 7]], "7 is not text"),
+    ],
+)
+def test_slices_and_subtitles_that_are_something_else_are_named(field: str, value: object, problem: str) -> None:
+    with pytest.raises(AnnotationError, match=f"val.json, row 3, field '{field}': {problem}"):
+        parsed({**CHOICE, field: value})
+
+
+@pytest.mark.parametrize("name", ["choices", "lines", "slice", "clues"])
+def test_what_people_write_is_not_taken_for_a_field_of_converters(name: str) -> None:
+    assert parsed({**CHOICE, name: "anything"}) == parsed(CHOICE)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -200,3 +201,34 @@ def test_a_whole_validation_split_is_measured() -> None:
 def test_a_whole_validation_split_is_measured_in_seconds() -> None:
     with cpu_seconds_at_most(20):
         test_a_whole_validation_split_is_measured()
+
+
+def search(qid, scores, *, windows=None, unreadable=None):
+    times = tuple(float(time) for time in np.arange(len(scores)) * 2.0 + 1.0)
+    row = Annotation(Question("a kite", id=qid, video="v", windows=windows), duration_s=2.0 * len(scores))
+    if unreadable:
+        return Prediction(id=qid, video="v", unreadable=unreadable), row
+    return Prediction(id=qid, video="v", frame_times_s=times, frame_scores=tuple(scores)), row
+
+
+def test_the_best_window_is_measured_for_every_split_with_windows():
+    pairs = [
+        search("CharadesSTA_test_0", [-1.0, 1, 1, 1, -1], windows=(Span(2, 8),)),
+        search("CharadesSTA_test_1", [-1.0, -1, -1, -1, -1], windows=(Span(0, 2),), unreadable="gone"),
+    ]
+    metrics = moment_metrics(*zip(*pairs, strict=True), spans=SpanRule(max_gap_frames=0))
+    assert metrics["localization"] == {"R1@0.3": 50.0, "R1@0.5": 50.0, "R1@0.7": 50.0, "mIoU": 50.0, "queries": 2}
+    assert metrics["highlights"] is None
+
+
+def test_queries_with_ratings_alone_are_measured_by_their_highlights():
+    ratings = {clip: (1, 1) if clip < 6 else (5, 4) for clip in range(8)}
+    pairs = [search("TVSum_a", [0.0, 1, 2, 3, 4, 5, 6, 7]), search("TVSum_b", [0.0] * 8, unreadable="gone")]
+    found = [one for one, _ in pairs]
+    rows = [
+        replace(row, question=replace(row.question, kind=kind), saliency=ratings)
+        for (_, row), kind in zip(pairs, ("VT", "BK"), strict=True)
+    ]
+    metrics = moment_metrics(found, rows, spans=SpanRule())
+    assert metrics["highlights"] == {"mAP@5": 50.0, "BK": 0.0, "VT": 100.0, "videos": 2}
+    assert (metrics["moments"], metrics["localization"], metrics["without_answer"]) == (None, None, 0)

@@ -212,3 +212,30 @@ def test_five_thousand_questions_are_measured() -> None:
 def test_five_thousand_questions_are_measured_in_seconds() -> None:
     with cpu_seconds_at_most(10):
         test_five_thousand_questions_are_measured()
+
+
+def test_slices_are_told_apart():
+    domains = ["Film", "Film", "Sport", None]
+    rows = [
+        Annotation(
+            Question("?", ("x", "y"), id=str(at), answer=0, kind="short", video="v"),
+            slices={"level": "L1"} | ({"domain": domain} if domain else {}),
+        )
+        for at, domain in enumerate(domains)
+    ]
+    choices = [0, 1, 0, 0]
+    found = [Prediction(id=str(at), video="v", answer=0, choice=choice) for at, choice in enumerate(choices)]
+    slices = question_metrics(found, rows, spans=SpanRule(), resamples=100)["slices"]
+    shares = {
+        name: {value: (estimate["percent"], estimate["questions"]) for value, estimate in figures.items()}
+        for name, figures in slices.items()
+    }
+    assert shares == {"level": {"L1": (75.0, 4)}, "domain": {"Film": (50.0, 2), "Sport": (100.0, 1)}}
+
+
+def test_without_slices_there_are_no_figures_by_them():
+    row = Annotation(Question("?", ("x", "y"), id="0", answer=0, video="v"))
+    metrics = question_metrics(
+        [Prediction(id="0", video="v", answer=0, choice=0, subtitles_cut=3)], [row], spans=SpanRule(), resamples=100
+    )
+    assert (metrics["slices"], metrics["subtitles_cut"]) == (None, 1)
