@@ -44,9 +44,10 @@ MODULES = {
     "verify": ("verify",),
     "datasets": ("prepare", "check"),
     "runs": ("train", "evaluate", "report"),
+    "frames": ("select", "frames"),
 }
 # Those that use parts chosen by name.
-_WITH_PARTS = ("answer", "find", "demo", "check", "train", "evaluate")
+_WITH_PARTS = ("answer", "find", "demo", "check", "train", "evaluate", "select")
 
 
 class CommandParser(argparse.ArgumentParser):

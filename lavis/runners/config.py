@@ -158,19 +158,21 @@ SECTIONS = ("model", "datasets", "run")
 
 
 def load_train_config(
-    path: str | Path, *, options: Sequence[str] = (), further_sections: Sequence[str] = ()
+    path: str | Path | Mapping[str, Any], *, options: Sequence[str] = (), further_sections: Sequence[str] = ()
 ) -> TrainConfig:
     """Read a recipe over the defaults of the package.
 
     Args:
-        path: a YAML file with the sections model, datasets and run, in our words or those of the published repository.
+        path: a YAML file with the sections model, datasets and run, in our words or those of the published repository;
+            or these sections themselves.
         options: dotted options such as "run.init_lr=1e-5", which win over everything.
         further_sections: sections that may be there too, with their defaults; they are left unread in `resolved`.
 
     Raises:
         ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
     """
-    recipe, overrides = load_yaml(path), parsed_options(options)
+    recipe, overrides = _content(path), parsed_options(options)
+    path = "the recipe" if isinstance(path, Mapping) else path
     import_plugins(recipe, overrides)
     recipe, recipe_remarks = translated(recipe, place=str(path))
     overrides, option_remarks = translated(overrides, place="--options")
@@ -194,6 +196,10 @@ def load_train_config(
     )
     warnings = check_settings(config)
     return replace(config, remarks=(*recipe_remarks, *option_remarks, *warnings))
+
+
+def _content(recipe: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    return dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe)
 
 
 def _sections(settings: Mapping[str, Any], known: Sequence[str], place: str) -> dict[str, Any]:
@@ -381,7 +387,9 @@ class EvaluationConfig:
     split: str
 
 
-def load_evaluation_config(path: str | Path, *, options: Sequence[str] = ()) -> EvaluationConfig:
+def load_evaluation_config(
+    path: str | Path | Mapping[str, Any], *, options: Sequence[str] = (), further_sections: Sequence[str] = ()
+) -> EvaluationConfig:
     """Read a recipe over the defaults of the package; see `load_train_config`.
 
     Unlike training, evaluation resumes what is in its folder unless `run.resume` says otherwise.
@@ -389,9 +397,10 @@ def load_evaluation_config(path: str | Path, *, options: Sequence[str] = ()) -> 
     Raises:
         ConfigError: an unknown key (the message names the nearest), a wrong type or an impossible value.
     """
-    says_resume = "resume" in section_of(load_yaml(path), "run", place=str(path))
-    defaults = [] if says_resume else ["run.resume=auto"]
-    return evaluation_of(load_train_config(path, options=[*defaults, *options], further_sections=EVALUATION_SECTIONS))
+    says_resume = "resume" in section_of(_content(path), "run", place=str(path))
+    given = [*([] if says_resume else ["run.resume=auto"]), *options]
+    sections = (*EVALUATION_SECTIONS, *further_sections)
+    return evaluation_of(load_train_config(path, options=given, further_sections=sections))
 
 
 def evaluation_of(base: TrainConfig) -> EvaluationConfig:

@@ -99,15 +99,10 @@ class ChosenFrames:
         Raises:
             ConfigError: it is no row of the schema.
         """
-        wrong = _wrong(self)
-        if wrong is not None:
-            raise ConfigError(f"the frames of {self.name} cannot be written: {wrong}")
-        known = {name: value for name, value in asdict(self).items() if value not in (None, ())}
-        if self.candidates is not None:
-            known["candidates"] = {
-                name: value for name, value in known["candidates"].items() if value not in (None, ())
-            }
-        return {"schema": SCHEMA, **known}
+        row = {name: _known(value) for name, value in asdict(self).items() if value not in (None, ())}
+        row = {"schema": SCHEMA, **row}
+        self.from_row(row, place=f"the frames of {self.name} cannot be written")
+        return row
 
     @classmethod
     def from_row(cls, row: Any, *, place: str) -> "ChosenFrames":
@@ -162,6 +157,24 @@ class FramesFile:
             QuestionError: there is no such row, or there are several.
             VideoError: there were no frames to choose from.
         """
+        row = self.row(task=task, question_id=question_id, doc_id=doc_id, split=split)
+        if row.unreadable is not None:
+            raise VideoError(f"{self.path} has no frames for {row.name}: {row.unreadable}")
+        return row
+
+    def row(
+        self,
+        *,
+        task: str | None = None,
+        question_id: str | int | None = None,
+        doc_id: int | None = None,
+        split: str | None = None,
+    ) -> ChosenFrames:
+        """Return the row of a question as `find` does, also one that says why there are no frames.
+
+        Raises:
+            QuestionError: as `find`.
+        """
         named = self._by_id.get(str(question_id), []) if question_id is not None else []
         placed = [
             row
@@ -173,8 +186,6 @@ class FramesFile:
         fits = [row for row in fits if row.task == task] or fits
         if len(fits) != 1:
             raise QuestionError(self._unfound(_name(task, question_id, doc_id), found, fits))
-        if fits[0].unreadable is not None:
-            raise VideoError(f"{self.path} has no frames for {fits[0].name}: {fits[0].unreadable}")
         return fits[0]
 
     def _unfound(self, name: str, found: Sequence[ChosenFrames], fits: Sequence[ChosenFrames]) -> str:
@@ -287,6 +298,13 @@ def _check_schema(row: Any, place: str) -> None:
 def _name(task: str | None, question_id: str | int | None, doc_id: int | None) -> str:
     which = f"question {str(question_id)!r:.80}" if question_id is not None else f"doc_id {doc_id}"
     return f"{which} of {task!r:.80}" if task else which
+
+
+def _known(value: Any) -> Any:
+    """Return an entry of a row without what is not known."""
+    if not isinstance(value, dict):
+        return value
+    return {name: one for name, one in value.items() if one not in (None, ())}
 
 
 def _wrong(row: ChosenFrames) -> str | None:

@@ -6,7 +6,7 @@ tell it by.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -61,6 +61,22 @@ def numbers(values: Any, name: str, fail: Fail, *, unscored: bool = False) -> Fl
 def _is_number(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and abs(value) < np.finfo(np.float64).max  # whole numbers of any length come from JSON
+
+
+def failing(path: Path, place: str, row: Mapping[str, Any], *, what: str) -> Fail:
+    """Return what makes an error about a row of a file, a `what`, that names its question."""
+    question = next((row[key] for key in (*IDS, *TEXTS) if key in row), None)
+    named = "" if question is None else f" (question {str(question)!r:.80})"
+    return lambda problem: ConfigError(f"{what} {path}, {place}{named}: {problem}")
+
+
+def bolt_rows(content: Mapping[str, Any], path: Path, *, what: str) -> Iterator[tuple[str, dict[str, Any], Fail]]:
+    """Yield video, row and what makes an error about it, of BOLT's mapping of videos to lists of rows."""
+    for video, rows in content.items():
+        for row in rows if isinstance(rows, list) else [rows]:
+            if not isinstance(row, dict):
+                raise ConfigError(f"{what} {path}, video {video!r:.80} has no list of question_id and frames")
+            yield video, row, failing(path, f"video {video!r:.80}", row, what=what)
 
 
 def text_in(row: Mapping[str, Any], names: Sequence[str]) -> str:

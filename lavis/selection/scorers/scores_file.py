@@ -27,10 +27,11 @@ from lavis.models.frames import FrameSource
 from lavis.selection.rows import (
     IDS,
     MAX_BYTES,
-    TEXTS,
     VIDEOS,
     Fail,
     Key,
+    bolt_rows,
+    failing,
     found_in,
     keys_for,
     keys_of,
@@ -39,6 +40,8 @@ from lavis.selection.rows import (
     text_in,
 )
 from lavis.selection.scorers.common import frame_scores, question_name
+
+_WHAT = "scores file"
 
 
 @dataclass(frozen=True)
@@ -163,8 +166,7 @@ def _rows(content: Any, path: Path, questions: Path | None, clip_s: float) -> It
                     f"scores file {path}, row {number} is {type(row).__name__}; give a mapping with question_id, "
                     "scores and times_s"
                 )
-            name = next((row[key] for key in (*IDS, *TEXTS) if key in row), None)
-            fail = _failing(path, f"row {number}", name)
+            fail = failing(path, f"row {number}", row, what=_WHAT)
             yield keys_of(row, text_in(row, VIDEOS)), _scores_of(row, clip_s, fail), fail
 
 
@@ -202,20 +204,16 @@ def _aks_rows(
             )
     for number, (scores, indices, row) in enumerate(zip(content, frames, named, strict=True), start=1):
         row = row if isinstance(row, dict) else {}
-        fail = _failing(path, f"row {number}", next((row[key] for key in (*IDS, *TEXTS) if key in row), None))
+        fail = failing(path, f"row {number}", row, what=_WHAT)
         places = numbers(indices, "frames.json", fail)
         found = _at(places, "frame", numbers(scores, "scores.json", fail), fail)
         yield keys_of(row, text_in(row, VIDEOS)), found, fail
 
 
 def _bolt_rows(content: Mapping[str, Any], path: Path) -> Iterator[tuple[list[Key], _Scores, Fail]]:
-    for video, rows in content.items():
-        for row in rows if isinstance(rows, list) else [rows]:
-            if not isinstance(row, dict):
-                raise ConfigError(f"scores file {path}, video {video!r:.80} has no list of question_id and frames")
-            fail = _failing(path, f"video {video!r:.80}", row.get("question_id"))
-            seconds = np.unique(numbers(row.get("frames"), "frames", fail))
-            yield keys_of(row, video), _Scores(seconds, "s", None), fail
+    for video, row, fail in bolt_rows(content, path, what=_WHAT):
+        seconds = np.unique(numbers(row.get("frames"), "frames", fail))
+        yield keys_of(row, video), _Scores(seconds, "s", None), fail
 
 
 def _at(places: Floats, unit: str, scores: Floats, fail: Fail) -> _Scores:
@@ -225,8 +223,3 @@ def _at(places: Floats, unit: str, scores: Floats, fail: Fail) -> _Scores:
     if (np.diff(places[order]) == 0).any():
         raise fail("it scores a frame twice")
     return _Scores(places[order], unit, scores[order])
-
-
-def _failing(path: Path, place: str, question: Any) -> Fail:
-    named = "" if question is None else f" (question {str(question)!r:.80})"
-    return lambda problem: ConfigError(f"scores file {path}, {place}{named}: {problem}")

@@ -177,7 +177,7 @@ def test_a_question_whose_video_could_not_be_read_has_no_frames(tmp_path: Path) 
 
 
 def test_what_is_no_row_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the frames of question 'q' cannot be written: times_s has nan"):
+    with pytest.raises(ConfigError, match=r"the frames of question 'q' cannot be written: .*times_s has nan"):
         write_frames(tmp_path / "frames.jsonl", [CHOSEN, ChosenFrames(question_id="q", times_s=(float("nan"),))])
     assert list(tmp_path.iterdir()) == []
 

@@ -133,5 +133,5 @@ def test_every_policy_is_tested_here_and_is_a_short_name() -> None:
     names = {policy if isinstance(policy, str) else policy["name"] for policy in POLICIES}
     own = {name for name in registry.policies.names() if registry.policies.get(name).__module__.startswith("lavis.")}
     # Those with weights of their own: test_trained.py.
-    assert own - names == {"uniform", "random", "windows", "all", "atp", "differentiable_top_k"}
+    assert own - names == {"uniform", "random", "windows", "all", "frames_file", "atp", "differentiable_top_k"}
     assert own <= set(selector_names())

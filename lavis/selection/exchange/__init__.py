@@ -1,0 +1,1 @@
+"""Chosen frames as other repositories store them, to and from rows of `sevila.frames/1`; see `docs/exchange.md`."""
