@@ -6,6 +6,7 @@ tell it by.
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -60,7 +61,7 @@ def numbers(values: Any, name: str, fail: Fail, *, unscored: bool = False) -> Fl
 
 def _is_number(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) < np.finfo(np.float64).max  # whole numbers of any length come from JSON
+    return is_number and abs(value) <= sys.float_info.max  # whole numbers of any length come from JSON
 
 
 def failing(path: Path, place: str, row: Mapping[str, Any], *, what: str) -> Fail:
@@ -108,11 +109,19 @@ def _sure_keys(name: str, text: str, video: str) -> list[Key]:
     return [*([("id", name)] if name else []), *([("video and text", clip, text)] if clip and text else [])]
 
 
-def found_in(table: Mapping[Key, T | None], keys: Sequence[Key], *, name: str, path: Path, what: str) -> T:
+def found_in(
+    table: Mapping[Key, T | None],
+    keys: Sequence[Key],
+    *,
+    name: str,
+    path: Path,
+    what: str,
+    way_out: str = "give its id there",
+) -> T:
     """Return what a file says of a question; `table` has None for a key of several questions.
 
     Args:
-        name: of the question, `what`: the file holds, for messages.
+        name: of the question, `what`: the file holds, `way_out`: where several rows fit; for messages.
 
     Raises:
         QuestionError: nothing, or nobody can tell what.
@@ -121,7 +130,7 @@ def found_in(table: Mapping[Key, T | None], keys: Sequence[Key], *, name: str, p
         if (found := table.get(key)) is not None:
             return found
     if any(key in table for key in keys):
-        raise QuestionError(f"{path} has several rows that question {name} may mean; give its id there")
+        raise QuestionError(f"{path} has several rows that question {name} may mean; {way_out}")
     known = [key[-1] for key in table if key[0] == "id"] or [key[-1] for key in table]
     such = f", such as {known[0]!r:.80}" if known else ""
     raise QuestionError(f"{path} has no {what} of question {name}; it has {len(known)}{such}")

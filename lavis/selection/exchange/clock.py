@@ -71,7 +71,7 @@ def _with_seconds(row: ChosenFrames, times: Floats) -> ChosenFrames:
 def _with_indices(row: ChosenFrames, times: Floats, notes: Counter[str]) -> ChosenFrames:
     seconds = np.array(row.times_s)
     if not len(times):
-        return replace(row, frame_idx=tuple(np.rint(seconds * row.fps).astype(int).tolist()))
+        return replace(row, frame_idx=tuple(np.floor(seconds * row.fps + 0.5).astype(int).tolist()))
     step = float(np.diff(times).max()) if len(times) > 1 else math.inf
     if seconds[-1] > times[-1] + max(step, 1.0):  # published files count up to a second beyond
         raise VideoError(

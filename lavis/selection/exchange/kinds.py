@@ -80,6 +80,7 @@ def read_annotation(path: Path) -> list[Named]:
         content = read_content(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"annotation file {path} cannot be read: {error}") from error
+    content = [content] if isinstance(content, dict) and set(IDS) & content.keys() else content  # JSONL of one line
     if not isinstance(content, list) or not content:
         raise ConfigError(f"annotation file {path} is no list of rows; give a row for each question")
     found: dict[str, Named] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lavis.common.errors import ConfigError, QuestionError, VideoError
+from lavis.common.errors import ConfigError, QuestionError, VideoError, counted
 from lavis.common.files import file_digest
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScorer, Selection
@@ -85,8 +85,14 @@ class FromFile:
         return _read(self._path, self._questions, self._task, self._digests)
 
     def _row(self, question: Question) -> ChosenFrames:
-        keys = keys_for(question)
-        return found_in(self._table(), keys, name=question_name(question), path=self._path, what="frames")
+        return found_in(
+            self._table(),
+            keys_for(question),
+            name=question_name(question),
+            path=self._path,
+            what="frames",
+            way_out="give its id there, or the task here",
+        )
 
     def _selection(self, frames: FrameSource, question: Question, k: int) -> Selection:
         row = self._row(question)
@@ -126,7 +132,8 @@ class FromFile:
         if notes:
             self._num_misplaced += 1
             if self._num_misplaced.bit_count() == 1:
-                logger.warning("%s: %s; %d questions so far", row.name, "; ".join(notes), self._num_misplaced)
+                so_far = counted(self._num_misplaced, "question")
+                logger.warning("%s: %s; %s so far", row.name, "; ".join(notes), so_far)
         return tuple(notes)
 
 
