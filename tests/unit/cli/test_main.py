@@ -28,6 +28,8 @@ COMMANDS = [
     "train",
     "evaluate",
     "report",
+    "select",
+    "frames",
 ]
 HEAVY = ("torch", "transformers", "av", "numpy", "PIL", "rich", "omegaconf", "pydantic")
 
