@@ -97,8 +97,8 @@ def run_select(args: argparse.Namespace) -> int:
         TerminatedError: SIGTERM came; what was done is saved.
     """
     from lavis.common.distributed import join_world
+    from lavis.common.files import sole_use
     from lavis.common.logging import start_logging
-    from lavis.common.processes import sole_use
     from lavis.runners.evaluation.selecting import partial_folder, select_frames, without_needless_models
     from lavis.runners.faults import Notice, ended_readers, explained
     from lavis.runners.provenance import check_inputs
