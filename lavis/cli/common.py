@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.common import defaults
-from lavis.common.errors import ConfigError
+from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.logging import visible
 
 if TYPE_CHECKING:
@@ -136,6 +136,40 @@ def add_settings(parser: argparse.ArgumentParser, purpose: str) -> None:
     parser.add_argument("--options", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=purpose)
 
 
+def add_recipes(parser: argparse.ArgumentParser, *, several: bool) -> None:
+    """Add --cfg-path and --recipe; see `chosen_recipes`."""
+    number: dict[str, Any] = {"nargs": "+" if several else 1, "action": "extend", "default": []}
+    one_after_another = "; several are run one after another" if several else ""
+    parser.add_argument("--cfg-path", metavar="YAML", help=f"a recipe's file{one_after_another}", **number)
+    what = "a recipe of `sevila recipes`, such as nextqa/finetune"
+    parser.add_argument("--recipe", metavar="NAME", help=what + one_after_another, **number)
+
+
+def chosen_recipes(args: argparse.Namespace) -> list[Path]:
+    """Return the files of the recipes that were given.
+
+    Raises:
+        ConfigError: none, or an unknown name.
+    """
+    from lavis.common.files import configs_dir, recipes
+
+    known = recipes()
+    for name in args.recipe:
+        if name not in known:
+            raise ConfigError(f"unknown recipe {name!r}; {did_you_mean(name, known)}; see: sevila recipes")
+    if not (args.cfg_path or args.recipe):
+        raise ConfigError(f"no recipe; give --recipe NAME or --cfg-path YAML, or see: sevila {args.command} --help")
+    if args.cfg_path and args.recipe:
+        raise ConfigError("give --recipe or --cfg-path, not both: recipes run in the order in which they are given")
+    return [_file_of(Path(path), configs_dir()) for path in args.cfg_path] + [known[name] for name in args.recipe]
+
+
+def _file_of(path: Path, configs: Path) -> Path:
+    """Return a recipe's file; "configs/..." is the package's where the working folder has none of that name."""
+    is_ours = not path.is_absolute() and path.parts[:1] == ("configs",) and not path.exists()
+    return configs.joinpath(*path.parts[1:]) if is_ours else path
+
+
 def checked_options(options: Sequence[str]) -> list[str]:
     """Return the options, each of the form key=value; as in LAVIS, "key value" pairs are understood too.
 
@@ -158,18 +192,21 @@ def say(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[..., None]]:
     """Show a bar on a terminal's standard error; the block calls it with what is done of how much, and of what."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total, what=what: bar.update(task, description=what, completed=done, total=total)
 
 
-def make_console() -> "Console":
-    """Return a console on standard output, wide enough for tables where there is no terminal."""
+def make_console(*, stderr: bool = False) -> "Console":
+    """Return a console, wide enough for tables where there is no terminal."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_LEAST_WIDTH)
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:  # rich would leave with exit code 1
+            raise BrokenPipeError
+
+    console = PipedConsole(highlight=False, stderr=stderr)
+    return console if console.is_terminal else PipedConsole(highlight=False, stderr=stderr, width=_LEAST_WIDTH)

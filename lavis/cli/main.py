@@ -43,7 +43,7 @@ MODULES = {
     "stores": ("cache", "models", "checkpoint"),
     "verify": ("verify",),
     "datasets": ("prepare", "check"),
-    "runs": ("train", "evaluate", "report"),
+    "runs": ("recipes", "train", "evaluate", "report"),
     "frames": ("select", "frames"),
 }
 # Those that use parts chosen by name.
@@ -113,6 +113,9 @@ def reported(run: Callable[[], int]) -> int:
     if _has_peers():
         sys.excepthook = _end_with_traceback
     try:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # it was closed by whoever started this
+                setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
         code = run()
         sys.stdout.flush()
         return _ended(code)
@@ -131,6 +134,8 @@ def reported(run: Callable[[], int]) -> int:
             raise
         return _ended(EXIT_FAILURE, f"error: {OUT_OF_MEMORY}")
     except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            return _ended(EXIT_FAILURE, f"error: the output cannot be written: {error.strerror}")
         if error.errno != errno.ENAMETOOLONG:
             raise
         return _ended(EXIT_USER_ERROR, f"error: {visible(str(error.filename)[:80])}...: {error.strerror}")
@@ -180,7 +185,9 @@ def _run(argv: Sequence[str] | None) -> int:
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-        words = sys.argv[1:] if argv is None else argv
-        args = build_parser(words[0] if words else None).parse_args(words)
+        words = list(sys.argv[1:] if argv is None else argv)
+        if not words or words[0] == "help":
+            words = [*words[1:], "--help"]
+        args = build_parser(words[0]).parse_args(words)
         registry.import_modules(getattr(args, "imports", None) or (), place="--import")
         return int(args.run(args))

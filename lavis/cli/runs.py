@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from lavis.cli.common import (
     add_cache_options,
     add_command,
+    add_recipes,
     add_settings,
     add_speed_options,
     cache_of,
     checked_options,
+    chosen_recipes,
     say,
 )
-from lavis.common.errors import ConfigError
+from lavis.common.errors import ConfigError, UserError, counted
 from lavis.common.files import configs_dir
 
 if TYPE_CHECKING:
@@ -27,14 +29,14 @@ if TYPE_CHECKING:
     from lavis.runners.config import EvaluationConfig, TrainConfig
 
 _TRAIN_EXAMPLES = """examples:
-  sevila train --cfg-path configs/sevila/refine/nextqa.yaml --dry-run
-  sevila train --cfg-path configs/sevila/finetune/nextqa.yaml --options run.output_dir=output/ft run.batch_size_train=4
-  torchrun --nproc_per_node=4 train.py --cfg-path configs/sevila/pretrain/qvh.yaml
-  sevila train --cfg-path configs/sevila/refine/nextqa.yaml configs/sevila/finetune/nextqa.yaml --iterations 2
+  sevila train --recipe nextqa/refine --dry-run
+  sevila train --recipe nextqa/finetune --options run.output_dir=output/ft run.batch_size_train=4
+  torchrun --nproc_per_node=4 train.py --recipe qvh/pretrain
+  sevila train --recipe nextqa/refine nextqa/finetune --iterations 2
 """
 _EVALUATE_EXAMPLES = """examples:
-  sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.output_dir=output/nextqa
-  torchrun --nproc_per_node=4 evaluate.py --cfg-path configs/sevila/inference/star.yaml
+  sevila evaluate --recipe nextqa/inference --options run.output_dir=output/nextqa
+  torchrun --nproc_per_node=4 evaluate.py --recipe star/inference
   sevila evaluate compare output/nextqa output/nextqa_uniform
   sevila evaluate fit-moments output/qvh
   sevila evaluate moments --submission submission.jsonl --gt highlight_val_release.jsonl --published
@@ -43,7 +45,7 @@ _EVALUATE_EXAMPLES = """examples:
 An evaluation that was stopped resumes where it was, with the same command.
 """
 _REPORT_EXAMPLES = """examples:
-  sevila evaluate --cfg-path configs/sevila/inference/nextqa.yaml --options run.recipe=zeroshot_sevila
+  sevila evaluate --recipe nextqa/inference --options run.recipe=zeroshot_sevila
   sevila report output
 
 A run belongs to the rows whose recipe its run.recipe names; the recipes are in configs/paper_tables.yaml.
@@ -55,15 +57,22 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommands to the main parser's."""
     parser = add_command(
         subparsers,
+        "recipes",
+        run_recipes,
+        help="list the recipes that come with the package",
+        description="List the recipes for `sevila train --recipe` and `sevila evaluate --recipe`, and what each does.",
+    )
+    parser.add_argument("word", metavar="WORD", nargs="?", default="", help="only those with this in their name")
+
+    parser = add_command(
+        subparsers,
         "train",
         run_train,
         help="train a stage from a recipe",
         description="Train what a recipe names. Every setting, with its default, is in configs/default.yaml.",
         examples=_TRAIN_EXAMPLES,
     )
-    parser.add_argument(
-        "--cfg-path", required=True, nargs="+", metavar="YAML", help="the recipe; several are run one after another"
-    )
+    add_recipes(parser, several=True)
     add_settings(parser, "settings that win over the recipe, such as run.init_lr=1e-5")
     parser.add_argument(
         "--iterations", type=int, metavar="N", help="run the recipes N times over (default: run.iterations, which is 1)"
@@ -80,7 +89,7 @@ def add_parser(subparsers: Any) -> None:
         description="Answer every question of a split, and write predictions.jsonl, metrics.json and report.md.",
         examples=_EVALUATE_EXAMPLES,
     )
-    parser.add_argument("--cfg-path", metavar="YAML", help="the recipe")
+    add_recipes(parser, several=False)
     add_settings(parser, "settings that win over the recipe")
     add_speed_options(parser)
     add_cache_options(parser, on=False)
@@ -96,6 +105,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="the folder that holds evaluations, at any depth")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUNS_DIR)")
+    parser.add_argument("--all", action="store_true", help="show the published figures too that were not measured")
     parser.add_argument("--tables", type=Path, metavar="YAML", help="other published figures than the package's")
 
 
@@ -121,6 +131,24 @@ def _add_actions(actions: Any) -> None:
         action.add_argument("--out", type=Path, metavar="FILE", help="write the metrics here too, as JSON")
 
 
+def run_recipes(args: argparse.Namespace) -> int:
+    """Print each recipe's name and the first line of its file.
+
+    Raises:
+        ConfigError: no name has the word in it.
+    """
+    from lavis.common.files import recipes
+
+    known = {name: file for name, file in recipes().items() if args.word in name}
+    if not known:
+        raise ConfigError(f"no recipe has {args.word!r} in its name; see: sevila recipes")
+    width = max(map(len, known))
+    for name, file in known.items():
+        with file.open(encoding="utf-8") as lines:
+            say(f"{name:<{width}}  {lines.readline().removeprefix('#').strip()}")
+    return 0
+
+
 def run_train(args: argparse.Namespace) -> int:
     """Train, or show what would be trained.
 
@@ -138,7 +166,7 @@ def run_train(args: argparse.Namespace) -> int:
     from lavis.tasks.build import require_objective
 
     options = checked_options(args.options)
-    recipes = [load_train_config(path, options=options, further_sections=EVALUATION_SECTIONS) for path in args.cfg_path]
+    recipes = [load_train_config(path, options=options, further_sections=EVALUATION_SECTIONS) for path in chosen_recipes(args)]
     for recipe in recipes:
         if recipe.run.evaluate:
             check_inputs(recipe, splits=[evaluation_of(recipe).split])
@@ -200,9 +228,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from lavis.runners.faults import Notice, ended_readers, explained
     from lavis.runners.provenance import check_inputs
 
-    if args.cfg_path is None:
-        raise ConfigError("nothing to evaluate; give --cfg-path YAML, or see: sevila evaluate --help")
-    config = load_evaluation_config(args.cfg_path, options=checked_options(args.options))
+    *others, path = chosen_recipes(args)
+    if others:
+        raise ConfigError(f"one recipe is evaluated at a time, not {len(others) + 1}")
+    config = load_evaluation_config(path, options=checked_options(args.options))
     check_inputs(config.base, splits=[config.split])
     folder = _usable_folder(config)
     run, frame_cache = config.base.run, cache_of(args)
@@ -327,15 +356,22 @@ def run_moments(args: argparse.Namespace) -> int:
 
 
 def run_report(args: argparse.Namespace) -> int:
-    """Print and write the report."""
+    """Print and write the report.
+
+    Raises:
+        UserError: no folder of evaluations, or none of them has finished.
+    """
     from lavis.common.files import paper_tables_path, write_text, written_whole
     from lavis.export.pictures import report_picture
     from lavis.export.records import to_json
     from lavis.export.report import load_paper_tables, make_report, markdown
 
     report = make_report(load_paper_tables(args.tables or paper_tables_path()), args.runs, expected=expected_facts)
+    if not report.has_runs:
+        begun = f"; {counted(len(report.unfinished), 'unfinished one')}" if report.unfinished else ""
+        raise UserError(f"{args.runs} holds no finished evaluation{begun}; make one with: sevila evaluate")
     folder = args.out or args.runs
-    page = markdown(report)
+    page = markdown(report, every=args.all)
     write_text(folder / f"{_REPORT}.md", page)
     write_text(folder / f"{_REPORT}.json", to_json(report.as_dict()) + "\n")
     with written_whole(folder / f"{_REPORT}.png") as file:

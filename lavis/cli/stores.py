@@ -283,13 +283,12 @@ def _say(message: str) -> None:
 @contextmanager
 def _progress() -> "Iterator[DownloadProgress]":
     """Show how far each download is, on a terminal's standard error."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     tasks: dict[str, Any] = {}
     with Progress(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty()
+        *columns, TimeRemainingColumn(), console=make_console(stderr=True), disable=not sys.stderr.isatty()
     ) as bars:
 
         def update(name: str, num_bytes: int, total: int) -> None:

@@ -41,13 +41,12 @@ def run(args: argparse.Namespace) -> int:
         )
     sys.path.insert(0, str(checkout))  # an editable install makes `lavis` known, not what lies beside it
     import torch
-    from rich.console import Console
 
     from parity.verify import print_verification, verify_directory
 
     torch.set_num_threads(1)  # the cases are tiny: a second thread costs more than it computes
     logging.getLogger("lavis").setLevel(logging.ERROR)  # some cases truncate prompts on purpose
-    with Console(stderr=True).status("reading") as status:
+    with make_console(stderr=True).status("reading") as status:
         verification = verify_directory(args.directory, progress=lambda name: status.update(f"running {name}"))
     print_verification(verification, every=args.all)
     return 0 if verification.passed else EXIT_FAILURE

@@ -37,6 +37,20 @@ def configs_dir() -> Path:
     return _bundled("configs")
 
 
+def recipes() -> dict[str, Path]:
+    """Return the recipes that come with the package: "nextqa/finetune" is `configs/sevila/finetune/nextqa.yaml`.
+
+    A name is data set and stage; recipes for other models than SeViLA have the model's folder before them
+    ("hf/nextqa/finetune").
+    """
+    found = {}
+    for file in sorted(configs_dir().glob("*/*/*.yaml")):
+        family, folder, name = file.relative_to(configs_dir()).with_suffix("").parts
+        ours = f"{folder}/{name}" if folder == "miniature" else f"{name}/{folder}"  # a data set with its stages
+        found[ours if family == "sevila" else f"{family}/{ours}"] = file
+    return found
+
+
 def checkpoints_dir() -> Path:
     """Return the folder of the embedded model and tokenizer."""
     return _bundled("sevila_checkpoints")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.config import from_mapping, load_yaml
-from lavis.common.errors import ConfigError, UserError, did_you_mean
+from lavis.common.errors import ConfigError, UserError, counted, did_you_mean
 from lavis.common.files import configs_dir
 
 # In the folder of an evaluation: its figures, what it was configured by, and predictions while it goes on.
@@ -246,6 +246,11 @@ class Report:
     others: Mapping[str, str]
     unfinished: tuple[str, ...]
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether any evaluation has finished."""
+        return bool(self.others) or any(cell.run for cell in self.cells)
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {
@@ -354,8 +359,11 @@ def _why_not_shown(run: Run, tables: PaperTables) -> str:
     return f"{what}: {recipe}; another run of it is shown"
 
 
-def markdown(report: Report) -> str:
-    """Return the report as a page of Markdown, which is readable in a terminal too."""
+def markdown(report: Report, *, every: bool = False) -> str:
+    """Return the report as a page of Markdown, which is readable in a terminal too.
+
+    Tables and rows that were measured come first; `every` shows those too that were not.
+    """
     benchmarks = report.tables.benchmarks.values()
     averages: dict[str, list[str]] = {}
     for benchmark in benchmarks:
@@ -368,14 +376,25 @@ def markdown(report: Report) -> str:
     if doubts:
         sections.append("Not verified:\n" + _list(doubts))
     unverified = {table.title: table.unverified for table, _ in report.tables.rows()}
-    for title, cells in groupby(report.cells, key=lambda cell: cell.table):
+    for title, cells in groupby(_shown(report.cells, every=every), key=lambda cell: cell.table):
         sections += [f"## {title}", *([f"Not verified: {unverified[title]}."] if unverified[title] else [])]
         sections.append(_table(list(_lines(cells))))
+    missing = 0 if every else sum(cell.run is None for cell in report.cells)
+    if missing:
+        sections.append(f"{counted(missing, 'published figure')} not measured: sevila report RUNS_DIR --all")
     if report.others:
         sections += ["## Runs that are not shown above", _list(f"{run}: {why}" for run, why in report.others.items())]
     if report.unfinished:
         sections += ["## Unfinished runs (the same command goes on)", _list(report.unfinished)]
     return "\n\n".join(sections) + "\n"
+
+
+def _shown(cells: Sequence[Cell], *, every: bool) -> list[Cell]:
+    """Return cells that are shown, by table: tables with a run first, and in each of them the rows with a run."""
+    measured = {cell.table for cell in cells if cell.run}
+    place = {table: number for number, table in enumerate(dict.fromkeys(cell.table for cell in cells))}
+    shown = [cell for cell in cells if every or cell.run]
+    return sorted(shown, key=lambda cell: (cell.table not in measured, place[cell.table], cell.run is None))
 
 
 def _lines(cells: Iterator[Cell]) -> Iterator[tuple[str, ...]]:

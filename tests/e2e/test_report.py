@@ -66,6 +66,7 @@ def test_a_tiny_run_stands_beside_the_published_figure_and_is_not_compared_with_
     capsys.readouterr()
     assert main(["report", str(tmp_path / "runs")]) == 0
     page = capsys.readouterr().out
+    assert "not run" not in page
     assert page.startswith((tmp_path / "runs" / "paper_report.md").read_text())
     lines = [re.split(r"\s*\|\s*", line)[1:-1] for line in page.splitlines() if "pre-trained Localizer" in line]
     (tiny, *_) = [line for line in lines if line[1:3] == ["NExT-QA", "Tem"]]
@@ -88,6 +89,7 @@ def test_a_tiny_run_stands_beside_the_published_figure_and_is_not_compared_with_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["report", "."], ". holds no finished evaluation; make one with: sevila evaluate"),
         (["report", "none"], "there is no folder none; give the folder that holds the evaluations"),
         (["report", ".", "--tables", "none.yaml"], "no configuration file at none.yaml"),
         (["prepare", "shards"], "shards need --dataset NAME and --out DIR"),
@@ -107,3 +109,4 @@ def test_mistakes_are_one_line_and_exit_with_2(
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -25,6 +25,7 @@ COMMANDS = [
     "verify",
     "prepare",
     "check",
+    "recipes",
     "train",
     "evaluate",
     "report",
@@ -54,6 +55,21 @@ def test_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None
     assert listed == COMMANDS
 
 
+@pytest.mark.parametrize(
+    ("words", "same_as"), [([], ["--help"]), (["help"], ["--help"]), (["help", "answer"], ["answer", "--help"])]
+)
+def test_help_is_also_a_word_and_what_a_bare_command_shows(
+    words: list[str], same_as: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for given in (words, same_as):
+        with pytest.raises(SystemExit) as stopped:
+            main(given)
+        assert stopped.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] != ""
+
+
 def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
@@ -64,7 +80,6 @@ def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["anwser"], "argument COMMAND: unknown 'anwser'; did you mean 'answer'? known: "),
-        ([], "the following arguments are required: COMMAND; see: sevila --help"),
         (["models", "--jsn"], "unknown option '--jsn'; did you mean '--json'? known: --help, --json; see: "),
         (["models", "--js=1"], "unknown option '--js'; did you mean '--json'? "),
         (["models", "tiny"], "unexpected argument 'tiny'; see: sevila models --help"),
@@ -165,3 +180,26 @@ def test_a_reader_that_has_left_ends_the_command_quietly() -> None:
     )
     os.close(write_end)
     assert (done.returncode, done.stderr) == (EXIT_BROKEN_PIPE, "")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["help", "find"], ["models"], ["recipes"]])
+def test_output_that_nobody_reads_is_no_defect(command: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    run = [sys.executable, "-m", "lavis", *command]
+    left = subprocess.run(run, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    os.close(write_end)
+    assert left.returncode in (0, EXIT_BROKEN_PIPE)  # 0 where argparse prints: it passes over what it cannot write
+    assert left.stderr == ""
+    closed = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *run], stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full disk to write to")
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        run = [sys.executable, "-m", "lavis", "models"]
+        done = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (1, "error: the output cannot be written: No space left on device\n")

@@ -130,7 +130,31 @@ def test_unreadable_questions_are_shown_beside_the_figure(tmp_path: Path) -> Non
 def test_what_was_not_run_says_so(tmp_path: Path) -> None:
     made = report(tmp_path)
     assert {(cell.measured, cell.run, cell.difference) for cell in made.cells} == {(None, None, None)}
-    assert markdown(made).count("not run") == len(made.cells)
+    assert markdown(made, every=True).count("not run") == len(made.cells)
+    assert "not run" not in markdown(made)
+    assert f"{len(made.cells)} published figures not measured: sevila report RUNS_DIR --all" in markdown(made)
+    assert not made.has_runs
+
+
+def test_what_was_measured_comes_first(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", recipe="zeroshot_voting")
+    made = report(tmp_path)
+    assert made.has_runs
+    pages = [[line for line in markdown(made, every=every).splitlines() if line] for every in (False, True)]
+    tables = [[line for line in page if line.startswith("## ")] for page in pages]
+    measured = {cell.table for cell in made.cells if cell.run}
+    assert tables[0] == [f"## {title}" for title in tables_in_order(made) if title in measured]
+    others = [f"## {title}" for title in tables_in_order(made) if title not in measured]
+    assert tables[1] == [*tables[0], *others]
+    for table in tables[1]:
+        rows = pages[1][pages[1].index(table) :]
+        rows = rows[: next((number for number, line in enumerate(rows[1:], 1) if line.startswith("## ")), None)]
+        ran = ["not run" not in row for row in rows if row.startswith("| ")][2:]
+        assert ran == sorted(ran, reverse=True)
+
+
+def tables_in_order(made: Report) -> list[str]:
+    return list(dict.fromkeys(cell.table for cell in made.cells))
 
 
 def test_a_row_that_cannot_be_measured_yet_says_what_it_needs(tmp_path: Path) -> None:
@@ -142,12 +166,12 @@ def test_a_row_that_cannot_be_measured_yet_says_what_it_needs(tmp_path: Path) ->
         "ATP, fine-tuned": ("needs the selector ATP, which is trained",),
         "differentiable top-K, fine-tuned": ("needs a differentiable top-K selector, which is trained",),
     }
-    assert "needs a selector by image-text similarity (CLIP)" in markdown(made)
+    assert "needs a selector by image-text similarity (CLIP)" in markdown(made, every=True)
 
 
 def test_what_could_not_be_verified_stands_on_the_page_and_in_the_record(tmp_path: Path) -> None:
     made = report(tmp_path)
-    lines = markdown(made).splitlines()
+    lines = markdown(made, every=True).splitlines()
     assert made.tables.checked in lines
     assert lines[lines.index("Not verified:") + 2].startswith("* How2QA: how many questions the paper counts")
     table = next(table for table in made.tables.tables if table.title.startswith("NExT-GQA"))
