@@ -14,6 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -113,9 +114,7 @@ def reported(run: Callable[[], int]) -> int:
     if _has_peers():
         sys.excepthook = _end_with_traceback
     try:
-        for name in ("stdout", "stderr"):
-            if getattr(sys, name) is None:  # it was closed by whoever started this
-                setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        _open_streams()
         code = run()
         sys.stdout.flush()
         return _ended(code)
@@ -134,13 +133,25 @@ def reported(run: Callable[[], int]) -> int:
             raise
         return _ended(EXIT_FAILURE, f"error: {OUT_OF_MEMORY}")
     except OSError as error:
-        if error.errno == errno.ENOSPC and error.filename is None:
-            return _ended(EXIT_FAILURE, f"error: the output cannot be written: {error.strerror}")
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return _ended(EXIT_USER_ERROR, f"error: {visible(str(error.filename)[:80])}...: {error.strerror}")
+        return _ended(*_system_refusal(error))
     except KeyboardInterrupt:
         return _ended(EXIT_INTERRUPTED, "interrupted")
+
+
+def _open_streams() -> None:
+    """Give a process whose standard output or error was closed before it started somewhere to write to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+
+
+def _system_refusal(error: OSError) -> tuple[int, str]:
+    """Return exit code and message of what the system refuses where nothing expects it; raise any other again."""
+    if error.errno == errno.ENAMETOOLONG:
+        return EXIT_USER_ERROR, f"error: {visible(str(error.filename)[:80])}...: {error.strerror}"
+    if error.errno == errno.ENOSPC and error.filename is None:
+        return EXIT_FAILURE, f"error: the output cannot be written: {error.strerror}"
+    raise error
 
 
 def _ended(code: int, text: str = "") -> int:

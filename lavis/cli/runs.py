@@ -166,7 +166,9 @@ def run_train(args: argparse.Namespace) -> int:
     from lavis.tasks.build import require_objective
 
     options = checked_options(args.options)
-    recipes = [load_train_config(path, options=options, further_sections=EVALUATION_SECTIONS) for path in chosen_recipes(args)]
+    recipes = [
+        load_train_config(path, options=options, further_sections=EVALUATION_SECTIONS) for path in chosen_recipes(args)
+    ]
     for recipe in recipes:
         if recipe.run.evaluate:
             check_inputs(recipe, splits=[evaluation_of(recipe).split])

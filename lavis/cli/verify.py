@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lavis.cli.common import add_command
+from lavis.cli.common import add_command, make_console
 from lavis.common.errors import EXIT_FAILURE, UserError
 from lavis.common.files import configs_dir
 

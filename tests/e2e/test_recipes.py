@@ -43,7 +43,10 @@ def test_recipes_of_the_package_work_from_anywhere(
         (["evaluate"], "no recipe; give --recipe NAME or --cfg-path YAML, or see: sevila evaluate --help"),
         (["train", "--recipe", "nextqa/fintune"], "unknown recipe 'nextqa/fintune'; did you mean 'nextqa/finetune'?"),
         (["train", "--recipe", "nextqa/refine", "--cfg-path", "x.yaml"], "give --recipe or --cfg-path, not both"),
-        (["evaluate", "--recipe", "nextqa/inference", "--recipe", "star/inference"], "one recipe is evaluated at a time"),
+        (
+            ["evaluate", "--recipe", "nextqa/inference", "--recipe", "star/inference"],
+            "one recipe is evaluated at a time",
+        ),
         (["recipes", "imagenet"], "no recipe has 'imagenet' in its name; see: sevila recipes"),
     ],
 )

@@ -199,7 +199,7 @@ def test_output_that_nobody_reads_is_no_defect(command: list[str]) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full disk to write to")
 def test_a_full_disk_behind_standard_output_is_one_line() -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         run = [sys.executable, "-m", "lavis", "models"]
         done = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (1, "error: the output cannot be written: No space left on device\n")
