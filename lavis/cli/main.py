@@ -142,7 +142,7 @@ def _open_streams() -> None:
     """Give a process whose standard output or error was closed before it started somewhere to write to."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _system_refusal(error: OSError) -> tuple[int, str]:
