@@ -52,6 +52,24 @@ def test_frames_are_chosen_by_a_file_of_scores(clip: Path, tmp_path: Path, capsy
     assert all(1.4 < time < 2.6 for time in times)
 
 
+def test_the_frames_of_a_file_are_read_also_in_python(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"schema": "sevila.frames/1", "question_id": "q", "question": "What is shown?", "times_s": [1.0, 2.5, 60.0]}
+    (tmp_path / "frames.jsonl").write_text(json.dumps(row))
+    selector = {"policy": {"name": "frames_file", "path": str(tmp_path / "frames.jsonl")}}
+    record = answered(capsys, clip, json.dumps(selector))
+    times = [one["time_s"] for one in record["keyframes"]]
+    watched = load_model("sevila", "tiny").watch(clip, lazy=True)
+    again = watched.ask("What is shown?", ["a cat", "squares"], selector=selector)
+    assert len(times) == 3
+    assert times == pytest.approx(again.keyframes.times_s.tolist())
+    assert times[:2] == pytest.approx([1.0, 2.5], abs=0.1)
+    said = f"1 of 3 frames of {tmp_path / 'frames.jsonl'} are more than half a step off any watched frame"
+    assert said in again.caveats
+    assert said in record["caveats"]
+
+
 @pytest.mark.parametrize(
     ("selector", "message"),
     [

@@ -20,6 +20,8 @@ from lavis.common.errors import UserError
 from lavis.datasets.annotations import read_annotations
 from lavis.runners.config import load_train_config
 from lavis.runners.evaluation.results import PREDICTIONS, read_predictions
+from lavis.selection.exchange.kinds import Named
+from lavis.selection.exchange.reading import read_chosen
 from lavis.video import open_video
 from lavis.video.limits import LimitError, check_boxes, looks_like_mp4
 
@@ -45,6 +47,12 @@ class Content(bytes):
 
     def __repr__(self) -> str:
         return f"{len(self)} bytes"
+
+
+def _chosen(path: Path) -> None:
+    questions = [Named(0, {"question_id": "p", "video": "a"}), Named(1, {"question_id": "q", "video": "b"})]
+    for row in read_chosen(path, questions=questions).rows:
+        row.as_row()
 
 
 def _boxes(path: Path) -> None:
@@ -77,6 +85,7 @@ TARGETS = {
     "annotations": Target(read_annotations, _JSON),
     "boxes": Target(_boxes, [*_NUMBERS, *_BOXES], LimitError),
     "configuration": Target(load_train_config, [*_YAML, *_JSON]),
+    "frames": Target(_chosen, [*_JSON, b"-1", b"1e18", b'"schema"', b'"sevila.frames/2"', b"[]", b"true"]),
     "headers": Target(
         _frames, [*_NUMBERS, *_BOXES, b"DKIF", b"RIFF", b"\x1aE\xdf\xa3", b"#EXTM3U\n", b"FLV\x01", b"\0\0\1"]
     ),
