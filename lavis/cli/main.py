@@ -46,9 +46,10 @@ MODULES = {
     "datasets": ("prepare", "check"),
     "runs": ("recipes", "train", "evaluate", "report"),
     "frames": ("select", "frames"),
+    "selectors": ("compare-selectors",),
 }
 # Those that use parts chosen by name.
-_WITH_PARTS = ("answer", "find", "demo", "check", "train", "evaluate", "select")
+_WITH_PARTS = ("answer", "find", "demo", "check", "train", "evaluate", "select", "compare-selectors")
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -193,7 +193,7 @@ def run_train(args: argparse.Namespace) -> int:
                 say(report)
             return 0
         for number, stage in enumerate(stages):
-            with _logged_in(Path(stage.run.output_dir), world, remarks=remarks if number == 0 else ()):
+            with logged_in(Path(stage.run.output_dir), world, remarks=remarks if number == 0 else ()):
                 (_test if stage.run.evaluate else _train)(stage, world)
     return 0
 
@@ -213,7 +213,7 @@ def _test(config: "TrainConfig", world: "World") -> None:
     from lavis.runners.faults import Notice, explained
 
     evaluation = evaluation_of(config)
-    _usable_folder(evaluation)
+    usable_folder(evaluation)
     with Notice().listening(), explained(batch_size="run.batch_size_eval"):
         _measure(evaluation, world)
 
@@ -235,21 +235,21 @@ def run_evaluate(args: argparse.Namespace) -> int:
         raise ConfigError(f"one recipe is evaluated at a time, not {len(others) + 1}")
     config = load_evaluation_config(path, options=checked_options(args.options))
     check_inputs(config.base, splits=[config.split])
-    folder = _usable_folder(config)
+    folder = usable_folder(config)
     run, frame_cache = config.base.run, cache_of(args)
     with (
         ended_readers(),
         Notice().listening(),
         explained(batch_size="run.batch_size_eval"),
         join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
-        _logged_in(folder, world, remarks=config.base.remarks),
+        logged_in(folder, world, remarks=config.base.remarks),
     ):
         _measure(config, world, cache=frame_cache, quantize=args.quantize, compiled=args.compile)
     return 0
 
 
 @contextmanager
-def _logged_in(folder: Path, world: "World", *, remarks: Sequence[str]) -> Iterator[None]:
+def logged_in(folder: Path, world: "World", *, remarks: Sequence[str]) -> Iterator[None]:
     """Use a run's folder for the block, in the main process alone, and log there; warn of odd settings."""
     from lavis.common.files import sole_use
     from lavis.common.logging import start_logging
@@ -282,7 +282,7 @@ def _measure(config: "EvaluationConfig", world: "World", **loading: Any) -> None
         say(f"predictions, figures and report are in {config.base.run.output_dir}")
 
 
-def _usable_folder(config: "EvaluationConfig") -> Path:
+def usable_folder(config: "EvaluationConfig") -> Path:
     """Return the output folder, made if need be.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Results as pictures: an answer, the moments of a search, the learning curves of a run, a report of many runs.
+"""Results as pictures: an answer, moments of a search, learning curves, a report of many runs, selectors compared.
 
 A picture is a page that is drawn from top to bottom. Nothing here touches the global state of matplotlib: pictures may
 be drawn in several threads.
@@ -6,7 +6,7 @@ be drawn in several threads.
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from itertools import groupby
@@ -54,6 +54,14 @@ _MOST_DOTS = 200
 _MOST_THUMBNAILS = 24
 _THUMBNAIL_HEIGHT, _THUMBNAIL_GAP, _CAPTION = 220, 18, 32
 _OPTION_ROW, _REPORT_TITLE, _REPORT_ROW = 36, 34, 30
+_TRADEOFF, _LEAST_SECONDS = 330, 1e-3
+# Lines that are told apart: eight colours, and when these are through, other marks.
+_COLORS = ("#1f6feb", "#e8590c", "#2b8a3e", "#9c36b5", "#c92a2a", "#0b7285", "#7a5200", "#66717e")
+_LINES = [
+    {"color": color, "marker": marker, "linestyle": line}
+    for marker, line in (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
+    for color in _COLORS
+]
 _SUMMARIES = ("Avg", "Oracle")
 # What a run logs beside the figures that learning curves show.
 _PACE = {"epoch", "iteration", "samples_per_s", "data_wait", "memory_mib", "left_s", "questions", "unreadable"}
@@ -177,6 +185,75 @@ def report_picture(report: Report) -> bytes:
     for title, cells in groupby(shown, key=lambda cell: cell.table):
         _draw_comparison(page, title, list(cells))
     return page.png()
+
+
+def comparison_picture(figures: Mapping[str, Any]) -> bytes:
+    """Return a PNG of `comparison.json`: accuracy against the number of frames, and against seconds of choosing.
+
+    Where no answers are known, in place of accuracy the share of questions of which a frame lies in a window.
+    """
+    rows = [row for row in figures["rows"] if isinstance(row["k"], int)]
+    name = "accuracy" if any(row["accuracy"] for row in rows) else "a frame inside the windows"
+    points: dict[str, list[tuple[int, float, float]]] = {}
+    for row in rows:
+        estimate = row["accuracy"] or (row["windows"] or {}).get("any")
+        if estimate and row["cost"]:
+            seconds = max(row["cost"]["seconds"], _LEAST_SECONDS)
+            points.setdefault(row["selector"], []).append((row["k"], seconds, estimate["percent"]))
+    page = _Page()
+    facts = f"{figures['dataset']} {figures['split']} | {figures['questions']} questions | {figures['model']}"
+    _draw_heading(page, "Ways to choose frames", subtitle=facts)
+    best = sorted(points, key=lambda label: -max(percent for _, _, percent in points[label]))
+    styles = {label: _LINES[place % len(_LINES)] for place, label in enumerate(best)}
+    for column, title in (
+        (0, "frames that are read"),
+        (1, "seconds to choose the frames of a question (1 ms or more)"),
+    ):
+        _draw_tradeoff(page, f"{name} in percent against {title}", points, styles, column=column)
+    _draw_legend(page, styles)
+    return page.png()
+
+
+def _draw_tradeoff(
+    page: _Page,
+    title: str,
+    points: Mapping[str, Sequence[tuple[int, float, float]]],
+    styles: Mapping[str, Mapping[str, Any]],
+    *,
+    column: int,
+) -> None:
+    """Draw a line for each selector: percent over one of the first two columns of its points, on a logarithmic axis."""
+    top = page.take(30 + _TRADEOFF + 30)
+    _write(page.axes, MARGIN, top + 9, title, size=15, width=INNER_WIDTH, color=MUTED)
+    axes = page.plot(top + 30, _TRADEOFF)
+    axes.set_xscale("log", base=2 if column == 0 else 10)
+    axes.margins(x=0.03, y=0.08)
+    for label, rows in points.items():
+        x, y = ([row[part] for row in sorted(rows)] for part in (column, 2))
+        axes.plot(x, y, markersize=7, linewidth=1.8, **styles[label])
+    low, high = axes.get_ylim()
+    values = _value_ticks(low, high, most=8)
+    axes.set_yticks(values, [f"{value:g}" for value in values], **_style(14, MUTED))
+    shown = sorted({row[0] for rows in points.values() for row in rows}) if column == 0 else _decades(axes.get_xlim())
+    axes.set_xticks(shown, [f"{value:g}" for value in shown], minor=False, **_style(14, MUTED))
+    axes.set_xticks([], minor=True)
+
+
+def _decades(limits: tuple[float, float]) -> list[float]:
+    low, high = (math.log10(limit) for limit in limits)
+    return [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
+
+
+def _draw_legend(page: _Page, styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw what each line is, in columns."""
+    columns, height = 3, 26
+    width, axes = INNER_WIDTH / columns, page.axes
+    top = page.take(height * math.ceil(len(styles) / columns))
+    for place, (label, style) in enumerate(styles.items()):
+        row, column = divmod(place, columns)
+        left, middle = MARGIN + column * width, top + height * (row + 0.5)
+        axes.plot([left, left + 36], [middle, middle], markersize=7, linewidth=1.8, **style)
+        _write(axes, left + 46, middle, label, size=14, width=width - 60)
 
 
 def summaries(report: Report) -> list[Cell]:

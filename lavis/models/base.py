@@ -161,6 +161,18 @@ class LoadsWeights(Protocol):
         """
 
 
+@runtime_checkable
+class ChecksQuestions(Protocol):
+    """A scorer or policy that knows only some questions; runs over many ask it before they begin."""
+
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """Make sure that it knows each of them.
+
+        Raises:
+            QuestionError: it does not; the message names the question.
+        """
+
+
 class FramePolicy(Protocol):
     """Chooses frames of one video for several questions.
 

@@ -270,6 +270,43 @@ class FrameSource:
             self.warnings = tuple(dict.fromkeys((*self.warnings, *video.warnings)))
 
 
+class FrameView(FrameSource):
+    """The frames of another source, as somebody sees them who asks for them first.
+
+    What is decoded and encoded is shared with the source and its other views. What was asked for through this one is
+    counted: `was_decoded`, and in `shared_s` the seconds that encoding would have taken where it was done before.
+
+    Args:
+        paces: seconds that each encoder takes for a frame, shared by views; what is encoded now is measured.
+    """
+
+    def __init__(self, frames: FrameSource, *, paces: dict[FrameEncoder, float]) -> None:
+        vars(self).update(vars(frames))
+        self.was_decoded = np.zeros(len(frames), dtype=bool)
+        self.shared_s = 0.0
+        self._paces, self._asked = paces, dict[FrameEncoder, npt.NDArray[np.bool_]]()
+
+    def encoded(
+        self, encoder: FrameEncoder, positions: npt.ArrayLike | None = None, *, progress: Progress | None = None
+    ) -> torch.Tensor:
+        """Return what an encoder makes of frames; as of any source."""
+        wanted = np.arange(len(self)) if positions is None else np.asarray(positions, dtype=np.int64).ravel()
+        new, started = len(self.missing(encoder, wanted)), time.perf_counter()
+        found = super().encoded(encoder, wanted, progress=progress)
+        if new:
+            self._paces[encoder] = (time.perf_counter() - started) / new
+        asked = self._asked.setdefault(encoder, np.zeros(len(self), dtype=bool))
+        first = len(np.unique(wanted[~asked[wanted]]))
+        self.shared_s += max(0, first - new) * self._paces.get(encoder, 0.0)
+        asked[wanted] = self.was_decoded[wanted] = True
+        return found
+
+    def decoded(self, positions: Integers, *, size: int | None = None) -> Iterator[tuple[Integers, FrameBatch]]:
+        """Decode frames; as of any source."""
+        self.was_decoded[positions] = True
+        return super().decoded(positions, size=size)
+
+
 class _Rows:
     """What an encoder made of some of T frames, in the order it was made in."""
 

@@ -125,7 +125,7 @@ class Prediction:
     def as_row(self) -> dict[str, Any]:
         """Return plain JSON values, with a checksum of all but the time."""
         row = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {**row, _CHECKSUM: _checksum(row)}
+        return {**row, _CHECKSUM: checksum_of(row)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], *, place: str) -> "Prediction":
@@ -146,7 +146,7 @@ class Prediction:
         except ConfigError as error:
             raise UserError(str(error)) from error
         wrong = _wrong(found)
-        if wrong is None and row.get(_CHECKSUM) not in (None, _checksum(values)):
+        if wrong is None and row.get(_CHECKSUM) not in (None, checksum_of(values)):
             wrong = "it fails its checksum"
         if wrong is not None:
             raise UserError(f"{place}: the row of {found.id!r} is damaged: {wrong}")
@@ -182,7 +182,8 @@ def _wrong(prediction: Prediction) -> str | None:
     return None
 
 
-def _checksum(row: Mapping[str, Any]) -> str:
+def checksum_of(row: Mapping[str, Any]) -> str:
+    """Return a checksum of a row of JSON values, but for the time it took."""
     content = {name: value for name, value in row.items() if name != "seconds"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

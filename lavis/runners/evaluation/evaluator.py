@@ -129,14 +129,14 @@ class Evaluator:
         """Yield the predictions of each group in this process's share of `groups`."""
         mine = groups[self._world.rank :: self._world.size]
         pace = Pace("evaluation", sum(len(group.ids) for group in mine))
-        for group, clip in self._clips(mine):
-            questions = [self._dataset.annotations[index].question for index in group.indices]
-            found = _unread(questions, clip.reason) if isinstance(clip, Unreadable) else self._ask(questions, clip)
+        for group, clip in self.clips(mine):
+            questions = questions_of(self._dataset, group)
             digest = digest_of(self._dataset, group)
-            yield [replace(one, video_sha256=digest) for one in found]
+            yield [replace(one, video_sha256=digest) for one in answered(self._asker, questions, clip)]
             pace.step(len(questions))
 
-    def _clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, FrameSource | Unreadable]]:
+    def clips(self, groups: Sequence[ClipGroup]) -> Iterator[tuple[ClipGroup, FrameSource | Unreadable]]:
+        """Yield the frames of each group, or why there are none; those that are remembered come first."""
         new = []
         for group in groups:
             clip = self._cached.recall(group.indices[0]) if self._cached else None
@@ -151,23 +151,33 @@ class Evaluator:
                 self._cached.keep(group.indices[0], read)
             yield group, read
 
-    @torch.inference_mode()
-    def _ask(self, questions: Sequence[Question], frames: FrameSource) -> list[Prediction]:
-        started = time.perf_counter()
-        found = self._predict(frames, questions)
-        seconds = (time.perf_counter() - started) / len(questions)
-        return [replace(one, seconds=seconds) for one in found]
 
-    def _predict(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
-        """Ask all questions together; where one cannot be read, each alone, so that only that one fails."""
-        try:
-            return self._asker.ask(frames, questions)
-        except BrokenModelError:
-            raise
-        except (NotFiniteError, NoAnswerError, VideoError) as error:
-            if len(questions) > 1:
-                return [found for question in questions for found in self._predict(frames, [question])]
-            return _unread(questions, str(error))
+def questions_of(dataset: VideoQuestionDataset, group: ClipGroup) -> list[Question]:
+    """Return the questions of a group."""
+    return [dataset.annotations[index].question for index in group.indices]
+
+
+@torch.inference_mode()
+def answered(asker: Asker, questions: Sequence[Question], clip: FrameSource | Unreadable) -> list[Prediction]:
+    """Ask all questions about one clip, and note the time; a question that cannot be asked gets the reason."""
+    if isinstance(clip, Unreadable):
+        return _unread(questions, clip.reason)
+    started = time.perf_counter()
+    found = _predict(asker, clip, questions)
+    seconds = (time.perf_counter() - started) / len(questions)
+    return [replace(one, seconds=seconds) for one in found]
+
+
+def _predict(asker: Asker, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
+    """Ask all questions together; where one cannot be read, each alone, so that only that one fails."""
+    try:
+        return asker.ask(frames, questions)
+    except BrokenModelError:
+        raise
+    except (NotFiniteError, NoAnswerError, VideoError) as error:
+        if len(questions) > 1:
+            return [found for question in questions for found in _predict(asker, frames, [question])]
+        return _unread(questions, str(error))
 
 
 def _unread(questions: Sequence[Question], reason: str) -> list[Prediction]:
@@ -213,16 +223,14 @@ def evaluate(
     run, folder = config.base.run, Path(config.base.run.output_dir)
     store = PredictionStore(folder, rank=world.rank)
     questions = {question.id: question for question in parts.dataset.questions}
-    earlier = _about_the_same_videos(
-        store.read_earlier(
-            parts.fingerprint,
-            [group.ids for group in parts.groups],
-            resume=run.resume,
-            misfit=lambda one: one.misfit(questions[one.id]) if one.id in questions else "no question has this id",
-        ),
-        parts,
-        world,
+    earlier = store.read_earlier(
+        parts.fingerprint,
+        [group.ids for group in parts.groups],
+        resume=run.resume,
+        misfit=lambda one: one.misfit(questions[one.id]) if one.id in questions else "no question has this id",
     )
+    digests = digests_of(parts.dataset, [group for group in parts.groups if group.ids[0] in earlier], world)
+    earlier = about_the_same_videos(earlier, parts.groups, digests, world)
     speed_up(parts.model, quantize=quantize, compiled=compiled)
     world.wait()
     if world.is_main:
@@ -240,17 +248,22 @@ def evaluate(
     return write_results(config, parts, predictions)
 
 
-def _about_the_same_videos(
-    earlier: dict[str, Prediction], parts: EvaluationParts, world: World
+def digests_of(dataset: VideoQuestionDataset, groups: Sequence[ClipGroup], world: World) -> dict[str, str | None]:
+    """Return `digest_of` each group by its first id, to all processes; each looks at its share of the videos."""
+    mine = {group.ids[0]: digest_of(dataset, group) for group in groups[world.rank :: world.size]}
+    return {first: digest for found in world.gather(mine) for first, digest in found.items()}
+
+
+def about_the_same_videos(
+    earlier: dict[str, Prediction], groups: Sequence[ClipGroup], digests: Mapping[str, str | None], world: World
 ) -> dict[str, Prediction]:
-    """Return the predictions whose videos are still what they were; every process looks at its share of them."""
-    groups = [group for group in parts.groups if group.ids[0] in earlier]
-    changed = [
-        group
-        for group in groups[world.rank :: world.size]
-        if {earlier[qid].video_sha256 for qid in group.ids} != {digest_of(parts.dataset, group)}
-    ]
-    again = {qid: earlier[qid].video for found in world.gather(changed) for group in found for qid in group.ids}
+    """Return the predictions whose videos are still what they were; `digests` as `digests_of` returns them."""
+    again = {
+        qid: earlier[qid].video
+        for group in groups
+        if group.ids[0] in earlier and {earlier[qid].video_sha256 for qid in group.ids} != {digests[group.ids[0]]}
+        for qid in group.ids
+    }
     if again and world.is_main:
         names = ", ".join(list(dict.fromkeys(again.values()))[:3])
         logger.warning("%d questions are asked again: their videos have changed since, such as %s", len(again), names)

@@ -82,7 +82,6 @@ def fingerprint_of(
         "processor": registry.processors.get(dataset.vis_processor.eval.name),
         "video reader": registry.video_readers.get(dataset.build_info.videos.reader),
     }
-    asks = flattened({"scorer": described(scorer)})
     facts = {
         "version": __version__,
         "weights": weights_digest(model),
@@ -90,20 +89,28 @@ def fingerprint_of(
         "quantize": quantize,
         "compile": compiled,
         "device": model.device.type,
-        "model.task: selector": selector_name(task.selector),
         **{f"model.task: {key}": getattr(task, key) for key in ("reader", "keyframes")},
         **_settings_of(base),
         "datasets": name,
         "split": config.split,
         digest_key(name): file_digest(dataset.annotations[config.split]),
         **flattened({key: described(part) for key, part in parts.items()}),
-        **{key: value for key, value in asks.items() if not key.startswith("scorer._task.")},
+        **asking_facts(task, scorer),
         "code": source_digest(*_CODE),
         **{package: importlib.metadata.version(package) for package in _PACKAGES},
     }
     # As it will be read again: a tuple is a list in a file.
     fingerprint: Fingerprint = json.loads(json.dumps(facts))
     return fingerprint
+
+
+def asking_facts(task: PublishedTask, scorer: object) -> dict[str, Any]:
+    """Return the part of a fingerprint that says how frames are chosen and questions asked; see `fingerprint_of`."""
+    asks = flattened({"scorer": described(scorer)})
+    return {
+        "model.task: selector": selector_name(task.selector),
+        **{key: value for key, value in asks.items() if not key.startswith("scorer._task.")},
+    }
 
 
 def _settings_of(config: TrainConfig) -> dict[str, Any]:

@@ -87,10 +87,19 @@ class Windows(_Unscored):
     A question without annotated windows is a QuestionError.
     """
 
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """Make sure that all questions have windows.
+
+        Raises:
+            QuestionError: one has none.
+        """
+        for question in questions:
+            if not question.windows:
+                raise QuestionError(f"question {question.id or question.text!r} has no windows to choose frames from")
+
     def _positions(self, frames: FrameSource, question: Question, k: int) -> Integers:
-        if not question.windows:
-            raise QuestionError(f"question {question.id or question.text!r} has no windows to choose frames from")
-        inside = inside_windows(frames.times_s, question.windows)
+        self.check_questions([question])
+        inside = inside_windows(frames.times_s, question.windows or ())
         within, outside = np.flatnonzero(inside), np.flatnonzero(~inside)
         from_within = min(k, len(within))
         chosen = [

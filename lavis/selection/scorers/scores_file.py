@@ -96,6 +96,15 @@ class ScoresFile:
         scores = np.stack([self._placed(self._found(question), frames, question) for question in questions])
         return frame_scores(scores, where)
 
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """Make sure that the file has scores of all questions.
+
+        Raises:
+            QuestionError: it has none of one.
+        """
+        for question in questions:
+            self._found(question)
+
     def _files(self) -> list[Path]:
         return [self._path, self._path.with_name("frames.json"), *([self._questions] if self._questions else [])]
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.moments import inside_windows
-from lavis.common.types import FrameBatch, Question
+from lavis.common.types import Question
 from lavis.models.base import FrameScores, Mask
-from lavis.models.frames import FrameEncoder, FrameSource
-from lavis.selection.scorers.common import asked_positions, frame_scores, question_name
+from lavis.models.frames import FrameSource
+from lavis.selection.scorers.common import asked_positions, frame_scores, question_name, small_pictures
 
 
 class Motion:
@@ -28,7 +27,7 @@ class Motion:
     def __init__(self, *, size: int = 32) -> None:
         if size < 1:
             raise ConfigError(f"cannot compare pictures of {size} pixels; give a size of at least 1")
-        self._encoder = FrameEncoder("small pictures", _small_pictures, size=size, takes_prepared=False)
+        self._encoder = small_pictures(size)
 
     def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
         """Score frames for questions; see `FrameScorer`."""
@@ -41,12 +40,18 @@ class Motion:
         return frame_scores(np.tile(motion, (len(questions), 1)), where)
 
 
-def _small_pictures(batch: FrameBatch) -> torch.Tensor:
-    return torch.from_numpy(batch.frames)
-
-
 class InWindows:
     """1 for frames inside the annotated windows of a question, 0 for all others: what a perfect scorer would say."""
+
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """Make sure that all questions have windows.
+
+        Raises:
+            QuestionError: one has none.
+        """
+        for question in questions:
+            if not question.windows:
+                raise QuestionError(f"question {question_name(question)} has no windows to score frames by")
 
     def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
         """Score frames for questions; see `FrameScorer`.
@@ -54,9 +59,7 @@ class InWindows:
         Raises:
             QuestionError: a question has no annotated windows.
         """
-        for question in questions:
-            if not question.windows:
-                raise QuestionError(f"question {question_name(question)} has no windows to score frames by")
+        self.check_questions(questions)
         rows = [inside_windows(frames.times_s, question.windows or ()) for question in questions]
         inside = np.stack(rows).astype(np.float64)
         return frame_scores(inside, where, margins=inside - 0.5)

@@ -31,6 +31,7 @@ COMMANDS = [
     "report",
     "select",
     "frames",
+    "compare-selectors",
 ]
 HEAVY = ("torch", "transformers", "av", "numpy", "PIL", "rich", "omegaconf", "pydantic")
 
