@@ -17,7 +17,7 @@ from lavis.common.errors import EXIT_USER_ERROR
 from lavis.common.types import Integers, Question
 from lavis.models.base import Reading
 from lavis.models.frames import FrameSource
-from lavis.models.sevila.model import SeViLA
+from lavis.models.sevila.model import SeViLA, SeViLAAnswerer
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
 from tests.integration.evaluation.questions import MISSING, NUM_QUESTIONS, settings
@@ -111,29 +111,25 @@ def test_two_selectors_are_compared_by_the_command_for_evaluations(
 
 
 class Counted:
-    """Notes what the Answerer is asked, in place of answering."""
+    """Notes what the Answerer is asked, and how many frames are encoded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[tuple[str, tuple[int, ...]]] = []
         self.encoded = 0
-        as_answerer, features = SeViLA.as_answerer, SeViLA.features
-        counted = self
+        answer, features = SeViLAAnswerer.answer, SeViLA.features
 
-        class Answerer:
-            def __init__(self, real: Any) -> None:
-                self.real = real
+        def asked(
+            answerer: SeViLAAnswerer, frames: FrameSource, positions: Integers, questions: Sequence[Question]
+        ) -> list[Reading]:
+            pairs = zip(questions, positions, strict=True)
+            self.asked += [(one.id, tuple(row.tolist())) for one, row in pairs]
+            return answer(answerer, frames, positions, questions)
 
-            def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
-                pairs = zip(questions, positions, strict=True)
-                counted.asked += [(one.id, tuple(row.tolist())) for one, row in pairs]
-                found: list[Reading] = self.real.answer(frames, positions, questions)
-                return found
+        def recorded(model: SeViLA, pixels: Any) -> Any:
+            self.encoded += len(pixels)
+            return features(model, pixels)
 
-        def recorded(self: SeViLA, pixels: Any) -> Any:
-            counted.encoded += len(pixels)
-            return features(self, pixels)
-
-        monkeypatch.setattr(SeViLA, "as_answerer", lambda self, **kw: Answerer(as_answerer(self, **kw)))
+        monkeypatch.setattr(SeViLAAnswerer, "answer", asked)
         monkeypatch.setattr(SeViLA, "features", recorded)
 
 
