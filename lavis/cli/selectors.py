@@ -48,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
     add("--num-frames", type=int, metavar="T", help=watched)
     add("--max-videos", type=int, metavar="N", help="only the questions about the first N videos")
     add("--out", type=Path, metavar="FOLDER", help="for the results (default: the recipe's run.output_dir, or output)")
+    add("--page", type=Path, metavar="FILE", help="write the page here too, as Markdown")
     add("--model", metavar="NAME|FOLDER|FILE", help="as of other commands (default: the recipe's, or tiny)")
     add("--localizer", metavar="MODEL", help="another model, which scores frames where no scorer is named")
     add("--answerer", metavar="MODEL", help="another model, which answers")
@@ -67,6 +68,7 @@ def run_compare_selectors(args: argparse.Namespace) -> int:
     """
     from lavis.cli.runs import logged_in, usable_folder
     from lavis.common.distributed import join_world
+    from lavis.common.files import write_text
     from lavis.runners.evaluation.comparison import FIGURES, PAGE, PICTURE, compare_selectors, comparison_of
     from lavis.runners.faults import Notice, ended_readers, explained
     from lavis.runners.provenance import check_inputs
@@ -94,7 +96,10 @@ def run_compare_selectors(args: argparse.Namespace) -> int:
             max_videos=args.max_videos,
         )
         if world.is_main:
-            say((folder / PAGE).read_text(encoding="utf-8"))
+            page = (folder / PAGE).read_text(encoding="utf-8")
+            if args.page is not None:
+                write_text(args.page, page)
+            say(page)
             say(f"written to {folder}: {PAGE}, {FIGURES}, {PICTURE}, and an evaluation of each selector in selectors/")
     return 0
 

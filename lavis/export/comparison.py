@@ -1,6 +1,7 @@
 """The figures of a comparison of ways to choose frames as a page of Markdown."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,9 +46,10 @@ def _facts(figures: Figures) -> list[str]:
         f"* {made['platform']}, {made['cpus']} CPUs, {figures['device']}; {versions}",
         f"* commit {commit}{state}, {made['started']}",
     ]
-    note = [f"> {weights['note']}"] if weights["note"] else []
+    told = [f"> {weights['note']}"] if weights["note"] else []
     warning = ["> **UNTRAINED WEIGHTS**"] if weights["status"] == "untrained" else []
-    return [*warning, *note, "\n".join(lines)]
+    note = textwrap.wrap(figures["note"], 120) if figures["note"] else []
+    return [*warning, *told, *(["\n".join(note)] if note else []), "\n".join(lines)]
 
 
 def _table(rows: Sequence[Figures], *, uniform: str, first: str) -> str:

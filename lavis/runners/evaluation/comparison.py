@@ -92,10 +92,15 @@ class NamedSelector:
 
 @dataclass(frozen=True)
 class ComparisonConfig:
-    """The `comparison` section: selectors, by label or in a list, and numbers of frames."""
+    """The `comparison` section: selectors, by label or in a list, numbers of frames, and what to say of the page."""
 
     selectors: Any
     k: tuple[Count, ...]
+    note: str | None
+
+
+def _section(config: EvaluationConfig) -> ComparisonConfig:
+    return from_mapping(ComparisonConfig, config.base.resolved[SECTION], place=SECTION)
 
 
 def comparison_of(config: EvaluationConfig) -> tuple[list[NamedSelector], tuple[int, ...]]:
@@ -104,7 +109,7 @@ def comparison_of(config: EvaluationConfig) -> tuple[list[NamedSelector], tuple[
     Raises:
         ConfigError: no selectors, two of the same name, or one that cannot be built.
     """
-    section = from_mapping(ComparisonConfig, config.base.resolved[SECTION], place=SECTION)
+    section = _section(config)
     given = section.selectors
     rows = [{"label": label, "of": spec} for label, spec in given.items()] if isinstance(given, Mapping) else given
     if not isinstance(rows, list) or not rows:
@@ -636,6 +641,7 @@ def _write(
         **facts,
         "questions": len(ids),
         "videos": len({row.question.video for row in annotations}),
+        "note": _section(config).note,
         "uniform": uniform,
         "first": cells[0].selector.label,
         "selectors": {cell.selector.label: cell.selector.spec for cell in cells},

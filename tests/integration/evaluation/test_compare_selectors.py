@@ -222,7 +222,7 @@ def test_a_selector_that_does_not_suit_is_refused_before_anything_runs(
     ("change", "message"),
     [
         (["--options", "datasets.nextqa.vis_processor.eval.n_frms=5"], "vis_processor.eval.n_frms 6, now 5"),
-        (["--model", "tiny"], "holds predictions made with other weights"),
+        (["--model", "tiny"], "holds a comparison made with other weights"),
     ],
 )
 def test_another_model_or_other_frames_do_not_go_on(
