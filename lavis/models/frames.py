@@ -21,6 +21,8 @@ from lavis.video import VideoReader
 # Frames of which an encoder's input may be kept until another one reads it: 48 MiB of patch features at base size in
 # fp32, 44 at Flan-T5-XL size in bf16. Memory must stay flat for longer videos.
 MAX_KEPT_INPUTS = 64
+# Side in pixels of pictures that views of a source share: 12 KiB each at most.
+_SMALL = 64
 
 Channels = tuple[float, float, float]
 Progress = Callable[[int, int], None]
@@ -301,6 +303,13 @@ class FrameView(FrameSource):
         asked[wanted] = self.was_decoded[wanted] = True
         return found
 
+    def pictures(self, positions: npt.ArrayLike, *, size: int | None = None) -> npt.NDArray[np.uint8]:
+        """Decode frames; as of any source, but that small ones are kept for other views."""
+        if size is None or size > _SMALL:
+            return super().pictures(positions, size=size)
+        kept = FrameEncoder("pictures", _as_tensor, size=size, takes_prepared=False)
+        return self.encoded(kept, positions).cpu().numpy()
+
     def decoded(self, positions: Integers, *, size: int | None = None) -> Iterator[tuple[Integers, FrameBatch]]:
         """Decode frames; as of any source."""
         self.was_decoded[positions] = True
@@ -342,6 +351,10 @@ class _Rows:
 @torch.no_grad()
 def _run(encoder: FrameEncoder, frames: Any) -> torch.Tensor:
     return encoder.run(frames)
+
+
+def _as_tensor(batch: FrameBatch) -> torch.Tensor:
+    return torch.from_numpy(batch.frames)
 
 
 def _pictures_of(pixels: torch.Tensor, mean: Channels, std: Channels, *, size: int | None) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,6 @@ from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScorer, FrameScores, Selection
 from lavis.models.frames import FrameSource
-from lavis.selection.scorers.common import small_pictures
 
 
 def top_positions(scores: Floats, num_keyframes: int) -> Integers:
@@ -142,7 +141,7 @@ class Scored(ABC):
 
 def picture_features(frames: FrameSource, *, size: int) -> Floats:
     """Return small pictures of all frames as vectors [T, 3 size²], values from 0 to 255."""
-    return frames.encoded(small_pictures(size)).cpu().numpy().reshape(len(frames), -1).astype(np.float64)
+    return frames.pictures(np.arange(len(frames)), size=size).reshape(len(frames), -1).astype(np.float64)
 
 
 Search = Generator[Integers, Floats, Integers]

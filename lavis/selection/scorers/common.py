@@ -1,12 +1,10 @@
 """What scorers share. T frames of one video, B questions about it, N frames that are asked about."""
 
 import numpy as np
-import torch
 
 from lavis.common.errors import ConfigError, NotFiniteError, did_you_mean
-from lavis.common.types import Floats, FrameBatch, Integers, Question, Unread
+from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScores, Mask
-from lavis.models.frames import FrameEncoder
 
 QUERIES = ("question_and_options", "question")
 """Which text of a question a scorer reads."""
@@ -55,12 +53,3 @@ def frame_scores(scores: Floats, where: Mask | None, *, margins: Floats | None =
         sums = np.where(known, scores, 0).sum(axis=1, keepdims=True)
         margins = scores - sums / np.maximum(known.sum(axis=1, keepdims=True), 1)
     return FrameScores(np.where(where, scores, np.nan), np.where(where, margins, np.nan), (Unread(),) * len(scores))
-
-
-def small_pictures(size: int) -> FrameEncoder:
-    """Return what makes pictures of this side, uint8 [N, size, size, 3]; a source keeps them for whoever asks again."""
-    return FrameEncoder("small pictures", _as_tensor, size=size, takes_prepared=False)
-
-
-def _as_tensor(batch: FrameBatch) -> torch.Tensor:
-    return torch.from_numpy(batch.frames)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from lavis.common.errors import ConfigError, QuestionError
 from lavis.common.moments import inside_windows
-from lavis.common.types import Question
+from lavis.common.types import FrameBatch, Question
 from lavis.models.base import FrameScores, Mask
-from lavis.models.frames import FrameSource
-from lavis.selection.scorers.common import asked_positions, frame_scores, question_name, small_pictures
+from lavis.models.frames import FrameEncoder, FrameSource
+from lavis.selection.scorers.common import asked_positions, frame_scores, question_name
 
 
 class Motion:
@@ -27,7 +28,7 @@ class Motion:
     def __init__(self, *, size: int = 32) -> None:
         if size < 1:
             raise ConfigError(f"cannot compare pictures of {size} pixels; give a size of at least 1")
-        self._encoder = small_pictures(size)
+        self._encoder = FrameEncoder("small pictures", _small_pictures, size=size, takes_prepared=False)
 
     def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
         """Score frames for questions; see `FrameScorer`."""
@@ -38,6 +39,10 @@ class Motion:
             now, before = (frames.encoded(self._encoder, places).cpu().short() for places in (later, later - 1))
             motion[later] = (now - before).abs().double().mean(dim=(1, 2, 3)) / 255
         return frame_scores(np.tile(motion, (len(questions), 1)), where)
+
+
+def _small_pictures(batch: FrameBatch) -> torch.Tensor:
+    return torch.from_numpy(batch.frames)
 
 
 class InWindows:

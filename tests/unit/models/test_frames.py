@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from lavis.common.errors import VideoError
 from lavis.common.types import FrameBatch, Integers, VideoInfo
-from lavis.models.frames import MAX_KEPT_INPUTS, FrameEncoder, FrameSource, Timings
+from lavis.models.frames import MAX_KEPT_INPUTS, FrameEncoder, FrameSource, FrameView, Timings
 from lavis.models.sevila.loading import set_precision
 from lavis.models.sevila.model import SeViLA
 from lavis.processors.transforms import CLIP_MEAN, CLIP_STD, EvalTransform
@@ -228,3 +229,37 @@ def test_time_within_another_part_counts_once(monkeypatch: pytest.MonkeyPatch) -
     with timings.measure("answer_s"), timings.measure("watch_s"):
         pass
     assert (timings.answer_s, timings.watch_s) == (1.0 + 7.0, 2.0)
+
+
+def test_views_of_a_source_share_what_is_made_and_count_what_each_asks_for(clip: Path, steps: Recorded) -> None:
+    frames, paces = filmed(clip, [3, 10, 40, 41]), dict[FrameEncoder, float]()
+    first, second = (FrameView(frames, paces=paces) for _ in range(2))
+    assert first.encoded(steps.numbers, [1, 3]).tolist() == [10, 41]
+    assert second.encoded(steps.numbers).tolist() == [3, 10, 40, 41]
+    assert steps.seen == [[10, 41], [3, 40]]
+    assert (first.was_decoded.tolist(), first.shared_s) == ([False, True, False, True], 0)
+    assert second.was_decoded.all()
+    # The second is charged for the two frames that it found made, at the pace of those that it made; and only once.
+    assert second.shared_s == pytest.approx(2 * paces[steps.numbers])
+    second.encoded(steps.numbers)
+    assert second.shared_s == pytest.approx(2 * paces[steps.numbers])
+
+
+def test_views_share_small_pictures(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, opened = filmed(clip, [3, 10, 40]), list[Any]()
+    views = [FrameView(frames, paces={}) for _ in range(2)]
+    expected = [frames.pictures([2, 0], size=size) for size in (8, 96)]
+    stream = VideoReader.stream
+
+    def noted(self: VideoReader, *given: Any, **how: Any) -> Iterator[FrameBatch]:
+        opened.append(how)
+        return stream(self, *given, **how)
+
+    monkeypatch.setattr(VideoReader, "stream", noted)
+    for view in views:
+        np.testing.assert_array_equal(view.pictures([2, 0], size=8), expected[0])
+        assert view.was_decoded.tolist() == [True, False, True]
+    assert len(opened) == 1
+    for view in views:
+        np.testing.assert_array_equal(view.pictures([2, 0], size=96), expected[1])
+    assert len(opened) == 3
