@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.film import film
 from benchmarks.subprocess_worker import SubprocessWorker
 from lavis.video import open_video
-from lavis.video.sampling import uniform_indices
+from lavis.video.base import uniform_indices
 
 
 def read_frames(path: Path, reader: str, *, num_frames: int, size: int) -> None:

@@ -25,7 +25,7 @@ from lavis.models.hf.model import HFModel, labelled
 from lavis.models.pipeline import WatchedVideo
 from lavis.processors.chat_prompts import MultipleChoiceChat
 from lavis.video import open_video
-from lavis.video.sampling import uniform_indices
+from lavis.video.base import uniform_indices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class HFSetting:
 
 
 class _Side:
+    """A model with its questions, and how work on it is measured."""
+
     def __init__(self, setting: HFSetting) -> None:
         set_threads(setting.threads)
         self.setting, self.device = setting, torch.device(setting.device)
@@ -56,6 +58,7 @@ class _Side:
         self.questions = hf_questions(setting.num_questions)
 
     def measured(self, work: Callable[[], Any]) -> Measured:
+        """Run work once and return what it took."""
         return by_turns({"work": work}, repeats=1, device=self.device, warmup={})["work"]
 
 

@@ -31,7 +31,7 @@ from lavis.processors.prompts import MultipleChoicePrompt
 from lavis.processors.transforms import EvalTransform
 from lavis.selection.policies.common import top_positions
 from lavis.video import open_video
-from lavis.video.sampling import uniform_indices
+from lavis.video.base import uniform_indices
 
 NEW_TOKENS = 3
 

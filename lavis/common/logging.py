@@ -45,6 +45,7 @@ class _Visible(logging.Formatter):
     """Shows names of files and the like as they are, without what a terminal takes for orders."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
         return visible(super().format(record))
 
 

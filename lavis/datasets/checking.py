@@ -23,7 +23,7 @@ from lavis.common.types import Question
 from lavis.datasets.annotations import Annotations
 from lavis.datasets.videos import EXTENSIONS, VideoFolders
 from lavis.video import open_video
-from lavis.video.sampling import uniform_indices
+from lavis.video.base import uniform_indices
 
 T = TypeVar("T")
 Video = tuple[str, str | None]

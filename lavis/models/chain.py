@@ -26,8 +26,7 @@ from lavis.models.base import (
     VideoModel,
 )
 from lavis.models.frames import FrameSource, Timings
-from lavis.processors.prompts import Prompt
-from lavis.processors.subtitles import hearing
+from lavis.processors.prompts import Prompt, hearing
 
 if TYPE_CHECKING:
     import torch

@@ -36,7 +36,7 @@ from lavis.models.frame_cache import FrameCache, Tensors, entry_key
 from lavis.models.frames import FrameSource, Progress, Timings
 from lavis.processors.prompts import check_question
 from lavis.video import VideoReader, open_video
-from lavis.video.sampling import watched_indices
+from lavis.video.base import watched_indices
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from lavis.common.types import Floats, FrameBatch, Integers, Span
 from lavis.video import VideoReader
-from lavis.video.sampling import random_indices, uniform_indices
+from lavis.video.base import random_indices, uniform_indices
 
 # CLIP's training statistics, which BLIP-2's vision tower was trained with.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

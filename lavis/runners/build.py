@@ -21,6 +21,7 @@ from lavis.models.base import TrainableModel
 from lavis.models.fingerprint import weights_digest
 from lavis.models.frame_cache import FrameCache
 from lavis.models.language.checkpointing import check_checkpointing
+from lavis.models.loading import load_model
 from lavis.models.mixed import load_chain
 from lavis.models.precision import at_least_fp32
 from lavis.runners.checkpoint import (
@@ -106,16 +107,19 @@ def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = N
     torch.manual_seed(config.run.seed)
     # The published "blip2_fmr" is a SeViLA with another task.
     arch = config.model.arch if config.model.arch in registry.models else defaults.ARCH
+    lora = config.model.lora
+    options: dict[str, Any] = {
+        "name": arch,
+        "device": str(world.device),
+        "dtype": config.model.dtype,
+        "lora": None if lora is None else asdict(lora),
+        "frame_tokens": config.model.frame_tokens,
+    }
     roles = {} if chain is None else {"localizer": chain.scorer, "answerer": chain.answerer}
-    lora, frame_tokens = config.model.lora, config.model.frame_tokens
-    model: TrainableModel = load_chain(
-        config.model.model_type,
-        **roles,
-        name=arch,
-        device=str(world.device),
-        dtype=config.model.dtype,
-        lora=None if lora is None else asdict(lora),
-        frame_tokens=frame_tokens,
+    model: TrainableModel = (
+        load_chain(config.model.model_type, **roles, **options)
+        if any(source is not None for source in roles.values())
+        else load_model(model_type=config.model.model_type, **options)
     )
     if world.rank:
         torch.manual_seed(config.run.seed + world.rank)  # and dropout, which differs

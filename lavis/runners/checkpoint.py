@@ -324,6 +324,7 @@ class _Writer(dcp.FileSystemWriter):
     """Lets a full disk be an OSError that says so; torch hides it behind an error of its own."""
 
     def write_data(self, *args: Any, **kwargs: Any) -> Any:
+        """Write tensors, as the class above does."""
         try:
             return super().write_data(*args, **kwargs)
         except RuntimeError as error:
@@ -434,7 +435,10 @@ class _Reader(dcp.FileSystemReader):
 
 
 class _MetadataUnpickler(pickle.Unpickler):
+    """Makes objects of the classes alone that torch describes a checkpoint with."""
+
     def find_class(self, module: str, name: str) -> Any:
+        """Return a class by its name, if it is one of these."""
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if (module, name) in _METADATA_OTHERS or module == _METADATA_MODULE:

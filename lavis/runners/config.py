@@ -40,7 +40,7 @@ from lavis.models.base import LoRA
 from lavis.models.language.checkpointing import CHECKPOINTING
 from lavis.tasks.build import PublishedTask, resolve_task
 from lavis.tasks.metrics.moments import SpanRule
-from lavis.tasks.metrics.registered import ACCURACY, FRAME_ACCURACY, FRAME_AP, metric_names
+from lavis.tasks.predictions import ACCURACY, FRAME_ACCURACY, FRAME_AP, metric_names
 
 
 def _is_device(name: str) -> bool:

@@ -35,6 +35,7 @@ class _OnePass(nn.Module):
         self.model = model
 
     def forward(self, work: Callable[[Any], T]) -> T:
+        """Return what the work returns."""
         return work(self.model)
 
 

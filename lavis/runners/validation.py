@@ -22,8 +22,17 @@ from lavis.models.chain import prepared_frames
 from lavis.models.frames import FrameSource
 from lavis.runners.progress import Pace
 from lavis.tasks.build import PublishedTask
-from lavis.tasks.metrics.registered import ACCURACY, FRAME_ACCURACY, FRAME_AP, measure_registered
-from lavis.tasks.predictions import ClipLoader, Prediction, build_asker, search_prediction, unread_prediction
+from lavis.tasks.predictions import (
+    ACCURACY,
+    FRAME_ACCURACY,
+    FRAME_AP,
+    ClipLoader,
+    Prediction,
+    build_asker,
+    measure_registered,
+    search_prediction,
+    unread_prediction,
+)
 
 # Measures a model on a split: named metrics, higher being better, each over all questions, the same to every process.
 Validator = Callable[[ImageTextModel, str], dict[str, float]]

@@ -1,6 +1,8 @@
 """Reading the clips of a split, asking a model about each, and what it says, as one line of `predictions.jsonl`.
 
-Evaluation and validation ask alike. T frames of one video, K keyframes, O options.
+Evaluation and validation ask alike, and measure whatever metric is registered on what was said.
+
+T frames of one video, K keyframes, O options.
 """
 
 import hashlib
@@ -9,12 +11,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 
 from lavis.common.config import from_mapping
 from lavis.common.errors import ConfigError, UserError
+from lavis.common.registry import registry
 from lavis.common.types import Floats, Question, Unread
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import QuestionDataset, SampleKey, Unreadable, VideoQuestionDataset, build_loader
@@ -23,6 +27,9 @@ from lavis.models.chain import Selector, build_selector, prepared_frames, select
 from lavis.models.frames import FrameSource
 from lavis.tasks.build import PublishedTask, count_keyframes
 
+# What validation measures by itself.
+ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
+_MEASURED_ANYWAY = (ACCURACY, FRAME_AP, FRAME_ACCURACY, "questions", "unreadable")
 _CHECKSUM = "checksum"
 # What rows of earlier versions lack.
 _ADDED = {"video_sha256", "subtitles_cut", _CHECKSUM}
@@ -276,3 +283,47 @@ def build_asker(model: VideoModel, *, searches: bool, task: PublishedTask, promp
     selector = build_selector(task.selector, model, prompt=prompt)
     answerer = model.as_answerer(prompt=prompt, packing=task.reader)
     return ChoiceAsker(selector=selector, answerer=answerer, task=task, frame_num=frame_num)
+
+
+class Metric(Protocol):
+    """Measures a split; a function or a class without arguments, by name in `registry.metrics`."""
+
+    def __call__(self, predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> float | None:
+        """Return a number, higher being better; None where the metric does not apply.
+
+        Args:
+            predictions: what was said about each question of the split; `unreadable` says why nothing was.
+            annotations: the questions, in the same order.
+        """
+        ...
+
+
+def metric_names() -> list[str]:
+    """Return the names of all registered metrics.
+
+    Raises:
+        ConfigError: one has the name of one that is measured anyway.
+    """
+    names = registry.metrics.names()
+    for name in names:
+        if name in _MEASURED_ANYWAY:
+            raise ConfigError(f"the metric {name!r} has the name of a metric of this package; give it another")
+    return names
+
+
+def measure_registered(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> dict[str, float]:
+    """Return the values of all registered metrics that apply, by name.
+
+    Raises:
+        ConfigError: a metric has such a name, or says something that is no number.
+    """
+    found = {}
+    for name in metric_names():
+        metric = registry.metrics.get(name)
+        value = (metric() if isinstance(metric, type) else metric)(predictions, annotations)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise ConfigError(f"the metric {name!r} gave {value!r:.80}; it must be a finite number, or None")
+        found[name] = float(value)
+    return found

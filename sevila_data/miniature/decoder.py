@@ -472,6 +472,7 @@ class _Tower(nn.Module):
         self.vision, self.width = model.vision_model, model.config.vision_config.hidden_size
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the features of pixels [N, 3, H, W]."""
         patches = self.vision(pixels).last_hidden_state
         return torch.cat([torch.zeros_like(patches[:, :1]), patches], dim=1)
 
@@ -484,6 +485,7 @@ class _Connector(nn.Module):
         self.connector = model.connector
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the image tokens of features [N, 1 + P, D]."""
         made: torch.Tensor = self.connector(features[:, 1:])
         return made
 

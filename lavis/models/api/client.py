@@ -312,6 +312,7 @@ class _Request(urllib.request.Request):
 
     @property
     def is_connected(self) -> bool:
+        """Whether its connection stands."""
         return self._socket is not None
 
     def connected(self, connection: socket.socket) -> None:
@@ -336,6 +337,7 @@ class _Connection(http.client.HTTPConnection):
         self._request = request
 
     def connect(self) -> None:
+        """Connect within a bounded time, and tell the request."""
         whole_s = self.timeout
         self.timeout = min(whole_s or _CONNECT_S, _CONNECT_S)
         super().connect()
@@ -348,16 +350,22 @@ class _SecureConnection(_Connection, http.client.HTTPSConnection):
 
 
 class _Http(urllib.request.HTTPHandler):
+    """Opens requests over connections that can be broken off."""
+
     def http_open(self, request: Any) -> Any:
+        """Send a request and return the response."""
         return self.do_open(partial(_Connection, request=request), request)
 
 
 class _Https(urllib.request.HTTPSHandler):
+    """The same over TLS."""
+
     def __init__(self) -> None:
         self._trusted = ssl.create_default_context()
         super().__init__(context=self._trusted)
 
     def https_open(self, request: Any) -> Any:
+        """Send a request and return the response."""
         return self.do_open(partial(_SecureConnection, request=request), request, context=self._trusted)
 
 

@@ -108,5 +108,6 @@ class _Recomputed(nn.Module):
         self.learns = nn.Parameter(torch.empty(0))
 
     def forward(self, device: str, dtype: torch.dtype | None, *args: Any, **options: Any) -> Any:
+        """Compute under autocast to `dtype`, or without it where that is None."""
         with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
             return self._compute(*args, **options)

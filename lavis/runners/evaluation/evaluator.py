@@ -42,9 +42,8 @@ from lavis.runners.provenance import record
 from lavis.tasks.build import PublishedTask
 from lavis.tasks.metrics.moments import moment_metrics, moment_predictions
 from lavis.tasks.metrics.questions import TYPE_GROUPS, question_metrics
-from lavis.tasks.metrics.registered import measure_registered
 from lavis.tasks.metrics.submission import write_submission
-from lavis.tasks.predictions import Asker, ClipLoader, Prediction, build_asker, unread_prediction
+from lavis.tasks.predictions import Asker, ClipLoader, Prediction, build_asker, measure_registered, unread_prediction
 from lavis.tasks.report import report
 
 logger = logging.getLogger(__name__)

@@ -119,10 +119,12 @@ class _Counts:
     samples: Floats
 
     def share(self, columns: list[int], denominator: int) -> Estimate:
+        """Return the share of these types' questions, readable or all, that are right."""
         shares = [_percent(totals[:, columns].sum(axis=1), denominator) for totals in (self.observed, self.samples)]
         return self._estimate(shares, int(self.observed[0, columns, denominator].sum()))
 
     def mean_of_shares(self, columns: list[int]) -> Estimate:
+        """Return the mean over these types of the share of questions that are right."""
         shares = [_mean_of_defined(_percent(totals[:, columns], _ALL)) for totals in (self.observed, self.samples)]
         return self._estimate(shares, int(self.observed[0, columns, _ALL].sum()))
 

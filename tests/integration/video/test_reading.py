@@ -17,7 +17,7 @@ from PIL import Image
 from lavis.common.errors import ConfigError, MissingExtraError, UserError, VideoError
 from lavis.common.registry import registry
 from lavis.video import open_video
-from lavis.video.sampling import uniform_indices
+from lavis.video.base import uniform_indices
 from tests.integration.video.readers import FILE_READERS, needs_decord, needs_torchcodec
 from tests.videos import numbered_picture, real_clip, shown_numbers, write_video
 

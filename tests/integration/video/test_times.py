@@ -8,7 +8,7 @@ import pytest
 from lavis.common.errors import VideoError
 from lavis.common.types import Span
 from lavis.video import open_video
-from lavis.video.sampling import uniform_indices
+from lavis.video.base import uniform_indices
 from tests.integration.video.readers import FILE_READERS, needs_decord, needs_torchcodec
 from tests.videos import cut, empty_avi_chunks, shown_numbers, write_video
 

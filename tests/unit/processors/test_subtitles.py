@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from lavis.common.types import Question, Subtitle
-from lavis.processors import subtitles
+from lavis.processors import prompts
 from lavis.processors.chat_prompts import MultipleChoiceChat
-from lavis.processors.prompts import MultipleChoicePrompt
-from lavis.processors.subtitles import hearing
+from lavis.processors.prompts import MultipleChoicePrompt, hearing
 
 QUESTION = Question(
     "Who sings?",
@@ -45,7 +44,7 @@ def test_what_is_too_long_loses_its_last_lines_visibly(monkeypatch: pytest.Monke
         (26, "0.0 s: hello\n(2 more lines are left out)", 2),
         (5, "(3 more lines are left out)", 3),
     ):
-        monkeypatch.setattr(subtitles, "MAX_CHARS", limit)
+        monkeypatch.setattr(prompts, "MAX_SUBTITLE_CHARS", limit)
         question, found = hearing(QUESTION, np.array([1.0, 10.0, 20.0]))
         assert (question.heard, found) == (heard, lost)
 

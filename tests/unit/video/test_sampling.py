@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.types import Span
-from lavis.video.sampling import random_indices, uniform_indices, watched_indices
+from lavis.video.base import random_indices, uniform_indices, watched_indices
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frame_indices.json").read_text())
 

@@ -8,8 +8,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
-from lavis.tasks.metrics.registered import Metric, measure_registered
-from lavis.tasks.predictions import Prediction
+from lavis.tasks.predictions import Metric, Prediction, measure_registered
 
 PREDICTIONS = [Prediction(id="a", video="v", answer=1, choice=1), Prediction(id="b", video="v", unreadable="gone")]
 ROWS = [Annotation(Question("What?", id=name, answer=1)) for name in "ab"]
