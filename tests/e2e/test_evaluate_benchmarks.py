@@ -1,12 +1,17 @@
 """Benchmarks for today's models, from their own files to their figures, through the commands that people use."""
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from lavis.cli.main import main
 from lavis.common.files import configs_dir
@@ -28,6 +33,14 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def documented_command(word: str, *, folder: Path) -> str:
+    """Run the Python command of the README that has this word in it, and return what it prints."""
+    readme = (Path(__file__).parents[2] / "sevila_data" / "README.md").read_text()
+    (command,) = [line.strip() for line in readme.splitlines() if line.startswith("    python -c") and word in line]
+    command = command.replace("python", shlex.quote(sys.executable), 1)
+    return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 class Bench:
@@ -106,6 +119,12 @@ def test_video_mme_is_measured_by_duration_and_domain_and_hears_its_subtitles(
         assert not np.allclose(found["option_scores"], before, atol=1e-4)
 
 
+def test_the_documented_command_makes_jsonl_of_parquet(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.Table.from_pylist([VIDEO_MME_ROW]), tmp_path / "test-00000-of-00001.parquet")
+    documented_command("to_json", folder=tmp_path)
+    assert read_lines(tmp_path / "test.jsonl") == [VIDEO_MME_ROW]
+
+
 @pytest.mark.parametrize("bench", ["videomme"], indirect=True)
 def test_subtitles_that_are_not_there_are_missed_in_one_line(
     bench: Bench, film: Path, capsys: pytest.CaptureFixture[str]
@@ -152,6 +171,8 @@ def test_the_full_set_of_egoschema_is_answered_and_not_measured(bench: Bench, fi
         "00faf954-74f7": True,
         "001934bb-81bd": True,
     }
+    submission = documented_command("predictions.jsonl", folder=bench.folder / "run")
+    assert json.loads(submission) == {row["video"]: row["choice"] for row in bench.predictions}
     assert bench.evaluate("val")["accuracy"]["overall"]["questions"] == 1
 
 

@@ -1,8 +1,8 @@
 """Moments as Charades-STA and TACoS are measured: the best window of each query against the true one.
 
-R1@m is the share of queries whose window with the highest score has an IoU of at least m with a true window (TALL,
-arXiv 1705.02101, section 4.1: "R@1, IoU=m"; UMT's evaluation of Charades-STA, too, takes "at least"), mIoU the mean of
-these IoUs. 2D-TAN's own script asks for more than m, and its mIoU is of three windows: another figure.
+R1@m is the share of queries whose window with the highest score has an IoU of at least m with a true window (TALL's
+"R@1, IoU=m", arXiv 1705.02101), mIoU the mean of these IoUs. "At least" is what UMT's evaluation of Charades-STA and
+QVHighlights' evaluator take; 2D-TAN's script asks for more than m.
 """
 
 from collections.abc import Sequence
