@@ -29,6 +29,8 @@ def test_a_question_needs_no_more_than_its_text() -> None:
         "video": None,
         "clip": None,
         "windows": None,
+        "subtitles": (),
+        "heard": "",
     }
 
 
@@ -52,3 +54,9 @@ def test_what_flows_between_the_parts_cannot_be_changed_on_the_way(value: Any, f
 def test_what_either_role_notes_is_said_once() -> None:
     both = Unread(notes=("a", "b")) | Unread(truncated=True, notes=("b", "c"))
     assert both.caveats == ("the question is too long for the model and lost its end", "a", "b", "c")
+
+
+def test_subtitles_that_were_left_out_are_a_caveat_with_their_number() -> None:
+    assert (Unread() | Unread(subtitles=3)).caveats == (
+        "the subtitles of the frames are too long, and the last 3 were left out",
+    )

@@ -1,15 +1,17 @@
 """What evaluation makes of the roles' answers; the roles here are stand-ins that say what they are told."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.common.types import Floats, Integers, Question, Unread
+from lavis.common.types import Floats, Integers, Question, Subtitle, Unread
 from lavis.models.base import FrameScores, Mask, Reading
 from lavis.models.chain import Selector
 from lavis.models.frames import FrameSource
+from lavis.processors import prompts
 from lavis.selection.policies.plain import TopK, Uniform
 from lavis.tasks.build import resolve_task
 from lavis.tasks.predictions import ChoiceAsker, Prediction, SearchAsker
@@ -112,3 +114,28 @@ def test_scores_that_are_no_numbers_stop_the_evaluation(bad: float) -> None:
         answers(last_score=bad)
     with pytest.raises(ConfigError, match=message):
         SearchAsker(scorer=StandInLocalizer(np.full((2, 4), bad))).ask(CLIP, QUESTIONS)
+
+
+def test_the_answerer_hears_the_subtitles_of_its_frames_and_what_is_too_long_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Listener(StandInAnswerer):
+        def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
+            self.heard = [question.heard for question in questions]
+            return super().answer(frames, positions, questions)
+
+    subtitles = tuple(Subtitle(float(at), at + 0.4, f"word {at}") for at in range(6))
+    # The frames that are read are those at 2 and 4 s for the first question, at 1 and 4 s for the second.
+    questions = [QUESTIONS[0], replace(QUESTIONS[1], subtitles=subtitles, options=("a", "b"))]
+    listener = Listener()
+    asker = ChoiceAsker(
+        selector=Selector(TopK(), StandInLocalizer()),
+        answerer=listener,
+        task=resolve_task("chained_inference"),
+        frame_num=2,
+    )
+    assert [one.subtitles_cut for one in asker.ask(CLIP, questions)] == [0, 0]
+    assert listener.heard == ["", "1.0 s: word 1\n4.0 s: word 4"]
+    monkeypatch.setattr(prompts, "MAX_SUBTITLE_CHARS", 20)
+    assert [one.subtitles_cut for one in asker.ask(CLIP, questions)] == [0, 1]
+    assert listener.heard == ["", "1.0 s: word 1\n(1 more lines are left out)"]
