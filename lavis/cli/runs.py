@@ -387,6 +387,7 @@ def run_report(args: argparse.Namespace) -> int:
 def expected_facts(config: Path, options: tuple[str, ...]) -> dict[str, Any]:
     """Return what a recipe's run says of itself in `metrics.json`, as far as its figures depend on it."""
     from lavis.common.config import load_yaml
+    from lavis.models.chain import selector_name
     from lavis.runners.config import load_evaluation_config, task_of
 
     evaluation = load_evaluation_config(config, options=options)
@@ -398,7 +399,7 @@ def expected_facts(config: Path, options: tuple[str, ...]) -> dict[str, Any]:
         "num_frames": base.dataset.vis_processor.eval.n_frms,
     }
     if base.dataset.prompt != "moment":  # moments are read from all frames, whatever an answer would be read from
-        expected |= {"selector": task.selector, "reader": task.reader, "keyframes": task.keyframes}
+        expected |= {"selector": selector_name(task.selector), "reader": task.reader, "keyframes": task.keyframes}
         expected |= {"frame_num": base.model.frame_num} if task.keyframes == "frame_num" else {}
     return expected
 

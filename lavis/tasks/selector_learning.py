@@ -13,6 +13,7 @@ from lavis.common.errors import ConfigError
 from lavis.datasets.dataset import ClipBatch
 from lavis.models.base import ImageTextModel
 from lavis.models.chain import Selector, SelectorSpec, build_selector, prepared_frames, selector_name
+from lavis.models.precision import at_least_fp32
 from lavis.processors.prompts import Prompt
 from lavis.selection.policies.trained import PART, Learning, Trained
 from lavis.tasks.objectives import chosen_features, known_answer
@@ -89,10 +90,9 @@ class SelectorAndAnswererLearning(SelectorLearning):
 def mixed(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return K weighted sums [B, K, ...] of what T frames hold [B, T, ...], by weights [B, K, T].
 
-    Computed in float32 whatever autocast says: a weight of 1 gives the very frame.
+    Computed in float32 at least, whatever autocast says: a weight of 1 gives the very frame.
     """
+    exact = at_least_fp32(values.dtype)
     with torch.autocast(weights.device.type, enabled=False):
-        sums: torch.Tensor = torch.bmm(
-            weights, values.flatten(2).float() if values.ndim > 2 else values.float()[..., None]
-        )
+        sums = torch.bmm(weights.to(exact), values.reshape(*values.shape[:2], -1).to(exact))
     return sums.view(*weights.shape[:2], *values.shape[2:]).to(values.dtype)

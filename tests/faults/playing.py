@@ -15,7 +15,7 @@ from lavis.common.logging import read_json_lines
 from lavis.runners.checkpoint import read_tensors
 from tests.architecture.source import ROOT
 from tests.faults import victim
-from tests.integration.training.tiny_run import STAGES, options, recipe
+from tests.integration.training.tiny_run import PLACES, options, recipe
 
 _SPEEDS = {"samples_per_s", "data_wait", "memory_mib", "left_s"}
 
@@ -38,7 +38,7 @@ def start(
 ) -> dict[str, Any]:
     """A start of a stage; `run` are settings of its run section."""
     settings = {"save_freq": 2, "batch_size_train": 2 // processes or 1, "test_splits": "[]", "resume": "auto", **run}
-    name = Path(STAGES[stage]).name
+    name = Path(PLACES[stage]).name
     few = [f"datasets.{name}.vis_processor.{split}.n_frms=2" for split in ("train", "eval")]
     return {
         "recipe": str(recipe(stage)),

@@ -36,6 +36,7 @@ SAMPLE: list[Point] = [
     ("finetune", 2, harm("step", 4, when="after", rank=1)),
     ("refine", 1, harm("finish_save", 3)),
     ("pretrain", 1, harm("step", 7)),
+    ("atp", 1, harm("step", 6)),
 ]
 
 

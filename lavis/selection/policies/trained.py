@@ -118,7 +118,6 @@ class Trained(ABC):
 
     Raises:
         ConfigError: a number that cannot be.
-        CheckpointError: there are no weights.
     """
 
     needs_scorer = True
@@ -127,7 +126,7 @@ class Trained(ABC):
     defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(self, *, weights: str | None, seed: int, given: Mapping[str, Any]) -> None:
-        self._file = None if weights is None else _file_in(Path(weights).expanduser())
+        self._place = None if weights is None else Path(weights).expanduser()
         self._seed, self._given = seed, {name: value for name, value in given.items() if value is not None}
         for name, value in self._given.items():
             if name != "dropout" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -141,6 +140,7 @@ class Trained(ABC):
             ConfigError: there are neither, or they are of other settings than these, or of another scorer.
             CheckpointError: the file is missing or damaged.
         """
+        # Weights are looked for here, not when settings are checked: a run may have yet to write them.
         seen_by, width = type(scorer).__name__, _questions(scorer, [Question("?")]).shape[1]
         learning: Learning | None = getattr(model, PART, None)
         self._network = None if learning is None else learning.network
@@ -152,12 +152,12 @@ class Trained(ABC):
         held = self._network.settings
         for name, value in {"policy": self.name, **self._given, "width": width, "scorer": seen_by}.items():
             if held[name] != value:
-                place = self._file or "the selector that trains"
+                place = self._place or "the selector that trains"
                 raise ConfigError(f"{place} has {name} {held[name]}, and here it is {value}; give the same to both")
 
     def _made(self, own: Settings, *, is_learning: bool) -> FrameNetwork:
-        if self._file is not None:
-            return _loaded(self._file, self.kind, self.name)
+        if self._place is not None:
+            return _loaded(_file_in(self._place), self.kind, self.name)
         if not is_learning:
             raise ConfigError(
                 f"the policy {self.name} is not trained here; train it with model.task=learn_selector, and name the "

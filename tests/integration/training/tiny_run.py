@@ -12,6 +12,9 @@ from tests.videos import write_video
 
 STAGES = {"pretrain": "pretrain/qvh", "refine": "refine/nextqa", "finetune": "finetune/nextqa"}
 TRAINED = {"pretrain": "localizer", "refine": "localizer", "finetune": "answerer"}
+# No stages of the chain: what chooses frames learns by the frozen Answerer.
+SELECTORS = {name: f"selectors/{name}/nextqa" for name in ("atp", "differentiable_top_k")}
+PLACES = {**STAGES, **SELECTORS}
 NUM_SAMPLES = 7
 
 
@@ -37,13 +40,13 @@ def write_tiny_model(folder: Path, *, dropout: float = 0.1) -> Path:
 
 
 def recipe(stage: str) -> Path:
-    """The recipe of a stage, as users start it."""
-    return configs_dir() / "sevila" / f"{STAGES[stage]}.yaml"
+    """The recipe of a stage or a selector, as users start it."""
+    return configs_dir() / "sevila" / f"{PLACES[stage]}.yaml"
 
 
 def options(stage: str, *, data: Path, model: Path, output: Path | None = None, **run: object) -> list[str]:
     """Settings that make the recipe of a stage small; `run` are settings of its run section."""
-    name = Path(STAGES[stage]).name
+    name = Path(PLACES[stage]).name
     small = {
         **({"output_dir": output} if output else {}),
         "device": "cpu",

@@ -14,7 +14,7 @@ from torch import nn
 from lavis.common.errors import CheckpointError, ConfigError, NotFiniteError, UserError
 from lavis.common.registry import registry
 from lavis.common.types import Question
-from lavis.models.chain import Selector, build_selector
+from lavis.models.chain import Selector, build_selector, check_selector
 from lavis.models.checkpoints.weights_io import write_weights
 from lavis.models.frames import FrameSource
 from lavis.models.sevila.model import SeViLA
@@ -234,13 +234,21 @@ def test_scores_that_are_no_numbers_are_an_error() -> None:
         ("atp", {"sigma": 0.1}, "unknown argument 'sigma'"),
         ("differentiable_top_k", {"sigma": 0}, "a deviation of 0"),
         ("differentiable_top_k", {"num_samples": 0}, "the mean of 0 draws"),
-        ("differentiable_top_k", {"weights": "nowhere"}, "no weights of a selector at nowhere"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(policy: str, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said) as refused:
         registry.policies.build({"name": policy, **arguments})
     assert "\n" not in str(refused.value)
+
+
+def test_weights_that_are_not_there_are_missed_when_the_selector_is_built(model: SeViLA, tmp_path: Path) -> None:
+    spec = {"policy": {"name": "atp", "weights": str(tmp_path)}}
+    check_selector(spec)
+    with pytest.raises(
+        CheckpointError, match=r"no weights of a selector at .*selector.safetensors; name the folder best"
+    ):
+        build_selector(spec, model, prompt="multiple_choice")
 
 
 def test_weights_of_other_settings_are_refused(model: SeViLA, tmp_path: Path) -> None:
