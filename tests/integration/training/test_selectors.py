@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,21 @@ def test_a_dry_run_counts_the_selector(data: Path, small: Path, tmp_path: Path, 
     (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("selector")]
     assert line[1] == line[2] != "0"
     assert not (tmp_path / "run").exists()
+
+
+def test_the_commands_of_the_documentation_do_what_they_say(
+    data: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "configs").symlink_to(configs_dir())
+    (tmp_path / "clip.mp4").symlink_to(data / "nextqa" / "videos" / "v0.mp4")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "selection.md").read_text().split("## Policies that are trained")[1].split("\n## ")[0]
+    commands = [
+        shlex.split(line.removeprefix("$ sevila ")) for line in page.splitlines() if line.startswith("$ sevila")
+    ]
+    assert [command[0] for command in commands] == ["train", "evaluate", "answer"]
+    few = options("finetune", data=data, model=small, test_splits="[val]", max_iters=2)
+    added = {"train": ["--options", *few], "evaluate": few, "answer": ["--model", str(small), "--num-frames", "4"]}
+    for command in commands:
+        # What the command says counts after what makes it small.
+        assert main([*command, *added[command[0]]]) == 0, capsys.readouterr().err

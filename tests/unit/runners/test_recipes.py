@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lavis.common.files import configs_dir
+from lavis.common.files import configs_dir, paper_tables_path
+from lavis.export.report import load_paper_tables
 from lavis.runners.config import load_evaluation_config, load_train_config, task_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,6 +61,22 @@ def test_training_recipes_say_what_they_reproduce(name: str) -> None:
     assert "4 GPUs of 48 GB" in words
     assert HOURS[name.split("/")[0]] in words
     assert "Checked against a transcription of Table 11." in words
+
+
+@pytest.mark.parametrize("policy", ["atp", "differentiable_top_k"])
+def test_recipes_of_selectors_train_them_for_their_row_of_table_6(policy: str) -> None:
+    path = configs_dir() / "sevila" / "selectors" / policy / "nextqa.yaml"
+    config = load_train_config(path)
+    task = task_of(config)
+    assert (task.objective, task.trains, task.learns_from) == ("learn_selector", None, {"policy": {"name": policy}})
+    assert (config.model.frame_num, config.dataset.vis_processor.train.n_frms) == (4, 32)
+    (rows,) = [t.rows for t in load_paper_tables(paper_tables_path()).tables if t.title.startswith("Table 6")]
+    figures = next(row.figures["nextqa"] for row in rows if row.recipe == f"keyframes_by_{policy}")
+    assert all(str(value) in header(path) for value in figures.values())
+    read = f"model.selector={{policy: {{name: {policy}, weights: {config.run.output_dir}/best}}}}"
+    assert read in header(path)
+    evaluation = load_evaluation_config(configs_dir() / "sevila" / "inference" / "nextqa.yaml", options=[read])
+    assert task_of(evaluation.base).selector["policy"]["name"] == policy
 
 
 @pytest.mark.parametrize("name", EVALUATION)
