@@ -184,13 +184,14 @@ def test_every_row_has_a_recipe_that_fits_the_schema(recipe: str, benchmark: str
     trained_by = [run.replace("BENCHMARK", benchmark).split() for run in how.trained_by]
     outputs = [load_train_config(ROOT / path, options=options).run.output_dir for path, *options in trained_by]
     # Weights come from the folder that the last training run writes to.
-    weights = [option for option in how.options_of(benchmark) if option.startswith("model.finetuned=")]
+    named = ("model.finetuned=", "model.selector=")
+    weights = [option for option in how.options_of(benchmark) if option.startswith(named)]
     assert not outputs or any(f"{outputs[-1]}/" in option for option in weights)
 
 
 def test_rows_that_need_what_is_not_there_are_marked() -> None:
     assert {name for name, how in PUBLISHED.recipes.items() if how.needs} == {
-        *("keyframes_by_clip", "keyframes_by_moment_detr", "keyframes_by_atp", "keyframes_by_differentiable_top_k"),
+        *("keyframes_by_clip", "keyframes_by_moment_detr"),
         *("localizer_weakly_trained", "localizer_multi_frame", "localizer_multi_frame_finetuned"),
     }
 

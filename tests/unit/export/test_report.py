@@ -163,8 +163,6 @@ def test_a_row_that_cannot_be_measured_yet_says_what_it_needs(tmp_path: Path) ->
     assert told == {
         "CLIP": ("needs a selector by image-text similarity (CLIP)",),
         "Moment-DETR": ("needs a selector from Moment-DETR's spans",),
-        "ATP, fine-tuned": ("needs the selector ATP, which is trained",),
-        "differentiable top-K, fine-tuned": ("needs a differentiable top-K selector, which is trained",),
     }
     assert "needs a selector by image-text similarity (CLIP)" in markdown(made, every=True)
 
