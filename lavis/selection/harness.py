@@ -25,6 +25,8 @@ from lavis.video import VideoReader, open_video
 
 logger = logging.getLogger(__name__)
 
+_BEYOND_S = 1.0  # published files count up to a second beyond a video's end
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -220,8 +222,11 @@ def _frame_idx(video: VideoReader, chosen: ChosenFrames) -> Integers:
             raise VideoError(f"{path} has {count} frames; those of {chosen.name} are of one with {chosen.num_frames}")
         return np.array(chosen.frame_idx, dtype=np.int64)
     known, asked = video.times_s(np.arange(count)), np.array(chosen.times_s)
-    if asked.max() > max(video.info.duration_s, known[-1]):
-        raise VideoError(f"{path} ends at {known[-1]:.2f} s; {chosen.name} has a frame at {asked.max():.2f} s")
+    end = max(video.info.duration_s, float(known[-1]))
+    if asked.max() > end + _BEYOND_S:
+        raise VideoError(f"{path} ends at {end:.2f} s; {chosen.name} has a frame at {asked.max():.2f} s")
+    if asked.max() > end:
+        logger.warning("%s: it ends at %.2f s, before frames of %s: its last one is shown", path, end, chosen.name)
     return np.searchsorted((known[1:] + known[:-1]) / 2, asked, side="right")
 
 

@@ -2,8 +2,10 @@
 
 import copy
 import importlib
+import inspect
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -253,6 +255,12 @@ def test_a_selector_may_choose(wrapper: Any, folder: Path) -> None:
 def test_the_entry_point_names_the_class() -> None:
     declared = (PLUGIN / "pyproject.toml").read_text(encoding="utf-8")
     assert '[project.entry-points."lmms_eval.models"]\nsevila_frames = "sevila_lmms_eval:manifest"\n' in declared
+
+
+def test_the_documentation_tells_every_argument(wrapper: Any) -> None:
+    names = set(inspect.signature(wrapper.SevilaFrames).parameters) - {"settings"}
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "harnesses.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert names == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 def launcher_ends(folder: Path, monkeypatch: pytest.MonkeyPatch, *, code: str) -> int:

@@ -89,7 +89,7 @@ def test_sizes_are_parts_of_the_videos_own(video: Path) -> None:
     [
         ({"frame_idx": (3,), "num_frames": 41}, r"has 40 frames; those of question 'q' are of one with 41"),
         ({"frame_idx": (40,)}, r"has no frame 40; it has 40"),
-        ({"times_s": (4.5,)}, r"ends at 3\.90 s; question 'q' has a frame at 4\.50 s"),
+        ({"times_s": (5.1,)}, r"ends at 4\.00 s; question 'q' has a frame at 5\.10 s"),
     ],
 )
 def test_frames_of_another_video_are_refused(video: Path, chosen: Any, message: str) -> None:
@@ -118,6 +118,11 @@ def test_the_models_localizer_chooses_as_it_does_for_ask(video: Path) -> None:
 def test_a_field_that_a_row_does_not_have_is_named() -> None:
     with pytest.raises(QuestionError, match=r"row 4 of 'quiz' has no field 'options'; known: choices, question"):
         BySelector("uniform", fields=Fields(options="options")).check(asked(doc_id=4))
+
+
+def test_a_little_beyond_the_end_is_the_last_frame_and_is_said(video: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert numbers(video, ChosenFrames(question_id="q", times_s=(0.5, 4.9))) == [5, 39]
+    assert "it ends at 4.00 s, before frames of question 'q': its last one is shown" in caplog.text
 
 
 @pytest.mark.parametrize(
