@@ -25,6 +25,7 @@ registry.policies.declare("differentiable_top_k", "lavis.selection.policies.trai
 registry.scorers.declare("dual_encoder", "lavis.selection.scorers.dual_encoder:DualEncoder")
 registry.scorers.declare("blip_itm", "lavis.selection.scorers.blip_itm:BlipITM")
 registry.scorers.declare("scores_file", "lavis.selection.scorers.scores_file:ScoresFile")
+registry.scorers.declare("model", "lavis.selection.scorers.other_model:OtherModel")
 registry.scorers.declare("windows", "lavis.selection.scorers.without_model:InWindows")
 registry.scorers.declare("motion", "lavis.selection.scorers.without_model:Motion")
 registry.scorers.declare("noise", "lavis.selection.scorers.without_model:Noise")

@@ -329,29 +329,30 @@ class _SharedSelector(Selector):
     name: str = ""
     shared: Shared | None = None
 
-    def chosen(self, frames: FrameSource, questions: Sequence[Question], *, k: int) -> list[Selection]:
-        """Choose, with the cost as if nothing had been decoded, encoded or scored before."""
+    def charged(
+        self, frames: FrameSource, questions: Sequence[Question], *, k: int
+    ) -> tuple[list[Selection], list[QuestionCost]]:
+        """Choose, and say what that costs if nothing has been decoded, encoded or scored before."""
         assert self.shared is not None, "it is built with it"
         view = FrameView(frames, paces=self.shared.paces)
         found = super().select(view, questions, k=k)
-        return [
-            replace(one, cost=replace(one.cost, seconds=one.cost.seconds + view.shared_s)) if one.cost else one
+        looked_at = int(view.was_decoded.sum())
+        return found, [
+            QuestionCost(
+                frames_looked_at=looked_at,
+                frames_scored=one.frames_scored,
+                scorer_calls=one.cost.scorer_calls if one.cost else 0,
+                seconds=view.shared_s + (one.cost.seconds if one.cost else 0),
+                together=len(questions),
+            )
             for one in found
         ]
 
     def select(self, frames: FrameSource, questions: Sequence[Question], *, k: int) -> list[Selection]:
         """Choose frames for each question, and note the cost; see `Selector`."""
-        found = self.chosen(frames, questions, k=k)
+        found, costs = self.charged(frames, questions, k=k)
         assert self.shared is not None, "it is built with it"
-        for question, one in zip(questions, found, strict=True):
-            assert one.cost is not None, "selectors measure it"
-            cost = QuestionCost(
-                frames_looked_at=one.cost.frames_decoded,
-                frames_scored=one.frames_scored,
-                scorer_calls=one.cost.scorer_calls,
-                seconds=one.cost.seconds,
-                together=len(questions),
-            )
+        for question, cost in zip(questions, costs, strict=True):
             self.shared.notes.add_cost(self.name, question, cost)
         return found
 
@@ -530,7 +531,8 @@ def _cell(
     )
     name = f"{selector.folder}/k{k}"
     scorer = None if plain.scorer is None else _SharedScorer(plain.scorer, shared)
-    chooser = _SharedSelector(plain.policy, scorer, plain.k, name, shared)
+    settings = {entry.name: getattr(plain, entry.name) for entry in fields(plain)}
+    chooser = _SharedSelector(**{**settings, "scorer": scorer, "name": name, "shared": shared})
     once = answerer if parts.searches else _AskedOnce(answerer, shared)
     asker = ChoiceAsker(selector=chooser, answerer=once, task=task, frame_num=count)
     return Cell(
@@ -589,7 +591,7 @@ def _try(cells: Sequence[Cell], evaluator: Evaluator, parts: EvaluationParts, gr
             count = cell.k if isinstance(cell.k, int) else len(clip)
             # What is unreadable counts as that, question by question.
             with cell.named(), suppress(NotFiniteError, VideoError):
-                cell.chooser.chosen(clip, questions_of(parts.dataset, group), k=min(count, len(clip)))
+                cell.chooser.charged(clip, questions_of(parts.dataset, group), k=min(count, len(clip)))
         return
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -246,3 +247,14 @@ def test_another_argument_of_a_selector_does_not_go_on(
 def test_unreadable_videos_are_named(compared: Path) -> None:
     rows = predictions(compared, "localizer/k1")
     assert {row["video"] for row in rows if row["unreadable"]} == {MISSING}
+
+
+def test_the_command_of_the_documentation_runs(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "selection.md").read_text().partition("\n## Comparing\n")[2]
+    (written,) = [line for line in page.splitlines() if line.startswith("$ sevila compare-selectors")]
+    monkeypatch.setenv("SEVILA_DATA", str(tmp_path))
+    (tmp_path / "nextqa").symlink_to(data)
+    monkeypatch.chdir(tmp_path)
+    small = ["--max-videos", "1", "--num-frames", "4", "--device", "cpu", "--options", "run.num_workers=0"]
+    assert main([*shlex.split(written)[2:], *small]) == 0
+    assert len(figures(tmp_path / "output")["rows"]) == 9
