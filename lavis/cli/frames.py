@@ -168,8 +168,11 @@ def run_convert(args: argparse.Namespace) -> int:
     questions: list[Named] | None = read_annotation(args.annotations) if args.annotations else None
     found = read_chosen(args.file, questions=questions, best=args.k)
     rows, notes, clock = found.rows, found.notes, _clock_of(args)
+    if not any(args.task is None or row.task in (None, args.task) for row in rows):
+        raise ConfigError(f"{args.file} has no row of the task {args.task!r}; its rows say {rows[0].task!r}")
     if args.to == "sevila":
-        rows = [row if args.task is None or row.task is not None else replace(row, task=args.task) for row in rows]
+        if args.task is not None:
+            rows = [replace(row, task=args.task) for row in rows if row.task in (None, args.task)]
         rows = [clock.completed(row, notes) for row in rows] if args.videos else rows
         write_frames(args.out, rows)
     else:

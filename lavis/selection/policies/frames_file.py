@@ -5,7 +5,7 @@ T frames of one video that are watched, K frames of a row.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def _read(path: Path, questions: Path | None, task: str | None, digests: tuple[s
             continue
         about = {"question_id": row.question_id, "question": row.question}
         for key in keys_of({name: text for name, text in about.items() if text}, row.video or ""):
-            table[key] = None if key in table else row
+            table[key] = None if key in table else replace(row, candidates=None)  # as many as were watched
     if not table:
         raise ConfigError(f"frames file {path} has no row with a question_id or text; give the annotation as questions")
     return table

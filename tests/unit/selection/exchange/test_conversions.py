@@ -227,6 +227,22 @@ def test_rows_without_frames_stay_rows(tmp_path: Path, capsys: pytest.CaptureFix
         assert [row.unreadable for row in read_frames(back).rows] == ["the file has no frames for it", None]
 
 
+def test_of_several_tasks_one_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [ChosenFrames(task=task, question_id="q", frame_idx=(n,)) for n, task in enumerate(("one", "two"))]
+    write_frames(tmp_path / "frames.jsonl", [*rows, ChosenFrames(question_id="r", frame_idx=(7,))])
+    assert converted(tmp_path / "frames.jsonl", "sevila", tmp_path / "two.jsonl", "--task", "two") == 0
+    found = [(row.task, row.question_id, row.frame_idx) for row in read_frames(tmp_path / "two.jsonl").rows]
+    assert found == [("two", "q", (1,)), ("two", "r", (7,))]
+    annotation = written(tmp_path / "a.json", [{"question_id": "r"}, {"question_id": "q"}])
+    assert (
+        converted(tmp_path / "frames.jsonl", "aks", tmp_path / "o", "--task", "one", "--annotations", annotation) == 0
+    )
+    assert json.loads((tmp_path / "o").read_text()) == [[7], [0]]
+    write_frames(tmp_path / "frames.jsonl", rows)
+    assert converted(tmp_path / "frames.jsonl", "sevila", tmp_path / "p", "--task", "three") == EXIT_USER_ERROR
+    assert "has no row of the task 'three'; its rows say 'one'" in capsys.readouterr().err
+
+
 ANNOTATION = [{"question_id": name, "video": "a", "question": f"What {name}?"} for name in "pq"]
 
 
