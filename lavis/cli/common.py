@@ -4,7 +4,7 @@ rich is imported where it is used; help does without it.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +182,31 @@ def checked_options(options: Sequence[str]) -> list[str]:
         if not option.partition("=")[0] or "=" not in option:
             raise ConfigError(f"--options {option!r} is not of the form key=value, such as run.init_lr=3e-5")
     return list(options)
+
+
+def recipe_of(dataset: str, chosen: Mapping[str, Mapping[str, Any]], *, num_frames: int | None) -> dict[str, Any]:
+    """Return the sections that a command comes to: those of a recipe, if `dataset` is one, under what is chosen.
+
+    Args:
+        dataset: a benchmark's name, or a recipe (.yaml).
+        chosen: settings by section; None was not chosen.
+        num_frames: frames to watch; None is the recipe's, or the default.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    from lavis.common.config import load_yaml, merged
+
+    is_recipe = dataset.endswith((".yaml", ".yml"))
+    recipe: dict[str, Any] = load_yaml(dataset) if is_recipe else {"model": {"task": "chained_inference"}}
+    names = list(recipe.get("datasets") or ()) if is_recipe else [dataset]
+    frames = num_frames if is_recipe or num_frames else defaults.NUM_FRAMES
+    watched = {name: {"vis_processor": {"eval": {"n_frms": frames}}} for name in names if frames is not None}
+    given = {
+        section: {key: value for key, value in settings.items() if value is not None}
+        for section, settings in {**chosen, "datasets": watched}.items()
+    }
+    return merged([recipe, {section: settings for section, settings in given.items() if settings}])
 
 
 def say(text: str = "", *, end: str = "\n", flush: bool = False) -> None:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.common import add_command, add_settings, checked_options, say
+from lavis.cli.common import add_command, add_settings, checked_options, recipe_of, say
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, counted
 
@@ -132,22 +132,16 @@ def selection_config(args: argparse.Namespace) -> "EvaluationConfig":
     Raises:
         ConfigError: a setting or selector that cannot be.
     """
-    from lavis.common.config import load_yaml, merged, typed_spec
+    from lavis.common.config import typed_spec
     from lavis.runners.config import load_evaluation_config
 
-    is_recipe = args.dataset.endswith((".yaml", ".yml"))
-    recipe: dict[str, Any] = load_yaml(args.dataset) if is_recipe else {"model": {"task": "chained_inference"}}
-    names = list(recipe.get("datasets") or ()) if is_recipe else [args.dataset]
-    frames = args.num_frames if is_recipe or args.num_frames else defaults.NUM_FRAMES
-    given: dict[str, dict[str, Any]] = {
+    chosen = {
         "model": {"model_type": args.model, "dtype": args.dtype},
         "run": {"device": args.device, "test_splits": [args.split] if args.split else None},
-        "datasets": {name: {"vis_processor": {"eval": {"n_frms": frames}} if frames else {}} for name in names},
     }
-    known = [{name: one for name, one in settings.items() if one is not None} for settings in given.values()]
-    recipe = merged([recipe, dict(zip(given, known, strict=True))])
+    recipe = recipe_of(args.dataset, chosen, num_frames=args.num_frames)
     if args.selector is not None:
-        recipe["model"] = {**recipe["model"], "selector": typed_spec(args.selector, place="--selector")}
+        recipe["model"] = {**(recipe.get("model") or {}), "selector": typed_spec(args.selector, place="--selector")}
     return load_evaluation_config(recipe, options=checked_options(args.options))
 
 

@@ -11,6 +11,7 @@ from lavis.cli.common import (
     add_speed_options,
     cache_of,
     checked_options,
+    recipe_of,
     say,
 )
 from lavis.common import defaults
@@ -110,13 +111,9 @@ def comparison_config(args: argparse.Namespace) -> "EvaluationConfig":
     Raises:
         ConfigError: a setting or selector that cannot be.
     """
-    from lavis.common.config import load_yaml, merged, typed_spec
+    from lavis.common.config import typed_spec
     from lavis.runners.config import load_evaluation_config
 
-    is_recipe = args.dataset.endswith((".yaml", ".yml"))
-    recipe: dict[str, Any] = load_yaml(args.dataset) if is_recipe else {"model": {"task": "chained_inference"}}
-    names = list(recipe.get("datasets") or ()) if is_recipe else [args.dataset]
-    frames = args.num_frames if is_recipe or args.num_frames else defaults.NUM_FRAMES
     chosen = {
         "model": {"model_type": args.model, "dtype": args.dtype},
         "chain": {"scorer": args.localizer, "answerer": args.answerer},
@@ -126,13 +123,8 @@ def comparison_config(args: argparse.Namespace) -> "EvaluationConfig":
             "test_splits": [args.split] if args.split else None,
         },
         "comparison": {"k": args.k},
-        "datasets": {name: {"vis_processor": {"eval": {"n_frms": frames}}} for name in names if frames is not None},
     }
-    given = {
-        section: {key: value for key, value in settings.items() if value is not None}
-        for section, settings in chosen.items()
-    }
-    recipe = merged([recipe, {section: settings for section, settings in given.items() if settings}])
+    recipe = recipe_of(args.dataset, chosen, num_frames=args.num_frames)
     if args.selectors:  # in place of the recipe's, not among them
         specs = [typed_spec(text, place="--selectors") for text in args.selectors]
         recipe["comparison"] = {**(recipe.get("comparison") or {}), "selectors": specs}

@@ -36,6 +36,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_of_the_page_runs_and_every_file_holds_the_same_frames(folder: Path) -> None:
     for command in COMMANDS:
         assert main([*command, *(["--json"] if command[0] == "answer" else [])]) == 0, command
+    direct, again = (Path("compared", "selectors", name, "k2", "predictions.jsonl") for name in ("localizer", "file"))
+    read = [[json.loads(line) for line in place.read_text().splitlines()] for place in (direct, again)]
+    for name in ("id", "choice", "option_scores", "keyframe_idx"):
+        assert [row[name] for row in read[0]] == [row[name] for row in read[1]]
     chosen = read_frames("frames.jsonl").rows
     assert [(row.question_id, len(row)) for row in chosen] == [(row["qid"], 3) for row in QUESTIONS]
     for kind in ("aks", "focus", "annotation", "tspo", "bolt"):

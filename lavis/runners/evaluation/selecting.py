@@ -23,7 +23,7 @@ from lavis.common.files import read_json, write_text
 from lavis.common.logging import JsonLines, read_json_lines
 from lavis.common.types import Floats, Question
 from lavis.datasets.dataset import Unreadable
-from lavis.models.base import Selection
+from lavis.models.base import ChecksQuestions, Selection
 from lavis.models.chain import Selector, asks_localizer, build_selector, selector_name
 from lavis.models.frames import FrameSource
 from lavis.runners.build import build_clips
@@ -80,8 +80,8 @@ def select_frames(
     parts = build_parts(config, world)
     selector = build_selector(parts.task.selector, parts.model, prompt=config.base.dataset.prompt)
     for part in (selector.policy, selector.scorer):
-        if callable(check := getattr(part, "check_questions", None)):
-            check(parts.dataset.questions)
+        if isinstance(part, ChecksQuestions):
+            part.check_questions(parts.dataset.questions)
     chooser = _Chooser(config, parts, selector, k=k, task=task)
     store = _RowStore(out, rank=world.rank)
     earlier = {} if start_over else store.read_earlier(chooser.fingerprint, parts.groups)
