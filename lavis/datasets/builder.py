@@ -1,5 +1,6 @@
 """Building datasets from configurations; every benchmark is this builder over its own YAML file."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -148,7 +149,9 @@ class DatasetBuilder:
     """Builds the splits of one benchmark; override `read` for another format of annotation files.
 
     Args:
-        image_size: side of the square frames the model watches; None, in evaluation, for a model that decodes its own.
+        image_size: side of the square frames the model watches; None for one that takes pictures of the videos' own
+            aspects, and decodes them itself in evaluation.
+        max_side: longer side of those pictures in training, at most.
         mean, std: of the channels, for the model's normalisation.
         seed: decides frames and crops in training.
     """
@@ -159,11 +162,13 @@ class DatasetBuilder:
         config: DatasetConfig,
         *,
         image_size: int | None,
+        max_side: int | None = None,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         seed: int = 0,
     ) -> None:
         self._place, self._config, self._seed = f"datasets.{name}", config, seed
+        self._training_args: dict[str, Any] = {} if image_size else {"max_side": max_side}
         self._frame_args: dict[str, Any] = {"image_size": image_size, "mean": mean, "std": std}
 
     @staticmethod
@@ -173,7 +178,7 @@ class DatasetBuilder:
 
     def build_training(self, split: str) -> VideoQuestionDataset:
         """Build a split for training: random frames and crops."""
-        return self._build(split, self._config.vis_processor.train)
+        return self._build(split, self._config.vis_processor.train, **self._training_args)
 
     def build_evaluation(self, split: str) -> VideoQuestionDataset:
         """Build a split for evaluation: uniform frames."""
@@ -183,15 +188,20 @@ class DatasetBuilder:
         """Say whether the configuration names annotations of this split."""
         return split in self._config.annotations
 
-    def _build(self, split: str, processor: ProcessorConfig) -> VideoQuestionDataset:
+    def _build(self, split: str, processor: ProcessorConfig, **more: Any) -> VideoQuestionDataset:
         place, videos = f"{self._place}.build_info", self._config.build_info.videos
         if not self.has_split(split):
             raise ConfigError(f"{self._place} has no split {split!r}; set {place}.annotations.{split}.storage")
         kind = registry.processors.get(processor.name)
+        if lacking := more.keys() - inspect.signature(kind).parameters.keys():
+            raise ConfigError(
+                f"the processor {processor.name!r} takes no {min(lacking)}, and the model is trained on pictures of "
+                "the videos' own aspects; use blip2_video_train"
+            )
         return VideoQuestionDataset(
             self._rows(split),
             videos=video_storage(videos.storage, place=f"{place}.videos.storage"),
-            processor=kind(num_frames=processor.n_frms, **self._frame_args),
+            processor=kind(num_frames=processor.n_frms, **self._frame_args, **more),
             reader=videos.reader,
             fps=videos.fps,
             seed=self._seed,

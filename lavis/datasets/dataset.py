@@ -24,6 +24,7 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lavis.common.errors import VideoError
@@ -64,11 +65,13 @@ class ClipBatch:
     """Samples of one step; may be empty.
 
     Attributes:
-        pixels: float32 [B, T, 3, H, W].
+        pixels: float32 [B, T, 3, H, W], or pictures of the videos' own aspects, uint8, in the upper left each.
         times_s: float64 [B, T].
         frame_idx: int64 [B, T], indices into each source video.
         questions: B questions.
         unreadable: samples that are missing from the above.
+        sizes: height and width of each sample's pictures; () where pixels are those of a whole batch alike.
+        places: of the readable samples among those that were asked for.
     """
 
     pixels: torch.Tensor
@@ -76,9 +79,23 @@ class ClipBatch:
     frame_idx: torch.Tensor
     questions: tuple[Question, ...]
     unreadable: tuple[Unreadable, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    places: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.questions)
+
+    def clip(self, row: int) -> torch.Tensor:
+        """Return the frames of a sample, [T, 3, H, W]."""
+        height, width = self.sizes[row] if self.sizes else self.pixels.shape[-2:]
+        return self.pixels[row, ..., :height, :width]
+
+    def part(self, start: int, end: int) -> "ClipBatch":
+        """Return some of the readable samples."""
+        part = slice(start, end)
+        return ClipBatch(
+            self.pixels[part], self.times_s[part], self.frame_idx[part], self.questions[part], sizes=self.sizes[part]
+        )
 
     def pin_memory(self) -> "ClipBatch":
         """Move the tensors to page-locked memory; called by torch's DataLoader."""
@@ -170,6 +187,12 @@ class JoinedDataset(Dataset[Sample | Unreadable]):
         self._parts, self._counts = parts, counts or [len(part) for part in parts]
         self._ends = np.cumsum(self._counts)
 
+    def open_video(self, index: int) -> VideoReader:
+        """Open the video of a sample; raises as a dataset does."""
+        part, place = self._located(index)
+        found: VideoReader = cast("VideoQuestionDataset", self._parts[part]).open_video(place)
+        return found
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 
@@ -229,13 +252,23 @@ def collate(samples: Sequence[Sample | Unreadable]) -> ClipBatch:
     """Stack the readable samples and list the others."""
     readable = [sample for sample in samples if isinstance(sample, Sample)]
     nothing = torch.empty(0)
+    clips = [sample.clip.pixels for sample in readable]
+    are_pictures = bool(clips) and clips[0].dtype == torch.uint8
     return ClipBatch(
-        pixels=torch.stack([sample.clip.pixels for sample in readable]) if readable else nothing,
+        pixels=torch.stack(_to_one_size(clips) if are_pictures else clips) if readable else nothing,
         times_s=torch.stack([torch.from_numpy(s.clip.times_s) for s in readable]) if readable else nothing,
         frame_idx=torch.stack([torch.from_numpy(s.clip.frame_idx) for s in readable]) if readable else nothing,
         questions=tuple(sample.question for sample in readable),
         unreadable=tuple(sample for sample in samples if isinstance(sample, Unreadable)),
+        sizes=tuple((clip.shape[-2], clip.shape[-1]) for clip in clips) if are_pictures else (),
+        places=tuple(place for place, sample in enumerate(samples) if isinstance(sample, Sample)),
     )
+
+
+def _to_one_size(clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Fill up clips [T, 3, H, W] at the right and below."""
+    height, width = (max(clip.shape[axis] for clip in clips) for axis in (-2, -1))
+    return [pad(clip, (0, width - clip.shape[-1], 0, height - clip.shape[-2])) for clip in clips]
 
 
 class EpochBatches(Sampler[list[SampleKey]]):

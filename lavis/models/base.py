@@ -12,7 +12,7 @@ T frames of one video, B questions about it, K keyframes, O options.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lavis.models.frames import FrameEncoder, FrameSource
     from lavis.processors.prompts import Prompt
 
+_ROLES = ("localizer", "answerer")
 Mask = npt.NDArray[np.bool_]
 
 
@@ -270,6 +271,16 @@ class AnswerLoss:
 
 
 @dataclass(frozen=True)
+class RoleLoRA:
+    """What one role's adapter has of its own; None is as for both, see `LoRA`."""
+
+    rank: Count | None = None
+    alpha: Positive | None = None
+    dropout: Decay | None = None
+    targets: Text | None = None
+
+
+@dataclass(frozen=True)
 class LoRA:
     """What the adapters of a model's roles are made of.
 
@@ -278,12 +289,25 @@ class LoRA:
         alpha: their product is scaled by alpha / rank.
         dropout: of what goes into them, in training.
         targets: pattern of the names of adapted layers; None is the attention of the language model.
+        localizer, answerer: what one role's adapter has in place of that.
     """
 
     rank: Count = 16
     alpha: Positive = 32.0
     dropout: Decay = 0.05
     targets: Text | None = None
+    localizer: RoleLoRA | None = None
+    answerer: RoleLoRA | None = None
+
+    def of(self, role: str) -> "LoRA":
+        """Return the settings of one role's adapter."""
+        own = getattr(self, role)
+        changes = {} if own is None else {name: value for name, value in vars(own).items() if value is not None}
+        return replace(self, localizer=None, answerer=None, **changes)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the settings as they are written; roles without any of their own are left out."""
+        return {name: value for name, value in asdict(self).items() if name not in _ROLES or value is not None}
 
 
 class WeightsNote(Protocol):
@@ -296,6 +320,14 @@ class WeightsNote(Protocol):
     @property
     def note(self) -> str:
         """Return one sentence that goes with every answer, or an empty text."""
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """What is known of the weights of a model whose own files do not say; see `WeightsNote`."""
+
+    status: str = "trained"
+    note: str = ""
 
 
 class ModelConfig(Protocol):

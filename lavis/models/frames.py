@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from lavis.common.errors import VideoError
 from lavis.common.types import Floats, FrameBatch, Integers
@@ -102,7 +102,8 @@ class FrameSource:
         frame_idx: int64 [T], indices into the source video, increasing.
         times_s: float64 [T], their presentation times.
         open_video: opens the source video; None where only `pixels` are there.
-        pixels: [T, 3, H, W], frames that are decoded and prepared already; encoders get these.
+        pixels: [T, 3, H, W], frames that are decoded and prepared already; encoders get these. Of uint8 they are
+            pictures as they are.
         normalization: mean and standard deviation that `pixels` were normalised by: they are for the encoders in
             `together`, and others get pictures. Where the video cannot be opened, pictures are made of the pixels: as
             they were prepared, so with their random crop, if any.
@@ -346,6 +347,12 @@ class _Rows:
         return rows if np.array_equal(wanted, np.arange(self.count)) else rows[torch.from_numpy(wanted).to(rows.device)]
 
 
+def joined(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join features [n, ..., P, E] of several videos; of pictures of other sizes P differs, and zeros fill the rest."""
+    most = max(one.shape[-2] for one in features)
+    return torch.cat([pad(one, (0, 0, 0, most - one.shape[-2])) if one.shape[-2] < most else one for one in features])
+
+
 # What is kept may be trained on later, which tensors made in inference mode do not allow.
 @torch.inference_mode(mode=False)
 @torch.no_grad()
@@ -358,9 +365,9 @@ def _as_tensor(batch: FrameBatch) -> torch.Tensor:
 
 
 def _pictures_of(pixels: torch.Tensor, mean: Channels, std: Channels, *, size: int | None) -> npt.NDArray[np.uint8]:
-    """Return pictures uint8 [N, H, W, 3] of normalised pixels [N, 3, H, W]."""
+    """Return pictures uint8 [N, H, W, 3] of normalised pixels [N, 3, H, W], or of uint8 ones as they are."""
     means, stds = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (mean, std))
-    shown = pixels.float() * stds + means
+    shown = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float() * stds + means
     if size is not None and shown.shape[2:] != (size, size):
         shown = interpolate(shown, size=(size, size), mode="bicubic", antialias=True)
     return (shown * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -10,20 +10,12 @@ from torch import nn
 
 from lavis.common import defaults
 from lavis.common.errors import ConfigError
-from lavis.models.base import Answerer, FrameScorer, VideoModel
+from lavis.models.base import Answerer, FrameScorer, KnownWeights, VideoModel
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder
 from lavis.models.loading import ModelSource, load_model, resolved
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.processors.prompts import Prompt
-
-
-@dataclass(frozen=True)
-class MixedWeights:
-    """What is known of the weights of both models."""
-
-    status: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class MixedConfig:
     name: str
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
-    weights: MixedWeights
+    weights: KnownWeights
 
 
 class MixedModel(nn.Module):
@@ -52,7 +44,7 @@ class MixedModel(nn.Module):
             name=f"{localizer.config.name} + {answerer.config.name}",
             image_mean=watching.config.image_mean,
             image_std=watching.config.image_std,
-            weights=MixedWeights(
+            weights=KnownWeights(
                 # The one that is known the least about decides.
                 status=next((one.status for one in known if one.status != "trained"), "trained"),
                 note="; ".join(dict.fromkeys(one.note for one in known if one.note)),

@@ -91,6 +91,37 @@ def resized_crop(frames: torch.Tensor, crop: Crop, *, size: tuple[int, int]) -> 
     return interpolate(part, size=size, mode="bicubic", align_corners=False).clamp_(0, 255).floor_()
 
 
+def aspect_crop(height: int, width: int, *, generator: torch.Generator) -> Crop:
+    """Draw a crop of the picture's own aspect, of the published share of its area."""
+    share = torch.empty(1).uniform_(*_CROP_AREA, generator=generator).item()
+    crop_height, crop_width = (max(1, round(side * math.sqrt(share))) for side in (height, width))
+    top = int(torch.randint(0, height - crop_height + 1, (1,), generator=generator))
+    left = int(torch.randint(0, width - crop_width + 1, (1,), generator=generator))
+    return Crop(top, left, crop_height, crop_width)
+
+
+def pictures_within(clip: FrameBatch, *, max_side: int, crop: Crop | None = None) -> torch.Tensor:
+    """Return pictures of the video's own aspect, uint8 [T, 3, H, W], made smaller where a side is longer than that.
+
+    Args:
+        crop: this part of each, resized bicubically to the size that the whole picture has.
+    """
+    height, width = clip.frames.shape[1:3]
+    scale = min(1.0, max_side / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    if crop is None and size == (height, width):
+        return torch.from_numpy(clip.frames).permute(0, 3, 1, 2).contiguous()
+    part = crop or Crop(0, 0, height, width)
+    pictures = torch.empty(len(clip.frames), 3, *size, dtype=torch.uint8)
+    # One by one: as numbers of four bytes all frames of a large video would not fit.
+    for picture, frame in zip(pictures, clip.frames, strict=True):
+        shown = frame[part.top : part.top + part.height, part.left : part.left + part.width]
+        pixels = torch.from_numpy(shown).permute(2, 0, 1)[None].float()
+        resized = interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
+        picture.copy_(resized[0].round_().clamp_(0, 255))
+    return pictures
+
+
 def _channels_first(clip: FrameBatch) -> torch.Tensor:
     return torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(torch.float32)
 
@@ -138,8 +169,9 @@ class UniformClip:
 
     Args:
         num_frames: T; a video with fewer frames repeats some.
-        image_size: side of the square pictures; None decodes none, and pixels are [T, 3, 0, 0]: for models that take
-            pictures of the video's own size.
+        image_size: side of the square pictures; None is for models that take pictures of the video's own aspect.
+        max_side: of those: the longer side, at most, and pixels are uint8. None decodes none, and pixels are
+            [T, 3, 0, 0].
         mean: channel means of the model's normalisation.
         std: channel deviations of the model's normalisation.
     """
@@ -147,9 +179,15 @@ class UniformClip:
     is_random = False
 
     def __init__(
-        self, *, num_frames: int, image_size: int | None, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD
+        self,
+        *,
+        num_frames: int,
+        image_size: int | None,
+        max_side: int | None = None,
+        mean: Channels = CLIP_MEAN,
+        std: Channels = CLIP_STD,
     ) -> None:
-        self._num_frames, self._image_size = num_frames, image_size
+        self._num_frames, self._image_size, self._max_side = num_frames, image_size, max_side
         self._transform = EvalTransform(mean=mean, std=std)
 
     def __call__(self, video: VideoReader, *, clip: Span | None, rng: random.Random) -> Clip:
@@ -158,21 +196,33 @@ class UniformClip:
         info = video.info
         chosen = uniform_indices(self._num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
         chosen = stretched(chosen, self._num_frames)
-        if self._image_size is None:
+        if self._image_size is None and self._max_side is None:
             return Clip(torch.empty(len(chosen), 3, 0, 0), video.times_s(chosen), chosen)
         batch = video.read(chosen, size=self._image_size)
+        if self._max_side is not None:
+            return Clip(pictures_within(batch, max_side=self._max_side), batch.times_s, batch.frame_idx)
         return Clip(self._transform(batch), batch.times_s, batch.frame_idx)
 
 
 class RandomClip:
-    """A random frame of each of T segments, all cropped alike at random (training); arguments as `UniformClip`'s."""
+    """A random frame of each of T segments, all cropped alike at random (training); arguments as `UniformClip`'s.
+
+    Pictures of the video's own aspect are cropped to it, too.
+    """
 
     is_random = True
 
     def __init__(
-        self, *, num_frames: int, image_size: int, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD
+        self,
+        *,
+        num_frames: int,
+        image_size: int | None,
+        max_side: int | None = None,
+        mean: Channels = CLIP_MEAN,
+        std: Channels = CLIP_STD,
     ) -> None:
-        self._num_frames, self._image_size = num_frames, image_size
+        assert image_size is not None or max_side is not None, "random frames are there to be seen"
+        self._num_frames, self._image_size, self._max_side = num_frames, image_size, max_side
         self._transform = TrainTransform(mean=mean, std=std)
 
     def __call__(self, video: VideoReader, *, clip: Span | None, rng: random.Random) -> Clip:
@@ -181,7 +231,12 @@ class RandomClip:
         chosen = random_indices(self._num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip, rng=rng)
         batch = video.read(stretched(chosen, self._num_frames), size=self._image_size)
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
-        return Clip(self._transform(batch, generator=generator), batch.times_s, batch.frame_idx)
+        if self._max_side is None:
+            pixels = self._transform(batch, generator=generator)
+        else:
+            crop = aspect_crop(*batch.frames.shape[1:3], generator=generator)
+            pixels = pictures_within(batch, max_side=self._max_side, crop=crop)
+        return Clip(pixels, batch.times_s, batch.frame_idx)
 
 
 def stretched(frame_idx: Integers, length: int) -> Integers:

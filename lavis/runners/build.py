@@ -62,6 +62,9 @@ from lavis.tasks.predictions import ClipLoader
 logger = logging.getLogger(__name__)
 
 _GIB = 2**30
+# Pictures of the videos' own aspects are trained on in up to so many times the side that a model sees of squares: what
+# it makes smaller itself need not wait in memory, and wide ones lose nothing.
+_SIDES = 2
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -98,7 +101,7 @@ def build_parts(config: TrainConfig, world: World) -> TrainingParts:
         objective.attach(model)
     for _, parameter in model.trainable_parameters():
         parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
-    return TrainingParts(model, task, objective, teacher, build_builder(config, model, image_size=model.image_size))
+    return TrainingParts(model, task, objective, teacher, build_builder(config, model))
 
 
 def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = None) -> TrainableModel:
@@ -112,7 +115,7 @@ def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = N
         "name": arch,
         "device": str(world.device),
         "dtype": config.model.dtype,
-        "lora": None if lora is None else asdict(lora),
+        "lora": None if lora is None else lora.as_mapping(),
         "frame_tokens": config.model.frame_tokens,
     }
     roles = {} if chain is None else {"localizer": chain.scorer, "answerer": chain.answerer}
@@ -129,15 +132,19 @@ def load_for(config: TrainConfig, world: World, *, chain: ChainConfig | None = N
     return model
 
 
-def build_builder(
-    config: TrainConfig, model: TrainableModel, *, image_size: int | None
-) -> DatasetBuilder | MixedBuilder:
-    """Return the builder of the configured datasets, for frames as the model wants them, of this side in pixels."""
+def build_builder(config: TrainConfig, model: TrainableModel) -> DatasetBuilder | MixedBuilder:
+    """Return the builder of the configured datasets, for frames as the model takes them."""
+    takes_prepared = any((one.before or one).takes_prepared for one in model.encoders)
+    sides = (
+        {"image_size": model.image_size}
+        if takes_prepared
+        else {"image_size": None, "max_side": _SIDES * model.image_size}
+    )
     builders: dict[str, DatasetBuilder] = {
         name: builder_of(name, dataset)(
             name,
             dataset,
-            image_size=image_size,
+            **sides,
             mean=model.config.image_mean,
             std=model.config.image_std,
             seed=config.run.seed,

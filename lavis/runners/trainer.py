@@ -106,13 +106,9 @@ def split_microbatches(batch: ClipBatch, *, size: int, count: int, device: torch
     A run that is resumed with fewer processes makes the same steps in this way, without more memory in each of them.
     """
     for start in range(0, size * count, size):
-        part = _part_of(batch, start, size)
-        yield replace(part, pixels=part.pixels.to(device, non_blocking=True))
-
-
-def _part_of(batch: ClipBatch, start: int, size: int) -> ClipBatch:
-    part = slice(start, start + size)
-    return ClipBatch(batch.pixels[part], batch.times_s[part], batch.frame_idx[part], batch.questions[part])
+        part = batch.part(start, start + size)
+        # Pictures are prepared on the CPU.
+        yield part if part.sizes else replace(part, pixels=part.pixels.to(device, non_blocking=True))
 
 
 class DivergedError(UserError):
@@ -283,10 +279,10 @@ class Updater:
         """
         equal = all(len(set(column)) == 1 for column in zip(*counts, strict=True))
         if self.parallel.in_step and batches and len(batches[0]):
-            self._stand_in = _part_of(batches[0], 0, 1)
+            self._stand_in = batches[0].part(0, 1)
         if not self.parallel.in_step or equal:
             return [(batch, True) for batch in batches]
-        singles = [_part_of(batch, i, 1) for batch in batches for i in range(len(batch))]
+        singles = [batch.part(i, i + 1) for batch in batches for i in range(len(batch))]
         if self._stand_in is None:
             raise UserError("a process has no sample in its first step; use fewer processes with fsdp")
         missing = max(map(sum, counts)) - len(singles)

@@ -4,6 +4,7 @@ Every question is counted once, whatever the number of processes: each takes the
 was said is put together. Where a model is split over the processes, all of them compute equally often.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from lavis.common.distributed import World
-from lavis.common.errors import UserError
+from lavis.common.errors import UserError, VideoError
 from lavis.common.moments import inside_windows
 from lavis.common.types import Floats, Question
 from lavis.datasets.dataset import Unreadable
@@ -33,6 +34,8 @@ from lavis.tasks.predictions import (
     search_prediction,
     unread_prediction,
 )
+
+logger = logging.getLogger(__name__)
 
 # Measures a model on a split: named metrics, higher being better, each over all questions, the same to every process.
 Validator = Callable[[ImageTextModel, str], dict[str, float]]
@@ -126,11 +129,23 @@ class SplitValidator:
             question, found = sample.question, None
             is_counted = sample.is_counted and (question.windows if self._searches else question.answer) is not None
             if sample.frames is not None and (is_counted or self._stand_in is not None):
-                found = ask(sample.frames, question)
+                found = self._asked(ask, sample.frames, question, model)
             if is_counted:
                 prediction, shares = found if found and sample.is_readable else self._unread(question)
                 said.append((prediction, question, shares))
         return self._metrics(said, split)
+
+    def _asked(
+        self, ask: Ask, frames: FrameSource, question: Question, model: ImageTextModel
+    ) -> tuple[Prediction, Shares] | None:
+        """Ask a question; None where its frames, decoded when they are asked for, cannot be read."""
+        try:
+            return ask(frames, question)
+        except VideoError as error:
+            logger.warning("unreadable: %s", error)
+            if (stand_in := self._stand_in_frames(model)) is not None:
+                ask(stand_in, question)
+            return None
 
     def _asking_questions(self, model: ImageTextModel) -> Ask:
         asker = build_asker(model, searches=False, task=self._task, prompt=self._prompt, frame_num=self._frame_num)

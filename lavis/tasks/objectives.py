@@ -26,7 +26,7 @@ from lavis.datasets.dataset import ClipBatch
 from lavis.models.base import AnswerLoss, FrameScorer, FrameScores, ImageTextModel, Mask
 from lavis.models.chain import Selector, SelectorSpec, build_selector, prepared_frames
 from lavis.models.frame_cache import FrameCache, entry_key
-from lavis.models.frames import FrameEncoder, FrameSource
+from lavis.models.frames import FrameEncoder, FrameSource, joined
 from lavis.processors.prompts import Prompt
 
 logger = logging.getLogger(__name__)
@@ -166,20 +166,21 @@ class ClipMemory:
     def __init__(self, cache: FrameCache, *, origin: str) -> None:
         self._cache, self._origin = cache, origin
 
-    def of(self, pixels: torch.Tensor) -> "_KeptClip":
-        """Return the memory of one clip, [T, 3, H, W]."""
+    def of(self, pixels: torch.Tensor, *, device: torch.device | None = None) -> "_KeptClip":
+        """Return the memory of one clip, [T, 3, H, W]; what is read goes to a device, or to where the pixels are."""
         digest = hashlib.sha256(pixels.cpu().contiguous().numpy().data).hexdigest()
-        return _KeptClip(self._cache, entry_key(origin=self._origin, pixels=digest, shape=list(pixels.shape)), pixels)
+        key = entry_key(origin=self._origin, pixels=digest, shape=list(pixels.shape))
+        return _KeptClip(self._cache, key, device or pixels.device)
 
 
 class _KeptClip:
-    def __init__(self, cache: FrameCache, key: str, pixels: torch.Tensor) -> None:
-        self._cache, self._key, self._pixels = cache, key, pixels
+    def __init__(self, cache: FrameCache, key: str, device: torch.device) -> None:
+        self._cache, self._key, self._device = cache, key, device
 
     def read(self, encoder: FrameEncoder) -> torch.Tensor | None:
         """Return what an encoder made of all frames, or None."""
         kept = self._cache.read(self._key)
-        return None if kept is None or kept.keys() != {encoder.name} else kept[encoder.name].to(self._pixels.device)
+        return None if kept is None or kept.keys() != {encoder.name} else kept[encoder.name].to(self._device)
 
     def write(self, encoder: FrameEncoder, values: torch.Tensor) -> None:
         """Keep what an encoder made of all frames."""
@@ -319,6 +320,8 @@ def _inside(times_s: torch.Tensor, question: Question) -> torch.Tensor:
 
 @torch.no_grad()
 def _features(model: ImageTextModel, batch: ClipBatch) -> torch.Tensor:
+    if batch.sizes:
+        return model.feature_encoder.run([picture for row in range(len(batch)) for picture in batch.clip(row)])
     return model.features(batch.pixels.flatten(0, 1))
 
 
@@ -415,8 +418,8 @@ class AnswererFinetuning:
         return model.answer_loss(states, prompts, answers, packing=self._packing, times_s=times_s)
 
     def _clip(self, model: ImageTextModel, batch: ClipBatch, row: int) -> FrameSource:
-        pixels = batch.pixels[row]
-        memory = None if self._memory is None else self._memory.of(pixels)
+        pixels = batch.clip(row)
+        memory = None if self._memory is None else self._memory.of(pixels, device=model.device)
         return prepared_frames(model, pixels, batch.frame_idx[row], batch.times_s[row], memory=memory)
 
 
@@ -445,8 +448,10 @@ class TaughtScorer:
 
 
 def chosen_features(model: ImageTextModel, clips: Sequence[FrameSource], positions: Integers) -> torch.Tensor:
-    """Return the features [B * K, ...] of chosen frames; those that no scorer needed are made in one call."""
+    """Return the features [B * K, ...] of chosen frames; of prepared ones, all that no scorer needed in one call."""
     vision = model.feature_encoder
+    if not vision.takes_prepared:
+        return joined([clip.encoded(vision, chosen) for clip, chosen in zip(clips, positions, strict=True)])
     missing = [clip.missing(vision, chosen) for clip, chosen in zip(clips, positions, strict=True)]
     if any(map(len, missing)):
         pixels = torch.cat([clip.pixels_at(new) for clip, new in zip(clips, missing, strict=True)])

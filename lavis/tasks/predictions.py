@@ -65,10 +65,13 @@ class ClipLoader:
         """Yield the questions at these indices with frames as the model takes them, or with why there are none."""
         keys = [SampleKey(0, index) for index in indices]
         steps = [keys[start : start + self._batch_size] for start in range(0, len(keys), self._batch_size)]
-        for batch in self._load(self.dataset, steps) if steps else ():  # starting workers for nothing takes seconds
+        # Starting workers for nothing takes seconds.
+        batches = self._load(self.dataset, steps) if steps else ()
+        # For whoever looks at pictures; what SeViLA reads is decoded already.
+        open_video = getattr(self.dataset, "open_video", None)
+        for step, batch in zip(steps, batches, strict=False):
             for row, question in enumerate(batch.questions):
-                # For whoever looks at pictures; what the model reads is decoded already.
-                opened = partial(self._rows.open_video, self._index[question.id]) if self._rows else None
+                opened = partial(open_video, step[batch.places[row]].index) if open_video else None
                 yield (
                     question,
                     prepared_frames(

@@ -59,7 +59,7 @@ class SelectorLearning:
         assert isinstance(selector.policy, Trained)
         assert selector.scorer is not None
         selector.policy.network.train()
-        rows = zip(batch.pixels, batch.frame_idx, batch.times_s, strict=True)
+        rows = zip(map(batch.clip, range(len(batch))), batch.frame_idx, batch.times_s, strict=True)
         clips = [prepared_frames(model, *row) for row in rows]
         every = np.tile(np.arange(len(clips[0])), (len(clips), 1))
         states = model.states("answerer", chosen_features(model, clips, every)).unflatten(0, every.shape)

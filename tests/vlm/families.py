@@ -374,6 +374,95 @@ def _qwen3_5() -> tuple[Any, Any]:
     return Qwen3_5ForConditionalGeneration(config), processor
 
 
+def _gemma4() -> tuple[Any, Any]:
+    from transformers import (
+        Gemma4AudioFeatureExtractor,
+        Gemma4Config,
+        Gemma4ForConditionalGeneration,
+        Gemma4ImageProcessor,
+        Gemma4Processor,
+        Gemma4VideoProcessor,
+    )
+
+    named = {
+        "boi_token": "<|image>",
+        "eoi_token": "<image|>",
+        "image_token": "<|image|>",
+        "audio_token": "<|audio|>",
+        "boa_token": "<|audio>",
+        "eoa_token": "<audio|>",
+    }
+    words = tokenizer("<|video|>", named=named)
+    processor = Gemma4Processor(
+        Gemma4AudioFeatureExtractor(),
+        Gemma4ImageProcessor(patch_size=4, pooling_kernel_size=2, max_soft_tokens=70),
+        words,
+        Gemma4VideoProcessor(patch_size=4, pooling_kernel_size=2, max_soft_tokens=70),
+        image_seq_length=70,
+        chat_template=CHAT.replace("IMAGE", "<|image|>"),
+    )
+    config = Gemma4Config(
+        vision_config={
+            **VISION,
+            "num_key_value_heads": 2,
+            "head_dim": 12,
+            "patch_size": 4,
+            "pooling_kernel_size": 2,
+            "position_embedding_size": 128,
+        },
+        text_config={
+            **TEXT,
+            "num_hidden_layers": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "global_head_dim": 8,
+            "vocab_size": len(words),
+            "vocab_size_per_layer_input": len(words),
+            "hidden_size_per_layer_input": 8,
+            "pad_token_id": words.pad_token_id,
+            "sliding_window": 16,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "num_kv_shared_layers": 2,
+        },
+        audio_config=None,
+        **{
+            f"{name}_id": words.convert_tokens_to_ids(named[name]) for name in ("image_token", "boi_token", "eoi_token")
+        },
+        video_token_id=words.convert_tokens_to_ids("<|video|>"),
+        audio_token_id=words.convert_tokens_to_ids("<|audio|>"),
+    )
+    return Gemma4ForConditionalGeneration(config), processor
+
+
+def _paligemma() -> tuple[Any, Any]:
+    from transformers import (
+        PaliGemmaConfig,
+        PaliGemmaForConditionalGeneration,
+        PaliGemmaProcessor,
+        SiglipImageProcessor,
+    )
+
+    words = tokenizer("<image>")
+    words.bos_token = "<|start|>"
+    pictures = SiglipImageProcessor(size={"height": 32, "width": 32})
+    pictures.image_seq_length = 16
+    processor = PaliGemmaProcessor(pictures, words)
+    config = PaliGemmaConfig(
+        vision_config={"model_type": "siglip_vision_model", **VISION, "image_size": 32, "patch_size": 8},
+        text_config={
+            "model_type": "gemma",
+            **TEXT,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "vocab_size": len(words),
+            "pad_token_id": words.pad_token_id,
+        },
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        projection_dim=32,
+    )
+    return PaliGemmaForConditionalGeneration(config), processor
+
+
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "smolvlm": _smolvlm,
     "idefics3": _idefics3,
@@ -383,15 +472,17 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava_onevision": _llava_onevision,
     "gemma3": _gemma3,
 }
-# Its prefixes cannot be shared: it keeps more than keys and values.
-HYBRID: dict[str, Callable[[], tuple[Any, Any]]] = {"qwen3_5": _qwen3_5}
+# Their prefixes cannot be shared: the one keeps more than keys and values, in the other layers share theirs.
+WHOLE: dict[str, Callable[[], tuple[Any, Any]]] = {"qwen3_5": _qwen3_5, "gemma4": _gemma4}
+# No chat template comes with it.
+WITHOUT_TEMPLATE: dict[str, Callable[[], tuple[Any, Any]]] = {"paligemma": _paligemma}
 
 
 def save_tiny(family: str, folder: Path) -> Path:
     """Save a tiny model of a family, whose weights are the same each time, with its processor."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model, processor = {**FAMILIES, **HYBRID}[family]()
+        model, processor = {**FAMILIES, **WHOLE, **WITHOUT_TEMPLATE}[family]()
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
                 torch.nn.init.normal_(weight, std=0.3 if "embed" not in name else 1.0)

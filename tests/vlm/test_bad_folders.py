@@ -131,6 +131,21 @@ def test_a_model_without_a_chat_template(folder: Path, refused: Callable[..., st
     assert refused(folder) == "mine has no chat template; use a model that was tuned to follow instructions"
 
 
+def test_a_family_that_comes_without_a_chat_template(
+    folder_of: Callable[[str], Path], refused: Callable[..., str]
+) -> None:
+    line = refused(folder_of("paligemma"))
+    assert line == "paligemma has no chat template; use a model that was tuned to follow instructions"
+
+
+def test_a_folder_without_a_model(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("nothing here")
+    command = ["answer", str(clip), "Is it red?", "--option=a", "--option=b", "--no-cache", "--model", str(tmp_path)]
+    assert main(command) == EXIT_USER_ERROR
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert str(tmp_path) in line
+
+
 @pytest.mark.parametrize(
     "template", ["{% for", "{{ nothing.at.all }}", "{{ raise_exception('no') }}", "no pictures", "{{ 1 / 0 }}"]
 )

@@ -12,7 +12,7 @@ import lavis
 from lavis.cli.main import main
 from lavis.common.files import configs_dir
 from tests.e2e.conftest import Sevila
-from tests.vlm.families import FAMILIES, HYBRID
+from tests.vlm.families import FAMILIES, WHOLE
 
 pytestmark = pytest.mark.vlm
 
@@ -38,7 +38,7 @@ def test_a_question_is_answered_from_a_folder(
     assert any(CAVEAT in caveat for caveat in record["caveats"])
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *HYBRID])
+@pytest.mark.parametrize("family", [*FAMILIES, *WHOLE])
 def test_every_family_answers_as_in_python(
     family: str, folder_of: Callable[[str], Path], clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

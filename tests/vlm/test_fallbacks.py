@@ -41,6 +41,7 @@ def as_it_is(folder: Path) -> None:
         ("smolvlm", question_first, "the question comes before the picture"),
         ("qwen3_vl", question_first, "the question comes before the picture"),
         ("qwen3_5", as_it_is, "the model keeps LinearAttentionLayer"),
+        ("gemma4", as_it_is, "the model keeps DummyLayer"),
     ],
 )
 def test_prefixes_that_cannot_be_shared_are_not(
@@ -55,6 +56,7 @@ def test_prefixes_that_cannot_be_shared_are_not(
     folder = Path(shutil.copytree(folder_of(family), tmp_path / "mine"))
     change(folder)
     model: HFModel = lavis.load_model("hf", folder, device="cpu")
+    assert f"({reason}" in caplog.text  # said as it is loaded
     video = model.watch(clip, num_frames=3)
     scorer = model.as_scorer(prompt=PROMPT)
     found = scorer.score(video.source, QUESTIONS[:2])

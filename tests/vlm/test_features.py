@@ -9,9 +9,30 @@ import torch
 
 from lavis.models.hf.backbone import IMAGE
 from lavis.models.hf.model import HFModel
-from tests.vlm.families import FAMILIES
+from tests.vlm.families import FAMILIES, WHOLE
 
 pytestmark = pytest.mark.vlm
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *WHOLE])
+@torch.inference_mode()
+def test_pictures_of_several_sizes_are_asked_about_together_as_each_alone(
+    family: str, folder_of: Callable[[str], Path]
+) -> None:
+    backbone = HFModel.from_pretrained(folder_of(family)).backbone
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((24, 40), (48, 32), (24, 40))]
+    features = backbone.features(pictures)
+    assert backbone.sizes_of(features) == [(24, 40), (48, 32), (24, 40)]
+    prompts = [backbone.ids([IMAGE, "Who is it?"], size) for size in backbone.sizes_of(features)]
+    together = backbone.logits(prompts, features)
+    alone = torch.cat(
+        [
+            backbone.logits([prompt], backbone.features([picture]))
+            for prompt, picture in zip(prompts, pictures, strict=True)
+        ]
+    )
+    assert float((together - alone).abs().max()) <= 1e-5 * float(alone.std())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

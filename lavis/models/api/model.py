@@ -24,7 +24,7 @@ from lavis.common.logging import visible
 from lavis.common.registry import registry
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.api.client import ChatClient
-from lavis.models.base import FrameScores, Mask, Reading
+from lavis.models.base import FrameScores, KnownWeights, Mask, Reading
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
@@ -50,14 +50,6 @@ _OWN_KEYS = ("model", "messages", "stream", "n", "logprobs", "top_logprobs")
 
 
 @dataclass(frozen=True)
-class Unknown:
-    """What is known of weights on a server."""
-
-    status: str = "unknown"
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class ServedConfig:
     """What others ask of a model's configuration.
 
@@ -66,7 +58,7 @@ class ServedConfig:
     """
 
     name: str
-    weights: Unknown
+    weights: KnownWeights
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
@@ -148,7 +140,7 @@ class ServedModel(nn.Module):
                 raise ConfigError(f"body: {key!r} is said already by each request; leave it out")
         name = f"{visible(model)} on {self.client.url}"
         note = f"answered by {name}, of whose weights nothing is known here"
-        self.config = ServedConfig(name, Unknown(note=note))
+        self.config = ServedConfig(name, KnownWeights("unknown", note))
 
     @classmethod
     def from_pretrained(

@@ -8,7 +8,6 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,24 +47,24 @@ class Adapters:
             from peft.tuners.lora import LoraLayer
         except ImportError as error:
             raise MissingExtraError("peft", "vlm") from error
-        self.settings = settings
+        self.settings = {role: settings.of(role) for role in ROLES}
         self._model = model
         self._trains: frozenset[str] = frozenset()
         self._active: str | None = None
         self._split_changes: dict[str, bool] = {}
-        config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=cast("Any", settings.alpha),  # peft's annotation says int, and it divides by the rank
-            lora_dropout=settings.dropout,
-            target_modules=settings.targets or TARGETS,
-        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of there being several adapters
-                for role in ROLES:
+                for role, own in self.settings.items():
+                    config = LoraConfig(
+                        r=own.rank,
+                        lora_alpha=cast("Any", own.alpha),  # peft's annotation says int, and it divides by the rank
+                        lora_dropout=own.dropout,
+                        target_modules=own.targets or TARGETS,
+                    )
                     inject_adapter_in_model(config, model, adapter_name=role)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"model.lora with {asdict(settings)}: {first_line(error)}") from error
+            raise ConfigError(f"model.lora with {settings.as_mapping()}: {first_line(error)}") from error
         self._layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
         for _, parameter in self.parameters():
             parameter.data = parameter.data.to(at_least_fp32(parameter.dtype))
@@ -85,7 +84,9 @@ class Adapters:
 
     def dropouts(self) -> Iterator[nn.Module]:
         """Yield what drops out in training: parts of the adapters that train."""
-        return (layer.lora_dropout[role] for layer in self._layers for role in self._trains)
+        return (
+            layer.lora_dropout[role] for layer in self._layers for role in self._trains if role in layer.lora_dropout
+        )
 
     def changes(self, role: str) -> bool:
         """Tell whether a role's adapter trains, or has weights that change what the model computes."""
@@ -151,10 +152,10 @@ class Adapters:
         settings = {
             "peft_type": "LORA",
             "base_model_name_or_path": base,
-            "r": self.settings.rank,
-            "lora_alpha": self.settings.alpha,
-            "lora_dropout": self.settings.dropout,
-            "target_modules": self.settings.targets or TARGETS,
+            "r": self.settings[role].rank,
+            "lora_alpha": self.settings[role].alpha,
+            "lora_dropout": self.settings[role].dropout,
+            "target_modules": self.settings[role].targets or TARGETS,
             "inference_mode": True,
         }
         (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -167,10 +168,10 @@ class Adapters:
             CheckpointError: it is damaged, or of other layers, another rank or another scale.
         """
         for name in ("rank", "alpha"):
-            if (theirs := getattr(lora_of(folder), name)) != (ours := getattr(self.settings, name)):
+            if (theirs := getattr(lora_of(folder), name)) != (ours := getattr(self.settings[role], name)):
                 raise CheckpointError(
-                    f"the adapter at {folder} has {name} {theirs:g}, and the model's have {ours:g}; "
-                    "adapters of one model are alike: set model.lora as they were trained"
+                    f"the adapter at {folder} has {name} {theirs:g}, and the model's has {ours:g}; "
+                    f"set model.lora.{role}.{name}={theirs:g}, as it was trained"
                 )
         try:
             found = load_file(folder / ADAPTER_FILE)

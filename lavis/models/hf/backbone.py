@@ -3,7 +3,7 @@
 What the vision tower makes of a frame (*features*) serves every prompt that the frame stands in, and the keys and
 values of a prompt's beginning up to the frame (its *prefix*) serve every question about that frame alone.
 
-N frames of one size, P image tokens per frame, E language width, V vocabulary.
+N frames, P image tokens per frame, E language width, V vocabulary.
 """
 
 import copy
@@ -21,10 +21,12 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 from torch import nn
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from torch.nn.utils.rnn import pad_sequence
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.utils import ModelOutput
 
 from lavis.common.errors import ConfigError, QuestionError, counted, first_line
+from lavis.models.frames import joined
 from lavis.models.precision import at_least_fp32
 from lavis.processors.chat_prompts import spellings
 
@@ -39,6 +41,9 @@ _DIGIT = 128
 # Shared prefixes must give the logits of the whole prompt up to this share of their spread, by the size of a number.
 _EXACT = {8: 1e-6, 4: 1e-4, 2: 5e-2}
 
+# What is asked to see whether prefixes can be shared, of a picture of this height and width where none has come yet.
+_TRIED = ("Is it red?", "Where is the small ball, and why?")
+_SMALL = (64, 64)
 # Layers of a cache that hold the keys and values of every token so far, or of the last ones.
 _LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 # What processors of different families call cutting a picture into tiles.
@@ -47,6 +52,7 @@ _TILING = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
 # Tokens of a frame, at most, where nobody says: finding keyframes needs few.
 FRAME_TOKENS = 256
 
+Picture = npt.NDArray[np.uint8]
 Content = Sequence[str | dict[str, str]]
 
 
@@ -125,6 +131,9 @@ class Backbone:
         # Each picture whole: tiles of it would be many times the tokens.
         self._whole = {name: False for name in _TILING if hasattr(self.processor.image_processor, name)}
         set_frame_tokens(self.processor, self.frame_tokens, name=self.name)
+        self._is_whole = bool(problem := self._known_problem())
+        if problem:
+            self._say(problem)
 
     @property
     def tokenizer(self) -> Any:
@@ -173,6 +182,8 @@ class Backbone:
         """Return the side in pixels of square pictures that the model sees without loss."""
         pictures = self.processor.image_processor
         size = getattr(pictures, "max_image_size", None) or pictures.size
+        if size is None:  # a number of tokens limits it, as in Gemma 4
+            return int(pictures.max_soft_tokens**0.5) * pictures.pooling_kernel_size * pictures.patch_size
         if hasattr(pictures, "merge_size") and "longest_edge" in size:
             step = int(pictures.patch_size * pictures.merge_size)
             return max(1, int(size["longest_edge"] ** 0.5) // step) * step
@@ -283,18 +294,17 @@ class Backbone:
     # -- frames -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def features(self, pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """Run the vision tower on pictures [N, H, W, 3]: features [N, parts, P + 1, E].
+    def features(self, pictures: Sequence[Picture] | Picture) -> torch.Tensor:
+        """Run the vision tower on N pictures [H, W, 3]: features [N, parts, 1 + P, E].
 
-        The first part is what stands in place of image tokens, others go into deeper layers. The row after P says how
-        large the picture was (`size_of`).
+        The first part is what stands in place of image tokens, others go into deeper layers. The row before P says how
+        large the picture was (`sizes_of`); of pictures of several sizes, those with fewer tokens have zeros at the end.
         """
         at_once = _CPU_PICTURES if self.device.type == "cpu" else _PICTURES
-        made = [self._see(pictures[start : start + at_once]) for start in range(0, len(pictures), at_once)]
-        return torch.cat(made)
+        return joined([self._see(pictures[start : start + at_once]) for start in range(0, len(pictures), at_once)])
 
-    def _see(self, pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
-        count, height, width = pictures.shape[:3]
+    def _see(self, pictures: Sequence[Picture] | Picture) -> torch.Tensor:
+        count, sizes = len(pictures), [(picture.shape[0], picture.shape[1]) for picture in pictures]
         images = [Image.fromarray(picture) for picture in pictures]
         if count == 1 and "batch_num_images" in self._feature_inputs:
             images *= 2  # one alone would be cut into tiles; see `layout`
@@ -305,33 +315,43 @@ class Backbone:
             if name in self._feature_inputs
         }
         output = self._base.get_image_features(**inputs, return_dict=True)
-        tokens = self.layout((height, width)).tokens
+        tokens = [self.layout(size).tokens for size in sizes]
+        tokens *= len(images) // count
         parts = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
         self._lists = tuple(isinstance(part, (list, tuple)) for part in parts)
         made = torch.stack([_rows(part, tokens)[:count] for part in parts], dim=1)
-        digits = [part for side in (height, width) for part in divmod(side, _DIGIT)]
-        size = made.new_zeros(count, made.shape[1], 1, made.shape[-1])
-        size[..., : len(digits)] = made.new_tensor(digits)
-        return torch.cat([made, size], dim=2)
+        digits = made.new_tensor([[digit for side in size for digit in divmod(side, _DIGIT)] for size in sizes])
+        first = made.new_zeros(count, made.shape[1], 1, made.shape[-1])
+        first[..., :4] = digits[:, None, None]
+        return torch.cat([first, made], dim=2)
+
+    def sizes_of(self, features: torch.Tensor) -> list[tuple[int, int]]:
+        """Return the height and width of each picture that features [N, parts, 1 + P, E] were made of."""
+        # Rounded: a mix of frames holds the size of them all, but for the last bit.
+        rows = features[:, 0, 0, :4].round().int().tolist()
+        return [(row[0] * _DIGIT + row[1], row[2] * _DIGIT + row[3]) for row in rows]
 
     def size_of(self, features: torch.Tensor) -> tuple[int, int]:
-        """Return the height and width of the pictures that features [..., parts, P + 1, E] were made of."""
-        # Rounded: a mix of frames holds the size of them all, but for the last bit.
-        digits = [round(digit) for digit in features.flatten(0, -3)[0, -1, :4].tolist()]
-        return digits[0] * _DIGIT + digits[1], digits[2] * _DIGIT + digits[3]
+        """Return the height and width of pictures that are all of one size; arguments as for `sizes_of`."""
+        return self.sizes_of(features[:1])[0]
 
     @contextmanager
     def _given(self, features: torch.Tensor) -> Iterator[None]:
-        """Let the model find the features [N, parts, P + 1, E] of its pictures in place of running its vision tower."""
-        main, *deeper = features[:, :, :-1].unbind(1)
+        """Let the model find the features [N, parts, 1 + P, E] of its pictures in place of running its vision tower."""
+        tokens = [self.layout(size).tokens for size in self.sizes_of(features)]
+        main, *deeper = (
+            [rows[1 : 1 + count] for rows, count in zip(part, tokens, strict=True)]
+            for part in features.to(self.device).unbind(1)
+        )
         # In the form that the tower makes them in, which differs between families, and between releases.
         if not self._lists:  # these were made by another process
             self.features(np.zeros((1, *self.size_of(features), 3), np.uint8))
         first, *others = self._lists
+        in_one = torch.stack if len(set(tokens)) == 1 else torch.cat
         made = _Found(
-            pooler_output=list(main) if first else main,
+            pooler_output=main if first else in_one(main),
             deepstack_features=[
-                list(part) if as_list else part.flatten(0, 1) for part, as_list in zip(deeper, others, strict=True)
+                part if as_list else torch.cat(part) for part, as_list in zip(deeper, others, strict=True)
             ],
         )
 
@@ -354,22 +374,22 @@ class Backbone:
         mask: torch.Tensor | None = None,
         **options: Any,
     ) -> Any:
-        """Run the model on tokens [R, L], and, where they hold pictures, on their features [N, parts, P + 1, E]."""
+        """Run the model on tokens [R, L], and, where they hold pictures, on their features [N, parts, 1 + P, E]."""
         if features is None:
             return self.model(input_ids=ids, **options)
         with self._given(features):
             return self.model(**self._inputs(ids, features, mask), **options)
 
     def _inputs(self, ids: torch.Tensor, features: torch.Tensor, mask: torch.Tensor | None) -> dict[str, Any]:
-        layout = self.layout(self.size_of(features))
+        layouts = [self.layout(size) for size in self.sizes_of(features)]
         self._forget_positions()
         inputs = {"input_ids": ids, "pixel_values": features.new_empty(0)}
         if mask is not None:
             inputs["attention_mask"] = mask
-        if layout.types:
-            inputs[layout.types] = (ids == self.image_token_id).long()
-        for name, row in layout.rows.items():
-            inputs[name] = row.to(self.device).repeat_interleave(len(features), 0)
+        if layouts[0].types:
+            inputs[layouts[0].types] = (ids == self.image_token_id).long()
+        for name in layouts[0].rows:
+            inputs[name] = torch.cat([layout.rows[name] for layout in layouts]).to(self.device)
         return inputs
 
     def _forget_positions(self) -> None:
@@ -383,7 +403,7 @@ class Backbone:
         """Return the logits [R, V] of the next token after each of R whole prompts.
 
         Args:
-            features: of all pictures in all prompts, in their order: [N, parts, P + 1, E].
+            features: of all pictures in all prompts, in their order: [N, parts, 1 + P, E].
         """
         ids, mask = self._padded(prompts)
         return self._run(ids, features=features, mask=mask, use_cache=False, logits_to_keep=1).logits[:, -1]
@@ -419,7 +439,7 @@ class Backbone:
         return ids[:end], ids[end:]
 
     def prefix(self, features: torch.Tensor, ids: Sequence[int], *, state: str = "") -> torch.Tensor:
-        """Return the keys and values that frames [N, parts, P + 1, E] give a prompt that begins so, as [N, numbers].
+        """Return the keys and values that frames [N, parts, 1 + P, E] give a prompt that begins so, as [N, numbers].
 
         Args:
             state: names the weights that are active, where a model can be in several states.
@@ -430,8 +450,8 @@ class Backbone:
         tokens = torch.tensor(ids, device=self.device).expand(len(features), -1)
         output = self._run(tokens, features=features, use_cache=True, logits_to_keep=1)
         cache = getattr(output, self._cache_name)
-        if odd := {type(one).__name__ for one in cache.layers if type(one) not in _LAYERS}:
-            raise ConfigError(f"the model keeps {', '.join(sorted(odd))}")
+        if problem := _odd_layers(cache):
+            raise ConfigError(problem)
         if any(not layer.is_initialized for layer in cache.layers):
             raise ConfigError("layers share their keys and values")
         held = [part for layer in cache.layers for part in (layer.keys, layer.values)]
@@ -472,12 +492,16 @@ class Backbone:
     def shares_prefixes(self, features: torch.Tensor, *, state: str = "") -> bool:
         """Tell whether going on from a prefix gives what the whole prompt gives, by trying two prompts on a frame.
 
+        The model runs for that when it is first asked, on a frame that it has to see anyway; see `docs/models.md`.
+
         Not so where a template puts the question before the picture, where a picture attends to what comes after it,
         or where the model keeps more than keys and values.
 
         Args:
-            features: of one frame, [1, parts, P + 1, E].
+            features: of one frame, [1, parts, 1 + P, E].
         """
+        if self._is_whole:
+            return False
         if state not in self._shares:
             try:
                 problem = self._difference(features, state)
@@ -487,18 +511,27 @@ class Backbone:
                 problem = first_line(error) or type(error).__name__
             self._shares[state] = not problem
             if problem:
-                logger.warning(
-                    "%s: prefixes of frames are not shared between questions (%s); slower", self.name, problem
-                )
+                self._say(problem)
         return self._shares[state]
+
+    def _say(self, problem: str) -> None:
+        logger.warning("%s: prefixes of frames are not shared between questions (%s); slower", self.name, problem)
+
+    def _known_problem(self) -> str:
+        """Return what keeps prefixes from being shared as far as it is known without running the model."""
+        if len({tuple(self.split(self.ids([IMAGE, text], _SMALL))[0]) for text in _TRIED}) > 1:
+            return "the question comes before the picture"
+        try:
+            cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            return ""  # what the model keeps shows when it runs
+        return _odd_layers(cache)
 
     def _difference(self, features: torch.Tensor, state: str) -> str:
         """Return what keeps prefixes from being shared, or an empty text."""
         size = self.size_of(features)
-        prompts = [self.ids([IMAGE, text], size) for text in ("Is it red?", "Where is the small ball, and why?")]
+        prompts = [self.ids([IMAGE, text], size) for text in _TRIED]
         heads, tails = zip(*map(self.split, prompts), strict=True)
-        if heads[0] != heads[1]:
-            return "the question comes before the picture"
         kept = self.prefix(features, heads[0], state=state)
         whole = torch.cat([self.logits([one], features) for one in prompts])
         shared = torch.cat([self.continued_logits(kept, one, size=size, state=state) for one in tails])
@@ -531,10 +564,17 @@ def log_sums(logits: torch.Tensor, groups: Sequence[torch.Tensor]) -> torch.Tens
     return torch.stack([exact[:, ids].logsumexp(-1) for ids in groups], dim=-1)
 
 
-def _rows(part: Any, tokens: int) -> torch.Tensor:
-    """Return features as [N, P, E], however a family puts them."""
+def _rows(part: Any, tokens: Sequence[int]) -> torch.Tensor:
+    """Return features as [N, P, E], however a family puts them; pictures of fewer tokens have zeros at the end."""
     parts = part if isinstance(part, (list, tuple)) else [part]
-    return torch.cat([one.reshape(-1, tokens, one.shape[-1]) for one in parts])
+    rows = torch.cat([one.reshape(-1, one.shape[-1]) for one in parts])
+    return pad_sequence(list(rows.split(list(tokens))), batch_first=True)
+
+
+def _odd_layers(cache: Any) -> str:
+    """Say which layers of a cache keep something else than keys and values; an empty text where none does."""
+    odd = {type(one).__name__ for one in cache.layers if type(one) not in _LAYERS}
+    return f"the model keeps {', '.join(sorted(odd))}" if odd else ""
 
 
 def _emptied(cache: Any) -> Any:

@@ -9,7 +9,7 @@ What is trained is saved as `config.json`, which names the base model, and a fol
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from torch import nn
 from lavis.common.config import from_mapping
 from lavis.common.errors import CheckpointError, ConfigError, MissingExtraError
 from lavis.common.files import read_json
-from lavis.models.base import LoRA
+from lavis.models.base import KnownWeights, LoRA
 from lavis.models.checkpoints.from_transformers import explained_loading, quiet_unless_watched
 from lavis.models.checkpoints.weights_io import read_weights
 from lavis.models.hf.adapters import ADAPTER_CONFIG, ROLES, Adapters, lora_of
@@ -32,14 +32,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lavis.models.hf.backbone import Backbone
-
-
-@dataclass(frozen=True)
-class HFWeights:
-    """What is known of the weights."""
-
-    status: str = "trained"
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class HFConfig:
     base: str
     frame_tokens: int | None = None
     lora: dict[str, Any] | None = None
-    weights: HFWeights = field(default_factory=HFWeights)
+    weights: KnownWeights = field(default_factory=KnownWeights)
     # Prepared pixels are pictures: each family's processor does the rest.
     image_mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     image_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -134,7 +126,7 @@ class PretrainedHF(nn.Module):
         """
         made = from_mapping(LoRA, settings, place="model.lora")
         self.adapters = Adapters(self.network, made)
-        self.config = replace(self.config, lora=asdict(made))
+        self.config = replace(self.config, lora=made.as_mapping())
         self.set_trainable(())
 
     @abstractmethod
@@ -191,7 +183,10 @@ class PretrainedHF(nn.Module):
                 raise CheckpointError(f"no adapters at {folder}; give the folder `best` of a run, or of an adapter")
             return self.load_weights(read_weights(file), place=file)
         if self.adapters is None:
-            self.add_adapters(asdict(lora_of(next(iter(found.values())))))
+            own = {role: lora_of(place) for role, place in found.items()}
+            first = next(iter(own.values()))
+            apart = {role: one.as_mapping() for role, one in own.items() if one != first}
+            self.add_adapters({**first.as_mapping(), **apart})
         assert self.adapters is not None
         for role, place in found.items():
             self.adapters.load(place, role)

@@ -4,7 +4,7 @@ The Localizer reads a frame and its question, and the score is the logit of "yes
 after its time, and chooses a letter. A word's logit is that of all its spellings that are one token, with their
 probabilities summed ("yes", " Yes", ...).
 
-Shapes: N frames, B questions, T frames per question, K keyframes; features [N, parts, P + 1, E] as of `Backbone`.
+Shapes: N frames, B questions, T frames per question, K keyframes; features [N, parts, 1 + P, E] as of `Backbone`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from lavis.models.base import Answerer, AnswerLoss, FrameScorer, FrameScores, Ma
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.hf.adapters import Adapters, check_role
-from lavis.models.hf.backbone import IMAGE, Backbone, log_sums
+from lavis.models.hf.backbone import IMAGE, Backbone, Picture, log_sums
 from lavis.models.hf.loading import HFConfig, PretrainedHF
 from lavis.models.language.checkpointing import checkpoint_activations
 from lavis.models.pipeline import WatchedVideo, watch
@@ -74,7 +74,7 @@ class HFModel(PretrainedHF):
 
     @property
     def feature_encoder(self) -> FrameEncoder:
-        """The vision tower: pictures of the video's own size to features [parts, P + 1, E]."""
+        """The vision tower: pictures of the video's own size to features [parts, 1 + P, E]."""
         return FrameEncoder(f"vision of {self.config.name}", self._watch, takes_prepared=False)
 
     @property
@@ -85,7 +85,8 @@ class HFModel(PretrainedHF):
     def watching_key(self) -> str:
         """Return a digest of what features depend on beside frames."""
         vision = {name: part for name, part in self.backbone.parts().items() if name != "language"}
-        return digest({"vision": self._made_of(), "device": self.device.type}, vision)
+        made = {"vision": self._made_of(), "device": self.device.type, "features": "after their size"}
+        return digest(made, vision)
 
     def words(self, prompt: str | Prompt) -> ChatPrompt:
         """Return a prompt as a chat model is asked it."""
@@ -103,12 +104,15 @@ class HFModel(PretrainedHF):
         """Watch a video file once; options as in `lavis.models.pipeline.watch`."""
         return watch(self, path, **options)
 
-    def _watch(self, frames: FrameBatch | torch.Tensor) -> torch.Tensor:
-        return self.features(frames) if isinstance(frames, torch.Tensor) else self.backbone.features(frames.frames)
+    def _watch(self, frames: FrameBatch | torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+        """Make features of frames of one video, or of pictures [3, H, W] of several."""
+        if isinstance(frames, FrameBatch):
+            return self.backbone.features(frames.frames)
+        return self.backbone.features([_as_picture(pixels) for pixels in frames])
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the square frames that data loaders prepare."""
+        """Side in pixels of square pictures that the model sees without loss."""
         return self.backbone.picture_side()
 
     def make_digest(self) -> str:
@@ -192,9 +196,8 @@ class HFModel(PretrainedHF):
         return nullcontext() if self.adapters is None else self.adapters.as_now()
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Run the frozen vision tower on prepared pixels [N, 3, H, W], which are colours from 0 to 1."""
-        pictures = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        return self.backbone.features(pictures.cpu().numpy())
+        """Run the frozen vision tower on pixels [N, 3, H, W]: colours from 0 to 1, or to 255 in uint8."""
+        return self._watch(pixels)
 
     def states(self, role: str, features: torch.Tensor) -> torch.Tensor:
         """Return features as they are: adapters work in the language model."""
@@ -213,7 +216,7 @@ class HFModel(PretrainedHF):
         """Teach the Localizer to say "yes" or "no" of each frame: the cross-entropy of the next token.
 
         Args:
-            states: features [B, T, parts, P + 1, E].
+            states: features [B, T, parts, 1 + P, E].
             relevant: bool [B, T].
         """
         with self.used("localizer"):
@@ -235,17 +238,17 @@ class HFModel(PretrainedHF):
         """Teach the Answerer to say the right letter: the cross-entropy of the next token.
 
         Args:
-            states: features [B, K, parts, P + 1, E].
+            states: features [B, K, parts, 1 + P, E].
             times_s: [B, K], for the text before each frame where frames are read together.
         """
         _check_packing(packing)
         with self.used("answerer"):
             if packing == "joint":
-                size = self.backbone.size_of(states)
+                sizes = self.backbone.sizes_of(states[:, 0])
                 times = times_s or [[0.0] * states.shape[1]] * len(prompts)
                 rows = [
                     self.backbone.ids(labelled(prompt, row, MultipleChoiceChat()), size)
-                    for prompt, row in zip(prompts, times, strict=True)
+                    for prompt, row, size in zip(prompts, times, sizes, strict=True)
                 ]
                 found, right = self.backbone.logits(rows, states.flatten(0, 1)), list(answers)
             else:
@@ -273,8 +276,8 @@ class HFModel(PretrainedHF):
 
     def _next(self, states: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Return the logits [B * T, V] of the next token after each frame of [B, T, ...] with its prompt."""
-        size = self.backbone.size_of(states)
-        rows = [ids for prompt in prompts for ids in [self.backbone.ids([IMAGE, prompt], size)] * states.shape[1]]
+        asked = zip(prompts, self.backbone.sizes_of(states[:, 0]), strict=True)
+        rows = [ids for prompt, size in asked for ids in [self.backbone.ids([IMAGE, prompt], size)] * states.shape[1]]
         return self.backbone.logits(rows, states.flatten(0, 1))
 
     # -- what both roles need -----------------------------------------------------------------------------------------
@@ -459,6 +462,13 @@ class HFAnswerer:
             Reading(None, text, *nothing, self._model.unread(question))
             for text, question in zip(texts, questions, strict=True)
         ]
+
+
+def _as_picture(pixels: torch.Tensor) -> Picture:
+    """Return a picture uint8 [H, W, 3] of pixels [3, H, W]."""
+    colours = pixels if pixels.dtype == torch.uint8 else (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+    picture: Picture = colours.permute(1, 2, 0).cpu().numpy()
+    return picture
 
 
 def labelled(text: str, times_s: Sequence[float], prompt: ChatPrompt) -> list[str | dict[str, str]]:

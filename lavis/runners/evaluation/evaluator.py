@@ -295,9 +295,7 @@ def build_parts(
     task = task_of(config.base)
     # As the first of all: parts that are drawn at random are the same in every process.
     model = load_for(config.base, World(device=world.device), chain=config.chain).eval()
-    prepared = any((one.before or one).takes_prepared for one in model.encoders)
-    builder = build_builder(config.base, model, image_size=model.image_size if prepared else None)
-    dataset = builder.build_evaluation(config.split)
+    dataset = build_builder(config.base, model).build_evaluation(config.split)
     assert isinstance(dataset, VideoQuestionDataset), "the configuration names one dataset"
     searches = holds_searches(dataset.annotations)
     prompt, count = config.base.dataset.prompt, config.base.model.frame_num

@@ -73,21 +73,12 @@ class DualEncoder(PretrainedScorer):
     longer than the model reads is cut into pieces, whose features are averaged.
 
     Args:
-        model: a short name of `MODELS`, or as for `PretrainedScorer`, with the other arguments.
+        model: a short name of `MODELS`, "clip" if left out, or as for `PretrainedScorer`, with the other arguments.
     """
 
+    default: ClassVar[str] = "clip"
     short_names: ClassVar[Mapping[str, str]] = MODELS
     kind: ClassVar[type[Pretrained]] = TwoTowers
-
-    def __init__(
-        self,
-        *,
-        model: str = "clip",
-        query: str = "question_and_options",
-        device: str | None = None,
-        dtype: str = "fp32",
-    ) -> None:
-        super().__init__(model=model, query=query, device=device, dtype=dtype)
 
     def score(self, frames: FrameSource, questions: Sequence[Question], *, where: Mask | None = None) -> FrameScores:
         """Score frames for questions; see `FrameScorer`."""

@@ -92,7 +92,7 @@ class PretrainedScorer(ABC):
     """A scorer that computes with such a network.
 
     Args:
-        model: a short name, a name on the hub, or a folder.
+        model: a short name, a name on the hub, or a folder; None is `default`.
         query: which text of a question is read: "question_and_options", or "question" alone.
         device: None is where the model that answers computes.
         dtype: "fp32", "bf16" or "fp16".
@@ -101,13 +101,14 @@ class PretrainedScorer(ABC):
         ConfigError: an unknown short name, query, device or dtype, or a folder that holds no model.
     """
 
+    default: ClassVar[str]
     short_names: ClassVar[Mapping[str, str]]
     kind: ClassVar[type[Pretrained]]
 
     def __init__(
         self,
         *,
-        model: str,
+        model: str | None = None,
         query: str = "question_and_options",
         device: str | None = None,
         dtype: str = "fp32",
@@ -116,7 +117,7 @@ class PretrainedScorer(ABC):
         dtype_named(dtype)
         if device is not None:
             usable_device(device)
-        self._place = _place_of(str(model), self.short_names)
+        self._place = _place_of(self.default if model is None else str(model), self.short_names)
         self._query, self._device, self._dtype = query, device, dtype
         self._loaded: Any = None
 

@@ -93,6 +93,32 @@ def test_loading_gives_the_same_batches_with_and_without_workers(folder: Path, n
     assert torch.equal(batches[0].pixels[1], expected.clip.pixels)
 
 
+def test_pictures_of_several_sizes_lie_in_the_upper_left_and_come_back_as_they_were(tmp_path: Path) -> None:
+    write_video(tmp_path / "wide.mp4", num_frames=8, width=64, height=32)
+    write_video(tmp_path / "high.mp4", num_frames=8, width=32, height=48)
+    samples = dataset(
+        tmp_path, "wide", "missing", "high", processor=RandomClip(num_frames=2, image_size=None, max_side=64)
+    )
+    batch = collate([samples[SampleKey(0, index)] for index in range(3)])
+    assert (batch.pixels.shape, batch.pixels.dtype) == ((2, 2, 3, 48, 64), torch.uint8)
+    assert (batch.sizes, batch.places) == (((32, 64), (48, 32)), (0, 2))
+    for row, place in enumerate(batch.places):
+        sample = samples[SampleKey(0, place)]
+        assert isinstance(sample, Sample)
+        assert torch.equal(batch.clip(row), sample.clip.pixels)
+        assert torch.equal(batch.part(row, row + 1).clip(0), sample.clip.pixels)
+
+
+def test_samples_of_joined_datasets_open_their_own_videos(folder: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "wide.mp4", num_frames=8, width=64, height=32)
+    joined = JoinedDataset([dataset(folder, "long", "short"), dataset(tmp_path, "wide")])
+    found = []
+    for index in range(3):
+        with joined.open_video(index) as video:
+            found.append(video.info.num_frames)
+    assert found == [40, 3, 8]
+
+
 def test_loading_draws_no_random_numbers_of_the_process(folder: Path) -> None:
     before = torch.get_rng_state()
     list(build_loader(dataset(folder, "long"), [[SampleKey(0, 0)]]))

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from lavis.common.types import FrameBatch
@@ -12,8 +13,11 @@ from lavis.processors.transforms import (
     CLIP_STD,
     Crop,
     EvalTransform,
+    RandomClip,
     TrainTransform,
     UniformClip,
+    aspect_crop,
+    pictures_within,
     random_crop,
     resized_crop,
     stretched,
@@ -140,6 +144,40 @@ def test_without_a_size_frames_are_chosen_as_ever_and_none_is_decoded(
     assert clip.pixels.shape == (8, 3, 0, 0)
     np.testing.assert_array_equal(clip.frame_idx, decoded.frame_idx)
     np.testing.assert_array_equal(clip.times_s, decoded.times_s)
+
+
+def test_pictures_of_the_videos_own_aspect_are_what_was_decoded(tmp_path: Path) -> None:
+    with open_video(write_video(tmp_path / "clip.mp4", num_frames=12, width=48, height=32)) as video:
+        clip = UniformClip(num_frames=3, image_size=None, max_side=48)(video, clip=None, rng=random.Random(0))
+        smaller = UniformClip(num_frames=3, image_size=None, max_side=24)(video, clip=None, rng=random.Random(0))
+        decoded = video.read(clip.frame_idx)
+    assert clip.pixels.dtype == torch.uint8
+    np.testing.assert_array_equal(clip.pixels.permute(0, 2, 3, 1), decoded.frames)
+    assert smaller.pixels.shape == (3, 3, 16, 24)
+    halves = [np.asarray(Image.fromarray(frame).resize((24, 16), Image.Resampling.BICUBIC)) for frame in decoded.frames]
+    assert np.abs(smaller.pixels.permute(0, 2, 3, 1).numpy().astype(int) - np.stack(halves)).max() <= 1
+
+
+def test_training_cuts_pictures_of_the_videos_own_aspect_to_it(tmp_path: Path) -> None:
+    with open_video(write_video(tmp_path / "clip.mp4", num_frames=12, width=64, height=32)) as video:
+        clip = RandomClip(num_frames=3, image_size=None, max_side=64)(video, clip=None, rng=random.Random(0))
+        whole = torch.from_numpy(video.read(clip.frame_idx).frames).permute(0, 3, 1, 2)
+    assert (clip.pixels.shape, clip.pixels.dtype) == ((3, 3, 32, 64), torch.uint8)
+    assert not torch.equal(clip.pixels, whole)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(200):
+        crop = aspect_crop(360, 640, generator=generator)
+        assert 0 <= crop.top <= 360 - crop.height
+        assert 0 <= crop.left <= 640 - crop.width
+        assert 0.49 <= crop.height * crop.width / (360 * 640) <= 1
+        assert crop.width / crop.height == pytest.approx(16 / 9, rel=0.01)
+
+
+def test_a_cut_picture_is_that_part_of_it() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 20, 40, 3), dtype=np.uint8)
+    clip = FrameBatch(frames, np.arange(2), np.arange(2) / 10)
+    found = pictures_within(clip, max_side=20, crop=Crop(5, 10, 10, 20))
+    np.testing.assert_array_equal(found.permute(0, 2, 3, 1), frames[:, 5:15, 10:30])
 
 
 def test_stretching_keeps_what_is_long_enough() -> None:

@@ -1,5 +1,6 @@
 """The objectives on image-text models, beside the same computed with transformers and peft alone, in float64."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,21 @@ import torch
 from PIL import Image
 
 from lavis.common.types import Question, Span
-from lavis.datasets.dataset import ClipBatch
+from lavis.datasets.dataset import ClipBatch, Sample, collate
 from lavis.models.chain import prepared_frames
 from lavis.models.frame_cache import FrameCache
 from lavis.models.frames import FrameSource
 from lavis.models.hf.model import HFModel
 from lavis.models.loading import load_model
-from lavis.tasks.objectives import AnswererFinetuning, CachedTeacher, ClipMemory, LocalizerPretraining, SelfRefinement
+from lavis.processors.transforms import Clip
+from lavis.tasks.objectives import (
+    AnswererFinetuning,
+    CachedTeacher,
+    ClipMemory,
+    LocalizerPretraining,
+    SelfRefinement,
+    _features,
+)
 from tests.vlm.families import save_tiny
 from tests.vlm.training.conftest import save_adapters
 from tests.vlm.training.plain import NO, YES, Plain
@@ -42,9 +51,27 @@ def batch_of(model: HFModel) -> ClipBatch:
     return ClipBatch(torch.from_numpy(colours).float() / 255, times_s, frame_idx, QUESTIONS)
 
 
+def batch_of_pictures() -> ClipBatch:
+    """The same of pictures as data loaders read them: one clip is wider than high, the other higher than wide."""
+    samples = []
+    for number, (question, size) in enumerate(zip(QUESTIONS, ((24, 40), (48, 32)), strict=True)):
+        colours = np.random.default_rng(number).integers(0, 256, (NUM_FRAMES, 3, *size), np.uint8)
+        clip = Clip(torch.from_numpy(colours), np.arange(NUM_FRAMES) / 2, np.arange(NUM_FRAMES))
+        samples.append(Sample(question, clip))
+    return collate(samples)
+
+
+@pytest.fixture(params=["squares", "pictures"])
+def batch_for(request: pytest.FixtureRequest) -> Callable[[HFModel], ClipBatch]:
+    """Makes a batch of prepared squares, or of pictures of several sizes."""
+    return batch_of if request.param == "squares" else lambda _: batch_of_pictures()
+
+
 def pictures_of(batch: ClipBatch) -> list[list[Image.Image]]:
-    colours = (batch.pixels * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
-    return [[Image.fromarray(frame) for frame in clip] for clip in colours]
+    clips = [batch.clip(row) for row in range(len(batch))]
+    if not batch.sizes:
+        clips = [(clip * 255).round().to(torch.uint8) for clip in clips]
+    return [[Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in clip] for clip in clips]
 
 
 def loaded(base: Path, adapters: Path, *roles: str, train: bool = False) -> HFModel:
@@ -77,9 +104,11 @@ def assert_gradients_are(plain: Plain, model: HFModel, role: str) -> None:
         assert float((value - wanted).abs().max()) <= 10 * TOLERANCE * float(wanted.abs().max()), name
 
 
-def test_pretraining_learns_yes_inside_windows(places: tuple[Path, Path]) -> None:
+def test_pretraining_learns_yes_inside_windows(
+    places: tuple[Path, Path], batch_for: Callable[[HFModel], ClipBatch]
+) -> None:
     model, plain = loaded(*places, "localizer"), Plain(places[0], places[1] / "localizer", trains=True)
-    batch = batch_of(model)
+    batch = batch_for(model)
     found = LocalizerPretraining(prompt="moment")(model, batch)
     found["loss"].backward()
 
@@ -103,8 +132,7 @@ def asked(question: Question) -> str:
 def said(objective: SelfRefinement, model: HFModel, batch: ClipBatch) -> torch.Tensor:
     """The option [B, T] that the objective's teacher chooses on each frame alone."""
     everywhere = torch.ones(batch.times_s.shape, dtype=torch.bool)
-    features = model.features(batch.pixels.flatten(0, 1))
-    return objective._ask(model, batch, features, everywhere).view(everywhere.shape)
+    return objective._ask(model, batch, _features(model, batch), everywhere).view(everywhere.shape)
 
 
 def helps(question: Question) -> str:
@@ -125,10 +153,12 @@ def choices(plain: Plain, batch: ClipBatch) -> torch.Tensor:
     return torch.stack(rows).view(len(QUESTIONS), -1)
 
 
-def test_refinement_learns_yes_where_the_answerer_is_right_by_its_own_adapter(places: tuple[Path, Path]) -> None:
+def test_refinement_learns_yes_where_the_answerer_is_right_by_its_own_adapter(
+    places: tuple[Path, Path], batch_for: Callable[[HFModel], ClipBatch]
+) -> None:
     base, saved = places
     model = loaded(base, saved, "localizer")
-    batch, objective = batch_of(model), SelfRefinement(prompt="multiple_choice")
+    batch, objective = batch_for(model), SelfRefinement(prompt="multiple_choice")
     found = objective(model, batch)
     found["loss"].backward()
 
@@ -159,11 +189,11 @@ def chosen(plain: Plain, batch: ClipBatch) -> list[list[int]]:
 
 
 def test_finetuning_learns_the_letter_from_frames_that_the_localizer_chooses_by_its_own_adapter(
-    places: tuple[Path, Path],
+    places: tuple[Path, Path], batch_for: Callable[[HFModel], ClipBatch]
 ) -> None:
     base, saved = places
     model = loaded(base, saved, "answerer")
-    batch = batch_of(model)
+    batch = batch_for(model)
     found = AnswererFinetuning(prompt="multiple_choice", k=K, selector="localizer")(model, batch)
     found["loss"].backward()
 
@@ -181,10 +211,12 @@ def test_finetuning_learns_the_letter_from_frames_that_the_localizer_chooses_by_
     assert_gradients_are(plain, model, "answerer")
 
 
-def test_frames_that_are_read_one_by_one_are_learned_one_by_one(places: tuple[Path, Path]) -> None:
+def test_frames_that_are_read_one_by_one_are_learned_one_by_one(
+    places: tuple[Path, Path], batch_for: Callable[[HFModel], ClipBatch]
+) -> None:
     base, saved = places
     model, plain = loaded(base, saved, "answerer"), Plain(base, saved / "answerer")
-    batch = batch_of(model)
+    batch = batch_for(model)
     found = AnswererFinetuning(prompt="multiple_choice", k=NUM_FRAMES, packing="per_frame")(model, batch)
     with torch.no_grad():
         wanted = [
@@ -233,9 +265,11 @@ def test_a_cached_teacher_teaches_the_same(base: Path, adapters: Path) -> None:
     assert float(online) == float(first["loss"]) == float(second["loss"])
 
 
-def test_a_cache_of_clips_keeps_features_and_no_adapters_prefixes(base: Path, adapters: Path, tmp_path: Path) -> None:
+def test_a_cache_of_clips_keeps_features_and_no_adapters_prefixes(
+    base: Path, adapters: Path, tmp_path: Path, batch_for: Callable[[HFModel], ClipBatch]
+) -> None:
     model = loaded(base, adapters, "answerer")
-    batch, cache = batch_of(model), FrameCache(tmp_path)
+    batch, cache = batch_for(model), FrameCache(tmp_path)
     memory = ClipMemory(cache, origin=model.watching_key())
     settings = {"prompt": "multiple_choice", "k": K, "selector": "localizer"}
     plain = AnswererFinetuning(**settings)(model, batch)

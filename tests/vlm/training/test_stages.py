@@ -15,12 +15,14 @@ from PIL import Image
 from lavis.cli.main import main
 from lavis.common.distributed import World
 from lavis.common.errors import CheckpointError, ConfigError
+from lavis.datasets.dataset import Sample, SampleKey
 from lavis.models.hf.model import HFModel
 from lavis.models.loading import load_model
-from lavis.runners.build import build_runner
+from lavis.runners.build import build_parts, build_runner, build_validator
 from lavis.runners.checkpoint import load_partial
 from lavis.runners.config import load_train_config
 from lavis.runners.dry_run import dry_run
+from lavis.video import VideoReader
 from tests.architecture.source import ROOT
 from tests.integration.training.tiny_run import STAGES, TRAINED, options, recipe
 from tests.vlm.training.conftest import ALPHA, LORA, RANK
@@ -158,8 +160,8 @@ def test_a_checkpoint_of_a_run_can_be_started_from(chain: Path, base: Path) -> N
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"lora_alpha": 3}, "has alpha 3, and the model's have 8"),
-        ({"r": 2}, "has rank 2, and the model's have 4"),
+        ({"lora_alpha": 3}, "has alpha 3, and the model's has 8; set model.lora.answerer.alpha=3, as it was trained"),
+        ({"r": 2}, "has rank 2, and the model's has 4; set model.lora.answerer.rank=2, as it was trained"),
         ({"use_rslora": True}, "has use_rslora, which is not read"),
         ({"alpha_pattern": {"q_proj": 3}}, "has alpha_pattern, which is not read"),
         ({"peft_type": "LOHA"}, "is of the kind LOHA; only LoRA is read"),
@@ -175,6 +177,40 @@ def test_an_adapter_that_would_compute_something_else_is_refused(
         load_partial(load_model("hf", str(adapters), device="cpu"), tmp_path / "answerer")
 
 
+def test_each_role_may_have_an_adapter_of_its_own_make(base: Path, tmp_path: Path) -> None:
+    alike = {"rank": RANK, "alpha": ALPHA}
+    model = load_model("hf", str(base), device="cpu", lora={**alike, "localizer": {"rank": 2, "targets": r".*v_proj"}})
+    ranks = {
+        role: {(len(value), "v_proj" in name) for name, value in model.adapters.parameters(role) if "lora_A" in name}
+        for role in ("localizer", "answerer")
+    }
+    assert ranks == {"localizer": {(2, True)}, "answerer": {(RANK, True), (RANK, False)}}
+    for _, parameter in model.adapters.parameters():
+        parameter.data = torch.randn_like(parameter)
+    model.set_trainable(("localizer",))
+    model.train().eval()
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "localizer" / "adapter_config.json").read_text())["r"] == 2
+    other = load_model("hf", str(base), device="cpu")
+    assert load_partial(other, tmp_path) == ["answerer", "localizer"]
+    for again in (other, load_model("hf", str(tmp_path), device="cpu")):
+        wanted = weights(model)
+        assert wanted.keys() == weights(again).keys()
+        assert all(torch.equal(value, wanted[name]) for name, value in weights(again).items())
+    told = r"localizer has rank 2, and the model's has 4; set model.lora.localizer.rank=2, as it was trained"
+    with pytest.raises(CheckpointError, match=told):
+        load_partial(load_model("hf", str(base), device="cpu", lora=alike), tmp_path / "localizer")
+
+
+def test_a_recipe_sets_one_roles_adapter_apart(data: Path, base: Path, tmp_path: Path) -> None:
+    given = small("refine", data, base, tmp_path)
+    config = load_train_config(recipe("refine"), options=[*given, "model.lora.localizer.rank=2"])
+    assert config.model.lora is not None
+    assert [config.model.lora.of(role).rank for role in ("localizer", "answerer")] == [2, RANK]
+    with pytest.raises(ConfigError, match=r"model.lora.localizer: unknown key 'rnk'"):
+        load_train_config(recipe("refine"), options=[*given, "model.lora.localizer.rnk=2"])
+
+
 def test_evaluation_reads_base_and_adapters(
     chain: Path, data: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +223,34 @@ def test_evaluation_reads_base_and_adapters(
     assert (metrics["questions"], metrics["unreadable"]) == (5, 0)
     assert metrics["finetuned"] == [str(chain / stage / "best") for stage in ("refine", "finetune")]
     capsys.readouterr()
+
+
+def test_it_trains_on_pictures_of_the_videos_own_aspect_and_measures_frames_decoded_once(
+    data: Path, base: Path, adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = small("finetune", data, base, tmp_path, saying(adapters))
+    config, world = load_train_config(recipe("finetune"), options=given), World()
+    parts = build_parts(config, world)
+    # As the model sees it in inference, but cut at random to a part of the same aspect.
+    sample = parts.builder.build_training("train")[SampleKey(0, 0)]
+    assert isinstance(sample, Sample)
+    with parts.builder.build_training("train").open_video(0) as video:
+        assert (video.info.height, video.info.width, parts.model.image_size) == (64, 96, 32)
+        # Twice what the model sees waits in memory, at most.
+        assert sample.clip.pixels.shape == (4, 3, 43, 64)
+        assert sample.clip.pixels.dtype == torch.uint8
+    decoded = []
+    pictures = VideoReader._batches
+
+    def counted(reader: VideoReader, frame_idx: Any, **options: Any) -> Any:
+        decoded.append(len(frame_idx))
+        return pictures(reader, frame_idx, **options)
+
+    monkeypatch.setattr(VideoReader, "_batches", counted)
+    validator = build_validator(config, parts, splits=["val"], world=world)
+    metrics = validator(parts.model.eval(), "val")
+    assert (metrics["questions"], metrics["unreadable"]) == (5, 0)
+    assert decoded == [4] * 5
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -98,6 +98,26 @@ def test_blip_scores_are_the_probability_that_picture_and_text_match(folders: di
         np.testing.assert_allclose(found.margins[row], expected[:, 1] - expected[:, 0], atol=1e-5)
 
 
+def test_of_a_long_video_blip_keeps_nothing_and_says_the_same(
+    folders: dict[str, Path], video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, frames = BlipITM(model=str(folders["blip"])), frames_of(video)
+    where = np.ones((len(QUESTIONS), len(frames)), bool)
+    where[0, 1:] = False
+    kept = [scorer.score(frames, QUESTIONS, where=mask) for mask in (None, where)]
+    network = scorer._network
+    states = frames.encoded(network.encoder, [0])
+    assert states.numel() * states.element_size() == network.bytes_of_picture
+
+    monkeypatch.setattr("lavis.selection.scorers.blip_itm.MAX_STATE_BYTES", len(frames) * network.bytes_of_picture - 1)
+    frames = frames_of(video)
+    for mask, wanted in zip((None, where), kept, strict=True):
+        found = scorer.score(frames, QUESTIONS, where=mask)
+        np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
+        np.testing.assert_allclose(found.margins, wanted.margins, rtol=1e-4, atol=1e-5)
+    assert len(frames.missing(network.encoder, range(len(frames)))) == len(frames)
+
+
 @pytest.mark.parametrize("kind", [DualEncoder, BlipITM])
 def test_frames_are_encoded_once_whatever_is_asked_and_only_those_that_are(
     folders: dict[str, Path], video: Path, kind: Any
