@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lavis.common.distributed import World
+from lavis.common.errors import VideoError
 from lavis.common.registry import registry
 from lavis.common.types import Question
 from lavis.datasets.annotations import Annotation
@@ -84,6 +85,35 @@ def test_processes_in_step_that_read_only_a_few_questions_compute_equally_often(
         clips = {"val": ClipLoader(Numbered(count))}
         reader = validator(clips, world=World(rank=rank, size=3), at_most=at_most, stand_in=still)
         assert len(list(reader.samples("val", MODEL))) == each
+
+
+class Answered(Numbered):
+    """Samples with an answer."""
+
+    def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
+        sample = super().__getitem__(key)
+        question = Question(str(key.index), ("a", "b"), id=str(key.index), answer=0)
+        return Sample(question, sample.clip) if isinstance(sample, Sample) else Unreadable(question, sample.reason)
+
+
+@pytest.mark.parametrize("stand_in", [None, torch.zeros(2, 3, 4, 4)])
+def test_frames_that_cannot_be_decoded_when_they_are_asked_for_count_as_unreadable(
+    stand_in: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, asked = validator({"val": ClipLoader(Answered(3))}, world=World(), stand_in=stand_in), []
+
+    def ask(frames: Any, question: Question) -> Any:
+        is_stand_in = bool((frames.pixels_at(np.arange(2)) == 0).all())
+        asked.append((question.text, is_stand_in))
+        if question.text == "1" and not is_stand_in:
+            raise VideoError("1.mp4: damaged")
+        return Prediction(id=question.id, video="", answer=0, choice=0), {"accuracy": (1.0, 1)}
+
+    monkeypatch.setattr(check, "_asking_questions", lambda _: ask)
+    metrics = check(MODEL, "val")
+    assert (metrics["questions"], metrics["unreadable"], metrics["accuracy"]) == (3, 1, pytest.approx(200 / 3))
+    # Processes in step ask equally often.
+    assert asked == [("0", False), ("1", False), *([] if stand_in is None else [("1", True)]), ("2", False)]
 
 
 def test_a_process_that_need_not_keep_step_computes_nothing_for_what_cannot_be_read() -> None:
