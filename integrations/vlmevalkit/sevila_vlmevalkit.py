@@ -124,7 +124,8 @@ def run(given: argparse.Namespace) -> Path:
     infer_data_job_video(model, str(folder), given.model, dataset)
     predictions = Path(get_pred_file_path(str(folder), given.model, dataset.dataset_name))
     count = len(dataset.data)
-    print(f"{len(prompts.shown)} of {count} questions were shown {sum(prompts.shown.values())} frames")  # noqa: T201
+    shown = f"{len(prompts.shown)} of {count} questions were shown {sum(prompts.shown.values())} frames in this run"
+    print(shown)  # noqa: T201
     print(f"predictions: {predictions}\n{dataset.evaluate(str(predictions))}")  # noqa: T201
     return predictions
 

@@ -51,8 +51,11 @@ def test_models_are_shown_the_frames_of_the_file(tmp_path: Path) -> None:
         assert equal(shown, decoded(doc_id))
         assert text["value"] == row["question"]
     right = sum(row["answer"] == "A" for row in question_rows()) / NUM_QUESTIONS
-    assert "9 of 9 questions were shown 18 frames\npredictions: outputs/recording_clips_" in done.stdout
+    assert "9 of 9 questions were shown 18 frames in this run\npredictions: outputs/recording_clips_" in done.stdout
     assert done.stdout.endswith(f".xlsx\n{right}\n")
+    again = launched(tmp_path)
+    assert "0 of 9 questions were shown 0 frames in this run" in again.stdout
+    assert again.stdout.endswith(f".xlsx\n{right}\n")
 
 
 def test_a_question_without_frames_ends_the_run_before_a_model_is_asked(tmp_path: Path) -> None:
