@@ -50,7 +50,8 @@ for name in ${*:-lmms-eval vlmevalkit}; do
             "$VENV/bin/python" - "$checkout" <<'PYTHON'
 import pathlib, sys, sysconfig
 
-pathlib.Path(sysconfig.get_path("purelib"), "vlmevalkit.pth").write_text(str(pathlib.Path(sys.argv[1]).resolve()) + "\n")
+path = pathlib.Path(sysconfig.get_path("purelib"), "vlmevalkit.pth")
+path.write_text(str(pathlib.Path(sys.argv[1]).resolve()) + "\n")
 PYTHON
             check tests/harness/test_vlmevalkit.py
             ;;
