@@ -179,7 +179,8 @@ class Notes:
         if row.get("checksum") != checksum_of(content):
             return
         if "reading" in row:
-            self._readings[_key(row["video"], row["id"], row["positions"])] = _reading_of(row["reading"])
+            key = _key(row["video"], row["id"], row["positions"], row["sizes"])
+            self._readings[key] = _reading_of(row["reading"])
         else:
             self._costs[row["selector"], row["id"]] = QuestionCost(**row["cost"])
 
@@ -189,15 +190,19 @@ class Notes:
             shutil.rmtree(self._folder, ignore_errors=True)
         write_text(self._folder / _FACTS, json.dumps(fingerprint, indent=2) + "\n")
 
-    def reading(self, video: str | None, question: Question, positions: Integers) -> Reading | None:
+    def reading(
+        self, video: str, question: Question, positions: Integers, sizes: Floats | None = None
+    ) -> Reading | None:
         """Return what the Answerer read from these frames, or None if it was not asked."""
-        return self._readings.get(_key(video, question.id, positions))
+        return self._readings.get(_key(video, question.id, positions, sizes))
 
-    def add_reading(self, video: str | None, question: Question, positions: Integers, reading: Reading) -> None:
+    def add_reading(
+        self, video: str, question: Question, positions: Integers, reading: Reading, *, sizes: Floats | None = None
+    ) -> None:
         """Keep what the Answerer read."""
-        self._readings[_key(video, question.id, positions)] = reading
-        row = {"video": video, "id": question.id, "positions": positions.tolist(), "reading": _row_of(reading)}
-        self._write(row)
+        self._readings[_key(video, question.id, positions, sizes)] = reading
+        place = {"positions": positions.tolist(), "sizes": None if sizes is None else sizes.tolist()}
+        self._write({"video": video, "id": question.id, **place, "reading": _row_of(reading)})
 
     def costs(self, selector: str) -> dict[str, QuestionCost]:
         """Return what choosing has cost, by question id."""
@@ -220,8 +225,8 @@ class Notes:
             self._lines = None
 
 
-def _key(video: str | None, question: str, positions: Any) -> tuple[Any, ...]:
-    return (video, question, tuple(np.asarray(positions).tolist()))
+def _key(video: str, question: str, positions: Any, sizes: Any) -> tuple[Any, ...]:
+    return (video, question, *(None if row is None else tuple(np.asarray(row).tolist()) for row in (positions, sizes)))
 
 
 def _row_of(reading: Reading) -> dict[str, Any]:
@@ -233,14 +238,14 @@ def _row_of(reading: Reading) -> dict[str, Any]:
 
 
 def _reading_of(row: Mapping[str, Any]) -> Reading:
-    unread = row["unread"]
-    read: Reading = replace(
-        Reading(row["index"], row["text"], np.empty(0), np.empty(0, np.int64)),
-        option_scores=np.array(row["option_scores"], dtype=np.float64),
-        frame_choices=np.array(row["frame_choices"], dtype=np.int64),
-        unread=Unread(unread["truncated"], tuple(unread["unspelt"]), tuple(unread["notes"])),
-    )
-    return read
+    unread: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in row["unread"].items()
+    }
+    arrays = {
+        "option_scores": np.array(row["option_scores"], dtype=np.float64),
+        "frame_choices": np.array(row["frame_choices"], dtype=np.int64),
+    }
+    return Reading(**{**row, **arrays, "unread": Unread(**unread)})
 
 
 class Shared:
@@ -361,18 +366,33 @@ class _AskedOnce:
     """An Answerer that is not asked twice about the same frames of the same question."""
 
     def __init__(self, answerer: Answerer, shared: Shared) -> None:
-        self._answerer, self._shared = answerer, shared
+        self._answerer: Any = answerer
+        self._shared = shared
+        # What it may offer beside, which protocols look for at the object itself.
+        for name in ("reads_sizes", "frame_tokens"):
+            if hasattr(answerer, name):
+                setattr(self, name, getattr(answerer, name))
 
-    def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
-        """Read frames; see `Answerer`."""
+    def answer(
+        self,
+        frames: FrameSource,
+        positions: Integers,
+        questions: Sequence[Question],
+        *,
+        sizes: Floats | None = None,
+    ) -> list[Reading]:
+        """Read frames, at `sizes` [B, K] where they have several; see `Answerer`."""
         notes, video = self._shared.notes, self._shared.video
-        known = [notes.reading(video, one, row) for one, row in zip(questions, positions, strict=True)]
-        new = [row for row, reading in enumerate(known) if reading is None]
+        rows = list(zip(questions, positions, [None] * len(questions) if sizes is None else sizes, strict=True))
+        known = [notes.reading(video, *row) for row in rows]
+        new = [place for place, reading in enumerate(known) if reading is None]
         if new:
-            found = self._answerer.answer(frames, positions[new], [questions[row] for row in new])
-            for row, reading in zip(new, found, strict=True):
-                notes.add_reading(video, questions[row], positions[row], reading)
-                known[row] = reading
+            how = {} if sizes is None else {"sizes": sizes[new]}
+            found = self._answerer.answer(frames, positions[new], [questions[place] for place in new], **how)
+            for place, reading in zip(new, found, strict=True):
+                question, chosen, sized = rows[place]
+                notes.add_reading(video, question, chosen, reading, sizes=sized)
+                known[place] = reading
         return [reading for reading in known if reading is not None]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lavis.common.errors import ConfigError
 from lavis.common.files import configs_dir
-from lavis.common.types import Integers, Question, Unread
+from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScores, Mask, Reading
 from lavis.models.frames import FrameSource, FrameView
 from lavis.runners.config import load_evaluation_config
@@ -141,6 +141,41 @@ def test_the_answerer_is_not_asked_twice_about_the_same_frames_of_a_question(tmp
     _AskedOnce(asked, later).answer(frames, np.array([[1, 2]]), QUESTIONS[:1])
     assert asked.asked[1:] == [("a", (1, 2))]
     later.notes.close()
+
+
+class SizedAnswerer(Answerer):
+    reads_sizes = True
+
+    def answer(
+        self,
+        frames: FrameSource,
+        positions: Integers,
+        questions: Sequence[Question],
+        *,
+        sizes: Floats | None = None,
+    ) -> list[Reading]:
+        self.sizes = sizes
+        return super().answer(frames, positions, questions)
+
+
+def test_frames_read_at_other_sizes_are_other_frames(tmp_path: Path) -> None:
+    answerer, frames = SizedAnswerer(), source()
+    shared = Shared(begun(tmp_path))
+    shared.begin("sha")
+    once = _AskedOnce(answerer, shared)
+    assert once.reads_sizes is True  # type: ignore[attr-defined]
+    assert not hasattr(_AskedOnce(Answerer(), shared), "reads_sizes")
+    once.answer(frames, np.array([[1, 2]]), QUESTIONS[:1])
+    assert answerer.sizes is None
+    for _ in range(2):
+        once.answer(frames, np.array([[1, 2]]), QUESTIONS[:1], sizes=np.array([[1.0, 0.5]]))
+    assert answerer.asked == [("a", (1, 2))] * 2
+    assert answerer.sizes is not None
+    shared.notes.close()
+    later = Shared(begun(tmp_path))
+    later.begin("sha")
+    _AskedOnce(answerer, later).answer(frames, np.array([[1, 2]]), QUESTIONS[:1], sizes=np.array([[1.0, 0.5]]))
+    assert len(answerer.asked) == 2
 
 
 def test_readings_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
