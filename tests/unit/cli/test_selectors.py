@@ -12,6 +12,7 @@ from lavis.common.files import configs_dir
 from lavis.runners.config import EvaluationConfig
 from lavis.runners.evaluation.comparison import comparison_of
 
+ROOT = Path(__file__).resolve().parents[3]
 SELECTORS = configs_dir() / "sevila" / "selectors"
 RECIPES = [*sorted(SELECTORS.glob("*.yaml")), configs_dir() / "sevila" / "miniature" / "selectors.yaml"]
 
@@ -74,3 +75,10 @@ def test_table_6_has_the_papers_rows() -> None:
     text = (SELECTORS / "table6.yaml").read_text()
     for label in ("uniform", "clip", "moment_detr", "localizer", "atp", "differentiable_top_k", "localizer_refined"):
         assert f"\n    {label}:" in text
+
+
+def test_the_kept_page_is_about_the_selectors_of_its_recipe() -> None:
+    page = (ROOT / "benchmarks" / "SELECTORS.md").read_text(encoding="utf-8")
+    selectors, counts = comparison_of(config_of(str(configs_dir() / "sevila" / "miniature" / "selectors.yaml")))
+    for one in selectors:
+        assert page.count(f"\n| {one.label} |") == len(counts)
