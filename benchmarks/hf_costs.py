@@ -142,6 +142,7 @@ def cost_of(stage: str, config: TrainConfig, shape: Shape) -> Cost:
     """Return what a recipe takes of a GPU: one process, in bf16, with the sizes that it sets."""
     train = stage != "inference"
     frames = config.dataset.vis_processor.train.n_frms if train else config.dataset.vis_processor.eval.n_frms
+    assert frames is not None, "recipes of the package name a number"
     prefix, joint = shape.tokens + shape.around, config.model.frame_num * (shape.tokens + _LABEL) + _TEXT
     alone = shape.read(prefix + _TEXT)
     chosen = shape.read(prefix) + shape.read(_TEXT, before=prefix)

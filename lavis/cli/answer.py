@@ -46,10 +46,13 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument_group("reading").add_argument
     add(
         "--num-keyframes",
-        type=int,
+        type=_keyframes,
         metavar="K",
-        help=f"frames to read (default: {defaults.NUM_KEYFRAMES}, or all there are)",
+        help=f"frames to read (default: {defaults.NUM_KEYFRAMES}, or all there are); auto: as many as the selector's "
+        "policy finds (see docs/selection.md)",
     )
+    budget = "read as many frames as so many tokens of the model that answers hold, in place of K"
+    add("--token-budget", type=int, metavar="N", help=budget)
     add("--selector", default=defaults.SELECTOR, help=_SELECTORS)
     add("--frame-reader", default=defaults.FRAME_READER, help="joint (all at once) or per_frame (each votes)")
     add("--prompt", default=defaults.PROMPT, help="wording: multiple_choice or next_event")
@@ -94,7 +97,12 @@ def run_answer(args: argparse.Namespace) -> int:
     # Where others choose frames, the model needs to see those that it reads.
     watched = watch_video(args, lazy=not from_localizer)
     answers = watched.video.ask_all(
-        questions, num_keyframes=args.num_keyframes, selector=selector, reader=args.frame_reader, prompt=args.prompt
+        questions,
+        num_keyframes=args.num_keyframes,
+        token_budget=args.token_budget,
+        selector=selector,
+        reader=args.frame_reader,
+        prompt=args.prompt,
     )
     present(args, watched, answers, several=args.questions is not None)
     return 0
@@ -121,6 +129,15 @@ def run_find(args: argparse.Namespace) -> int:
     )
     present(args, watched, [found], several=False)
     return 0
+
+
+def _keyframes(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of frames nor auto") from None
 
 
 def _questions(args: argparse.Namespace) -> "list[Question]":

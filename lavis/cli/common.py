@@ -43,8 +43,9 @@ def add_command(
 def add_one_video_options(parser: argparse.ArgumentParser) -> None:
     """Add how one video is watched, by which model, and where the results go."""
     add = parser.add_argument_group("video").add_argument
-    watched = "frames to watch (default: %(default)s, or all there are)"
-    add("--num-frames", type=int, default=defaults.NUM_FRAMES, metavar="T", help=watched)
+    watched = f"frames to watch (default: {defaults.NUM_FRAMES}, or all there are)"
+    add("--num-frames", type=int, metavar="T", help=watched)
+    add("--sample-fps", type=float, metavar="N", help="watch so many frames a second, in place of T: for long videos")
     add("--clip", type=float, nargs=2, metavar=("START", "END"), help="watch only this part, in seconds")
     add(
         "--reader",

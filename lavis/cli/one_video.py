@@ -63,7 +63,7 @@ def check_watching(args: argparse.Namespace) -> None:
         check_folder(args.save, force=args.force)
     cache_of(args)
     with open_video(args.video, reader=args.reader, fps=args.fps) as video:
-        frames_to_watch(video, num_frames=args.num_frames, clip=_clip(args))
+        frames_to_watch(video, num_frames=args.num_frames, sample_fps=args.sample_fps, clip=_clip(args))
 
 
 def watch_video(args: argparse.Namespace, *, lazy: bool = False) -> Watched:
@@ -79,6 +79,7 @@ def watch_video(args: argparse.Namespace, *, lazy: bool = False) -> Watched:
             model,
             args.video,
             num_frames=args.num_frames,
+            sample_fps=args.sample_fps,
             clip=_clip(args),
             reader=args.reader,
             fps=args.fps,
@@ -114,8 +115,13 @@ def present(args: argparse.Namespace, watched: Watched, results: Sequence[Answer
             _show_answer(console, result)
         else:
             _show_moments(console, result)
+    if cost := results[0].cost:
+        tokens = "" if cost.frame_tokens is None else f", {counted(int(cost.frame_tokens), 'token')} of frames read"
+        calls = counted(int(cost.scorer_calls), "call")
+        frames = f"{int(cost.frames_decoded)} decoded, {int(cost.frames_scored)} scored in {calls}"
+        _print(console, f"\nframes: {frames}{tokens}", style="dim")
     parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in watched.timings_s.items() if seconds)
-    _print(console, f"\ntime: {parts}", style="dim")
+    _print(console, f"time: {parts}", style="dim")
     if args.save:
         _print(console, "\n".join([f"\nsaved in {args.save}:", *(f"  {name}" for name in files)]))
 
@@ -168,6 +174,7 @@ def _show_answer(console: Console, answer: Answer) -> None:
         "frame": [f"{int(frame_idx)}" for frame_idx in keyframes.frame_idx],
         "time": [f"{time_s:.2f} s" for time_s in keyframes.times_s],
         "score": ["-" if math.isnan(score) else f"{score:.3f}" for score in keyframes.scores],
+        "size": [f"{size:g}" for size in keyframes.sizes],
         "chooses": [LETTERS[choice] for choice in answer.frame_choices],
     }
     console.print(_numbered("keyframe", columns))

@@ -151,6 +151,38 @@ class FrameBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What it took to choose frames, or to answer from them, for all questions that were asked together.
+
+    Attributes:
+        frames_decoded: pictures that were decoded; a frame that was decoded again, for somebody else, counts again. Of
+            choosing alone, frames that were not decoded before.
+        frames_scored: frames that have a score, summed over the questions.
+        scorer_calls: times that the scorer was asked, for scores or for features.
+        seconds: of wall time.
+        frame_tokens: of the frames that the Answerer read, summed over the questions, without the text around them;
+            None where it does not say, and where nothing was read.
+    """
+
+    frames_decoded: float
+    frames_scored: float
+    scorer_calls: float
+    seconds: float
+    frame_tokens: float | None = None
+
+    def share(self, count: int) -> "Cost":
+        """Return the cost of one of so many questions."""
+        tokens = None if self.frame_tokens is None else self.frame_tokens / count
+        return Cost(
+            self.frames_decoded / count,
+            self.frames_scored / count,
+            self.scorer_calls / count,
+            self.seconds / count,
+            tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Keyframes:
     """The frames chosen for a question, in time order, and how all frames were judged.
 
@@ -162,6 +194,8 @@ class Keyframes:
         all_times_s: float64 [T], times of all sampled frames.
         all_scores: float64 [T], scores of all sampled frames, NaN for those that were not scored; empty where the
             selector scores none.
+        sizes: float64 [K], the side at which each frame was read, as a part of the video's; empty where all were read
+            at their own.
     """
 
     positions: Integers
@@ -170,6 +204,7 @@ class Keyframes:
     scores: Floats
     all_times_s: Floats
     all_scores: Floats
+    sizes: Floats = field(default_factory=lambda: np.empty(0))
 
     @property
     def num_scored(self) -> int:
@@ -193,6 +228,7 @@ class Answer:
         frame_choices: int64 [K], each frame's own choice where frames are read alone; else empty.
         caveats: what a reader of this answer must know, such as untrained weights or an unread part of it.
         clip: the part of the video that was watched; None is all of it.
+        cost: what it took since the video was asked before, or, the first time, with watching it.
     """
 
     question: Question
@@ -203,6 +239,7 @@ class Answer:
     frame_choices: Integers = field(default_factory=lambda: np.empty(0, np.int64))
     caveats: tuple[str, ...] = ()
     clip: Span | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +259,7 @@ class Moments:
         times_s: float64 [T], times of the sampled frames.
         scores: float64 [T], the Localizer's margin of each frame ("yes" minus "no"): above 0 it matches.
         clip: the part of the video that was watched; None is all of it.
+        cost: as of an `Answer`.
     """
 
     query: str
@@ -230,3 +268,4 @@ class Moments:
     scores: Floats
     caveats: tuple[str, ...] = field(default=())
     clip: Span | None = None
+    cost: Cost | None = None

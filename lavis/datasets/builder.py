@@ -35,10 +35,22 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ProcessorConfig:
-    """How frames are read: a name in `registry.processors`, and T."""
+    """How frames are read.
+
+    Attributes:
+        name: in `registry.processors`.
+        n_frms: T.
+        sample_fps: in place of T, frames for each second of the clip; `n_frms` must be null then.
+    """
 
     name: Annotated[str, registered(registry.processors)]
-    n_frms: Count = 32
+    n_frms: Count | None = 32
+    sample_fps: Positive | None = None
+
+    @property
+    def amount(self) -> dict[str, Any]:
+        """How many frames are read, as arguments for the processor."""
+        return {"num_frames": self.n_frms} if self.sample_fps is None else {"sample_fps": self.sample_fps}
 
 
 @dataclass(frozen=True)
@@ -201,7 +213,7 @@ class DatasetBuilder:
         return VideoQuestionDataset(
             self._rows(split),
             videos=video_storage(videos.storage, place=f"{place}.videos.storage"),
-            processor=kind(num_frames=processor.n_frms, **self._frame_args, **more),
+            processor=kind(**processor.amount, **self._frame_args, **more),
             reader=videos.reader,
             fps=videos.fps,
             seed=self._seed,

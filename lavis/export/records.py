@@ -8,7 +8,9 @@ The field names of records do not change:
 | `question`, `options` | answer | what was asked |
 | `answer`, `answer_index` | answer | the chosen option's text and index from 0; for an open answer its text and null |
 | `option_scores` | answer | `letter`, `text`, `score` (logit) of each option; empty where only the choice is known |
-| `keyframes` | answer | `frame_idx` in the source, `time_s`, `score` (null where frames are not scored) |
+| `num_keyframes` | answer | how many frames were read |
+| `keyframes` | answer | `frame_idx` in the source, `time_s`, `score` (null where frames are not scored); `size`, the \
+side as a part of the frame's own, where frames were read at several sizes |
 | `frame_choices` | answer | the option index each keyframe chose alone; empty where keyframes are read together |
 | `query`, `moments` | moments | the sentence; `start_s`, `end_s`, `score` of each moment, best first |
 | `frame_scores` | both | `time_s`, `score` of each watched frame (null: not scored); empty where none is scored |
@@ -17,6 +19,8 @@ The field names of records do not change:
 | `video` | both | `path`, `duration_s`, `fps`, `num_frames` |
 | `model` | both | the model's name |
 | `timings_s` | both | seconds per part, of all questions that were asked together |
+| `cost` | both | of all questions that were asked together: `frames_decoded`, with watching the video the first time, \
+`frames_scored`, `scorer_calls`, `seconds`, `frame_tokens` (null where the model does not say) |
 
 A number that is not finite becomes null.
 """
@@ -24,6 +28,7 @@ A number that is not finite becomes null.
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
@@ -41,6 +46,7 @@ def answer_record(answer: Answer, *, video: VideoInfo, model: str, timings_s: Ma
     """Return the record of an answer."""
     question, keyframes = answer.question, answer.keyframes
     scores = keyframes.scores if len(keyframes.scores) else [math.nan] * len(keyframes)
+    sizes: list[Record] = [{"size": float(size)} for size in keyframes.sizes] or [{}] * len(keyframes)
     return {
         "id": question.id,
         "question": question.text,
@@ -51,9 +57,12 @@ def answer_record(answer: Answer, *, video: VideoInfo, model: str, timings_s: Ma
             {"letter": letter, "text": text, "score": _number(score)}
             for letter, text, score in zip(LETTERS, question.options, answer.option_scores, strict=False)
         ],
+        "num_keyframes": len(keyframes),
         "keyframes": [
-            {"frame_idx": int(frame_idx), "time_s": _number(time_s), "score": _number(score)}
-            for frame_idx, time_s, score in zip(keyframes.frame_idx, keyframes.times_s, scores, strict=True)
+            {"frame_idx": int(frame_idx), "time_s": _number(time_s), "score": _number(score), **size}
+            for frame_idx, time_s, score, size in zip(
+                keyframes.frame_idx, keyframes.times_s, scores, sizes, strict=True
+            )
         ],
         "frame_choices": [int(choice) for choice in answer.frame_choices],
         "frame_scores": _curve(keyframes.all_times_s, keyframes.all_scores),
@@ -141,6 +150,7 @@ def _origin(result: Answer | Moments, *, video: VideoInfo, model: str, timings_s
         },
         "model": model,
         "timings_s": {part: _number(seconds) for part, seconds in timings_s.items()},
+        "cost": asdict(result.cost) if result.cost else None,
     }
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lavis.common.config import Count, Decay, Positive, Text
-from lavis.common.types import Floats, Integers, Question, Unread
+from lavis.common.types import Cost, Floats, Integers, Question, Unread
 
 if TYPE_CHECKING:
     import torch
@@ -52,21 +52,6 @@ class FrameScores:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What it took to choose frames for all questions that were asked together about one video.
-
-    Attributes:
-        frames_decoded: frames that were not decoded before.
-        scorer_calls: times that the scorer was asked, for scores or for features.
-        seconds: of wall time.
-    """
-
-    frames_decoded: int
-    scorer_calls: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Selection:
     """The frames chosen for one question.
 
@@ -75,8 +60,8 @@ class Selection:
         scores: float64 [T], NaN for frames that were not scored; [0] where none was.
         unread: what of its prompt the scorer did not read.
         sizes: float64 [K], each frame's side as a part of the video's, for Answerers that read frames in several
-            sizes; [0] where all have their own.
-        cost: None where nobody has measured it.
+            sizes (`ReadsSizes`); [0] where all have their own.
+        cost: of choosing alone; None where nobody has measured it.
     """
 
     positions: Integers
@@ -178,7 +163,8 @@ class FramePolicy(Protocol):
     """Chooses frames of one video for several questions.
 
     One that may choose frames that it has not scored has an attribute `chooses_unscored`, which is true; of others a
-    frame that was chosen by no finite score is an error.
+    frame that was chosen by no finite score is an error. One that looks at margins has `reads_margins`, which is true:
+    it cannot choose by scores alone that were kept from an earlier epoch.
 
     Attributes:
         needs_scorer: whether it asks a scorer; it gets None where it does not.
@@ -205,6 +191,27 @@ class TakesWeights(Protocol):
         """
 
 
+@runtime_checkable
+class DecidingPolicy(Protocol):
+    """A policy that can also decide how many frames are read (`k: auto`), beside what every `FramePolicy` does.
+
+    One with an attribute `most` has that as the most, where nobody says another.
+    """
+
+    def decide(
+        self, frames: "FrameSource", questions: Sequence[Question], *, most: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        """Choose as many frames for each question as the rule finds, from 1 to `most`; `most` <= T."""
+
+
+@runtime_checkable
+class SizingPolicy(Protocol):
+    """A policy that chooses frames to be read at several sizes, beside what every `FramePolicy` does."""
+
+    def sizes(self, k: int, *, num_frames: int) -> Floats:
+        """Return the sizes of the frames that it would choose of so many, in any order; [0] for their own."""
+
+
 class Answerer(Protocol):
     """Answers several questions about one video, each from its own frames."""
 
@@ -216,6 +223,33 @@ class Answerer(Protocol):
         Raises:
             NotFiniteError: a score is no number; the message names where that began.
         """
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """An Answerer that knows how many tokens of its language model a frame takes."""
+
+    def frame_tokens(self, frames: "FrameSource", sizes: Floats) -> Integers:
+        """Return the tokens of frames read at these sizes [K], parts of their own: int64 [K]."""
+
+
+@runtime_checkable
+class ReadsSizes(Protocol):
+    """An Answerer that can read frames at other sizes than their own."""
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether the size of a picture makes a difference to it."""
+
+    def answer(
+        self,
+        frames: "FrameSource",
+        positions: Integers,
+        questions: Sequence[Question],
+        *,
+        sizes: Floats | None = None,
+    ) -> list[Reading]:
+        """Answer as every `Answerer`, from frames at `sizes` [B, K], parts of their own."""
 
 
 class VideoModel(Protocol):

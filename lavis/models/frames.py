@@ -53,6 +53,11 @@ class Timings:
             self._switch()
             self._stack.pop()
 
+    @property
+    def total_s(self) -> float:
+        """Seconds of all parts."""
+        return self.decode_s + self.watch_s + self.localize_s + self.answer_s
+
     def _switch(self) -> None:
         now = time.perf_counter()
         if self._stack:
@@ -112,6 +117,7 @@ class FrameSource:
         together: encoders that take the same input. Of a video of more than 64 frames that input is not kept, so all
             of them run when one does.
         chunk: frames that are decoded and encoded at once.
+        decoded: frames that were decoded to prepare `pixels`.
     """
 
     def __init__(
@@ -126,10 +132,12 @@ class FrameSource:
         together: Sequence[FrameEncoder] = (),
         chunk: int = 32,
         timings: Timings | None = None,
+        decoded: int = 0,
     ) -> None:
         self.frame_idx, self.times_s = frame_idx.copy(), times_s.copy()
         self.warnings: tuple[str, ...] = ()
         self.was_decoded = np.zeros(len(frame_idx), dtype=bool)
+        self._num_decoded, self._num_told = np.array([decoded]), 0  # shared with views
         self._open_video, self._pixels, self._memory = open_video, pixels, memory
         self._normalization = normalization
         self._together, self._chunk = together, chunk
@@ -138,6 +146,29 @@ class FrameSource:
 
     def __len__(self) -> int:
         return len(self.frame_idx)
+
+    @property
+    def num_decoded(self) -> int:
+        """How many pictures were decoded so far; a frame that was decoded twice counts twice."""
+        return int(self._num_decoded[0])
+
+    def newly_decoded(self) -> int:
+        """Return how many pictures were decoded since this was called before, or ever."""
+        new, self._num_told = self.num_decoded - self._num_told, self.num_decoded
+        return new
+
+    def picture_size(self) -> tuple[int, int]:
+        """Return the height and width of pictures in the video's own size; nothing is decoded for it.
+
+        Raises:
+            VideoError: the video cannot be opened, and no pixels are there.
+        """
+        if self._open_video is not None:
+            with self._open_video() as video:
+                return video.info.height, video.info.width
+        if self._pixels is None:
+            raise VideoError("the pictures of these frames are not at hand")
+        return int(self._pixels.shape[2]), int(self._pixels.shape[3])
 
     def pictures(self, positions: npt.ArrayLike, *, size: int | None = None) -> npt.NDArray[np.uint8]:
         """Decode frames: uint8 [N, H, W, 3], resized to squares of a side where `size` says so. They are not kept.
@@ -269,6 +300,7 @@ class FrameSource:
                     frames = next(batches)
                 self.frame_idx[chunk], self.times_s[chunk] = frames.frame_idx, frames.times_s
                 self.was_decoded[chunk] = True
+                self._num_decoded[0] += len(chunk)
                 yield chunk, frames
             self.warnings = tuple(dict.fromkeys((*self.warnings, *video.warnings)))
 

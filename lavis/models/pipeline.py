@@ -6,7 +6,7 @@ The pipeline knows the protocols of `lavis.models.base` and nothing of the model
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lavis.common.errors import ConfigError, QuestionError, counted
 from lavis.common.moments import find_moments
 from lavis.common.types import (
     Answer,
+    Cost,
     Floats,
     FrameBatch,
     Integers,
@@ -30,13 +31,21 @@ from lavis.common.types import (
     VideoInfo,
 )
 from lavis.models.base import Reading, Selection, VideoModel
-from lavis.models.chain import SelectorSpec, build_selector, select_and_answer
+from lavis.models.chain import (
+    AUTO,
+    Selector,
+    SelectorSpec,
+    build_selector,
+    cost_of,
+    reads_sizes,
+    select_and_answer,
+)
 from lavis.models.fingerprint import video_digest
 from lavis.models.frame_cache import FrameCache, Tensors, entry_key
 from lavis.models.frames import FrameSource, Progress, Timings
 from lavis.processors.prompts import check_question
 from lavis.video import VideoReader, open_video
-from lavis.video.base import watched_indices
+from lavis.video.base import rate_indices, watched_indices
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +73,7 @@ class WatchedVideo:
     clip: Span | None = None
     clip_warnings: tuple[str, ...] = ()
     timings: Timings = field(default_factory=Timings)
+    _told_s: float = field(default=0.0, init=False)
 
     @property
     def frame_idx(self) -> Integers:
@@ -93,7 +103,8 @@ class WatchedVideo:
         question: str,
         options: Sequence[str] = (),
         *,
-        num_keyframes: int | None = None,
+        num_keyframes: int | str | None = None,
+        token_budget: int | None = None,
         selector: SelectorSpec = defaults.SELECTOR,
         reader: str = defaults.FRAME_READER,
         prompt: str = defaults.PROMPT,
@@ -107,13 +118,22 @@ class WatchedVideo:
         if isinstance(options, str):
             raise QuestionError(f"options are the text {options!r}; give a list of texts")
         asked = Question(text=question, options=tuple(options))
-        return self.ask_all([asked], num_keyframes=num_keyframes, selector=selector, reader=reader, prompt=prompt)[0]
+        (answer,) = self.ask_all(
+            [asked],
+            num_keyframes=num_keyframes,
+            token_budget=token_budget,
+            selector=selector,
+            reader=reader,
+            prompt=prompt,
+        )
+        return answer
 
     def ask_all(
         self,
         questions: Sequence[Question],
         *,
-        num_keyframes: int | None = None,
+        num_keyframes: int | str | None = None,
+        token_budget: int | None = None,
         selector: SelectorSpec = defaults.SELECTOR,
         reader: str = defaults.FRAME_READER,
         prompt: str = defaults.PROMPT,
@@ -121,14 +141,18 @@ class WatchedVideo:
         """Answer several questions about this video: choose keyframes for each, then read them.
 
         Args:
-            num_keyframes: K (published: 4); None is 4, or all frames of a shorter video.
+            num_keyframes: K (published: 4); None is 4, or all frames of a shorter video. "auto" lets the selector's
+                policy decide, up to the selector's own `k`, or up to what was published of it.
+            token_budget: in place of a number, as many frames as this many tokens of the Answerer hold; the text around
+                frames is not counted. With "auto" it is the most.
             selector: which frames are read; see `lavis.models.chain.SelectorSpec`.
             reader: how they are read: "joint" for all at once, "per_frame" for a vote.
             prompt: how questions are worded: a name in `registry.prompts`.
 
         Raises:
             QuestionError: an empty question, unusable options, or more keyframes than there are frames.
-            ConfigError: an unknown selector, reader or prompt.
+            ConfigError: an unknown selector, reader or prompt, a policy that cannot decide how many frames are read, or
+                a budget beside a number of frames, that holds none, or of tokens that nobody can count.
             NotFiniteError: scores are no numbers, by which nothing can be chosen.
         """
         for question in questions:
@@ -136,15 +160,30 @@ class WatchedVideo:
         if not questions:
             return []
         chooser = build_selector(selector, self.model, prompt=prompt)
+        if num_keyframes == AUTO:
+            chooser = replace(chooser, decides=True)
+        elif isinstance(num_keyframes, str):
+            raise ConfigError(f"cannot choose {num_keyframes!r} keyframes; give a number, or {AUTO}")
+        elif num_keyframes is not None:
+            chooser = replace(chooser, k=num_keyframes)
+        if token_budget is not None and chooser.k is not None:
+            raise ConfigError(f"give {counted(chooser.k, 'keyframe')} or a budget of {token_budget} tokens, not both")
+        answerer = self.model.as_answerer(prompt=prompt, packing=reader)
         found = select_and_answer(
             self.source,
             questions,
             selector=chooser,
-            answerer=self.model.as_answerer(prompt=prompt, packing=reader),
-            k=self._keyframe_count(chooser.k if num_keyframes is None else num_keyframes),
+            answerer=answerer,
+            k=self._keyframe_count(chooser),
+            token_budget=token_budget,
             timings=self.timings,
         )
-        return [self._answer(question, *one) for question, one in zip(questions, found, strict=True)]
+        cost = cost_of(self.source, found, answerer=answerer, seconds=self._newly_spent_s())
+        is_sized = reads_sizes(answerer)
+        return [
+            self._answer(question, *one, cost=cost, is_sized=is_sized)
+            for question, one in zip(questions, found, strict=True)
+        ]
 
     def find(
         self,
@@ -181,17 +220,24 @@ class WatchedVideo:
             max_moments=max_moments,
         )
         placed = tuple(Moment(one.start_s + part.start_s, one.end_s + part.start_s, one.score) for one in moments)
-        return Moments(query, placed, self.times_s, margins, self._caveats(found.unread[0]), self.clip)
+        scored = int(np.isfinite(found.scores).sum())
+        cost = Cost(self.source.newly_decoded(), scored, scorer_calls=1, seconds=self._newly_spent_s())
+        return Moments(query, placed, self.times_s, margins, self._caveats(found.unread[0]), self.clip, cost)
 
     def frames(self, frame_idx: Integers, *, size: int | None = None) -> FrameBatch:
         """Read frames of the source again, to show them; `size` as in `VideoReader.read`."""
         with open_video(self.path, reader=self.reader_name, fps=self.fps) as video:
             return video.read(frame_idx, size=size)
 
-    def _keyframe_count(self, wanted: int | None) -> int:
-        available = len(self.source)
-        if wanted is None:
-            return min(defaults.NUM_KEYFRAMES, available)
+    def _newly_spent_s(self) -> float:
+        """Return seconds since this was called before, or since watching began."""
+        new, self._told_s = self.timings.total_s - self._told_s, self.timings.total_s
+        return new
+
+    def _keyframe_count(self, chooser: Selector) -> int:
+        available, wanted = len(self.source), chooser.k
+        if wanted is None or (chooser.decides and wanted > available):
+            return min(chooser.most if chooser.decides else defaults.NUM_KEYFRAMES, available)
         if not 1 <= wanted <= available:
             allowed = "1" if available == 1 else f"1 to {available}"
             raise QuestionError(
@@ -199,7 +245,9 @@ class WatchedVideo:
             )
         return wanted
 
-    def _answer(self, question: Question, selection: Selection, reading: Reading) -> Answer:
+    def _answer(
+        self, question: Question, selection: Selection, reading: Reading, *, cost: Cost, is_sized: bool
+    ) -> Answer:
         positions, scores = selection.positions, selection.scores
         keyframes = Keyframes(
             positions=positions,
@@ -208,6 +256,7 @@ class WatchedVideo:
             scores=scores[positions] if len(scores) else np.empty(0),
             all_times_s=self.times_s,
             all_scores=scores,
+            sizes=selection.sizes if is_sized else np.empty(0),
         )
         return Answer(
             question=question,
@@ -218,6 +267,7 @@ class WatchedVideo:
             frame_choices=reading.frame_choices,
             caveats=self._caveats(selection.unread | reading.unread),
             clip=self.clip,
+            cost=cost,
         )
 
     def _caveats(self, unread: Unread) -> tuple[str, ...]:
@@ -228,7 +278,8 @@ def watch(
     model: VideoModel,
     path: str | Path,
     *,
-    num_frames: int = defaults.NUM_FRAMES,
+    num_frames: int | None = None,
+    sample_fps: float | None = None,
     clip: Span | None = None,
     reader: str = defaults.VIDEO_READER,
     fps: float | None = None,
@@ -238,14 +289,16 @@ def watch(
     progress: Progress | None = None,
     timings: Timings | None = None,
 ) -> WatchedVideo:
-    """Sample frames uniformly, and let the model see each of them once.
+    """Sample frames evenly, and let the model see each of them once.
 
     Decoding and seeing run chunk by chunk, so memory does not grow with the number of frames but for what is kept of
     them. What only the Answerer reads of a short video is made for the frames that it reads; a cache keeps everything.
     A model without encoders looks at pictures as it is asked: its frames are decoded then, and nothing is cached.
 
     Args:
-        num_frames: T (published: 32); a video with fewer frames gives all it has.
+        num_frames: T (published: 32, also where neither this nor `sample_fps` is given); a video with fewer frames
+            gives all it has.
+        sample_fps: in place of a number, so many frames for each second of the video; see `rate_indices`.
         clip: only this part of the video: the frames that are on the screen during it. It may reach beyond the video,
             which a warning then says.
         reader: a name in `registry.video_readers`.
@@ -260,13 +313,13 @@ def watch(
 
     Raises:
         VideoError: the video cannot be read, or the clip lies outside of it.
-        ConfigError: less than one frame, or per chunk.
+        ConfigError: less than one frame, or per chunk, a rate that is none, or both a number and a rate.
     """
     if batch_size < 1:
         raise ConfigError(f"cannot watch {batch_size} frames per chunk; give a batch_size of at least 1")
     timings = timings or Timings()
     with open_video(path, reader=reader, fps=fps) as video:
-        frame_idx, part = frames_to_watch(video, num_frames=num_frames, clip=clip)
+        frame_idx, part = frames_to_watch(video, num_frames=num_frames, sample_fps=sample_fps, clip=clip)
         opened = [video]
         options: dict[str, Any] = {
             # While it is open, it need not be opened again.
@@ -311,6 +364,7 @@ class FrameMemory:
 
     def __init__(self, cache: FrameCache, model: VideoModel) -> None:
         self._cache, self._model, self._model_key = cache, model, model.watching_key()
+        self.encoders = model.encoders
 
     def key(self, path: Path, **sampling: object) -> str:
         """Return the key of a video's bytes, seen by this model; `sampling` says which frames were read, and how.
@@ -357,12 +411,20 @@ class FrameMemory:
         return frames
 
 
-def frames_to_watch(video: VideoReader, *, num_frames: int, clip: Span | None) -> tuple[Integers, Span | None]:
-    """Return which frames of an open video are watched, and what is there of the clip; see `watched_indices`."""
+def frames_to_watch(
+    video: VideoReader, *, num_frames: int | None = None, sample_fps: float | None = None, clip: Span | None
+) -> tuple[Integers, Span | None]:
+    """Return which frames of an open video are watched, and what is there of the clip; arguments as for `watch`."""
     times_s = video.times_s(np.arange(video.info.num_frames))
-    return watched_indices(
-        num_frames, times_s=times_s, duration_s=max(video.info.duration_s, float(times_s[-1])), clip=clip
-    )
+    duration_s = max(video.info.duration_s, float(times_s[-1]))
+    if sample_fps is None:
+        count = defaults.NUM_FRAMES if num_frames is None else num_frames
+        return watched_indices(count, times_s=times_s, duration_s=duration_s, clip=clip)
+    if num_frames is not None:
+        raise ConfigError(
+            f"cannot watch {counted(num_frames, 'frame')} and {sample_fps:g} frames a second; give one of the two"
+        )
+    return rate_indices(sample_fps, times_s=times_s, duration_s=duration_s, clip=clip)
 
 
 def _shortened(asked: Span | None, watched: Span | None) -> tuple[str, ...]:

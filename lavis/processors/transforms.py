@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from lavis.common.types import Floats, FrameBatch, Integers, Span
 from lavis.video import VideoReader
-from lavis.video.base import random_indices, uniform_indices
+from lavis.video.base import random_indices, rate_indices, uniform_indices
 
 # CLIP's training statistics, which BLIP-2's vision tower was trained with.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -165,10 +165,12 @@ class ClipProcessor(Protocol):
 
 
 class UniformClip:
-    """The middle frame of each of T segments, without augmentation (evaluation).
+    """The middle frame of each of T segments, or so many frames a second, without augmentation (evaluation).
 
     Args:
         num_frames: T; a video with fewer frames repeats some.
+        sample_fps: in place of T; see `rate_indices`. Nothing is decoded then, since a long video gives many frames:
+            pixels are [T, 3, 0, 0], and whoever looks at frames decodes them.
         image_size: side of the square pictures; None is for models that take pictures of the video's own aspect.
         max_side: of those: the longer side, at most, and pixels are uint8. None decodes none, and pixels are
             [T, 3, 0, 0].
@@ -181,27 +183,38 @@ class UniformClip:
     def __init__(
         self,
         *,
-        num_frames: int,
+        num_frames: int | None = None,
+        sample_fps: float | None = None,
         image_size: int | None,
         max_side: int | None = None,
         mean: Channels = CLIP_MEAN,
         std: Channels = CLIP_STD,
     ) -> None:
-        self._num_frames, self._image_size, self._max_side = num_frames, image_size, max_side
+        assert (num_frames is None) != (sample_fps is None), "one of the two"
+        self._num_frames, self._sample_fps = num_frames, sample_fps
+        self._image_size, self._max_side = (image_size, max_side) if sample_fps is None else (None, None)
         self._transform = EvalTransform(mean=mean, std=std)
 
     def __call__(self, video: VideoReader, *, clip: Span | None, rng: random.Random) -> Clip:
         """Read the frames; `rng` is not used."""
         del rng
-        info = video.info
-        chosen = uniform_indices(self._num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
-        chosen = stretched(chosen, self._num_frames)
+        chosen = self._chosen(video, clip)
         if self._image_size is None and self._max_side is None:
             return Clip(torch.empty(len(chosen), 3, 0, 0), video.times_s(chosen), chosen)
         batch = video.read(chosen, size=self._image_size)
         if self._max_side is not None:
             return Clip(pictures_within(batch, max_side=self._max_side), batch.times_s, batch.frame_idx)
         return Clip(self._transform(batch), batch.times_s, batch.frame_idx)
+
+    def _chosen(self, video: VideoReader, clip: Span | None) -> Integers:
+        info = video.info
+        if self._num_frames is not None:
+            chosen = uniform_indices(self._num_frames, video_frames=info.num_frames, fps=info.fps, clip=clip)
+            return stretched(chosen, self._num_frames)
+        assert self._sample_fps is not None, "one of the two is given"
+        times_s = video.times_s(np.arange(info.num_frames))
+        duration_s = max(info.duration_s, float(times_s[-1]))
+        return rate_indices(self._sample_fps, times_s=times_s, duration_s=duration_s, clip=clip)[0]
 
 
 class RandomClip:

@@ -193,21 +193,25 @@ def build_validator(
     # Where the model is split over the processes, all of them must compute equally often.
     in_step = config.run.distributed == "fsdp" and world.size > 1
     return SplitValidator(
-        {split: build_clips(config.run, parts.builder.build_evaluation(split), world) for split in splits},
+        {
+            split: build_clips(config.run, parts.builder.build_evaluation(split), world, is_rate=frames is None)
+            for split in splits
+        },
         task=parts.task,
         prompt=config.dataset.prompt,
         frame_num=config.model.frame_num,
+        token_budget=config.model.token_budget,
         world=world,
         at_most=at_most,
-        stand_in=torch.zeros(frames, 3, size, size) if in_step else None,
+        stand_in=torch.zeros(frames, 3, size, size) if in_step and frames is not None else None,
     )
 
 
-def build_clips(run: RunConfig, dataset: QuestionDataset, world: World) -> ClipLoader:
-    """Build what reads the clips of a split that is measured."""
+def build_clips(run: RunConfig, dataset: QuestionDataset, world: World, *, is_rate: bool = False) -> ClipLoader:
+    """Build what reads the clips of a split that is measured; with a rate of frames, they have different numbers."""
     return ClipLoader(
         dataset,
-        batch_size=run.batch_size_eval,
+        batch_size=1 if is_rate else run.batch_size_eval,
         num_workers=run.num_workers,
         timeout_s=run.data_timeout_s,
         pin_memory=world.device.type == "cuda",

@@ -1,5 +1,6 @@
 """What configures a run: settings with what each may be, recipes over defaults, and what cannot stand together."""
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,7 @@ class ModelConfig:
     finetuned: NoEffect[Any]
     task: TrainingOnly[str]
     frame_num: Count
+    token_budget: Count | None
     selector: TrainingOnly[Any]
     reader: TrainingOnly[Annotated[str, registered(registry.frame_packings)] | None]
     training_selector: TrainingOnly[Any]
@@ -269,6 +271,7 @@ def check_settings(config: TrainConfig) -> tuple[str, ...]:
     weight_paths(config.model.finetuned)
     checked_mix(run.mix, list(config.datasets))
     _check_mixable(config.datasets)
+    _check_amounts(config)
     for name, dataset in config.datasets.items():
         VideoFolders.from_storage(dataset.build_info.videos.storage, place=f"datasets.{name}.build_info.videos.storage")
     known = validation_metrics(task)
@@ -325,13 +328,13 @@ def out_of_reach(run: RunConfig, *, per_epoch: int) -> Iterator[str]:
 def _without_effect(config: TrainConfig, task: PublishedTask) -> Iterator[str]:
     run, count = config.run, config.model.frame_num
     frames = config.dataset.vis_processor.eval.n_frms
-    if task.keyframes == "frame_num" and count > frames:
+    if task.keyframes == "frame_num" and frames is not None and count > frames:
         yield (
             f"model.frame_num is {count}, but only {frames} frames are sampled "
             f"(datasets.{config.dataset_name}.vis_processor.eval.n_frms): all of them are read"
         )
     shown = config.dataset.vis_processor.train.n_frms
-    if task.training_selector != "all" and count > shown:
+    if task.training_selector != "all" and shown is not None and count > shown:
         yield (
             f"model.frame_num is {count}, but only {shown} frames are sampled in training "
             f"(datasets.{config.dataset_name}.vis_processor.train.n_frms): all of them are learned from"
@@ -350,6 +353,7 @@ def _check_mixable(datasets: Mapping[str, DatasetConfig]) -> None:
         "prompt": [config.prompt for config in datasets.values()],
         "vis_processor.train.n_frms": [config.vis_processor.train.n_frms for config in datasets.values()],
         "vis_processor.eval.n_frms": [config.vis_processor.eval.n_frms for config in datasets.values()],
+        "vis_processor.eval.sample_fps": [config.vis_processor.eval.sample_fps for config in datasets.values()],
     }
     for key, values in shared.items():
         if len(set(values)) > 1:
@@ -357,6 +361,29 @@ def _check_mixable(datasets: Mapping[str, DatasetConfig]) -> None:
                 f"datasets.{name}.{key}={value}" for name, value in zip(datasets, values, strict=True)
             )
             raise ConfigError(f"datasets that are mixed must have the same {key}, not {differing}")
+
+
+def _check_amounts(config: TrainConfig) -> None:
+    """Refuse amounts of frames that cannot be."""
+    for name, dataset in config.datasets.items():
+        for stage, processor in (("train", dataset.vis_processor.train), ("eval", dataset.vis_processor.eval)):
+            place = f"datasets.{name}.vis_processor.{stage}"
+            if (processor.n_frms is None) == (processor.sample_fps is None):
+                raise ConfigError(
+                    f"{place} has n_frms {processor.n_frms} and sample_fps {processor.sample_fps}; give one of the "
+                    "two, and null for the other"
+                )
+            if processor.sample_fps is None:
+                continue
+            if stage == "train":
+                raise ConfigError(f"{place}.sample_fps: clips of a batch have equally many frames; set n_frms instead")
+            if "sample_fps" not in inspect.signature(registry.processors.get(processor.name)).parameters:
+                raise ConfigError(f"{place}.sample_fps: the processor {processor.name!r} does not take it; set n_frms")
+            if config.run.distributed == "fsdp":
+                raise ConfigError(
+                    f"{place}.sample_fps gives clips different numbers of frames, and with run.distributed=fsdp all "
+                    "processes must run the same; set n_frms, or run.distributed=ddp"
+                )
 
 
 MOMENTS, CHAIN = EVALUATION_SECTIONS = "moments", "chain"

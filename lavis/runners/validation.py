@@ -73,6 +73,7 @@ class SplitValidator:
     Args:
         task: what is measured, which frames are read, and how.
         frame_num: keyframes to read, where the task does not say otherwise.
+        token_budget: see `ChoiceAsker`.
         at_most: questions of each process; None is all.
         stand_in: [T, 3, H, W], where all processes must compute equally often: then each is asked equally many
             questions, and about this in place of what cannot be read.
@@ -86,11 +87,13 @@ class SplitValidator:
         prompt: str,
         frame_num: int,
         world: World,
+        token_budget: int | None = None,
         at_most: int | None = None,
         stand_in: torch.Tensor | None = None,
     ) -> None:
         self._clips, self._task, self._prompt, self._frame_num = clips, task, prompt, frame_num
         self._world, self._at_most, self._stand_in = world, at_most, stand_in
+        self._token_budget = token_budget
         self._searches = task.objective == "localizer_pretraining"
 
     def count(self, split: str) -> int:
@@ -148,7 +151,14 @@ class SplitValidator:
             return None
 
     def _asking_questions(self, model: ImageTextModel) -> Ask:
-        asker = build_asker(model, searches=False, task=self._task, prompt=self._prompt, frame_num=self._frame_num)
+        asker = build_asker(
+            model,
+            searches=False,
+            task=self._task,
+            prompt=self._prompt,
+            frame_num=self._frame_num,
+            token_budget=self._token_budget,
+        )
 
         def ask(frames: FrameSource, question: Question) -> tuple[Prediction, Shares]:
             (found,) = asker.ask(frames, [question])

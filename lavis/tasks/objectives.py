@@ -10,7 +10,7 @@ B questions, T frames each, K keyframes, N = B * T frames; features and states [
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from lavis.common.moments import inside_windows
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.datasets.dataset import ClipBatch
 from lavis.models.base import AnswerLoss, FrameScorer, FrameScores, ImageTextModel, Mask
-from lavis.models.chain import Selector, SelectorSpec, build_selector, prepared_frames
+from lavis.models.chain import Selector, SelectorSpec, asks_localizer, build_selector, prepared_frames
 from lavis.models.frame_cache import FrameCache, entry_key
 from lavis.models.frames import FrameEncoder, FrameSource, joined
 from lavis.processors.prompts import Prompt
@@ -371,12 +371,13 @@ class AnswererFinetuning:
         """
         clips = [self._clip(model, batch, row) for row in range(len(batch))]
         selector = self._selector_of(model)
-        scorer = None if selector.scorer is None else TaughtScorer(selector.scorer, self._teacher)
-        chooser = Selector(selector.policy, scorer)
-        chosen = [
-            chooser.select(clip, [question], k=selector.k or min(self._k, len(clip)))[0].positions
-            for clip, question in zip(clips, batch.questions, strict=True)
-        ]
+        scorer = self._taught(selector)
+        chooser = replace(selector, scorer=scorer or selector.scorer)
+        with torch.no_grad():
+            chosen = [
+                chooser.select(clip, [question], k=min(selector.k or self._k, len(clip)))[0].positions
+                for clip, question in zip(clips, batch.questions, strict=True)
+            ]
         groups: dict[int, list[int]] = {}
         for row, positions in enumerate(chosen):
             groups.setdefault(len(positions), []).append(row)
@@ -392,6 +393,16 @@ class AnswererFinetuning:
             "positions": [torch.from_numpy(positions) for positions in chosen],
             **({} if scorer is None else scorer.metrics),
         }
+
+    def _taught(self, selector: Selector) -> "TaughtScorer | None":
+        """Return a scorer that remembers; None where nothing is, or may be, kept.
+
+        What is kept is known by the model alone, so it is of the model's own Localizer, and scores are all there is.
+        """
+        is_kept = self._teacher.keeps and not getattr(selector.policy, "reads_margins", False)
+        if selector.scorer is None or not is_kept or not asks_localizer(self._selector):
+            return None
+        return TaughtScorer(selector.scorer, self._teacher)
 
     def _selector_of(self, model: ImageTextModel) -> Selector:
         """Return the selector, built once: a scorer may have weights of its own to load."""

@@ -7,9 +7,11 @@ T frames of one video, K keyframes, O options.
 
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from numbers import Real
 from typing import Any, Protocol
@@ -19,27 +21,34 @@ import numpy as np
 from lavis.common.config import from_mapping
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.registry import registry
-from lavis.common.types import Floats, Question, Unread
+from lavis.common.types import Cost, Floats, Question, Unread
 from lavis.datasets.annotations import Annotation
 from lavis.datasets.dataset import QuestionDataset, SampleKey, Unreadable, VideoQuestionDataset, build_loader
 from lavis.models.base import Answerer, FrameScorer, ImageTextModel, VideoModel
-from lavis.models.chain import Selector, build_selector, prepared_frames, select_and_answer
+from lavis.models.chain import Selector, build_selector, cost_of, prepared_frames, select_and_answer
 from lavis.models.frames import FrameSource
 from lavis.tasks.build import PublishedTask, count_keyframes
+
+logger = logging.getLogger(__name__)
 
 # What validation measures by itself.
 ACCURACY, FRAME_AP, FRAME_ACCURACY = "accuracy", "frame_ap", "frame_accuracy"
 _MEASURED_ANYWAY = (ACCURACY, FRAME_AP, FRAME_ACCURACY, "questions", "unreadable")
 _CHECKSUM = "checksum"
 # What rows of earlier versions lack.
-_ADDED = {"video_sha256", "subtitles_cut", _CHECKSUM}
+_ADDED = {"video_sha256", "subtitles_cut", "cost", _CHECKSUM}
+# What is another each time: how long it took, and what was at hand already.
+_PASSING = {"seconds", "cost"}
 
 
 Read = FrameSource | Unreadable
 
 
 class ClipLoader:
-    """Reads clips of a dataset, `batch_size` in one go; the other arguments are those of `build_loader`."""
+    """Reads clips of a dataset, `batch_size` in one go; the other arguments are those of `build_loader`.
+
+    Clips of different numbers of frames do not make a batch: with `batch_size` 1 they may have any.
+    """
 
     def __init__(
         self,
@@ -72,14 +81,16 @@ class ClipLoader:
         for step, batch in zip(steps, batches, strict=False):
             for row, question in enumerate(batch.questions):
                 opened = partial(open_video, step[batch.places[row]].index) if open_video else None
+                pixels = batch.pixels[row]
                 yield (
                     question,
                     prepared_frames(
                         model,
-                        batch.pixels[row],
+                        pixels if pixels.numel() else None,
                         frame_idx=batch.frame_idx[row],
                         times_s=batch.times_s[row],
                         open_video=opened,
+                        decoded=len(batch.frame_idx[row].unique()) if pixels.numel() else 0,
                     ),
                 )
             yield from ((one.question, one) for one in batch.unreadable)
@@ -108,6 +119,7 @@ class Prediction:
             said is none of the options; else None.
         subtitles_cut: how many subtitles of the frames that were read were left out, being too long together.
         video_sha256: of the video's bytes, which it was said about; None where there is no video.
+        cost: its share of what was done for it and others; None where nothing was said, and in earlier versions.
     """
 
     id: str
@@ -126,6 +138,7 @@ class Prediction:
     unreadable: str | None = None
     subtitles_cut: int = 0
     video_sha256: str | None = None
+    cost: Cost | None = field(default=None, compare=False)
 
     @property
     def is_right(self) -> bool:
@@ -133,8 +146,9 @@ class Prediction:
         return self.answer is not None and self.choice == self.answer
 
     def as_row(self) -> dict[str, Any]:
-        """Return plain JSON values, with a checksum of all but the time."""
+        """Return plain JSON values, with a checksum of all but time and cost."""
         row = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        row["cost"] = asdict(self.cost) if self.cost else None
         return {**row, _CHECKSUM: checksum_of(row)}
 
     @classmethod
@@ -182,6 +196,8 @@ def _wrong(prediction: Prediction) -> str | None:
             return f"{name} hold what is not finite"
     if not math.isfinite(prediction.seconds):
         return f"it took {prediction.seconds} seconds"
+    if prediction.cost and not all(math.isfinite(part or 0) for part in asdict(prediction.cost).values()):
+        return "its cost holds what is not finite"
     if prediction.unreadable is not None and prediction.choice is not None:
         return f"it chose {prediction.choice}, and the video could not be read"
     options = range(len(prediction.option_scores))
@@ -193,17 +209,30 @@ def _wrong(prediction: Prediction) -> str | None:
 
 
 def checksum_of(row: Mapping[str, Any]) -> str:
-    """Return a checksum of a row of JSON values, but for the time it took."""
-    content = {name: value for name, value in row.items() if name != "seconds"}
+    """Return a checksum of a row of JSON values, but for the time it took and what it cost."""
+    content = {name: value for name, value in row.items() if name not in _PASSING}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class ChoiceAsker:
-    """Chooses as many keyframes for each question as the task says, or else `frame_num`, and an option from them."""
+    """Chooses as many keyframes for each question as the task says, or else `frame_num`, and an option from them.
 
-    def __init__(self, *, selector: Selector, answerer: Answerer, task: PublishedTask, frame_num: int) -> None:
+    Args:
+        token_budget: as many as this many tokens of the Answerer hold, whatever the task says.
+    """
+
+    def __init__(
+        self,
+        *,
+        selector: Selector,
+        answerer: Answerer,
+        task: PublishedTask,
+        frame_num: int,
+        token_budget: int | None = None,
+    ) -> None:
         self._selector, self._answerer = selector, answerer
-        self._task, self._frame_num = task, frame_num
+        self._task, self._frame_num, self._token_budget = task, frame_num, token_budget
+        self._noted: set[str] = set()
 
     def ask(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
         """Answer questions with options.
@@ -211,10 +240,18 @@ class ChoiceAsker:
         Raises:
             ConfigError: a score is no number.
         """
+        started = time.perf_counter()
         count = count_keyframes(self._task, frame_num=self._frame_num, num_frames=len(frames))
         found = select_and_answer(
-            frames, questions, selector=self._selector, answerer=self._answerer, k=self._selector.k or count
+            frames,
+            questions,
+            selector=self._selector,
+            answerer=self._answerer,
+            k=self._selector.k or count,
+            token_budget=self._token_budget,
         )
+        self._note(note for _, reading in found for note in reading.unread.notes)
+        cost = cost_of(frames, found, answerer=self._answerer, seconds=time.perf_counter() - started)
         return [
             Prediction(
                 id=question.id,
@@ -230,9 +267,17 @@ class ChoiceAsker:
                 cut=selection.unread.truncated or reading.unread.truncated,
                 unspelt=(selection.unread | reading.unread).unspelt,
                 subtitles_cut=reading.unread.subtitles,
+                cost=cost.share(len(questions)),
             )
             for question, (selection, reading) in zip(questions, found, strict=True)
         ]
+
+    def _note(self, notes: Iterable[str]) -> None:
+        """Say what rows do not hold, each once."""
+        for note in notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                logger.warning(note)
 
 
 class SearchAsker:
@@ -243,9 +288,12 @@ class SearchAsker:
 
     def ask(self, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
         """Score all frames for each search."""
+        started = time.perf_counter()
         found = self._scorer.score(frames, questions)
+        seconds, scored = time.perf_counter() - started, int(np.isfinite(found.scores).sum())
+        cost = Cost(frames.newly_decoded(), scored, scorer_calls=1, seconds=seconds).share(len(questions))
         return [
-            search_prediction(question, frames.times_s, margins, lost)
+            replace(search_prediction(question, frames.times_s, margins, lost), cost=cost)
             for question, margins, lost in zip(questions, found.margins, found.unread, strict=True)
         ]
 
@@ -279,13 +327,21 @@ def _finite(scores: Floats, question: Question) -> tuple[float, ...]:
 Asker = ChoiceAsker | SearchAsker
 
 
-def build_asker(model: VideoModel, *, searches: bool, task: PublishedTask, prompt: str, frame_num: int) -> Asker:
+def build_asker(
+    model: VideoModel,
+    *,
+    searches: bool,
+    task: PublishedTask,
+    prompt: str,
+    frame_num: int,
+    token_budget: int | None = None,
+) -> Asker:
     """Build what asks the questions of a split, or its searches, which have no options."""
     if searches:
         return SearchAsker(scorer=model.as_scorer(prompt=prompt))
     selector = build_selector(task.selector, model, prompt=prompt)
     answerer = model.as_answerer(prompt=prompt, packing=task.reader)
-    return ChoiceAsker(selector=selector, answerer=answerer, task=task, frame_num=frame_num)
+    return ChoiceAsker(selector=selector, answerer=answerer, task=task, frame_num=frame_num, token_budget=token_budget)
 
 
 class Metric(Protocol):

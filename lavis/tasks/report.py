@@ -32,6 +32,8 @@ def report(metrics: Figures, predictions: Sequence[Prediction]) -> str:
         sections += ["## Best window", _side_by_side({"": metrics["localization"]})]
     if metrics.get("highlights"):
         sections += ["## Highlights", _side_by_side({"": metrics["highlights"]})]
+    if metrics.get("cost", {}).get("questions"):
+        sections += ["## Cost", _cost(metrics["cost"])]
     if metrics.get("metrics"):
         sections += ["## Metrics of plugins", _side_by_side({"": metrics["metrics"]})]
     if metrics["unreadable"]:
@@ -75,7 +77,7 @@ def _counts(metrics: Figures, predictions: Sequence[Prediction]) -> str:
     lines = [
         f"* model {metrics['model']}, task {metrics['task']}, weights laid over it: "
         f"{', '.join(metrics['finetuned']) or 'none'}",
-        f"* {frames['num_frames']} frames, chosen by {frames['selector']}, read {frames['reader']}",
+        f"* {_watched(frames)}, chosen by {frames['selector']}, read {frames['reader']}",
         f"* questions {metrics['questions']}, unreadable {metrics['unreadable']}, "
         f"without annotated answer {metrics['without_answer']}, cut for length {metrics['cut']}, "
         f"with text that the model cannot spell {metrics['unspelt']}"
@@ -83,6 +85,11 @@ def _counts(metrics: Figures, predictions: Sequence[Prediction]) -> str:
         f"* {sum(prediction.seconds for prediction in predictions):.1f} s of model time",
     ]
     return "\n".join(lines)
+
+
+def _watched(frames: Figures) -> str:
+    rate = frames.get("sample_fps")
+    return f"{frames['num_frames']} frames" if rate is None else f"{rate:g} frames a second"
 
 
 def _accuracy(metrics: Figures) -> str:
@@ -120,6 +127,12 @@ def _side_by_side(columns: Mapping[str, Mapping[str, float]]) -> str:
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     cells = [(name, *(_number(column.get(name)) for column in columns.values())) for name in names]
     return _table(("", *columns), cells)
+
+
+def _cost(cost: Figures) -> str:
+    parts = {name.replace("_", " "): part for name, part in cost.items() if name != "questions"}
+    cells = [(name, _number(part["sum"]), _number(part["mean"])) for name, part in parts.items()]
+    return _table(("", "in all", "a question"), cells)
 
 
 def _unreadable(predictions: Sequence[Prediction]) -> str:

@@ -220,10 +220,7 @@ def watched_indices(
     """
     if clip is None:
         return uniform_indices(num_frames, video_frames=len(times_s), fps=1), None
-    _check_times(clip)
-    if clip.start_s >= duration_s or (clip.start_s < 0 and clip.end_s <= 0):
-        raise _outside(clip, duration_s)
-    within = Span(max(clip.start_s, 0.0), min(clip.end_s, duration_s))
+    within = _within(clip, duration_s)
     # The frame on the screen at a time was shown at or before it.
     ends = np.array([within.start_s, within.end_s]) + _ROUNDING_S
     first, end = (np.searchsorted(np.append(times_s, duration_s), ends, side="right") - 1).tolist()
@@ -232,6 +229,41 @@ def watched_indices(
         end = max(int(np.searchsorted(times_s, within.end_s - _ROUNDING_S, side="left")), first + 1)
     bounds = _evenly(first, end, min(num_frames, end - first))
     return (bounds[:-1] + bounds[1:]) // 2, within
+
+
+def rate_indices(
+    sample_fps: float, *, times_s: Floats, duration_s: float, clip: Span | None
+) -> tuple[Integers, Span | None]:
+    """Return the frames that are on the screen at 0, 1, 2, ... / `sample_fps` seconds of a video, or of a clip.
+
+    A frame that is on the screen at several of these times is returned once, so there are never more than the video
+    has. Times begin at the clip's start and end before its end, but a clip has one at least. At a constant frame rate
+    that is a multiple of `sample_fps` it is every n-th frame from the first on, as AKS and BOLT sample.
+
+    Returns:
+        Increasing indices, and the clip as far as it lies within the video.
+
+    Raises:
+        VideoError: as for `watched_indices`.
+        ConfigError: the rate is not above 0, or not finite.
+    """
+    if not (math.isfinite(sample_fps) and sample_fps > 0):
+        raise ConfigError(f"cannot sample {sample_fps:g} frames a second; give a number above 0")
+    within = None if clip is None else _within(clip, duration_s)
+    start_s, end_s = (0.0, duration_s) if within is None else (within.start_s, within.end_s)
+    total = max(1, math.ceil((end_s - start_s - _ROUNDING_S) * sample_fps))
+    # Of each frame, the number of the first time at which it is on the screen or was; the first one is until then.
+    first = np.ceil((times_s - start_s - _ROUNDING_S) * sample_fps).clip(0, total)
+    first[0] = 0
+    return np.flatnonzero(np.diff(first, append=total) > 0), within
+
+
+def _within(clip: Span, duration_s: float) -> Span:
+    """Return a clip as far as it lies within the video."""
+    _check_times(clip)
+    if clip.start_s >= duration_s or (clip.start_s < 0 and clip.end_s <= 0):
+        raise _outside(clip, duration_s)
+    return Span(max(clip.start_s, 0.0), min(clip.end_s, duration_s))
 
 
 def _segment_bounds(num_frames: int, *, video_frames: int, fps: float, clip: Span | None) -> Integers:

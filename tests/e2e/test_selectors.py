@@ -1,6 +1,9 @@
 """Frames chosen by scorers other than the Localizer, as a user asks for them."""
 
 import json
+import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 from lavis.cli.main import main
 from lavis.common.errors import EXIT_USER_ERROR
 from lavis.models.loading import load_model
-from tests.e2e.conftest import Sevila
+from tests.e2e.conftest import ROOT, Sevila
 from tests.unit.selection.scorers.networks import save_network
 
 QUESTION = ("What is shown?", "--option", "a cat", "--option", "squares")
@@ -84,3 +87,65 @@ def test_a_mistake_is_one_line(clip: Path, capsys: pytest.CaptureFixture[str], s
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_a_policy_decides_how_many_frames_are_read(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    selector = "{scorer: noise, policy: top_k, k: 9}"
+    assert main(["answer", str(clip), *QUESTION, "--selector", selector, "--num-keyframes", "auto", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    ranked = sorted((frame["score"] for frame in record["frame_scores"]), reverse=True)[:10]
+    gaps = [first - second for first, second in pairwise(ranked)]
+    assert record["num_keyframes"] == len(record["keyframes"]) == gaps.index(max(gaps)) + 1
+
+
+def test_so_many_frames_a_second_are_watched_and_the_cost_is_told(
+    clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["answer", str(clip), *QUESTION, "--sample-fps", "1", "--no-cache", "--token-budget"]
+    each = load_model("sevila", "tiny").answerer.num_queries
+    assert main([*command, str(2 * each), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [frame["time_s"] for frame in record["frame_scores"]] == pytest.approx([0, 1, 2, 3])
+    assert record["num_keyframes"] == 2
+    cost = {name: value for name, value in record["cost"].items() if name != "seconds"}
+    assert cost == {"frames_decoded": 4, "frames_scored": 4, "scorer_calls": 1, "frame_tokens": 2 * each}
+    assert main([*command, str(2 * each)]) == 0
+    assert f"frames: 4 decoded, 4 scored in 1 call, {2 * each} tokens of frames read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--num-frames", "4", "--sample-fps", "1"),
+            "cannot watch 4 frames and 1 frames a second; give one of",
+        ),
+        (("--sample-fps", "0"), "cannot sample 0 frames a second; give a number above 0"),
+        (("--num-keyframes", "auto", "--selector", "aks"), "does not decide how many frames are read; say how many"),
+        (("--num-keyframes", "2", "--token-budget", "64"), "give 2 keyframes or a budget of 64 tokens, not both"),
+    ],
+)
+def test_how_many_frames_cannot_be_said_so(
+    clip: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], message: str
+) -> None:
+    assert main(["answer", str(clip), *QUESTION, *options]) == EXIT_USER_ERROR
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+COMMANDS = re.findall(r"^\$ (sevila answer clip.mp4 .*)$", (ROOT / "docs" / "selection.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_documentation_run(
+    command: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clip.mp4").symlink_to(clip)
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(command)[1:], "--json", "--no-cache"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_keyframes"] >= 1
+
+
+def test_there_are_such_commands() -> None:
+    assert len(COMMANDS) >= 3

@@ -38,7 +38,7 @@ def evaluation(output: Path, data: Path, model: Path, harm: dict[str, Any] | Non
 
 def predictions(output: Path) -> list[dict[str, Any]]:
     rows = read_json_lines(output / "predictions.jsonl")
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "cost")} for row in rows]
 
 
 @pytest.fixture(scope="module")

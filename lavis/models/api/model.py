@@ -345,8 +345,13 @@ class ServedAnswerer:
     def __init__(self, *, model: ServedModel, prompt: ChatPrompt, reads_alone: bool) -> None:
         self._model, self._prompt, self._reads_alone = model, prompt, reads_alone
 
-    def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
-        """Answer each question from its own frames, `positions` [B, K].
+    # Servers are sent pictures of any size; what they make of them is their own.
+    reads_sizes = True
+
+    def answer(
+        self, frames: FrameSource, positions: Integers, questions: Sequence[Question], *, sizes: Floats | None = None
+    ) -> list[Reading]:
+        """Answer each question from its own frames, `positions` [B, K], at `sizes` [B, K] where they are given.
 
         Raises:
             NoAnswerError: what the model said about a question is none of its options.
@@ -354,17 +359,21 @@ class ServedAnswerer:
         has_options = bool(questions[0].options)
         if self._reads_alone and not has_options:
             raise QuestionError("an open answer needs frames read together; use the reader 'joint' or give options")
-        shown: dict[int, list[dict[str, Any]]] = {}
+        scales = np.ones(positions.shape) if sizes is None else sizes
+        shown: dict[tuple[int, float], list[dict[str, Any]]] = {}
         for chunk, batch in frames.decoded(np.unique(positions)):
             for position, picture in zip(chunk.tolist(), batch.frames, strict=True):
                 label = _text(self._prompt.frame_label(float(frames.times_s[position])))
-                shown[position] = [label, _image(picture, max_side=self._model.max_side)]
-        rows = positions.reshape(-1, 1) if self._reads_alone else positions
+                for scale in np.unique(scales[positions == position]).tolist():
+                    image = _image(picture, max_side=self._model.max_side, scale=scale)
+                    shown[position, scale] = [label, image]
+        keys = np.stack([positions, scales], axis=-1)
+        rows = keys.reshape(-1, 1, 2) if self._reads_alone else keys
         per_question = len(rows) // len(questions)
         prompts = [_text(self._prompt.answerer(question)) for question in questions]
         contents = (
-            [*(item for position in row.tolist() for item in shown[position]), prompts[number // per_question]]
-            for number, row in enumerate(rows)
+            [*(item for place, scale in row for item in shown[int(place), scale]), prompts[number // per_question]]
+            for number, row in enumerate(rows.tolist())
         )
         max_tokens = _SHORT_ANSWER_TOKENS if has_options else self._model.max_tokens
         heard = list(self._model.ask(contents, max_tokens=max_tokens, scored=has_options))
@@ -463,9 +472,11 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _image(picture: npt.NDArray[np.uint8], *, max_side: int) -> dict[str, Any]:
-    """Return a picture [H, W, 3] as a part of a message: a JPEG in the request itself."""
+def _image(picture: npt.NDArray[np.uint8], *, max_side: int, scale: float = 1.0) -> dict[str, Any]:
+    """Return a picture [H, W, 3] as a part of a message: a JPEG in the request itself, `scale` times as large."""
     image = Image.fromarray(picture)
+    if scale != 1:
+        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     image.thumbnail((max_side, max_side))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_JPEG_QUALITY)

@@ -220,15 +220,17 @@ class Backbone:
         held = [one.content for one in self.tokenizer.added_tokens_decoder.values() if one.special]
         return sorted({one for one in (*held, self.processor.image_token) if one in text and len(one) > 1})
 
-    def ids(self, content: Content, size: tuple[int, int]) -> list[int]:
-        """Return the tokens of a message whose pictures have this height and width.
+    def ids(self, content: Content, *sizes: tuple[int, int]) -> list[int]:
+        """Return the tokens of a message whose pictures have this height and width, or each its own.
 
         Raises:
             QuestionError: more tokens than the model reads.
         """
-        layout = self.layout(size)
-        text = self.render(content).replace(self.processor.image_token, layout.block)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=layout.special)["input_ids"]
+        layouts = [self.layout(size) for size in sizes]
+        between = self.render(content).split(self.processor.image_token)
+        blocks = [layout.block for layout in layouts] if len(sizes) > 1 else [layouts[0].block] * (len(between) - 1)
+        text = between[0] + "".join(block + more for block, more in zip(blocks, between[1:], strict=True))
+        ids: list[int] = self.tokenizer(text, add_special_tokens=layouts[0].special)["input_ids"]
         longest = self.model.config.get_text_config().max_position_embeddings
         if len(ids) > longest:
             pictures = counted(sum(part == IMAGE for part in content), "frame")
@@ -330,6 +332,11 @@ class Backbone:
         # Rounded: a mix of frames holds the size of them all, but for the last bit.
         rows = features[:, 0, 0, :4].round().int().tolist()
         return [(row[0] * _DIGIT + row[1], row[2] * _DIGIT + row[3]) for row in rows]
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether pictures are read at any size, a larger one as more tokens."""
+        return has_free_sizes(self.processor)
 
     def size_of(self, features: torch.Tensor) -> tuple[int, int]:
         """Return the height and width of pictures that are all of one size; arguments as for `sizes_of`."""
@@ -547,15 +554,21 @@ def set_frame_tokens(processor: Any, tokens: int | None, *, name: str) -> None:
         ConfigError: the model reads the same number of tokens of every picture.
     """
     pictures = processor.image_processor
-    size = getattr(pictures, "size", None) or {}
-    if not hasattr(pictures, "merge_size") or "longest_edge" not in size:
+    if not has_free_sizes(processor):
         if tokens is not None:
             raise ConfigError(f"{name} reads the same number of tokens of every frame; leave frame_tokens out")
         return
+    size = pictures.size
     # The edges are areas here: numbers of pixels.
     longest = (tokens or FRAME_TOKENS) * (pictures.patch_size * pictures.merge_size) ** 2
     longest = longest if tokens else min(longest, size["longest_edge"])
     pictures.size = {"shortest_edge": min(size["shortest_edge"], longest), "longest_edge": longest}
+
+
+def has_free_sizes(processor: Any) -> bool:
+    """Tell whether a processor makes more tokens of a larger picture, within bounds of its area."""
+    pictures = processor.image_processor
+    return hasattr(pictures, "merge_size") and "longest_edge" in (getattr(pictures, "size", None) or {})
 
 
 def log_sums(logits: torch.Tensor, groups: Sequence[torch.Tensor]) -> torch.Tensor:

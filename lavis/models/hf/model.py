@@ -9,19 +9,21 @@ Shapes: N frames, B questions, T frames per question, K keyframes; features [N, 
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import nn
 
 from lavis.common.errors import ConfigError, NotFiniteError, QuestionError, did_you_mean
-from lavis.common.types import FrameBatch, Integers, Question, Unread
+from lavis.common.types import Floats, FrameBatch, Integers, Question, Unread
 from lavis.models.base import Answerer, AnswerLoss, FrameScorer, FrameScores, Mask, Reading, RelevanceLoss
 from lavis.models.fingerprint import digest
-from lavis.models.frames import FrameEncoder, FrameSource
+from lavis.models.frames import FrameEncoder, FrameSource, joined
 from lavis.models.hf.adapters import Adapters, check_role
 from lavis.models.hf.backbone import IMAGE, Backbone, Picture, log_sums
 from lavis.models.hf.loading import HFConfig, PretrainedHF
@@ -81,6 +83,12 @@ class HFModel(PretrainedHF):
     def encoders(self) -> tuple[FrameEncoder, ...]:
         """Features alone: both roles read them."""
         return (self.feature_encoder,)
+
+    def encoder_at(self, scale: float) -> FrameEncoder:
+        """Return the vision tower for pictures whose sides are this part of the video's."""
+        if scale == 1:
+            return self.feature_encoder
+        return FrameEncoder(f"vision at {scale:g}", _Smaller(self, scale), takes_prepared=False)
 
     def watching_key(self) -> str:
         """Return a digest of what features depend on beside frames."""
@@ -413,28 +421,62 @@ class HFAnswerer:
         _check_packing(packing)
         self._model, self._prompt, self._joint = model, prompt, packing == "joint"
 
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether the size of a picture makes a difference."""
+        return self._model.backbone.reads_sizes
+
+    def frame_tokens(self, frames: FrameSource, sizes: Floats) -> Integers:
+        """Return the image tokens of frames read at these sizes [K], parts of their own."""
+        model = self._model
+        seen = np.setdiff1d(np.arange(len(frames)), frames.missing(model.feature_encoder, np.arange(len(frames))))
+        if len(seen):
+            own = model.backbone.size_of(frames.encoded(model.feature_encoder, seen[:1]))
+        else:
+            own = frames.picture_size()
+        tokens = {scale: model.backbone.layout(_scaled(own, scale)).tokens for scale in set(sizes.tolist())}
+        return np.array([tokens[scale] for scale in sizes.tolist()], dtype=np.int64)
+
     @torch.inference_mode()
-    def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:
-        """Answer each question from its own frames, `positions` [B, K]."""
+    def answer(
+        self, frames: FrameSource, positions: Integers, questions: Sequence[Question], *, sizes: Floats | None = None
+    ) -> list[Reading]:
+        """Answer each question from its own frames, `positions` [B, K], at `sizes` [B, K] where they are given."""
         at_once = max(1, self._model.batch_size // positions.shape[1])
         readings: list[Reading] = []
         with self._model.used("answerer"):
             for start in range(0, len(questions), at_once):
-                some, chosen = questions[start : start + at_once], positions[start : start + at_once]
-                features = frames.encoded(self._model.feature_encoder, chosen)
-                prompts = self._prompts(some, frames.times_s[chosen], self._model.backbone.size_of(features))
+                rows = slice(start, start + at_once)
+                some, chosen = questions[rows], positions[rows]
+                features = self._seen(frames, chosen, None if sizes is None else sizes[rows])
+                prompts = self._prompts(some, frames.times_s[chosen], features)
                 read = self._choose if some[0].options else self._write
                 readings += read(prompts, features, some)
         return readings
 
-    def _prompts(self, questions: Sequence[Question], times_s: Any, size: tuple[int, int]) -> list[list[int]]:
+    def _seen(self, frames: FrameSource, positions: Integers, sizes: Floats | None) -> torch.Tensor:
+        """Return the features of frames [B, K], in their order."""
+        if sizes is None:
+            return frames.encoded(self._model.feature_encoder, positions)
+        places, scales = positions.ravel(), sizes.ravel()
+        seen: dict[tuple[int, float], torch.Tensor] = {}
+        for scale in np.unique(scales).tolist():
+            some = np.unique(places[scales == scale])
+            found = frames.encoded(self._model.encoder_at(scale), some)
+            seen.update(((place, scale), features) for place, features in zip(some.tolist(), found, strict=True))
+        return joined([seen[key][None] for key in zip(places.tolist(), scales.tolist(), strict=True)])
+
+    def _prompts(self, questions: Sequence[Question], times_s: Floats, features: torch.Tensor) -> list[list[int]]:
+        """Return a prompt for each question, or for each of its frames; `times_s` [B, K]."""
         backbone, prompts = self._model.backbone, []
-        for question, times in zip(questions, times_s, strict=True):
-            text = self._prompt.answerer(question)
+        sizes = backbone.sizes_of(features)
+        for row, (question, times) in enumerate(zip(questions, times_s, strict=True)):
+            text, own = self._prompt.answerer(question), sizes[row * len(times) : (row + 1) * len(times)]
             if self._joint:
-                prompts.append(backbone.ids(labelled(text, times, self._prompt), size))
+                prompts.append(backbone.ids(labelled(text, times, self._prompt), *own))
             else:
-                prompts += [backbone.ids([IMAGE, text], size)] * len(times)
+                of_size = {size: backbone.ids([IMAGE, text], size) for size in set(own)}
+                prompts += [of_size[size] for size in own]
         return prompts
 
     def _choose(self, prompts: list[list[int]], features: torch.Tensor, questions: Sequence[Question]) -> list[Reading]:
@@ -474,6 +516,31 @@ def _as_picture(pixels: torch.Tensor) -> Picture:
 def labelled(text: str, times_s: Sequence[float], prompt: ChatPrompt) -> list[str | dict[str, str]]:
     """Return a message of frames, each after its time, and then the text."""
     return [part for time_s in times_s for part in (prompt.frame_label(float(time_s)), IMAGE)] + [text]
+
+
+@dataclass(frozen=True)
+class _Smaller:
+    """The vision tower of a model, for pictures that are made smaller first; equal to another that does the same."""
+
+    model: HFModel
+    scale: float
+
+    def __call__(self, frames: FrameBatch | torch.Tensor) -> torch.Tensor:
+        """Return the features [N, parts, 1 + P, E] of frames."""
+        pictures = frames.frames if isinstance(frames, FrameBatch) else [_as_picture(pixels) for pixels in frames]
+        sizes = [_scaled(picture.shape[:2], self.scale) for picture in pictures]
+        return self.model.backbone.features(
+            [
+                np.asarray(Image.fromarray(picture).resize((width, height)))
+                for picture, (height, width) in zip(pictures, sizes, strict=True)
+            ]
+        )
+
+
+def _scaled(size: Sequence[int], scale: float) -> tuple[int, int]:
+    """Return a height and width made smaller, of at least one pixel."""
+    height, width = (max(1, round(side * scale)) for side in size)
+    return height, width
 
 
 def repeated_blocks(part: nn.Module) -> Iterator[nn.Module]:

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from lavis.common.errors import BrokenModelError, ConfigError, NotFiniteError, QuestionError, did_you_mean
 from lavis.common.registry import registry
-from lavis.common.types import FrameBatch, Integers, Question, Unread
+from lavis.common.types import Floats, FrameBatch, Integers, Question, Unread
 from lavis.models.base import Answerer, AnswerLoss, FrameScorer, FrameScores, Mask, Reading, RelevanceLoss
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder, FrameSource
@@ -398,6 +398,11 @@ class SeViLAAnswerer:
         self._prompt = prompt
         self._packing = packing
         self._batch_size = batch_size
+
+    def frame_tokens(self, frames: FrameSource, sizes: Floats) -> Integers:
+        """Return the query tokens of frames [K], as many of each, whatever its size."""
+        del frames
+        return np.full(len(sizes), self._model.answerer.num_queries)
 
     @torch.inference_mode()
     def answer(self, frames: FrameSource, positions: Integers, questions: Sequence[Question]) -> list[Reading]:

@@ -346,7 +346,7 @@ class _SharedSelector(Selector):
             QuestionCost(
                 frames_looked_at=looked_at,
                 frames_scored=one.frames_scored,
-                scorer_calls=one.cost.scorer_calls if one.cost else 0,
+                scorer_calls=int(one.cost.scorer_calls) if one.cost else 0,
                 seconds=view.shared_s + (one.cost.seconds if one.cost else 0),
                 together=len(questions),
             )

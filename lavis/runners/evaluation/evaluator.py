@@ -3,11 +3,13 @@
 T frames of one video, K keyframes, O options.
 """
 
+import contextlib
 import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from lavis.runners.evaluation.results import (
 from lavis.runners.progress import Pace
 from lavis.runners.provenance import record
 from lavis.tasks.build import PublishedTask
+from lavis.tasks.metrics.cost import cost_metrics
 from lavis.tasks.metrics.moments import moment_metrics, moment_predictions
 from lavis.tasks.metrics.questions import TYPE_GROUPS, question_metrics
 from lavis.tasks.metrics.submission import write_submission
@@ -59,13 +62,16 @@ class CachedClips:
     def recall(self, index: int) -> FrameSource | None:
         """Return a clip, or None where it was not watched before or its video cannot be read."""
         try:
-            return self._memory.load(self._key(index))
+            # For whoever looks at pictures; what the model reads is there.
+            opened = partial(self._dataset.open_video, index)
+            return self._memory.load(self._key(index), open_video=opened, together=self._memory.encoders)
         except VideoError:  # reading it says why
             return None
 
     def keep(self, index: int, frames: FrameSource) -> None:
-        """Keep a clip that was just read."""
-        self._memory.keep(self._key(index), frames)
+        """Keep a clip that was just read, unless it cannot be decoded: asking says why."""
+        with contextlib.suppress(VideoError):
+            self._memory.keep(self._key(index), frames)
 
     def _key(self, index: int) -> str:
         if index not in self._keys:
@@ -164,7 +170,7 @@ def answered(asker: Asker, questions: Sequence[Question], clip: FrameSource | Un
     started = time.perf_counter()
     found = _predict(asker, clip, questions)
     seconds = (time.perf_counter() - started) / len(questions)
-    return [replace(one, seconds=seconds) for one in found]
+    return [replace(one, seconds=seconds, cost=one.cost and replace(one.cost, seconds=seconds)) for one in found]
 
 
 def _predict(asker: Asker, frames: FrameSource, questions: Sequence[Question]) -> list[Prediction]:
@@ -279,7 +285,9 @@ def build_evaluator(
         videos = dataset.build_info.videos
         sampling = {"processor": asdict(dataset.vis_processor.eval), "reader": videos.reader, "fps": videos.fps}
         cached = CachedClips(FrameMemory(cache, parts.model), parts.dataset, sampling=sampling)
-    return Evaluator(parts, clips=build_clips(config.base.run, parts.dataset, world), world=world, cached=cached)
+    is_rate = config.base.dataset.vis_processor.eval.sample_fps is not None
+    clips = build_clips(config.base.run, parts.dataset, world, is_rate=is_rate)
+    return Evaluator(parts, clips=clips, world=world, cached=cached)
 
 
 def build_parts(
@@ -299,7 +307,14 @@ def build_parts(
     assert isinstance(dataset, VideoQuestionDataset), "the configuration names one dataset"
     searches = holds_searches(dataset.annotations)
     prompt, count = config.base.dataset.prompt, config.base.model.frame_num
-    asker = build_asker(model, searches=searches, task=task, prompt=prompt, frame_num=count)
+    asker = build_asker(
+        model,
+        searches=searches,
+        task=task,
+        prompt=prompt,
+        frame_num=count,
+        token_budget=config.base.model.token_budget,
+    )
     fingerprint = fingerprint_of(config, model, task, asker, quantize=quantize, compiled=compiled)
     if any(other != fingerprint for other in world.gather(fingerprint)):
         raise ConfigError(
@@ -346,8 +361,10 @@ def facts_of(config: EvaluationConfig, parts: EvaluationParts) -> dict[str, Any]
             "reader": parts.task.reader,
             "selector": selector_name(parts.task.selector),
             "num_frames": base.dataset.vis_processor.eval.n_frms,
+            "sample_fps": base.dataset.vis_processor.eval.sample_fps,
             "frame_num": base.model.frame_num,
             "keyframes": parts.task.keyframes,
+            "token_budget": base.model.token_budget,
         },
         "quantize": parts.fingerprint["quantize"],
         "fingerprint": parts.fingerprint,
@@ -367,7 +384,13 @@ def write_results(
         groups = TYPE_GROUPS.get(config.base.dataset_name)
         measured = question_metrics(predictions, rows, spans=config.spans, groups=groups)
     registered = measure_registered(predictions, rows)
-    metrics = {**facts, "spans": asdict(config.spans), **measured, **({"metrics": registered} if registered else {})}
+    metrics = {
+        **facts,
+        "spans": asdict(config.spans),
+        **measured,
+        "cost": cost_metrics(predictions),
+        **({"metrics": registered} if registered else {}),
+    }
     write_text(folder / METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / REPORT, report(metrics, predictions))
     return metrics

@@ -127,7 +127,8 @@ class _Chooser:
     def rows(self, groups: Sequence[ClipGroup], world: World) -> Iterator[list[ChosenFrames]]:
         """Yield the rows of each group."""
         pace, dataset = Pace("selection", sum(len(group.ids) for group in groups)), self._parts.dataset
-        clips = build_clips(self._config.base.run, dataset, world)
+        is_rate = self._config.base.dataset.vis_processor.eval.sample_fps is not None
+        clips = build_clips(self._config.base.run, dataset, world, is_rate=is_rate)
         group_of = {group.ids[0]: group for group in groups}
         for first, read in clips.read(self._parts.model, [group.indices[0] for group in groups]):
             group = group_of[first.id]
@@ -213,7 +214,7 @@ def _cost(selection: Selection, frames: FrameSource, num_questions: int) -> Sele
         return None
     return SelectionCost(
         questions=num_questions,
-        frames_decoded=len(frames) + int(selection.cost.frames_decoded),
+        frames_decoded=frames.num_decoded,
         frames_scored=selection.frames_scored,
         scorer_calls=int(selection.cost.scorer_calls),
         seconds=selection.cost.seconds,

@@ -1,10 +1,14 @@
 """BOLT: inverse transform sampling (Liu et al., CVPR 2025, arXiv 2503.21483)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lavis.common.errors import ConfigError
-from lavis.common.types import Integers
-from lavis.selection.policies.common import Candidates, Scored, is_constant, uniform_positions
+from lavis.common.types import Integers, Question
+from lavis.models.base import FrameScorer, Selection
+from lavis.models.frames import FrameSource
+from lavis.selection.policies.common import Candidates, Scored, completed, is_constant, uniform_positions
 
 
 class BOLT(Scored):
@@ -24,11 +28,27 @@ class BOLT(Scored):
         ConfigError: `power` is not above 0.
     """
 
+    # As published for 32 frames.
+    most = 32
+
     def __init__(self, *, power: float = 3.0, published: bool = False) -> None:
         super().__init__(published=published)
         if not power > 0:
             raise ConfigError(f"cannot raise scores to the power of {power}; give a number above 0")
         self._power = power
+
+    def decide(
+        self, frames: FrameSource, questions: Sequence[Question], *, most: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        """Take `most` steps, and leave it at the different frames that are met: few where few have high scores."""
+        assert scorer is not None, "it needs one"
+        found = scorer.score(frames, questions)
+        chosen = []
+        for question, scores, unread in zip(questions, found.scores, found.unread, strict=True):
+            places, every = np.flatnonzero(np.isfinite(scores)), Candidates(question, scores, frames.times_s)
+            met = np.unique(self._ruled(every, most, places)) if len(places) else places
+            chosen.append(Selection(completed(met, scores, max(1, len(met))), scores, unread))
+        return chosen
 
     def _choose(self, candidates: Candidates, k: int) -> Integers:
         scores = candidates.scores

@@ -128,8 +128,10 @@ class Scored(ABC):
     def _order(self, every: Candidates, k: int) -> Integers:
         """Return what the rule chooses of the frames that have a score, or all of these if they are no more than K."""
         places = np.flatnonzero(np.isfinite(every.scores))
-        if len(places) <= k:
-            return places
+        return places if len(places) <= k else self._ruled(every, k, places)
+
+    def _ruled(self, every: Candidates, k: int, places: Integers) -> Integers:
+        """Return what the rule chooses of the frames at some places."""
         features = None if every.features is None else every.features[places]
         scored = Candidates(every.question, every.scores[places], every.times_s[places], features)
         return places[np.asarray(self._choose(scored, k), dtype=np.int64)]

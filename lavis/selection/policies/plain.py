@@ -11,7 +11,7 @@ import torch
 
 from lavis.common.errors import QuestionError
 from lavis.common.moments import inside_windows
-from lavis.common.types import Integers, Question
+from lavis.common.types import Floats, Integers, Question
 from lavis.models.base import FrameScorer, Selection
 from lavis.models.frames import FrameSource
 from lavis.selection.policies.common import best, random_for, uniform_positions
@@ -29,6 +29,29 @@ class TopK:
         assert scorer is not None, "it needs one"
         found = scorer.score(frames, questions)
         return best(found.scores, found.unread, k)
+
+    def decide(
+        self, frames: FrameSource, questions: Sequence[Question], *, most: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        """Keep the frames above the largest gap in the order of scores (our own); all `most` where there is none."""
+        assert scorer is not None, "it needs one"
+        found = scorer.score(frames, questions)
+        return [
+            best(scores[None], [unread], above_gap(scores, most))[0]
+            for scores, unread in zip(found.scores, found.unread, strict=True)
+        ]
+
+
+def above_gap(scores: Floats, most: int) -> int:
+    """Return how many scores [T] lie above the largest gap within the best `most` + 1, the first of equal gaps.
+
+    Scores that are no finite numbers do not count; at least 1, and `most` where all scores are equal.
+    """
+    ranked = np.sort(scores[np.isfinite(scores)])[::-1][: most + 1]
+    gaps = -np.diff(ranked)
+    if not len(gaps) or not gaps.any():
+        return max(1, min(most, len(ranked)))
+    return int(gaps.argmax()) + 1
 
 
 class _Unscored(ABC):
@@ -98,12 +121,27 @@ class Windows(_Unscored):
                 raise QuestionError(f"question {question.id or question.text!r} has no windows to choose frames from")
 
     def _positions(self, frames: FrameSource, question: Question, k: int) -> Integers:
-        self.check_questions([question])
-        inside = inside_windows(frames.times_s, question.windows or ())
-        within, outside = np.flatnonzero(inside), np.flatnonzero(~inside)
+        within, outside = self._parted(frames, question)
         from_within = min(k, len(within))
         chosen = [
             within[uniform_positions(len(within), from_within)],
             outside[uniform_positions(len(outside), k - from_within)],
         ]
         return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+    def decide(
+        self, frames: FrameSource, questions: Sequence[Question], *, most: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        """Choose the frames in the windows alone, spread evenly where they are more than `most`; at least one frame."""
+        del scorer
+        counts = [len(self._parted(frames, question)[0]) for question in questions]
+        return [
+            Selection(self._positions(frames, question, max(1, min(count, most))))
+            for question, count in zip(questions, counts, strict=True)
+        ]
+
+    def _parted(self, frames: FrameSource, question: Question) -> tuple[Integers, Integers]:
+        """Return the positions inside of the windows, and those outside."""
+        self.check_questions([question])
+        inside = inside_windows(frames.times_s, question.windows or ())
+        return np.flatnonzero(inside), np.flatnonzero(~inside)

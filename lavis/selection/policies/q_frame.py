@@ -59,13 +59,19 @@ class QFrame(Scored):
     def _selection(self, every: Candidates, k: int, unread: Unread) -> Selection:
         if not self._published:
             return super()._selection(every, k, unread)
+        sizes = self.sizes(k, num_frames=len(every.scores))
+        ranked = self._choose(replace(every, scores=without_gaps(every.scores)), k)[: len(sizes)]
+        in_time = np.argsort(ranked)
+        return Selection(ranked[in_time], every.scores, unread, sizes=sizes[in_time])
+
+    def sizes(self, k: int, *, num_frames: int) -> Floats:
+        """Return the sizes of the frames that K comes to, the largest first; [0] by default, for their own."""
+        if not self._published:
+            return np.empty(0)
         cost = sum(count * (size / _SIZES[0]) ** 2 for count, size in zip(self._counts, _SIZES, strict=True))
         counts = [int(count * k / cost) for count in self._counts]
         counts[0] = max(1, counts[0])
-        ranked = self._choose(replace(every, scores=without_gaps(every.scores)), k)[: sum(counts)]
-        sizes = np.repeat(_SIZES, counts)[: len(ranked)]
-        in_time = np.argsort(ranked)
-        return Selection(ranked[in_time], every.scores, unread, sizes=sizes[in_time])
+        return np.repeat(_SIZES, counts)[:num_frames]
 
     def _choose(self, candidates: Candidates, k: int) -> Integers:
         del k

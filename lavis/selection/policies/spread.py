@@ -73,11 +73,29 @@ class Threshold:
         if above != "mixture" and (isinstance(above, str) or not math.isfinite(above)):
             raise ConfigError(f"cannot choose frames above {above!r}; give a number, or mixture")
         self._above, self._fewer = above, fewer
+        self.reads_margins = above != "mixture"
 
     def choose(
         self, frames: FrameSource, questions: Sequence[Question], *, k: int, scorer: FrameScorer | None
     ) -> list[Selection]:
         """Score every frame for every question, and choose those that match."""
+        return self._chosen(frames, questions, k, scorer, fewer=self._fewer)
+
+    def decide(
+        self, frames: FrameSource, questions: Sequence[Question], *, most: int, scorer: FrameScorer | None
+    ) -> list[Selection]:
+        """Choose as with `fewer`."""
+        return self._chosen(frames, questions, most, scorer, fewer=True)
+
+    def _chosen(
+        self,
+        frames: FrameSource,
+        questions: Sequence[Question],
+        k: int,
+        scorer: FrameScorer | None,
+        *,
+        fewer: bool,
+    ) -> list[Selection]:
         assert scorer is not None, "it needs one"
         found = scorer.score(frames, questions)
         chosen = []
@@ -89,7 +107,7 @@ class Threshold:
                 matching = scored[margins[scored] > self._above]
             if len(matching) > k:
                 matching = matching[uniform_positions(len(matching), k)]
-            count = max(1, len(matching)) if self._fewer else k
+            count = max(1, len(matching)) if fewer else k
             chosen.append(Selection(completed(matching, scores, count), scores, unread))
         return chosen
 

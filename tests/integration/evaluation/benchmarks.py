@@ -72,4 +72,4 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Predictions without what differs from run to run: the time they took."""
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "cost")} for row in rows]

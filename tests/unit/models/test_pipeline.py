@@ -232,7 +232,7 @@ def test_a_selector_is_made_of_parts_with_arguments(video: WatchedVideo, selecto
         ({"policy": {"name": "coarse_to_fine", "gap": "x"}}, r"^frame policy coarse_to_fine with \{'gap': 'x'\}: "),
         ({"policy": {"gap": 4}}, r"^frame policy is \{'gap': 4\}; give a name, or a mapping of a name and arguments$"),
         ({"polcy": "uniform"}, r"^selector: unknown key 'polcy'; did you mean 'policy'\?"),
-        ({"policy": "uniform", "k": 0}, r"^selector: k is 0; give a number of frames, 1 or more$"),
+        ({"policy": "uniform", "k": 0}, r"^selector: k is 0; give a number of frames, 1 or more, or auto$"),
         ({"scorer": "clip"}, r"^unknown frame scorer 'clip'; "),
         (7, r"^a frame selector is 7; give a name, or a mapping of scorer, policy, k$"),
     ],

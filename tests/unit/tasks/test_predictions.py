@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 
 from lavis.common.errors import UserError
-from lavis.common.types import Question
+from lavis.common.types import Cost, Question
+from lavis.tasks.metrics.cost import cost_metrics
 from lavis.tasks.predictions import Prediction
 
 PREDICTION = Prediction(
@@ -17,12 +19,43 @@ PREDICTION = Prediction(
     frame_times_s=(0.0, 0.3, 0.9),
     frame_scores=(-1.0, 2.0, 1e-17),
     seconds=0.25,
+    cost=Cost(frames_decoded=2.5, frames_scored=3, scorer_calls=0.5, seconds=0.25, frame_tokens=64),
 )
 
 
 def test_a_prediction_comes_back_from_its_line_exactly() -> None:
     line = json.dumps(PREDICTION.as_row())
-    assert Prediction.from_row(json.loads(line), place="file") == PREDICTION
+    found = Prediction.from_row(json.loads(line), place="file")
+    assert found == PREDICTION
+    assert found.cost == PREDICTION.cost
+
+
+def test_a_line_of_an_earlier_version_has_no_cost() -> None:
+    row = {key: value for key, value in PREDICTION.as_row().items() if key != "cost"}
+    found = Prediction.from_row(row, place="file")
+    assert found == PREDICTION  # what it took is no part of what was said
+    assert found.cost is None
+
+
+def test_a_cost_that_is_no_number_is_refused() -> None:
+    row = {**PREDICTION.as_row(), "cost": {"frames_decoded": 1, "frames_scored": 1, "scorer_calls": 1}}
+    with pytest.raises(UserError, match="'seconds' is missing"):
+        Prediction.from_row(row, place="file")
+
+
+def test_costs_are_summed_over_the_questions_that_tell_them() -> None:
+    without = dataclasses.replace(PREDICTION, cost=None)
+    cheaper = dataclasses.replace(PREDICTION, cost=Cost(0, 1, 0.5, 0.75), keyframe_idx=(3,))
+    assert cost_metrics([PREDICTION, without, cheaper]) == {
+        "questions": 2,
+        "frames_decoded": {"sum": 2.5, "mean": 1.25},
+        "frames_scored": {"sum": 4, "mean": 2},
+        "scorer_calls": {"sum": 1, "mean": 0.5},
+        "seconds": {"sum": 1, "mean": 0.5},
+        "frame_tokens": {"sum": 64, "mean": 64},
+        "frames_read": {"sum": 3, "mean": 1.5},
+    }
+    assert cost_metrics([without]) == {"questions": 0}
 
 
 @pytest.mark.parametrize("row", [{"id": "CW_1"}, {**PREDICTION.as_row(), "more": 1}])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.types import Span
-from lavis.video.base import random_indices, uniform_indices, watched_indices
+from lavis.video.base import random_indices, rate_indices, uniform_indices, watched_indices
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frame_indices.json").read_text())
 
@@ -234,3 +234,61 @@ def test_any_clip_gives_distinct_frames_in_order_or_a_user_error(num_frames, ste
         assert (np.diff(indices) > 0).all()
         assert 0 <= part.start_s <= part.end_s <= times_s[-1] + 1
         assert times_s[indices[-1]] <= max(part.end_s + 1e-6, times_s[0])
+
+
+FOUR_A_SECOND = np.arange(140) / 4
+CHANGING = np.array([0, 0.1, 0.2, 5, 5.1, 10])
+
+
+@pytest.mark.parametrize(
+    ("rate", "times_s", "duration_s", "clip", "frames"),
+    [
+        pytest.param(1, FOUR_A_SECOND, 35, None, list(range(0, 140, 4)), id="one a second"),
+        pytest.param(2, FOUR_A_SECOND, 35, None, list(range(0, 140, 2)), id="two a second"),
+        pytest.param(4, FOUR_A_SECOND, 35, None, list(range(140)), id="all"),
+        pytest.param(1e9, FOUR_A_SECOND, 35, None, list(range(140)), id="no frame twice"),
+        pytest.param(0.1, FOUR_A_SECOND, 35, None, [0, 40, 80, 120], id="one in ten seconds"),
+        pytest.param(0.001, FOUR_A_SECOND, 35, None, [0], id="at least one"),
+        pytest.param(
+            1.5, FOUR_A_SECOND[:12], 3, None, [0, 2, 5, 8, 10], id="what is on the screen at 0, 0.67, 1.33, 2"
+        ),
+        pytest.param(1, FOUR_A_SECOND, 35, (34, 35), [136], id="a clip"),
+        pytest.param(1, FOUR_A_SECOND, 35, (33.3, 99), [133, 137], id="a clip beyond the end"),
+        pytest.param(4, FOUR_A_SECOND, 35, (1.1, 1.6), [4, 5], id="a clip between frames"),
+        pytest.param(1, FOUR_A_SECOND, 35, (2, 2), [8], id="a clip of no length"),
+        pytest.param(1, CHANGING, 11, None, [0, 2, 3, 4, 5], id="frames that stay for seconds, and some for less"),
+        pytest.param(1, np.array([0.5, 1.0]), 1.5, None, [0, 1], id="the first frame comes late"),
+        pytest.param(1, np.arange(90) * 1001 / 30000, 3.003, None, [0, 29, 59, 89], id="29.97 a second"),
+    ],
+)
+def test_so_many_frames_a_second(rate, times_s, duration_s, clip, frames):
+    indices, part = rate_indices(rate, times_s=times_s, duration_s=duration_s, clip=span(clip))
+    assert indices.tolist() == frames
+    assert (part is None) == (clip is None)
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(ConfigError, match="frames a second; give a number above 0"):
+        rate_indices(rate, times_s=FOUR_A_SECOND, duration_s=35, clip=None)
+
+
+def test_a_clip_outside_has_no_rate():
+    with pytest.raises(VideoError, match="outside the video"):
+        rate_indices(1, times_s=FOUR_A_SECOND, duration_s=35, clip=Span(40, 41))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_rate_is_that_of_asking_for_each_time(seed):
+    rng = np.random.default_rng(seed)
+    times_s = np.cumsum(rng.uniform(0.01, 0.8, size=30)) - 0.01
+    duration_s, rate = times_s[-1] + 0.3, rng.uniform(0.3, 6)
+    clip = Span(*np.sort(rng.uniform(0, duration_s, size=2))) if seed % 2 else None
+    start_s, end_s = (clip.start_s, clip.end_s) if clip else (0.0, duration_s)
+    wanted, time_s = [], start_s
+    while not wanted or time_s < end_s - 1e-6:
+        shown = [index for index, shown_s in enumerate(times_s) if shown_s <= time_s + 1e-6]
+        wanted.append(shown[-1] if shown else 0)
+        time_s = start_s + len(wanted) / rate
+    indices, _ = rate_indices(rate, times_s=times_s, duration_s=duration_s, clip=clip)
+    assert indices.tolist() == sorted(set(wanted))

@@ -425,3 +425,20 @@ def test_a_picture_that_the_server_refuses_is_explained(clip: Path) -> None:
     refused = Reply({"error": {"message": "At most 1 image(s) may be provided in one prompt."}}, status=400)
     with chat_server([refused]) as server, pytest.raises(ConfigError, match=r"error 400: At most 1 image\(s\) may"):
         watched(server, clip).ask("What?", OPTIONS, selector="uniform")
+
+
+def test_frames_are_sent_at_the_sizes_that_are_chosen(clip: Path) -> None:
+    with chat_server(yes_where(0.6)) as server:
+        video = watched(server, clip)
+        answerer = video.model.as_answerer(prompt="multiple_choice", packing="joint")
+        question = Question("What is it?", tuple(OPTIONS))
+        sizes = np.array([[0.5, 1, 0.125]])
+        answerer.answer(video.source, np.array([[0, 1, 3]]), [question], sizes=sizes)  # type: ignore[call-arg]
+    (body,) = server.bodies
+    content = body["messages"][0]["content"]
+    assert [picture_of(part).size for part in content if part["type"] == "image_url"] == [(48, 32), (96, 64), (12, 8)]
+
+
+def test_a_budget_of_tokens_nobody_can_count_is_refused(clip: Path) -> None:
+    with chat_server(yes_where(0.6)) as server, pytest.raises(ConfigError, match="on a server nobody knows"):
+        watched(server, clip).ask("What is it?", OPTIONS, token_budget=100, selector="uniform")

@@ -72,7 +72,7 @@ def begun(folder: Path, *, fingerprint: dict[str, Any] | None = None) -> Notes:
 
 
 def selector(policy: Any, scorer: Scorer | None, shared: Shared, name: str = "one/k2") -> _SharedSelector:
-    return _SharedSelector(policy, None if scorer is None else _SharedScorer(scorer, shared), None, name, shared)
+    return _SharedSelector(policy, None if scorer is None else _SharedScorer(scorer, shared), name=name, shared=shared)
 
 
 def test_a_frame_is_scored_once_for_a_question_whichever_selectors_ask(tmp_path: Path) -> None:

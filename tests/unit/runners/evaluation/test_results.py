@@ -176,7 +176,12 @@ def test_another_precision_is_another_digest(model: SeViLA, tmp_path: Path) -> N
 def test_predictions_depend_on_a_setting_unless_it_says_that_they_do_not() -> None:
     defaults = load_yaml(configs_dir() / "default.yaml")
     known = set(flattened({name: defaults[name] for name in ("model", "run")}))
-    assert {key for key in known if affected_by(key) == "predictions"} == {"model.frame_num", "model.dtype", "run.seed"}
+    assert {key for key in known if affected_by(key) == "predictions"} == {
+        "model.frame_num",
+        "model.token_budget",
+        "model.dtype",
+        "run.seed",
+    }
 
 
 _OWN_SELECTOR = """
