@@ -20,7 +20,14 @@ from lavis.models.base import Reading
 from lavis.models.frames import FrameSource
 from lavis.models.sevila.model import SeViLA, SeViLAAnswerer
 from tests.architecture.source import ROOT
-from tests.integration.evaluation.benchmarks import read_lines, recipe, without_time
+from tests.integration.evaluation.benchmarks import (
+    options,
+    read_lines,
+    recipe,
+    without_time,
+    write_benchmark,
+    write_clips,
+)
 from tests.integration.evaluation.questions import MISSING, NUM_QUESTIONS, settings
 from tests.integration.training.tiny_run import torchrun
 
@@ -258,3 +265,23 @@ def test_the_command_of_the_documentation_runs(data: Path, tmp_path: Path, monke
     small = ["--max-videos", "1", "--num-frames", "4", "--device", "cpu", "--options", "run.num_workers=0"]
     assert main([*shlex.split(written)[2:], *small]) == 0
     assert len(figures(tmp_path / "output")["rows"]) == 9
+
+
+def test_of_searches_only_which_frames_are_chosen_is_measured(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEVILA_DATA", str(tmp_path))
+    write_benchmark("qvh", data=tmp_path, clips=write_clips(tmp_path / "clips"))
+    chosen = ["--selectors", "localizer", "windows", "--k", "2", "--split", "val"]
+    given = options("qvh", model=model_folder, output=tmp_path / "out")
+    assert main(["compare-selectors", str(recipe("qvh")), *chosen, "--options", *given]) == 0
+    found = figures(tmp_path / "out")
+    rows = {row["selector"]: row for row in found["rows"]}
+    assert (found["kind"], list(rows)) == ("moments", ["localizer", "windows", "uniform"])
+    assert all(row["accuracy"] is None and row["against"] == {"uniform": None, "first": None} for row in rows.values())
+    # 6 frames of 150 s: one every 25 s, and some windows are shorter.
+    assert rows["windows"]["windows"]["any"]["percent"] >= rows["localizer"]["windows"]["any"]["percent"]
+    assert rows["localizer"]["cost"]["frames_scored"] == 6
+    assert "| selector | inside | read |" in (tmp_path / "out" / "comparison.md").read_text()
+    (one, *_) = predictions(tmp_path / "out", "localizer/k2")
+    assert (one["choice"], len(one["keyframe_idx"]), one["unreadable"]) == (None, 2, None)

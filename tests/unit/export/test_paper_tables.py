@@ -191,7 +191,7 @@ def test_every_row_has_a_recipe_that_fits_the_schema(recipe: str, benchmark: str
 
 def test_rows_that_need_what_is_not_there_are_marked() -> None:
     assert {name for name, how in PUBLISHED.recipes.items() if how.needs} == {
-        *("keyframes_by_clip", "keyframes_by_moment_detr"),
+        "keyframes_by_moment_detr",
         *("localizer_weakly_trained", "localizer_multi_frame", "localizer_multi_frame_finetuned"),
     }
 
