@@ -115,13 +115,13 @@ def present(args: argparse.Namespace, watched: Watched, results: Sequence[Answer
             _show_answer(console, result)
         else:
             _show_moments(console, result)
+    parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in watched.timings_s.items() if seconds)
+    _print(console, f"\ntime: {parts}", style="dim")
     if cost := results[0].cost:
         tokens = "" if cost.frame_tokens is None else f", {counted(int(cost.frame_tokens), 'token')} of frames read"
         calls = counted(int(cost.scorer_calls), "call")
         frames = f"{int(cost.frames_decoded)} decoded, {int(cost.frames_scored)} scored in {calls}"
-        _print(console, f"\nframes: {frames}{tokens}", style="dim")
-    parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in watched.timings_s.items() if seconds)
-    _print(console, f"time: {parts}", style="dim")
+        _print(console, f"frames: {frames}{tokens}", style="dim")
     if args.save:
         _print(console, "\n".join([f"\nsaved in {args.save}:", *(f"  {name}" for name in files)]))
 
