@@ -16,11 +16,13 @@ from lavis.demo.layout import OPEN, Page, Tab
 from lavis.demo.render import answered_html, facts_text, found_html, html
 from lavis.demo.service import AnswerRequest, AnswerResult, FindRequest, FindResult, Service
 from lavis.demo.settings import DefectsLogged, FieldError
-from lavis.demo.videos import Source, cut_clip
+from lavis.demo.videos import Source
+from lavis.export.clips import cut_clip
 
 Values = Mapping[Any, Any]
 Changes = dict[Any, Any]
 
+_MAX_CLIP_SIDE = 720  # the shorter one, of a clip that is shown on the page
 _PROGRESS = gr.Progress()  # Gradio gives each call its own where a default is one
 
 
@@ -126,7 +128,7 @@ class Callbacks:
             target = self.files.new_path(f"{Path(source.name).stem}_{start_s:.1f}s_{end_s:.1f}s.mp4")
             with source.problems():
                 step = partial(job.report, "cutting the clip")
-                cut_clip(source.path, target, start_s=start_s, end_s=end_s, step=step)
+                cut_clip(source.path, target, start_s=start_s, end_s=end_s, max_side=_MAX_CLIP_SIDE, step=step)
             title = f"Moment {number + 1}: {start_s:.1f} to {end_s:.1f} s"
             return {preview: html("preview", file_address(target), target.name, title)}
 

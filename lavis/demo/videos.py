@@ -1,4 +1,4 @@
-"""The videos of the page: shipped clips, visitors' uploads, those that were watched, and clips cut out of them."""
+"""The videos of the page: shipped clips, visitors' uploads, and those that were watched."""
 
 import json
 import threading
@@ -8,15 +8,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
-
 from lavis.common.errors import VideoError, did_you_mean
-from lavis.common.files import checkpoints_dir, written_whole
+from lavis.common.files import checkpoints_dir
 from lavis.common.types import Integers, Question, VideoInfo
 from lavis.demo.files import VisitorFiles
 from lavis.demo.settings import MEGABYTE, FieldError, Settings, shown_beside
@@ -24,10 +20,6 @@ from lavis.export.files import jpeg, read_pictures, thumbnail
 from lavis.export.records import time_label
 from lavis.models.pipeline import WatchedVideo
 from lavis.video import open_video
-
-_MAX_SIDE = 720
-_READ_AT_ONCE = 4
-_CLOCK = Fraction(1, 90_000)
 
 
 @dataclass(frozen=True)
@@ -195,33 +187,3 @@ class WatchedVideos:
         oldest = self._clock() - self._keep_s
         for key in [key for key, (_, since) in self._kept.items() if since < oldest]:
             del self._kept[key]
-
-
-def cut_clip(
-    source: Path, target: Path, *, start_s: float, end_s: float, step: Callable[[], None] = lambda: None
-) -> None:
-    """Write what lies between two times as MP4 (H.264), without sound; `step` is called now and then, and may raise.
-
-    Raises:
-        VideoError: there is nothing between the two times, or it cannot be decoded.
-    """
-    with open_video(source) as video:
-        times_s = video.times_s(np.arange(video.info.num_frames))
-        frame_idx = np.flatnonzero((times_s >= start_s) & (times_s < end_s))
-        if not len(frame_idx):
-            raise VideoError(f"{source}: no frame lies between {start_s:.1f} and {end_s:.1f} s")
-        rate = Fraction(video.info.fps).limit_denominator(1001)
-        with written_whole(target) as path, av.open(f"file:{path}", "w", format="mp4") as output:
-            stream = output.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "21"})
-            width, height = video.info.width, video.info.height
-            scale = min(1.0, _MAX_SIDE / min(width, height))  # H.264 needs even sides
-            stream.width, stream.height = (max(2, round(side * scale / 2) * 2) for side in (width, height))
-            stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _CLOCK
-            for batch in video.stream(frame_idx, chunk=_READ_AT_ONCE):
-                step()
-                for picture, time_s in zip(batch.frames, batch.times_s, strict=True):
-                    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                    frame = frame.reformat(stream.width, stream.height, format="yuv420p")
-                    frame.pts, frame.time_base = round(float(time_s - start_s) / _CLOCK), _CLOCK
-                    output.mux(stream.encode(frame))
-            output.mux(stream.encode())

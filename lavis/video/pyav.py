@@ -202,6 +202,10 @@ class FrameDecoder:
             assert position is not None, "a run gives frames of the index only"
             yield position, found
 
+    def packets_at(self, key: int) -> Iterator[Packet] | None:
+        """Return the packets from a keyframe on; None where it cannot be sought."""
+        return self._seek(int(self._index.key_pts[key]), int(self._index.key_dts[key])) if self._seekable else None
+
     def close(self) -> None:
         """Release the file."""
         self._media.close()
@@ -246,8 +250,7 @@ class FrameDecoder:
 
     def _packets_from(self, key: int) -> Iterator[Packet]:
         """Yield the packets from a keyframe on."""
-        key_pts, key_dts = int(self._index.key_pts[key]), int(self._index.key_dts[key])
-        packets = self._seek(key_pts, key_dts) if self._seekable else None
+        packets = self.packets_at(key)
         if packets is None:
             self._seekable = False
             self._media.close()

@@ -19,7 +19,7 @@ BELOW_ENTRY = BELOW_TASKS | {"tasks", "runners"}
 # What each part of lavis may import, itself aside.
 ALLOWED = {
     "common": set(),
-    "export": {"common"},
+    "export": {"common", "video"},
     "video": {"common"},
     "processors": {"common", "video"},
     "datasets": {"common", "video", "processors"},
