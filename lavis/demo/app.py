@@ -101,11 +101,11 @@ def _build(service: Service, jobs: Jobs, files: VisitorFiles) -> gr.Blocks:
 def _wire_fields(page: Page, calls: Callbacks) -> None:
     """Connect the fields: a new video, an example, a question about it, and the rows of options."""
     ask, find, options = page.ask, page.find, page.ask.options
-    rows = [options.count, options.add, *options.rows, *options.texts, *options.removes]
+    rows = options.all_rows()
     texts: set[Block] = {options.count, *options.texts}
     question = [ask.question, options.mode, *rows]
-    fresh = [page.stage, page.example, ask.more, *page.errors.values(), *ask.no_result(), *find.no_result()]
-    page.stage.taken(calls.look, inputs={page.stage}, outputs=fresh, **_QUICK)
+    fresh = [page.stage, page.example, ask.more, *page.errors.values(), *ask.nothing_asked(), *find.nothing_asked()]
+    page.stage.taken(calls.look, inputs={page.stage, page.example}, outputs=[*fresh, *question], **_QUICK)
     picked = page.examples.picked(calls.pick_example, outputs=[*fresh, *question], **_QUICK)
     more = ask.more.picked(calls.pick_question, inputs={page.example}, outputs=question, **_QUICK)
     for chosen in (picked, more):
@@ -122,6 +122,10 @@ def _wire_jobs(page: Page, calls: Callbacks) -> None:
     ask, find = page.ask, page.find
     for tab, text in ((ask, ask.question), (find, find.query)):
         tab.cancel.click(calls.cancel, **_QUICK)
+        shown = [*tab.no_result(), tab.history, *page.errors.values()]
+        look_back = calls.look_back_ask if isinstance(tab, AskTab) else calls.look_back_find
+        again = tab.history.picked(look_back, inputs={tab.earlier}, outputs=shown, **_QUICK)
+        _wire_files(again.then, tab, calls)
         for first in (tab.run.click, text.submit):
             _wire_job(first, tab, page, calls)
     shown = [find.preview, *page.errors.values()]
@@ -131,20 +135,28 @@ def _wire_jobs(page: Page, calls: Callbacks) -> None:
 def _wire_job(first: Callable[..., Any], tab: AskTab | FindTab, page: Page, calls: Callbacks) -> None:
     """Let an event begin a job: offer to cancel it, run it, offer to ask again, and then make the files."""
     errors, buttons = [*page.errors.values()], [tab.run, tab.cancel]
-    inputs: set[Block] = {page.stage, page.frames}
+    inputs: set[Block] = {page.stage, page.frames, tab.earlier}
+    rows: list[Block] = []
     if isinstance(tab, AskTab):
         job, options = calls.ask, tab.options
         inputs |= {tab.question, options.mode, options.count, *options.texts, tab.keyframes, tab.wished, tab.compare}
+        rows = options.all_rows()
     else:
         job = calls.find
         inputs |= {tab.query, tab.most}
-    begun = first(partial(calls.begin, tab), outputs=[*buttons, *errors], **_QUICK)
-    done = begun.then(job, inputs=inputs, outputs=[*tab.no_result(), *errors], show_progress_on=tab.result, **_JOB)
+    begun = first(partial(calls.begin, tab), inputs=inputs, outputs=[*buttons, *errors, *rows], **_QUICK)
+    shown = [*tab.no_result(), tab.history, tab.earlier, *errors]
+    done = begun.then(job, inputs=inputs, outputs=shown, show_progress_on=tab.result, **_JOB)
     ended = done.then(
         partial(calls.end, tab), outputs=buttons, js=f"() => showResult('{tab.result.elem_id}')", **_QUICK
     )
+    _wire_files(ended.then, tab, calls)
+
+
+def _wire_files(then: Callable[..., Any], tab: AskTab | FindTab, calls: Callbacks) -> None:
+    """Let the files of what is shown be made after an event."""
     files = [tab.take_away, *tab.downloads.values()]
-    ended.then(partial(calls.make_files, tab), inputs={tab.kept}, outputs=files, show_progress="hidden", **_JOB)
+    then(partial(calls.make_files, tab), inputs={tab.kept}, outputs=files, show_progress="hidden", **_JOB)
 
 
 def _add_api(service: Service, jobs: Jobs) -> None:

@@ -12,8 +12,8 @@ import gradio as gr
 from lavis.common.errors import UserError
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job, Jobs, Listener, Result
-from lavis.demo.layout import OPEN, Page, Tab
-from lavis.demo.render import answered_html, facts_text, found_html, html
+from lavis.demo.layout import FIRST_OPTIONS, OPEN, AskTab, Page, Tab
+from lavis.demo.render import answered_html, facts_text, found_html, history_html, html
 from lavis.demo.service import AnswerRequest, AnswerResult, FindRequest, FindResult, Service
 from lavis.demo.settings import DefectsLogged, FieldError
 from lavis.demo.videos import Source
@@ -37,9 +37,13 @@ class Callbacks:
     clip_addresses: Mapping[str, str]
 
     def look(self, values: Values) -> Changes:
-        """Check a video that was just uploaded, and say what it is."""
+        """Check a video that was just uploaded, and say what it is; what was asked of the video before it goes."""
         page, value = self.page, values[self.page.stage]
         fresh = {**self._cleared(), page.example: None, page.ask.more: gr.HTML("", visible=False)}
+        if isinstance(value, dict) and value.get("replaces"):  # what is written before there is any video stays
+            fresh |= self._rows([""] * FIRST_OPTIONS)
+            if values[page.example] is not None:
+                fresh[page.ask.question] = ""
         try:
             with DefectsLogged():
                 info = self.service.sources.check(self._source(values))
@@ -82,10 +86,15 @@ class Callbacks:
         texts = self._options(values)
         return self._rows(texts[:index] + texts[index + 1 :])
 
-    def begin(self, tab: Tab) -> Changes:
-        """Offer to cancel, and forget what was wrong before."""
+    def begin(self, tab: Tab, values: Values) -> Changes:
+        """Offer to cancel, forget what was wrong before, and let options move up into empty fields."""
         errors = dict.fromkeys(self.page.errors.values(), "")
-        return {**errors, tab.run: gr.Button(visible=False), tab.cancel: gr.Button(visible=True)}
+        changes: Changes = {**errors, tab.run: gr.Button(visible=False), tab.cancel: gr.Button(visible=True)}
+        if isinstance(tab, AskTab):
+            texts = self._options(values)
+            moved = sorted(texts, key=lambda text: not text.strip())  # or a result's letters would be others
+            changes |= self._rows(moved) if moved != texts else {}
+        return changes
 
     def end(self, tab: Tab) -> Changes:
         """Offer to ask again."""
@@ -96,10 +105,9 @@ class Callbacks:
         tab = self.page.ask
 
         def work(job: Job) -> Changes:
-            answered = self.service.answer(self._source(values), self._asked(values), job)
-            return {tab.result: answered_html(answered), tab.kept: answered}
+            return self._shown(tab, self.service.answer(self._source(values), self._asked(values), job), values)
 
-        return self._guarded(request, progress, work, tab.no_result(), beside="result")
+        return self._guarded(request, progress, work, self._nothing_shown(tab, values), beside="result")
 
     def find(self, values: Values, request: gr.Request, progress: gr.Progress = _PROGRESS) -> Changes:
         """Find the sentence in the field."""
@@ -107,10 +115,24 @@ class Callbacks:
         asked = FindRequest(values[tab.query], int(values[self.page.frames]), int(values[tab.most]))
 
         def work(job: Job) -> Changes:
-            found = self.service.find(self._source(values), asked, job)
-            return {tab.result: found_html(found), tab.kept: found, tab.preview: ""}
+            return self._shown(tab, self.service.find(self._source(values), asked, job), values)
 
-        return self._guarded(request, progress, work, tab.no_result(), beside="query")
+        return self._guarded(request, progress, work, self._nothing_shown(tab, values), beside="query")
+
+    # Two of them, because Gradio passes no event to a `partial`.
+    def look_back_ask(self, values: Values, event: gr.EventData) -> Changes:
+        """Show an earlier answer again."""
+        return self._look_back(self.page.ask, values, event)
+
+    def look_back_find(self, values: Values, event: gr.EventData) -> Changes:
+        """Show an earlier search again."""
+        return self._look_back(self.page.find, values, event)
+
+    def _look_back(self, tab: Tab, values: Values, event: gr.EventData) -> Changes:
+        results: Sequence[AnswerResult | FindResult] = values[tab.earlier] or ()
+        number = _number(event, len(results))
+        errors = dict.fromkeys(self.page.errors.values(), "")
+        return {**errors, **self._result(tab, results, number)}
 
     def cut(
         self, values: Values, event: gr.EventData, request: gr.Request, progress: gr.Progress = _PROGRESS
@@ -186,10 +208,25 @@ class Callbacks:
         field = error.field if isinstance(error, FieldError) else beside
         return {self.page.errors[field]: html("error", str(error))}
 
+    def _shown(self, tab: Tab, result: AnswerResult | FindResult, values: Values) -> Changes:
+        """Return changes that show a new result and keep it among the earlier ones."""
+        results = (*(values[tab.earlier] or ()), result)[-self.service.settings.max_earlier :]
+        return {tab.earlier: results, **self._result(tab, results, len(results) - 1)}
+
+    def _result(self, tab: Tab, results: Sequence[AnswerResult | FindResult], number: int) -> Changes:
+        result = results[number]
+        shown = answered_html(result) if isinstance(result, AnswerResult) else found_html(result)
+        # The files of what was shown before go at once, and not when the new ones are made.
+        history = {tab.history: history_html(results, number)}
+        return {**tab.no_result(), tab.result: shown, tab.kept: result, **history}
+
+    def _nothing_shown(self, tab: Tab, values: Values) -> Changes:
+        return {**tab.no_result(), tab.history: history_html(values[tab.earlier] or (), None)}
+
     def _cleared(self) -> Changes:
         """Return changes that take away everything said about an earlier video."""
         errors = dict.fromkeys(self.page.errors.values(), "")
-        return {**errors, **self.page.ask.no_result(), **self.page.find.no_result()}
+        return {**errors, **self.page.ask.nothing_asked(), **self.page.find.nothing_asked()}
 
     def _question_of(self, example: int, number: int) -> Changes:
         question = self.service.sources.examples[example].questions[number]
@@ -202,6 +239,13 @@ class Callbacks:
     def _options(self, values: Values) -> list[str]:
         options = self.page.ask.options
         return [values[text] for text in options.texts[: values[options.count]]]
+
+    def _written_options(self, values: Values) -> tuple[str, ...]:
+        """Return the options without empty fields; without any option the question would become an open one."""
+        written = tuple(text for text in self._options(values) if text.strip())
+        if not written:
+            raise FieldError("options", "There are no options yet; write 2 or more, or ask for its own words.")
+        return written
 
     def _rows(self, texts: Sequence[str]) -> Changes:
         options = self.page.ask.options
@@ -217,7 +261,7 @@ class Callbacks:
         tab = self.page.ask
         return AnswerRequest(
             question=values[tab.question],
-            options=() if values[tab.options.mode] == OPEN else tuple(self._options(values)),
+            options=() if values[tab.options.mode] == OPEN else self._written_options(values),
             num_frames=int(values[self.page.frames]),
             num_keyframes=int(values[tab.keyframes]) if values[tab.wished] else None,
             compare=bool(values[tab.compare]),

@@ -33,13 +33,19 @@ class Options:
     removes: Sequence[gr.Button]
     add: gr.Button
 
+    def all_rows(self) -> list[Any]:
+        """Return all that changes where rows come and go."""
+        return [self.count, self.add, *self.rows, *self.texts, *self.removes]
+
 
 @dataclass(frozen=True)
 class Tab:
-    """What both tabs have: buttons, the result as it is shown, the result itself, and files of it."""
+    """What both tabs have: buttons, earlier results, the result as it is shown, the result itself, and files of it."""
 
     run: gr.Button
     cancel: gr.Button
+    history: gr.HTML
+    earlier: gr.State
     result: gr.HTML
     kept: gr.State
     take_away: gr.Column
@@ -48,6 +54,10 @@ class Tab:
     def no_result(self) -> dict[Any, Any]:
         """Return changes that take a result away."""
         return {self.result: "", self.kept: None, self.take_away: gr.Column(visible=False)}
+
+    def nothing_asked(self) -> dict[Any, Any]:
+        """Return changes that take the earlier results away too."""
+        return {**self.no_result(), self.history: "", self.earlier: ()}
 
 
 @dataclass(frozen=True)
@@ -154,11 +164,10 @@ def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
         errors["keyframes"].render()
         buttons = _buttons("Ask", "ask")
         errors["result"].render()
-    result = gr.HTML(elem_id="answer", elem_classes="result-slot")
-    kept = gr.State(None, time_to_live=settings.keep_s)
+    results = _results("answer", settings)
     files = _downloads("answer", ANSWER_FILES)
     wished = gr.State(value=False)
-    return AskTab(*buttons, result, kept, *files, more, question, options, keyframes, wished, compare)
+    return AskTab(*buttons, *results, *files, more, question, options, keyframes, wished, compare)
 
 
 def _options(settings: Settings) -> Options:
@@ -193,10 +202,9 @@ def _find_tab(errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
         errors["query"].render()
         most = _slider("most-moments", "Moments at most", settings.max_moments, most=settings.max_moments)
         buttons = _buttons("Find", "find")
-    result = gr.HTML(elem_id="moments", elem_classes="result-slot", js_on_load=_script("pick.js"))
+    results = _results("moments", settings)
     preview = gr.HTML(elem_id="preview")
-    kept = gr.State(None, time_to_live=settings.keep_s)
-    return FindTab(*buttons, result, kept, *_downloads("moments", MOMENT_FILES), query, most, preview)
+    return FindTab(*buttons, *results, *_downloads("moments", MOMENT_FILES), query, most, preview)
 
 
 def _slider(name: str, label: str, value: int, *, most: int, info: str | None = None) -> gr.Slider:
@@ -208,6 +216,13 @@ def _buttons(label: str, name: str) -> tuple[gr.Button, gr.Button]:
         run = gr.Button(label, variant="primary", elem_id=f"{name}-run")
         cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{name}-cancel")
     return run, cancel
+
+
+def _results(name: str, settings: Settings) -> tuple[gr.HTML, gr.State, gr.HTML, gr.State]:
+    history = gr.HTML(elem_id=f"{name}-history", elem_classes="history-slot", js_on_load=_script("pick.js"))
+    earlier = gr.State((), time_to_live=settings.keep_s)
+    result = gr.HTML(elem_id=name, elem_classes="result-slot", js_on_load=_script("pick.js"))
+    return history, earlier, result, gr.State(None, time_to_live=settings.keep_s)
 
 
 def _downloads(name: str, kinds: dict[str, str]) -> tuple[gr.Column, dict[str, gr.DownloadButton]]:

@@ -14,7 +14,8 @@
 
   function follow(seconds) {
     for (const track of document.querySelectorAll(".timeline .track")) {
-      const share = Math.min(Math.max(seconds / Number(track.dataset.end), 0), 1);
+      const [start, end] = [Number(track.dataset.start), Number(track.dataset.end)];
+      const share = Math.min(Math.max((seconds - start) / (end - start), 0), 1);
       track.style.setProperty("--at", `${share * 100}%`);
       track.setAttribute("aria-valuenow", seconds.toFixed(2));
       track.setAttribute("aria-valuetext", `${seconds.toFixed(1)} s`);
@@ -33,7 +34,7 @@
 
   // The form is long: a new result comes into view by itself.
   window.showResult = (id) => {
-    const result = document.querySelector(`#${id} .result`);
+    const result = document.querySelector(`#${id}-history nav, #${id} .result`);
     if (result) result.scrollIntoView({ block: "start" });
     if (player()) follow(player().currentTime);
     return [];
@@ -45,7 +46,8 @@
     const track = event.target.closest(".timeline .track");
     if (track) {
       const box = track.getBoundingClientRect();
-      seek(((event.clientX - box.left) / box.width) * Number(track.dataset.end));
+      const [start, end] = [Number(track.dataset.start), Number(track.dataset.end)];
+      seek(start + ((event.clientX - box.left) / box.width) * (end - start));
     }
   });
   document.addEventListener("keydown", (event) => {

@@ -9,10 +9,12 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
+from lavis.common import defaults
 from lavis.common.errors import counted
 from lavis.common.moments import frame_edges
-from lavis.common.types import Floats, Moment, VideoInfo
+from lavis.common.types import Answer, Floats, Moment, Moments, Span, VideoInfo
 from lavis.demo.service import AnswerResult, FindResult
 from lavis.demo.videos import data_address
 from lavis.export.records import LETTERS, best_positions, option_shares, time_label, time_ticks
@@ -22,6 +24,11 @@ _ROOM = 0.12  # above and below the curve, as a share of its height
 # Numbers stand above each other where they are nearer than this share of the width, a phone's finger.
 _APART = 0.065
 _MOST_LEVELS = 4
+_MOST_MARKS = 6  # on the scale of scores
+_LEAST_S = 1e-3
+SHADED_MOMENTS = (
+    f"Shaded, the moments: up to {counted(defaults.MAX_GAP_FRAMES, 'frame')} below the line may lie within one"
+)
 
 
 def html(part: str, *values: Any) -> str:
@@ -49,21 +56,22 @@ def facts_text(info: VideoInfo) -> str:
 
 def answered_html(answered: AnswerResult) -> str:
     """Return an answer with its evidence, and beside it the one from uniform frames where asked for."""
-    frames, duration_s = answered.chosen.answer.keyframes, answered.info.duration_s
-    span = best_span(frames.all_times_s, frames.all_scores, duration_s=duration_s)
+    answer, frames = answered.chosen.answer, answered.chosen.answer.keyframes
+    part = watched_part(answer, answered.info)
+    spans, middle = high_spans(frames.all_times_s, frames.all_scores, part=part)
     pins = [
         Pin(number, float(time_s), f"Keyframe {number} at {time_s:.2f} s")
         for number, time_s in enumerate(frames.times_s, start=1)
     ]
     label = "Localizer's score of each frame"
-    if span:
-        label += f"; shaded, where it is high: {span[0]:.1f} to {span[1]:.1f} s"
+    if spans:
+        label += "; shaded, where it is in the upper half of its range, above the line"
     others: list[float] = []
     if answered.uniform:
         label += "; circles mark uniform frames"
         others = answered.uniform.answer.keyframes.times_s.tolist()
-    spans = [span] if span else []
-    timeline = Timeline(frames.all_times_s, frames.all_scores, duration_s, pins, spans, label, others=others)
+    curves = [Curve(frames.all_scores, spans)]
+    timeline = Timeline(frames.all_times_s, curves, part, pins, label, threshold=middle, others=others)
     return html("answered", answered, timeline)
 
 
@@ -75,10 +83,34 @@ def found_html(found: FindResult) -> str:
         Pin(number, float(time_s), f"Moment {number}: {_range(moment)}")
         for number, (time_s, moment) in enumerate(zip(best_times_s, moments.moments, strict=True), start=1)
     ]
-    spans = [(moment.start_s, moment.end_s) for moment in moments.moments]
-    label = "How well each frame matches the sentence; above the line it matches"
-    timeline = Timeline(moments.times_s, moments.scores, found.info.duration_s, pins, spans, label, threshold=0.0)
+    label = f"How well each frame matches the sentence; above the line it matches. {SHADED_MOMENTS}"
+    curves = [Curve(moments.scores, [(moment.start_s, moment.end_s) for moment in moments.moments])]
+    timeline = Timeline(moments.times_s, curves, watched_part(moments, found.info), pins, label, threshold=0.0)
     return html("found", found, timeline)
+
+
+def history_html(results: Sequence[AnswerResult | FindResult], shown: int | None) -> str:
+    """Return buttons for the results about a video, in the order they came; nothing where there is none to go back to.
+
+    Args:
+        shown: which of them is on the page.
+    """
+    if not results or (len(results) == 1 and shown == 0):
+        return ""
+    return html("history", [_outcome(result) for result in results], shown)
+
+
+def _outcome(result: AnswerResult | FindResult) -> tuple[str, str]:
+    """Return what was asked, and in a word or two what came of it."""
+    if isinstance(result, AnswerResult):
+        return result.chosen.answer.question.text, result.chosen.answer.text or "no answer"
+    return result.moments.query, counted(len(result.moments.moments), "moment")
+
+
+def watched_part(result: Answer | Moments, info: VideoInfo) -> Span:
+    """Return the part of the video that was watched."""
+    last_s = result.keyframes.all_times_s[-1] if isinstance(result, Answer) else result.times_s[-1]
+    return result.clip or Span(0.0, max(info.duration_s, float(last_s), _LEAST_S))
 
 
 def _range(moment: Moment) -> str:
@@ -95,35 +127,47 @@ class Pin:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Scores [T] of the watched frames, empty where they are not scored, and (start, end) in seconds to shade."""
+
+    scores: Floats
+    spans: Sequence[tuple[float, float]]
+    name: str = ""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there is anything to draw."""
+        return bool(len(self.scores) and np.isfinite(self.scores).all())
+
+
+@dataclass(frozen=True)
 class Timeline:
-    """A curve over a video.
+    """Curves over the part of a video that was watched.
 
     Attributes:
         times_s: [T] of the watched frames.
-        scores: [T], or empty where frames are not scored.
-        spans: (start, end) in seconds to shade.
-        label: what the curve is.
+        label: what the curves are, and what is shaded.
         threshold: a score to draw a line at.
         others: times to mark beside the pins, such as those of uniform frames.
     """
 
     times_s: Floats
-    scores: Floats
-    duration_s: float
+    curves: Sequence[Curve]
+    part: Span
     pins: Sequence[Pin]
-    spans: Sequence[tuple[float, float]]
     label: str
     threshold: float | None = None
     others: Sequence[float] = ()
 
-    @property
-    def end_s(self) -> float:
-        """Where the axis ends."""
-        return max(self.duration_s, float(self.times_s[-1]), 1e-3)
-
     def x(self, time_s: float) -> float:
         """Return where a time stands, as a share of the width."""
-        return min(max(time_s / self.end_s, 0.0), 1.0)
+        length_s = max(self.part.end_s - self.part.start_s, _LEAST_S)
+        return min(max((time_s - self.part.start_s) / length_s, 0.0), 1.0)
+
+    def y(self, score: float) -> float:
+        """Return where a score stands, as a share of the height, downwards."""
+        low, high = self.limits
+        return (high - score) / (high - low)
 
     @property
     def levels(self) -> list[int]:
@@ -140,22 +184,50 @@ class Timeline:
         return levels
 
     @property
-    def curve(self) -> tuple[list[tuple[float, float]], float | None] | None:
-        """The points of the curve and the height of the threshold, 1000 units wide and 100 high, downwards."""
-        if not len(self.scores) or not np.isfinite(self.scores).all():
-            return None
-        levels = self.scores if self.threshold is None else np.append(self.scores, self.threshold)
+    def drawn(self) -> list[Curve]:
+        """The curves that can be drawn."""
+        return [curve for curve in self.curves if curve.is_drawn]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The scores at the lower and at the upper end of the scale."""
+        levels = np.concatenate([*(curve.scores for curve in self.drawn), self._lines])
         room = float(np.ptp(levels)) * _ROOM or 1.0
-        heights = np.interp(levels, [levels.min() - room, levels.max() + room], [100.0, 0.0]).tolist()
-        points = [(self.x(time_s) * 1000, height) for time_s, height in zip(self.times_s, heights, strict=False)]
-        return points, None if self.threshold is None else heights[-1]
+        return float(levels.min()) - room, float(levels.max()) + room
+
+    @property
+    def _lines(self) -> list[float]:
+        return [] if self.threshold is None else [self.threshold]
+
+    @property
+    def marks(self) -> list[tuple[str, float]]:
+        """Round scores, as text, and where they stand; none where nothing is drawn."""
+        if not self.drawn:
+            return []
+        low, high = self.limits
+        ticks = MaxNLocator(nbins=_MOST_MARKS, steps=[1, 2, 5, 10]).tick_values(low, high)
+        return [(f"{tick:g}", self.y(tick)) for tick in np.round(ticks, 9).tolist() if low <= tick <= high]
+
+    def steps(self, curve: Curve) -> list[tuple[float, float]]:
+        """Return the corners of a curve, as shares: each frame's score lasts as long as the frame stands for."""
+        edges = [self.x(edge) for edge in _edges(self.times_s, self.part)]
+        heights = [self.y(score) for score in curve.scores]
+        return [(x, y) for start, end, y in zip(edges, edges[1:], heights, strict=False) for x in (start, end)]
 
 
-def best_span(times_s: Floats, scores: Floats, *, duration_s: float) -> tuple[float, float] | None:
-    """Return the part around the best frame where scores stay in the upper half of their range, in seconds."""
+def high_spans(times_s: Floats, scores: Floats, *, part: Span) -> tuple[list[tuple[float, float]], float | None]:
+    """Return the stretches where scores are in the upper half of their range, in seconds, and the middle of the range.
+
+    Without scores, and where they are all the same, there is neither.
+    """
     if not len(scores) or not np.isfinite(scores).all() or scores.min() == scores.max():
-        return None
-    best, low = scores.argmax(), np.flatnonzero(scores < (scores.min() + scores.max()) / 2)
-    first, end = low[low < best].max(initial=-1) + 1, low[low > best].min(initial=len(scores))
-    edges = frame_edges(times_s, duration_s=max(duration_s, float(times_s[-1])))
-    return float(edges[first]), float(edges[end])
+        return [], None
+    middle = (scores.min() + scores.max()) / 2
+    edges = _edges(times_s, part)
+    changes = np.flatnonzero(np.diff(scores >= middle, prepend=False, append=False))
+    return [(float(edges[first]), float(edges[end])) for first, end in changes.reshape(-1, 2)], float(middle)
+
+
+def _edges(times_s: Floats, part: Span) -> Floats:
+    """Return the [T + 1] borders of the times that frames stand for, within the part that was watched."""
+    return frame_edges(times_s - part.start_s, duration_s=part.end_s - part.start_s) + part.start_s

@@ -65,7 +65,7 @@ class _Result:
     Attributes:
         seconds: what each part took for this question alone; decode and watch are 0 where the video was known.
         known: whether the video had been watched before.
-        caveats: what to know of this result, beside what is known of the model.
+        caveats: what to know of this result: of the model's weights, the video, and what was not read.
     """
 
     source: Source
@@ -270,7 +270,7 @@ class Service:
     def _origin(
         self, source: Source, watched: Watched, caveats: tuple[str, ...], *, known: bool, before: Seconds
     ) -> dict[str, Any]:
-        """Return what a result says of its video, its model, the seconds spent since `before`, and its own caveats."""
+        """Return what a result says of its video, its model, the seconds spent since `before`, and its caveats."""
         timings = asdict(watched.video.timings)
         return {
             "source": source,
@@ -278,7 +278,7 @@ class Service:
             "model_name": self.model_name,
             "seconds": {part.removesuffix("_s"): value - before[part] for part, value in timings.items()},
             "known": known,
-            "caveats": tuple(caveat for caveat in caveats if caveat not in self.caveats),
+            "caveats": caveats,
         }
 
 

@@ -30,6 +30,7 @@ class Settings:
     Attributes:
         max_pixels: width times height of a video.
         max_watched: watched videos that are kept for further questions.
+        max_earlier: results about one video that a page can go back to, the shown one among them.
         max_sessions: open pages and programs whose fields are remembered, 0.1 MB each; who has been silent for longest
             is forgotten first.
     """
@@ -49,6 +50,7 @@ class Settings:
     max_waiting: int = _option(64, "questions that wait for the model")
     max_jobs_per_address: int = _option(4, "questions at once from one network address")
     max_watched: int = 16
+    max_earlier: int = 8
     max_sessions: int = 500
     keep_s: int = _option(3600, "seconds that visitors' files are kept; at most 3600")
 

@@ -1,5 +1,5 @@
 // The video of the page: upload it, play it. `props.value` is {url, name, facts} and what Python finds the file by:
-// {path} for an upload, {clip} for a shipped clip.
+// {path} for an upload, {clip} for a shipped clip; `replaces` says whether another video was there before.
 const part = (name) => element.querySelector(name);
 const video = part("video");
 const input = part("input");
@@ -45,7 +45,8 @@ async function take(file) {
     const stored = await upload(file);
     // Relative, as the shipped clips' are: the server takes no address from a page, its own neither.
     const url = `gradio_api/file=${stored.path.split("/").map(encodeURIComponent).join("/")}`;
-    props.value = { path: stored.path, url, name: file.name, facts: "" };
+    const replaces = Boolean((props.value || {}).url);
+    props.value = { path: stored.path, url, name: file.name, facts: "", replaces };
     show();
     trigger("taken");
   } catch {

@@ -1,6 +1,7 @@
 """What visitors do, in one place."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -81,3 +82,11 @@ def expect_player_at(page: Page, time_s: float, *, within_s: float = 0.3) -> Non
         "([wanted, within]) => Math.abs(document.querySelector('.stage video').currentTime - wanted) <= within",
         arg=[time_s, within_s],
     )
+
+
+def saved(page: Page, button: str | Locator) -> Path:
+    """Click something that saves a file."""
+    target = page.locator(button) if isinstance(button, str) else button
+    with page.expect_download() as started:
+        target.click()
+    return Path(started.value.path())

@@ -36,13 +36,13 @@ def test_the_dark_is_dark_and_readable(open_page: Open, examples: tuple[Example,
     page = open_page(color_scheme="dark")
     result = ask_example(page, examples[0])
     shoot(page, "demo-dark")
-    for text in (result.locator(".answer"), result.locator(".option .share").first, page.locator(".caveats p")):
+    for text in (result.locator(".answer"), result.locator(".option .share").first, result.locator(".caveats p")):
         assert contrast(page, text) >= 4.5
 
 
 def test_the_light_is_readable(page: Page, examples: tuple[Example, ...]) -> None:
     result = ask_example(page, examples[0])
-    for text in (result.locator(".answer"), result.locator(".option .share").first, page.locator(".caveats p")):
+    for text in (result.locator(".answer"), result.locator(".option .share").first, result.locator(".caveats p")):
         assert contrast(page, text) >= 4.5
 
 

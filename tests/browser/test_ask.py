@@ -1,14 +1,24 @@
 """Asking: the answer, its evidence, and the way into the video."""
 
+import json
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from lavis.common.defaults import NUM_KEYFRAMES
 from lavis.demo.videos import Example
 from tests.browser.conftest import Open, Shoot
-from tests.browser.steps import answer_to, ask, ask_example, expect_player_at, forget, upload, write_options
+from tests.browser.steps import (
+    answer_to,
+    ask,
+    ask_example,
+    expect_player_at,
+    forget,
+    saved,
+    upload,
+    write_options,
+)
 
 
 def test_an_example_gives_the_right_answer_with_its_evidence(
@@ -26,12 +36,22 @@ def test_an_example_gives_the_right_answer_with_its_evidence(
     expect(result.locator(".timeline .pin")).to_have_count(NUM_KEYFRAMES)
     expect(result.locator(".timeline .curve")).to_have_count(1)
     expect(result.locator(".timeline .span")).to_have_count(1)
+    marks = result.locator(".timeline .mark").all_inner_texts()
+    assert [float(mark) for mark in marks] == sorted(map(float, marks))
+    assert len(marks) >= 3
+    expect(result.locator(".timeline .axis")).to_have_text("score")
     expect(result.locator(".took")).to_contain_text("4 keyframes read of 32 frames watched")
     expect(result.locator(".took dt")).to_have_text(["Decode frames", "Watch (encode)", "Localize", "Answer"])
-    expect(page.locator(".caveats")).to_have_count(1)
+    expect(page.locator("#masthead .caveats")).to_have_count(1)
+    expect(result.locator(".caveats")).to_have_text(page.locator("#masthead .caveats").inner_text())
+    assert len({card.evaluate("card => card.getBoundingClientRect().bottom") for card in cards(page)}) == 1
     result.locator(".strip .frame").first.click()
     expect_player_at(page, float(result.locator(".strip .frame").first.get_attribute("data-seek") or "nan"))
     shoot(page, "demo-answer")
+
+
+def cards(page: Page) -> list[Locator]:
+    return page.locator(".example").all()
 
 
 def test_keyframes_stand_in_time_order_with_time_and_score(page: Page, examples: tuple[Example, ...]) -> None:
@@ -68,7 +88,9 @@ def test_the_timeline_moves_the_player_by_click_and_by_arrow_keys(page: Page, ex
     expect(track).to_have_attribute("aria-valuenow", f"{times[-2]:.2f}")
 
 
-def test_a_further_question_does_not_watch_again(page: Page, examples: tuple[Example, ...]) -> None:
+def test_a_further_question_does_not_watch_again_and_the_first_answer_can_be_gone_back_to(
+    page: Page, examples: tuple[Example, ...], shoot: Shoot
+) -> None:
     ask_example(page, examples[0])
     further = examples[0].questions[1]
     forget(page)
@@ -78,6 +100,20 @@ def test_a_further_question_does_not_watch_again(page: Page, examples: tuple[Exa
     expect(result.locator("[data-part=decode] dd")).to_have_text("already done")
     expect(result.locator("[data-part=watch] dd")).to_have_text("already done")
     expect(result.locator("[data-part=localize] dd")).to_contain_text(" s")
+    first = examples[0].questions[0]
+    history = page.locator("#answer-history .chip")
+    outcomes = [f"{asked.text} {asked.options[asked.answer]}" for asked in (first, further)]
+    expect(history).to_have_text(outcomes)
+    expect(history.nth(1)).to_have_attribute("aria-current", "true")
+    forget(page)
+    history.nth(0).click()
+    earlier = answer_to(page, first.text)
+    expect(earlier.locator(".answer")).to_contain_text(first.options[first.answer])
+    expect(history.nth(0)).to_have_attribute("aria-current", "true")
+    assert json.loads(saved(page, "#answer-json").read_bytes())["question"] == first.text
+    shoot(page, "demo-history")
+    ask_example(page, examples[1])
+    expect(history).to_have_count(0)
 
 
 def test_an_upload_is_asked_with_options_of_one_s_own(
@@ -92,6 +128,22 @@ def test_an_upload_is_asked_with_options_of_one_s_own(
     result = ask(page, asked.text)
     expect(result.locator(".option .text")).to_have_text(list(asked.options))
     assert result.get_attribute("data-answer") == str(asked.answer)
+
+
+def test_another_video_takes_the_last_one_s_options_away_and_empty_fields_are_passed_over(
+    page: Page, examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    ask_example(page, examples[0])
+    upload(page, str(shutil.copy(examples[1].clip, tmp_path / "mine.mp4")))
+    expect(page.locator("#options textarea:visible, #options input:visible")).to_have_count(3)
+    for letter in "ABC":
+        expect(page.get_by_label(f"Option {letter}", exact=True)).to_have_value("")
+    expect(page.get_by_label("Question", exact=True)).to_have_value("")
+    write_options(page, ["", "left", "  ", "right"])
+    result = ask(page, "Where to?")
+    expect(result.locator(".option .letter")).to_have_text(["A", "B"])
+    expect(result.locator(".option .text")).to_have_text(["left", "right"])
+    expect(page.get_by_label("Option B", exact=True)).to_have_value("right")
 
 
 def test_two_options_remain_and_eight_are_the_most(page: Page, examples: tuple[Example, ...]) -> None:

@@ -28,7 +28,8 @@ def test_without_a_video_there_is_nothing_to_ask(open_page: Open) -> None:
     ("question", "options", "message"),
     [
         ("", ["a", "b", "c"], "the question is empty"),
-        ("Why?", ["a", "", "c"], "option B is empty"),
+        ("Why?", ["", " ", ""], "There are no options yet; write 2 or more, or ask for its own words."),
+        ("Why?", ["", "b", ""], "1 options given"),
         ("Why?", ["a", "b", "a"], "option C repeats 'a'"),
     ],
 )

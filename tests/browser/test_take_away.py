@@ -4,23 +4,14 @@ import csv
 import io
 import json
 import zipfile
-from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from lavis.demo.videos import Example
 from tests.browser.conftest import Shoot
-from tests.browser.steps import ask_example, forget
-
-
-def saved(page: Page, button: str | Locator) -> Path:
-    """Click something that saves a file."""
-    target = page.locator(button) if isinstance(button, str) else button
-    with page.expect_download() as started:
-        target.click()
-    return Path(started.value.path())
+from tests.browser.steps import ask_example, forget, saved
 
 
 def test_the_answer_s_files(page: Page, examples: tuple[Example, ...]) -> None:

@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lavis.common.types import Moments, Question, VideoInfo
+from lavis.common.types import Moments, Question, Span, VideoInfo
 from lavis.demo.render import (
+    Curve,
     Pin,
     Timeline,
     answered_html,
-    best_span,
     facts_text,
     found_html,
+    high_spans,
+    history_html,
     html,
 )
 from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer
@@ -88,7 +90,7 @@ def test_moments_are_listed_best_first(found: FindResult) -> None:
     assert '<p class="answer">2 moments found</p>' in page
     assert re.findall(r"<div><b>(.*?)</b>", page) == ["2.5 s to 3.5 s", "0.0 s to 1.5 s"]
     assert re.findall(r'data-cut="(\d)"', page) == ["0", "1"]
-    assert page.count('class="span"') == 2
+    assert page.count('class="span ') == 2
 
 
 def test_where_there_is_no_moment_the_nearest_frame_is_named(found: FindResult) -> None:
@@ -104,6 +106,7 @@ def test_whatever_is_written_by_others_is_text(answered: AnswerResult, found: Fi
     pages = [
         answered_html(replace(answered, chosen=PicturedAnswer(evil, (b"", b"")), caveats=(EVIL,))),
         found_html(replace(found, moments=replace(found.moments, query=EVIL), caveats=(EVIL,))),
+        history_html([replace(answered, chosen=PicturedAnswer(evil, (b"", b"")))], None),
         html("error", EVIL),
         html("caveats", [EVIL]),
         html("preview", "gradio_api/file=a.mp4", EVIL, EVIL),
@@ -123,21 +126,49 @@ def test_a_video_is_described_in_one_line() -> None:
     assert facts_text(info) == "1:15 · 2250 frames at 29.97 per second · 640 × 360"
 
 
-def timeline(scores: list[float], *, pins: tuple[float, ...] = (), threshold: float | None = None) -> str:
+WHOLE = Span(0.0, 8.0)
+
+
+def timeline(
+    scores: list[float], *, pins: tuple[float, ...] = (), threshold: float | None = None, part: Span = WHOLE
+) -> str:
     made = [Pin(number, time_s, f"Keyframe {number}") for number, time_s in enumerate(pins, start=1)]
-    return html("draw", Timeline(TIMES, np.array(scores), 8.0, made, [(2.0, 4.0)], "score", threshold))
+    curve = Curve(np.array(scores), [(2.0, 4.0)])
+    return html("draw", Timeline(TIMES, [curve], part, made, "score", threshold))
 
 
-def test_the_curve_spans_the_whole_video_and_higher_is_upwards() -> None:
-    (points,) = re.findall(r'class="curve" points="(.*?)"', timeline([0, 1, 0.5, 0]))
-    places = [tuple(float(number) for number in point.split(",")) for point in points.split()]
-    assert [x for x, _ in places] == [125, 375, 625, 875]
-    assert [round(y, 1) for _, y in places] == [90.3, 9.7, 50.0, 90.3]
+def corners(page: str) -> list[tuple[float, ...]]:
+    """The points of the first curve: 1000 units wide and 100 high, downwards."""
+    points = re.findall(r'class="curve curve-0" points="(.*?)"', page)[0]
+    return [tuple(float(number) for number in point.split(",")) for point in points.split()]
+
+
+def test_the_curve_is_as_high_as_its_frame_for_as_long_as_that_stands_for() -> None:
+    places = corners(timeline([0, 1, 0.5, 0]))
+    assert [x for x, _ in places] == [0, 250, 250, 500, 500, 750, 750, 1000]
+    assert [round(y, 1) for _, y in places] == [90.3, 90.3, 9.7, 9.7, 50.0, 50.0, 90.3, 90.3]
+
+
+def test_the_axis_is_the_part_that_was_watched() -> None:
+    page = timeline([0, 1, 0.5, 0], pins=(3.0,), part=Span(1.0, 5.0))
+    assert [x for x, _ in corners(page)] == [0, 250, 250, 750, 750, 1000, 1000, 1000]
+    assert re.findall(r'data-start="(.*?)" data-end="(.*?)"', page) == [("1.000", "5.000")]
+    assert re.findall(r'class="pin".*?left:(.*?);', page) == ["50.00%"]
+    assert re.findall(r'class="tick".*?>(.*?)</span>', page) == ["1 s", "2 s", "3 s", "4 s", "5 s"]
+
+
+def test_the_scale_has_round_scores_at_their_heights() -> None:
+    page = timeline([-3, 5, 0, 2], threshold=0.0)
+    marks = dict(re.findall(r'class="mark" style="top:(.*?)%">(.*?)</span>', page))
+    assert list(marks.values()) == ["-2", "0", "2", "4"]
+    (level,) = re.findall(r'class="threshold" x1="0" x2="1000" y1="(.*?)"', page)
+    assert marks[level] == "0"
+    assert 'class="axis">score<' in page
 
 
 def test_spans_and_pins_stand_at_their_times() -> None:
     page = timeline([0, 1, 0.5, 0], pins=(2.0, 6.0))
-    assert re.findall(r'class="span" x="(.*?)" y="0" width="(.*?)"', page) == [("250.0", "250.0")]
+    assert re.findall(r'class="span curve-0" x="(.*?)" y="0" width="(.*?)"', page) == [("250.0", "250.0")]
     assert re.findall(r'data-seek="(.*?)".*?left:(.*?);', page) == [("2.000", "25.00%"), ("6.000", "75.00%")]
 
 
@@ -150,7 +181,8 @@ def test_a_threshold_is_within_the_picture_even_where_no_score_reaches_it() -> N
 @pytest.mark.parametrize("scores", [[], [0.0, np.nan, 1.0, 2.0]])
 def test_without_scores_there_is_no_curve_and_still_a_timeline(scores: list[float]) -> None:
     page = timeline(scores, pins=(2.0,))
-    assert 'class="curve"' not in page
+    assert 'class="curve' not in page
+    assert 'class="mark"' not in page
     assert 'class="pin"' in page
 
 
@@ -166,21 +198,42 @@ def test_a_crowd_of_numbers_does_not_grow_without_end() -> None:
 
 
 def test_the_label_is_text() -> None:
-    assert "<b>" not in html("draw", Timeline(TIMES, TIMES, 8.0, [Pin(1, 1.0, '"><b>')], [], '"><b>'))
+    line = Timeline(TIMES, [Curve(TIMES, [])], WHOLE, [Pin(1, 1.0, '"><b>')], '"><b>')
+    assert "<b>" not in html("draw", line)
 
 
 @pytest.mark.parametrize(
-    ("scores", "span"),
+    ("scores", "spans", "middle"),
     [
-        ([0.0, 4.0, 3.0, 0.0], (2.0, 6.0)),
-        ([0.0, 0.0, 0.0, 4.0], (6.0, 8.0)),
-        ([4.0, 0.0, 3.0, 3.0], (0.0, 2.0)),
-        ([1.0, 1.0, 1.0, 1.0], None),
-        ([], None),
-        ([0.0, np.inf, 1.0, 2.0], None),
+        ([0.0, 4.0, 3.0, 0.0], [(2.0, 6.0)], 2.0),
+        ([0.0, 0.0, 0.0, 4.0], [(6.0, 8.0)], 2.0),
+        ([4.0, 0.0, 3.0, 3.0], [(0.0, 2.0), (4.0, 8.0)], 2.0),
+        ([1.0, 1.0, 1.0, 1.0], [], None),
+        ([], [], None),
+        ([0.0, np.inf, 1.0, 2.0], [], None),
     ],
 )
-def test_the_shaded_part_is_around_the_best_frame_where_scores_are_high(
-    scores: list[float], span: tuple[float, float] | None
+def test_shaded_is_wherever_scores_are_in_the_upper_half_of_their_range(
+    scores: list[float], spans: list[tuple[float, float]], middle: float | None
 ) -> None:
-    assert best_span(TIMES, np.array(scores), duration_s=8.0) == span
+    assert high_spans(TIMES, np.array(scores), part=WHOLE) == (spans, middle)
+
+
+def test_what_is_shaded_is_said_and_lies_above_the_line(answered: AnswerResult) -> None:
+    page = answered_html(answered)  # scores 0.5, 3, 2, -1 at 1, 2, 3, 4 s
+    assert "<figcaption>Localizer&#39;s score of each frame; shaded, where it is in the upper half of its range" in page
+    (level,) = re.findall(r'class="threshold" x1="0" x2="1000" y1="(.*?)"', page)
+    (shaded,) = re.findall(r'class="span curve-0" x="(.*?)" y="0" width="(.*?)"', page)
+    left, right = float(shaded[0]), float(shaded[0]) + float(shaded[1])
+    above = [x for x, y in corners(page) if y < float(level)]
+    assert (min(above), max(above)) == (left, right) == (375.0, 875.0)
+
+
+def test_earlier_results_are_buttons_and_one_alone_needs_none(answered: AnswerResult, found: FindResult) -> None:
+    page = history_html([answered, found], 1)
+    assert re.findall(r'data-earlier="(\d)"(.*?)>(.*?) <b>(.*?)</b>', page) == [
+        ("0", "", "Where is it?", "sea"),
+        ("1", ' aria-current="true"', "a ring", "2 moments"),
+    ]
+    assert (history_html([], None), history_html([answered], 0)) == ("", "")
+    assert "aria-current" not in history_html([answered], None)

@@ -102,11 +102,10 @@ def test_the_record_names_the_video_and_not_its_path(service: Service, source: S
     assert service.find(source, FindRequest("light"), make_job()).record["video"]["path"] == "mine.mp4"
 
 
-def test_what_is_known_of_the_model_is_not_said_again_of_each_answer(
-    service: Service, source: Source, make_job: MakeJob
-) -> None:
+def test_what_is_known_of_the_model_is_said_of_each_result(service: Service, source: Source, make_job: MakeJob) -> None:
     assert service.caveats == (CAVEAT,)
-    assert service.answer(source, ASKED, make_job()).caveats == ()
+    assert service.answer(source, ASKED, make_job()).caveats == (CAVEAT,)
+    assert service.find(source, FindRequest("light"), make_job()).caveats == (CAVEAT,)
 
 
 @pytest.mark.parametrize(
