@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from string import ascii_uppercase
 from typing import Any
 
+from lavis.common.errors import ConfigError
+from lavis.common.times import parse_time
 from lavis.datasets.records import Record, is_blank, read_records, shown
 from lavis.datasets.videos import EXTENSIONS
 from sevila_data.own_rows import parsed_cell
@@ -143,19 +145,18 @@ def without_ending(name: str) -> str:
     return path.with_suffix("").as_posix() if path.suffix in EXTENSIONS else name
 
 
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")
-
-
 def clock_seconds(record: Record, field: str, value: object) -> float:
     """Read a time such as "00:01:02.5", "1:02" or "00:01:02,500" in seconds.
 
     Raises:
         AnnotationError: it is none.
     """
-    match = _CLOCK.fullmatch(str(value).strip())
-    if not match:
-        raise record.error(field, f"{shown(value)} is not a time such as 00:01:02.5")
-    return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3].replace(",", "."))
+    try:
+        if ":" in str(value):
+            return parse_time(str(value))
+    except ConfigError:
+        pass
+    raise record.error(field, f"{shown(value)} is not a time such as 00:01:02.5")
 
 
 _NUMBER = r"(nan|[0-9]*\.?[0-9]+(?:e-?[0-9]+)?|[0-9]+\.)"

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavis.cli.common import add_command, add_one_video_options
+from lavis.cli.common import TIMES, add_command, add_one_video_options, seconds
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, QuestionError
 
@@ -74,7 +74,13 @@ def add_parser(subparsers: Any) -> None:
     add("--threshold", type=float, default=defaults.THRESHOLD, help=matching)
     gap = "frames in a row that may miss the threshold within a moment (default: %(default)s, as published)"
     add("--max-gap-frames", type=int, default=defaults.MAX_GAP_FRAMES, metavar="N", help=gap)
-    add("--min-length", type=float, default=defaults.MIN_LENGTH_S, metavar="SECONDS", help="drop shorter moments")
+    add(
+        "--min-length",
+        type=seconds,
+        default=defaults.MIN_LENGTH_S,
+        metavar="TIME",
+        help=f"drop shorter moments ({TIMES})",
+    )
     add("--max-moments", type=int, default=defaults.MAX_MOMENTS, metavar="N", help="keep only the best (default: all)")
     add("--prompt", default=defaults.MOMENT_PROMPT, help="wording (default: %(default)s)")
     add_one_video_options(parser)

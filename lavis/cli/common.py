@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING, Any
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, did_you_mean
 from lavis.common.logging import visible
+from lavis.common.times import parse_time
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lavis.models.frame_cache import FrameCache
 
+TIMES = "seconds, mm:ss or hh:mm:ss"
 _LEAST_WIDTH = 100
+
+
+def seconds(text: str) -> float:
+    """Read an option's time; see `parse_time`."""
+    try:
+        return parse_time(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_command(
@@ -46,7 +56,8 @@ def add_one_video_options(parser: argparse.ArgumentParser) -> None:
     watched = f"frames to watch (default: {defaults.NUM_FRAMES}, or all there are)"
     add("--num-frames", type=int, metavar="T", help=watched)
     add("--sample-fps", type=float, metavar="N", help="watch so many frames a second, in place of T: for long videos")
-    add("--clip", type=float, nargs=2, metavar=("START", "END"), help="watch only this part, in seconds")
+    part = f"watch only this part, from {TIMES}; also in one word: 0:30-0:35"
+    add("--clip", type=seconds, nargs=2, metavar=("START", "END"), help=part)
     add(
         "--reader",
         default=defaults.VIDEO_READER,

@@ -34,6 +34,7 @@ from lavis.common.errors import (
 )
 from lavis.common.logging import visible
 from lavis.common.registry import registry
+from lavis.common.times import split_clip
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -184,6 +185,17 @@ def _has_peers() -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
+def _with_clips_split(words: Sequence[str]) -> list[str]:
+    """Return the words with "--clip 0:30-0:35" and "--clip=0:30-0:35" as "--clip 0:30 0:35"."""
+    split: list[str] = []
+    for word in words:
+        if word.startswith("--clip="):
+            split += ["--clip", *split_clip(word.removeprefix("--clip="))]
+        else:
+            split += split_clip(word) if split and split[-1] == "--clip" else [word]
+    return split
+
+
 def _one_line(error: Exception) -> str:
     return visible(" ".join(str(error).splitlines()))
 
@@ -200,6 +212,6 @@ def _run(argv: Sequence[str] | None) -> int:
         words = list(sys.argv[1:] if argv is None else argv)
         if not words or words[0] == "help":
             words = [*words[1:], "--help"]
-        args = build_parser(words[0]).parse_args(words)
+        args = build_parser(words[0]).parse_args(_with_clips_split(words))
         registry.import_modules(getattr(args, "imports", None) or (), place="--import")
         return int(args.run(args))

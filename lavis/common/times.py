@@ -14,7 +14,8 @@ TimeLike: TypeAlias = float | str
 ClipLike: TypeAlias = Union["Span", Sequence[TimeLike], str]
 
 _BETWEEN = re.compile(r"\s*([\d:.]+\s*s?)\s*(?:-|\u2013|to)\s*([\d:.]+\s*s?)\s*")
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)")  # subtitles have a comma
+_DASH = re.compile(r"(?<=.)[-\u2013](?=.)")
 _WAYS = "give seconds, mm:ss or hh:mm:ss"
 
 
@@ -28,7 +29,7 @@ def parse_time(value: TimeLike) -> float:
         return float(value)
     if isinstance(value, str):
         if clock := _CLOCK.fullmatch(value.strip()):
-            hours, minutes, seconds = int(clock[1] or 0), int(clock[2]), float(clock[3])
+            hours, minutes, seconds = int(clock[1] or 0), int(clock[2]), float(clock[3].replace(",", "."))
             if seconds < 60 and (minutes < 60 or clock[1] is None):
                 return hours * 3600 + minutes * 60 + seconds
         else:
@@ -37,6 +38,15 @@ def parse_time(value: TimeLike) -> float:
             except ValueError:
                 pass
     raise ConfigError(f"{value!r} is no time; {_WAYS}")
+
+
+def split_clip(text: str) -> list[str]:
+    """Return the words for start and end where a text holds both, else the text alone; a number such as 5e-1 is one."""
+    try:
+        float(text)
+    except ValueError:
+        return _DASH.split(text, maxsplit=1)
+    return [text]
 
 
 def parse_clip(value: ClipLike) -> "Span":

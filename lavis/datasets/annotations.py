@@ -149,7 +149,7 @@ def _answer(record: Record, options: tuple[str, ...]) -> int | None:
 def _clip(record: Record, duration_s: float | None) -> tuple[Span | None, bool]:
     if not record.has("start") and not record.has("end"):
         return None, False
-    start, end = record.number_or_nan("start"), record.number_or_nan("end")
+    start, end = record.time_or_nan("start"), record.time_or_nan("end")
     if math.isnan(start) or math.isnan(end):
         return None, True
     record.as_seconds("start", start)  # errors below name the field "end"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavis.common.errors import AnnotationError, MissingExtraError, listed
+from lavis.common.errors import AnnotationError, ConfigError, MissingExtraError, listed
+from lavis.common.times import parse_time
 
 logger = logging.getLogger(__name__)
 
@@ -133,16 +134,16 @@ class Record:
             return int(written)
         raise self.error(field, f"{shown(value)} is not a whole number; write it as one")
 
-    def number_or_nan(self, field: str) -> float:
-        """Return a number, which may be written as text and may be "nan"."""
-        return self.as_number(field, self.value(field))
+    def time_or_nan(self, field: str) -> float:
+        """Return a time in seconds, which may be written as a clock shows it, and may be "nan" or below 0."""
+        return self._as_time(field, self.value(field))
 
     def seconds(self, field: str) -> float:
-        """Return a time in seconds, a finite number from 0."""
+        """Return a time in seconds, a finite number from 0; it may be written as mm:ss or hh:mm:ss."""
         return self.as_seconds(field, self.value(field))
 
     def as_number(self, field: str, value: object) -> float:
-        """Read a part of a field as a number; see `number_or_nan`."""
+        """Read a part of a field as a number."""
         number = math.inf
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):
             try:
@@ -155,10 +156,18 @@ class Record:
 
     def as_seconds(self, field: str, value: object) -> float:
         """Read a part of a field as a time; see `seconds`."""
-        number = self.as_number(field, value)
+        number = self._as_time(field, value)
         if math.isnan(number) or number < 0:
             raise self.error(field, f"{shown(value)} is not a time in seconds; give a number from 0")
         return number
+
+    def _as_time(self, field: str, value: object) -> float:
+        if not isinstance(value, str) or ":" not in value:
+            return self.as_number(field, value)
+        try:
+            return parse_time(value)
+        except ConfigError as error:
+            raise self.error(field, str(error)) from None
 
 
 def read_records(path: str | Path) -> Iterator[Record]:

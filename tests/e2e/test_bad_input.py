@@ -113,6 +113,10 @@ def test_bad_video_is_named(
         (["What?", *OPTIONS, "--clip", "90", "95"], "the clip from 90 to 95 s lies outside the video"),
         (["What?", *OPTIONS, "--clip", "nan", "1"], "the clip from nan to 1 s has a time that is not a number"),
         (["What?", *OPTIONS, "--clip", "1"], "--clip: expected 2 arguments"),
+        (
+            ["What?", *OPTIONS, "--clip", "0:02-0:75"],
+            "--clip: '0:75' is no time; give seconds, mm:ss or hh:mm:ss; see:",
+        ),
         (["What?", "--questions", "questions.json"], "leave out QUESTION and --option"),
         (["--questions", "questions.json"], "cannot read questions.json"),
     ],

@@ -39,6 +39,12 @@ def test_a_second_of_a_slow_video_is_its_four_frames(capsys: pytest.CaptureFixtu
         assert not any("clip" in caveat for caveat in record["caveats"])
 
 
+@pytest.mark.parametrize("clip", [["0:34", "35"], ["0:34-0:35"], ["34-35"], ["00:00:34.0", "0:35"]], ids=" ".join)
+def test_a_clip_may_be_given_as_a_clock_shows_it(capsys: pytest.CaptureFixture[str], clip: list[str]) -> None:
+    assert asked(capsys, "find", "--clip", *clip)["clip"] == {"start_s": 34.0, "end_s": 35.0}
+    assert asked(capsys, "find", f"--clip={'-'.join(clip)}")["clip"] == {"start_s": 34.0, "end_s": 35.0}
+
+
 def test_moments_of_a_clip_lie_within_it_and_subtitles_name_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lavis.common.errors import ConfigError
-from lavis.common.times import parse_clip, parse_time
+from lavis.common.times import parse_clip, parse_time, split_clip
 from lavis.common.types import Span
 
 
@@ -21,6 +21,7 @@ from lavis.common.types import Span
         ("90:00", 5400.0),
         ("0:01.25", 1.25),
         ("1:02:03.5", 3723.5),
+        ("00:01:02,500", 62.5),
         ("inf", math.inf),
     ],
 )
@@ -49,3 +50,11 @@ def test_what_is_no_clip_is_told_how_clips_are_written(written: Any) -> None:
         parse_clip(written)
     expected = f"{written!r} is no part of a video; give (start, end) or 'START-END', such as '0:30-0:35'"
     assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [("0:30-0:35", ["0:30", "0:35"]), ("-5-2", ["-5", "2"]), ("-5", ["-5"]), ("5e-1", ["5e-1"]), ("0:30", ["0:30"])],
+)
+def test_a_word_of_two_times_is_split(word: str, words: list[str]) -> None:
+    assert split_clip(word) == words

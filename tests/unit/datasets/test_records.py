@@ -88,7 +88,9 @@ def record(value: object) -> Record:
         ("whole", 3, 3),
         ("seconds", "3.9", 3.9),
         ("seconds", 0, 0.0),
-        ("number_or_nan", "-1", -1.0),
+        ("time_or_nan", "-1", -1.0),
+        ("time_or_nan", "1:30", 90.0),
+        ("seconds", "1:02:03.5", 3723.5),
     ],
 )
 def test_a_field_is_read_as_its_type(getter: str, value: object, expected: object) -> None:
@@ -96,7 +98,7 @@ def test_a_field_is_read_as_its_type(getter: str, value: object, expected: objec
 
 
 def test_nan_is_a_number_but_not_a_time() -> None:
-    assert math.isnan(record("nan").number_or_nan("x"))
+    assert math.isnan(record("nan").time_or_nan("x"))
     with pytest.raises(AnnotationError, match="'nan' is not a time in seconds; give a number from 0"):
         record("nan").seconds("x")
 
@@ -113,7 +115,7 @@ def test_nan_is_a_number_but_not_a_time() -> None:
         ("whole", 1.5, "1.5 is not a whole number; write it as one"),
         ("whole", "9" * 5000, f"'{'9' * 27}...{'9' * 28}' is not a whole number; write it as one"),
         ("seconds", -1, "-1 is not a time in seconds; give a number from 0"),
-        ("seconds", "1:30", "'1:30' is not a finite number; write it as one"),
+        ("seconds", "1:75", "'1:75' is no time; give seconds, mm:ss or hh:mm:ss"),
         ("seconds", math.inf, "inf is not a finite number; write it as one"),
         ("seconds", True, "True is not a finite number; write it as one"),
         ("seconds", [1], "[1] is not a finite number; write it as one"),
