@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any
 from lavis.common.registry import registry
 
 if TYPE_CHECKING:
+    from lavis.common.types import Answer as Answer
+    from lavis.common.types import Moments as Moments
+    from lavis.common.types import Question as Question
+    from lavis.common.types import Span as Span
     from lavis.models.loading import load_model as load_model
     from lavis.models.loading import load_model_and_preprocess as load_model_and_preprocess
     from lavis.models.loading import model_zoo as model_zoo
 
 __version__ = "0.1.0"
 
-# Resolved at first use, so that `import lavis` does not wait for torch.
+# Resolved at first use, so that `import lavis` waits neither for torch nor for NumPy.
 _LAZY = {
+    **dict.fromkeys(("Answer", "Moments", "Question", "Span"), "lavis.common.types"),
     "load_model": "lavis.models.loading",
     "load_model_and_preprocess": "lavis.models.loading",
     "model_zoo": "lavis.models.loading",
@@ -37,7 +42,17 @@ registry.declared_in = (
     "lavis.runners",
 )
 
-__all__ = ["__version__", "load_model", "load_model_and_preprocess", "model_zoo", "registry"]
+__all__ = [
+    "Answer",
+    "Moments",
+    "Question",
+    "Span",
+    "__version__",
+    "load_model",
+    "load_model_and_preprocess",
+    "model_zoo",
+    "registry",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -48,4 +63,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -8,6 +8,7 @@ Everything a person can cause (a wrong path, an unknown key, a damaged file) rai
 import difflib
 import re
 from collections.abc import Iterable
+from numbers import Integral
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -102,6 +103,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 def counted(number: int, name: str) -> str:
     """Return "1 frame" or "2 frames"."""
     return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def whole_number(value: object, name: str) -> int:
+    """Return a whole number as it was given by a person, of Python or NumPy.
+
+    Raises:
+        ConfigError: it is none, such as "8" or 8.0.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    raise ConfigError(f"{name} is {value!r}; give a whole number")
 
 
 def listed(names: Iterable[object], *, most: int = 30) -> str:

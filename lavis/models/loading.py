@@ -25,7 +25,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
 from lavis.models.hf.known import is_model as is_hf_model
 from lavis.models.machine import check_compiler, explained_misfit, usable_device
-from lavis.models.precision import check_quantization
+from lavis.models.precision import check_quantization, dtype_name
 from lavis.processors.transforms import EvalTransform
 
 ModelSource = str | Path | Mapping[str, Any]
@@ -60,7 +60,7 @@ def load_model(
     *,
     is_eval: bool = True,
     device: str | torch.device | None = None,
-    dtype: str | None = None,
+    dtype: str | torch.dtype | None = None,
     checkpoint: str | Path | None = None,
     quantize: str | None = None,
     compiled: bool = False,
@@ -76,7 +76,8 @@ def load_model(
             it, and may be typed as YAML.
         is_eval: False puts it in training mode; only parts that `set_trainable` names feel it.
         device: None is CUDA where there is one, else the CPU.
-        dtype: "fp32", "bf16" or "fp16"; None is bf16 on CUDA and fp32 on the CPU.
+        dtype: "fp32", "bf16" or "fp16", or as torch has them (`torch.bfloat16`, "bfloat16"); None is bf16 on CUDA and
+            fp32 on the CPU.
         checkpoint: folder of a saved model to load instead of the size's own weights.
         quantize: "int8" or "int4" weights of vision tower and language model; see `quantize_parts`.
         compiled: run through torch.compile; as `compile_parts` of a model does.
@@ -93,7 +94,7 @@ def load_model(
         >>> answer = model.watch("clip.mp4").ask("What happens?", ["rain", "sun"])
     """
     place = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or ("bf16" if place.type == "cuda" else "fp32")
+    dtype = dtype_name(dtype) if dtype else ("bf16" if place.type == "cuda" else "fp32")
     if quantize is not None:
         check_quantization(quantize)
     if compiled:
@@ -122,7 +123,7 @@ def load_model_and_preprocess(
     *,
     is_eval: bool = True,
     device: str | torch.device | None = None,
-    dtype: str | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> tuple[Any, dict[str, EvalTransform], dict[str, Callable[[str], str]]]:
     """Load a model with its processors, as LAVIS does; arguments and errors as for `load_model`.
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from lavis.common import defaults
-from lavis.common.errors import ConfigError, QuestionError, counted
+from lavis.common.errors import ConfigError, QuestionError, counted, whole_number
 from lavis.common.moments import find_moments
+from lavis.common.times import ClipLike, parse_clip
 from lavis.common.types import (
     Answer,
     Cost,
@@ -43,9 +44,10 @@ from lavis.models.chain import (
 from lavis.models.fingerprint import video_digest
 from lavis.models.frame_cache import FrameCache, Tensors, entry_key
 from lavis.models.frames import FrameSource, Progress, Timings
-from lavis.processors.prompts import check_question
-from lavis.video import VideoReader, open_video
+from lavis.processors.prompts import QuestionLike, as_question, as_questions, check_question
+from lavis.video import VideoReader
 from lavis.video.base import rate_indices, watched_indices
+from lavis.video.given import GivenVideo, VideoLike, given_video
 
 logger = logging.getLogger(__name__)
 
@@ -57,23 +59,25 @@ class WatchedVideo:
     """A video whose frames the model has seen: further questions neither decode nor encode again.
 
     Attributes:
-        path: the source, from which keyframe pictures can be read again.
+        given: the video itself, from which keyframe pictures can be read again.
         source: the sampled frames, and what the model has made of them.
-        fps: frames per second that a folder of frames was read at.
         clip: the part of the video that was watched; None is all of it.
         clip_warnings: what was wrong with the clip.
     """
 
-    path: Path
+    given: GivenVideo
     info: VideoInfo
     source: FrameSource
     model: VideoModel
-    reader_name: str = defaults.VIDEO_READER
-    fps: float | None = None
     clip: Span | None = None
     clip_warnings: tuple[str, ...] = ()
     timings: Timings = field(default_factory=Timings)
     _told_s: float = field(default=0.0, init=False)
+
+    @property
+    def path(self) -> Path | None:
+        """The file or the folder of frames; None of pictures in memory."""
+        return self.given.path
 
     @property
     def frame_idx(self) -> Integers:
@@ -100,7 +104,7 @@ class WatchedVideo:
 
     def ask(
         self,
-        question: str,
+        question: str | Question,
         options: Sequence[str] = (),
         *,
         num_keyframes: int | str | None = None,
@@ -115,9 +119,12 @@ class WatchedVideo:
             >>> video = lavis.load_model("sevila", "tiny").watch("clip.mp4")
             >>> video.ask("What is the man holding?", ["a cup", "a phone"]).text
         """
-        if isinstance(options, str):
-            raise QuestionError(f"options are the text {options!r}; give a list of texts")
-        asked = Question(text=question, options=tuple(options))
+        if isinstance(question, Question):
+            if options:
+                raise QuestionError("the question brings its own options; leave out options=")
+            asked = question
+        else:
+            asked = as_question({"text": question, "options": options})
         (answer,) = self.ask_all(
             [asked],
             num_keyframes=num_keyframes,
@@ -130,7 +137,7 @@ class WatchedVideo:
 
     def ask_all(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[QuestionLike],
         *,
         num_keyframes: int | str | None = None,
         token_budget: int | None = None,
@@ -141,6 +148,7 @@ class WatchedVideo:
         """Answer several questions about this video: choose keyframes for each, then read them.
 
         Args:
+            questions: each a text, a `Question`, or a mapping such as {"text": ..., "options": [...]}.
             num_keyframes: K (published: 4); None is 4, or all frames of a shorter video. "auto" lets the selector's
                 policy decide, up to the selector's own `k`, or up to what was published of it.
             token_budget: in place of a number, as many frames as this many tokens of the Answerer hold; the text around
@@ -155,8 +163,7 @@ class WatchedVideo:
                 a budget beside a number of frames, that holds none, or of tokens that nobody can count.
             NotFiniteError: scores are no numbers, by which nothing can be chosen.
         """
-        for question in questions:
-            check_question(question)
+        questions = as_questions(questions)
         if not questions:
             return []
         chooser = build_selector(selector, self.model, prompt=prompt)
@@ -165,7 +172,7 @@ class WatchedVideo:
         elif isinstance(num_keyframes, str):
             raise ConfigError(f"cannot choose {num_keyframes!r} keyframes; give a number, or {AUTO}")
         elif num_keyframes is not None:
-            chooser = replace(chooser, k=num_keyframes)
+            chooser = replace(chooser, k=whole_number(num_keyframes, "num_keyframes"))
         if token_budget is not None and chooser.k is not None:
             raise ConfigError(f"give {counted(chooser.k, 'keyframe')} or a budget of {token_budget} tokens, not both")
         answerer = self.model.as_answerer(prompt=prompt, packing=reader)
@@ -226,7 +233,7 @@ class WatchedVideo:
 
     def frames(self, frame_idx: Integers, *, size: int | None = None) -> FrameBatch:
         """Read frames of the source again, to show them; `size` as in `VideoReader.read`."""
-        with open_video(self.path, reader=self.reader_name, fps=self.fps) as video:
+        with self.given.open() as video:
             return video.read(frame_idx, size=size)
 
     def _newly_spent_s(self) -> float:
@@ -276,13 +283,14 @@ class WatchedVideo:
 
 def watch(
     model: VideoModel,
-    path: str | Path,
+    video: VideoLike,
     *,
     num_frames: int | None = None,
     sample_fps: float | None = None,
-    clip: Span | None = None,
+    clip: ClipLike | None = None,
     reader: str = defaults.VIDEO_READER,
     fps: float | None = None,
+    times_s: Sequence[float] | Floats | None = None,
     batch_size: int = 16,
     cache: FrameCache | None = None,
     lazy: bool = False,
@@ -296,13 +304,17 @@ def watch(
     A model without encoders looks at pictures as it is asked: its frames are decoded then, and nothing is cached.
 
     Args:
+        video: a path, an address (file, http or https; downloaded to a temporary file, which goes with the result),
+            bytes, an open binary file, a folder of frames, or pictures in memory: a list of PIL pictures, an array or a
+            tensor [T, H, W, 3] or [T, 3, H, W]; see `lavis.video.given.given_video`.
         num_frames: T (published: 32, also where neither this nor `sample_fps` is given); a video with fewer frames
             gives all it has.
         sample_fps: in place of a number, so many frames for each second of the video; see `rate_indices`.
-        clip: only this part of the video: the frames that are on the screen during it. It may reach beyond the video,
-            which a warning then says.
+        clip: only this part of the video: the frames that are on the screen during it, as (start, end) or
+            "0:30-0:35". It may reach beyond the video, which a warning then says.
         reader: a name in `registry.video_readers`.
-        fps: frames per second of a folder of frames.
+        fps: frames per second of a folder of frames, or of pictures in memory.
+        times_s: of pictures in memory, in place of `fps`: the time of each.
         batch_size: frames per chunk.
         cache: where what the model saw is looked for, and kept; None looks and keeps nowhere.
         lazy: decode and see a frame only when a question needs it, which saves most of the work where a selector
@@ -313,28 +325,31 @@ def watch(
 
     Raises:
         VideoError: the video cannot be read, or the clip lies outside of it.
-        ConfigError: less than one frame, or per chunk, a rate that is none, or both a number and a rate.
+        ConfigError: less than one frame, or per chunk, a rate that is none, both a number and a rate, what is no part
+            of a video, or pictures without times.
     """
-    if batch_size < 1:
+    if whole_number(batch_size, "batch_size") < 1:
         raise ConfigError(f"cannot watch {batch_size} frames per chunk; give a batch_size of at least 1")
+    part_asked = None if clip is None else parse_clip(clip)
     timings = timings or Timings()
-    with open_video(path, reader=reader, fps=fps) as video:
-        frame_idx, part = frames_to_watch(video, num_frames=num_frames, sample_fps=sample_fps, clip=clip)
-        opened = [video]
+    given = given_video(video, reader=reader, fps=fps, times_s=times_s)
+    with given.open() as reading:
+        frame_idx, part = frames_to_watch(reading, num_frames=num_frames, sample_fps=sample_fps, clip=part_asked)
+        opened = [reading]
         options: dict[str, Any] = {
             # While it is open, it need not be opened again.
-            "open_video": lambda: opened.pop() if opened else open_video(path, reader=reader, fps=fps),
+            "open_video": lambda: opened.pop() if opened else given.open(),
             "together": model.encoders,
             "chunk": batch_size,
             "timings": timings,
         }
-        found, frames = None, FrameSource(frame_idx, video.times_s(frame_idx), **options)
+        found, frames = None, FrameSource(frame_idx, reading.times_s(frame_idx), **options)
         if not model.encoders:
             cache = None  # nothing would be kept
         if cache is not None:
             with timings.measure("watch_s"):
                 memory = FrameMemory(cache, model)
-                key = memory.key(Path(path), frames=frame_idx.tolist(), reader=reader, fps=fps)
+                key = memory.key_of(given, frames=frame_idx.tolist(), reader=given.reader, fps=given.fps)
                 found = memory.load(key, **options)
         if found is not None and len(found) == len(frames):
             frames = found
@@ -347,14 +362,12 @@ def watch(
                     memory.keep(key, frames)
         opened.clear()
     return WatchedVideo(
-        path=Path(path),
-        info=video.info,
+        given=given,
+        info=reading.info,
         source=frames,
         model=model,
-        reader_name=reader,
-        fps=fps,
         clip=part,
-        clip_warnings=_shortened(clip, part),
+        clip_warnings=_shortened(part_asked, part),
         timings=timings,
     )
 
@@ -373,6 +386,13 @@ class FrameMemory:
             VideoError: the video cannot be read.
         """
         return entry_key(model=self._model_key, video=video_digest(path), **sampling)
+
+    def key_of(self, given: GivenVideo, **sampling: object) -> str:
+        """Return the key of a video as it was given; as `key`."""
+        if given.pictures is None:
+            assert given.path is not None, "a video has a path or pictures"
+            return self.key(given.path, **sampling)
+        return entry_key(model=self._model_key, video=given.pictures.digest(), **sampling)
 
     def load(self, key: str, **options: Any) -> FrameSource | None:
         """Return the frames that were seen, or None where there are none; options as for `FrameSource`."""
@@ -417,6 +437,8 @@ def frames_to_watch(
     """Return which frames of an open video are watched, and what is there of the clip; arguments as for `watch`."""
     times_s = video.times_s(np.arange(video.info.num_frames))
     duration_s = max(video.info.duration_s, float(times_s[-1]))
+    if num_frames is not None:
+        whole_number(num_frames, "num_frames")
     if sample_fps is None:
         count = defaults.NUM_FRAMES if num_frames is None else num_frames
         return watched_indices(count, times_s=times_s, duration_s=duration_s, clip=clip)
@@ -424,6 +446,8 @@ def frames_to_watch(
         raise ConfigError(
             f"cannot watch {counted(num_frames, 'frame')} and {sample_fps:g} frames a second; give one of the two"
         )
+    if isinstance(sample_fps, str):  # which a notebook may pass on from a form
+        raise ConfigError(f"sample_fps is {sample_fps!r}; give a number above 0")
     return rate_indices(sample_fps, times_s=times_s, duration_s=duration_s, clip=clip)
 
 

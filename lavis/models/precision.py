@@ -15,6 +15,8 @@ from torch import nn
 from lavis.common.errors import ConfigError, MissingExtraError, did_you_mean
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# As torch calls them, and people after it.
+_LONG_NAMES = {"float32": "fp32", "float": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16"}
 QUANTIZATIONS = ("int8", "int4")
 
 # Numbers that share a scale; torchao's smallest, and so the most exact.
@@ -26,6 +28,18 @@ def dtype_named(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ConfigError(f"unknown dtype {name!r}; {did_you_mean(name, DTYPES)}")
     return DTYPES[name]
+
+
+def dtype_name(dtype: str | torch.dtype) -> str:
+    """Return the name in `DTYPES` of a precision that is torch's own, or named as torch does.
+
+    Raises:
+        ConfigError: it is none that a model computes with.
+    """
+    name = str(dtype).removeprefix("torch.")
+    short = _LONG_NAMES.get(name, name)
+    dtype_named(short)
+    return short
 
 
 def at_least_fp32(dtype: torch.dtype) -> torch.dtype:

@@ -8,17 +8,22 @@ character of it.
 
 import string
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from lavis.common.errors import QuestionError
 from lavis.common.registry import registry
 from lavis.common.types import Floats, Question
 
+QuestionLike: TypeAlias = str | Question | Mapping[str, Any]
+"""What is taken as a question; see `as_question`."""
 OPTION_LETTERS = string.ascii_uppercase
 MAX_SUBTITLE_CHARS = 8000
 """What is read of subtitles at most, about 2,000 tokens; whole lines are left out, the last ones first."""
 _LEAST_S = 1.0
+_QUESTION_KEYS = {"text", "options", "id"}
+_MAPPING = 'a mapping such as {"text": "Where?", "options": ["here", "there"]}'
 # Control and formatting characters, and spaces of any kind.
 _UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
 _DETAILS = "Does the information within the frame provide the necessary details to"
@@ -101,6 +106,43 @@ class MomentPrompt:
     def answerer(self, question: Question) -> str:  # noqa: ARG002  # the published wording never names the query
         """Return the published wording; moments are found by the Localizer alone."""
         return _SELECT
+
+
+def as_questions(questions: Sequence[QuestionLike]) -> list[Question]:
+    """Return what is asked of a list of texts, `Question` objects and mappings; see `as_question`.
+
+    Raises:
+        QuestionError: no list, or one of them cannot be asked.
+    """
+    if isinstance(questions, (str, Mapping, Question)):
+        raise QuestionError(f"the questions are {questions!r:.80}; give a list of them")
+    asked = [as_question(question) for question in questions]
+    for question in asked:
+        check_question(question)
+    return asked
+
+
+def as_question(question: QuestionLike) -> Question:
+    """Return a question of a text, or of a mapping with "text" (or "question"), "options" and "id"; not checked.
+
+    Raises:
+        QuestionError: it is neither, or has other keys.
+    """
+    if isinstance(question, Question):
+        return question
+    if isinstance(question, str):
+        return Question(text=question)
+    if not isinstance(question, Mapping):
+        raise QuestionError(f"a question is {question!r:.80}; give a text, or {_MAPPING}")
+    fields = dict(question)
+    if "text" not in fields and "question" in fields:
+        fields["text"] = fields.pop("question")
+    if unknown := sorted(map(str, fields.keys() - _QUESTION_KEYS)):
+        raise QuestionError(f"a question has {unknown[0]!r}; give {_MAPPING}")
+    options = fields.get("options") or ()
+    if isinstance(options, str):
+        raise QuestionError(f"options are the text {options!r}; give a list of texts")
+    return Question(text=fields.get("text", ""), options=tuple(options), id=str(fields.get("id", "")))
 
 
 def check_question(question: Question) -> None:

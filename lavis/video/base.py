@@ -10,6 +10,7 @@ people's questions: it goes by the frames' own times, and returns each frame onc
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -66,13 +67,13 @@ class VideoReader:
         ...     batch = video.read(uniform_indices(32, video_frames=video.info.num_frames, fps=video.info.fps))
     """
 
-    def __init__(self, source: PictureSource) -> None:
-        self._source = source
+    def __init__(self, source: PictureSource, *, name: str | None = None) -> None:
+        self._source, self._name = source, name
 
     @property
     def info(self) -> VideoInfo:
         """Number of frames, frame rate, duration, size and rotation."""
-        return self._source.info
+        return self._source.info if self._name is None else replace(self._source.info, path=self._name)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -149,8 +150,13 @@ class VideoReader:
                     batch = self._buffer(min(chunk, left), size)
 
 
-def open_video(path: str | Path, *, reader: str = defaults.VIDEO_READER, fps: float | None = None) -> VideoReader:
+def open_video(
+    path: str | Path, *, reader: str = defaults.VIDEO_READER, fps: float | None = None, name: str | None = None
+) -> VideoReader:
     """Open a video file, or a folder with one image per frame, which "frames" always reads, at so many a second.
+
+    Args:
+        name: what stands for the path in the video's `info`, where nobody knows the file.
 
     Raises:
         VideoError: there is no video at `path`, or it cannot be read; the message names path and reason.
@@ -166,7 +172,7 @@ def open_video(path: str | Path, *, reader: str = defaults.VIDEO_READER, fps: fl
         raise unreadable(path, "is not a regular file" if path.exists() else "no such file")
     if path.stat().st_size == 0:
         raise unreadable(path, "the file is empty")
-    return VideoReader(source(path))
+    return VideoReader(source(path), name=name)
 
 
 def unreadable(path: str | Path, reason: str) -> VideoError:

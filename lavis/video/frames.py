@@ -31,11 +31,11 @@ _DIGITS = re.compile(r"[0-9]+")
 _NEAR_WHOLE = 0.25  # numbers that are time stamps are not spaced exactly
 # Formats that are read, whatever a file's name says; some others of Pillow run programs or read further files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
-_MAX_PIXELS = 40_000_000  # as RGB they fit into the largest allocation that FFmpeg is allowed; see `limits`
+MAX_PICTURE_PIXELS = 40_000_000  # as RGB they fit into the largest allocation that FFmpeg is allowed; see `limits`
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 _ANIMATED = "pictures that are animated or have several pages, so that the first of each is used"
 _CLEAR = "pictures that are partly transparent, so that they are shown on black, as players do"
-_RESIZED = "pictures of another size than the first, so that they are scaled to it"
+RESIZED = "pictures of another size than the first, so that they are scaled to it"
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class FrameFolderSource:
         for index in frame_idx.tolist():
             picture = self._load(index)
             if picture.shape[:2] != (self.info.height, self.info.width):
-                self._remarks[_RESIZED].add(index)
+                self._remarks[RESIZED].add(index)
             yield index, make_picture(VideoFrame.from_ndarray(picture, format="rgb24"))
 
     def close(self) -> None:
@@ -221,11 +221,11 @@ class FrameFolderSource:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of pictures that are refused below, or read well
                 with Image.open(file, formats=_FORMATS) as image:
-                    if image.width * image.height > _MAX_PIXELS:
-                        raise ValueError(f"it has more than {_MAX_PIXELS} pixels; make it smaller")
+                    if image.width * image.height > MAX_PICTURE_PIXELS:
+                        raise ValueError(f"it has more than {MAX_PICTURE_PIXELS} pixels; make it smaller")
                     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # its others are previews
                         self._remarks[_ANIMATED].add(index)
-                    rgb, is_clear = _as_rgb(image)
+                    rgb, is_clear = as_rgb(image)
         except UnidentifiedImageError as error:
             raise unreadable(file, "not an image") from error
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -235,7 +235,7 @@ class FrameFolderSource:
         return np.asarray(rgb)
 
 
-def _as_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+def as_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
     """Return an image upright, as 8-bit RGB on black, and whether a part of it was transparent."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # Pillow would clip at 255
         bits = image.tag_v2[_BITS_PER_SAMPLE][0] if isinstance(image, TiffImageFile) else 16

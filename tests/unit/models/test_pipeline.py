@@ -11,10 +11,12 @@ import torch
 from lavis.common.errors import ConfigError, QuestionError, VideoError
 from lavis.common.types import FrameBatch, Integers, Question, Span, Unread
 from lavis.models.base import Answerer, FrameScorer, FrameScores, Mask, Reading
+from lavis.models.frame_cache import FrameCache
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.processors.prompts import Prompt
 from lavis.selection.policies.plain import Uniform
+from lavis.video import open_video
 from tests.videos import cut, shown_numbers, write_video
 
 
@@ -321,3 +323,84 @@ def test_time_is_kept_for_each_part(video: WatchedVideo) -> None:
     assert video.timings.answer_s == 0
     video.ask("7", ["a", "b"], selector="uniform")
     assert video.timings.answer_s > 0
+
+
+def test_pictures_in_memory_are_watched_and_read_again(known: KnownModel, clip: Path) -> None:
+    with open_video(clip) as reading:
+        pictures = reading.read(np.arange(50)).frames
+    video = watch(known, pictures, fps=25, num_frames=10)
+    assert video.path is None
+    assert video.frame_idx.tolist() == list(range(2, 50, 5))
+    assert shown_numbers(video.frames(video.ask("7", ["a", "b"], num_keyframes=1).keyframes.frame_idx).frames) == [7]
+
+
+def test_pictures_in_memory_are_remembered_by_their_bytes(known: KnownModel, clip: Path, tmp_path: Path) -> None:
+    with open_video(clip) as reading:
+        pictures = reading.read(np.arange(50)).frames
+    cache = FrameCache(tmp_path / "cache")
+    for video in (pictures, pictures.copy()):
+        assert watch(known, video, fps=25, num_frames=10, cache=cache).num_seen == 10
+    assert len(known.chunks) == 1
+    watch(known, pictures[::-1], fps=20, num_frames=10, cache=None, lazy=True)
+    watch(known, pictures, fps=20, num_frames=10, cache=cache)
+    assert len(known.chunks) == 2
+
+
+@pytest.mark.parametrize("part", [Span(0.5, 1.5), (0.5, 1.5), ["0.5", "0:01.5"], "0.5-1.5", "0:00.5-0:01.5"])
+def test_a_clip_is_given_as_people_write_it(known: KnownModel, clip: Path, part: Any) -> None:
+    assert watch(known, clip, num_frames=4, clip=part).clip == Span(0.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_frames": "8"}, "num_frames is '8'; give a whole number"),
+        ({"num_frames": 8.0}, "num_frames is 8.0; give a whole number"),
+        ({"num_frames": True}, "num_frames is True; give a whole number"),
+        ({"batch_size": "8"}, "batch_size is '8'; give a whole number"),
+        ({"sample_fps": "2"}, "sample_fps is '2'; give a number above 0"),
+        ({"clip": 3}, "3 is no part of a video; give (start, end) or 'START-END', such as '0:30-0:35'"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_in_one_line(
+    known: KnownModel, clip: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        watch(known, clip, **options)
+    assert str(caught.value) == message
+
+
+def test_numbers_of_numpy_are_numbers(known: KnownModel, clip: Path) -> None:
+    video = watch(known, clip, num_frames=np.int64(4))
+    assert len(video.ask("7", num_keyframes=np.int32(2)).keyframes) == 2
+
+
+def test_questions_are_given_as_people_write_them(video: WatchedVideo) -> None:
+    asked = Question("30", ("a", "b"), id="q")
+    answers = video.ask_all(
+        ["7", {"text": "30", "options": ["a", "b"], "id": "q"}, {"question": "30", "options": ("a", "b")}, asked]
+    )
+    assert [one.question for one in answers] == [Question("7"), asked, Question("30", ("a", "b")), asked]
+    assert video.ask(asked).question == asked
+
+
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        ("Where?", "the questions are 'Where?'; give a list of them"),
+        ({"text": "Where?"}, "the questions are {'text': 'Where?'}; give a list of them"),
+        ([7], "a question is 7; give a text, or a mapping such as "),
+        ([{"text": "7", "answers": ["a"]}], "a question has 'answers'; give a mapping such as "),
+        ([{"text": "7", "options": "ab"}], "options are the text 'ab'; give a list of texts"),
+        ([{"options": ["a", "b"]}], "the question is empty; give some text"),
+    ],
+)
+def test_questions_that_are_none_are_refused_in_one_line(video: WatchedVideo, questions: Any, message: str) -> None:
+    with pytest.raises(QuestionError) as caught:
+        video.ask_all(questions)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_question_brings_its_own_options(video: WatchedVideo) -> None:
+    with pytest.raises(QuestionError, match="the question brings its own options; leave out options="):
+        video.ask(Question("7", ("a", "b")), ["c", "d"])

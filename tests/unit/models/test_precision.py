@@ -1,4 +1,5 @@
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from torch import nn
 
 import lavis
 from lavis.common.errors import ConfigError, MissingExtraError
-from lavis.models.precision import quantize_parts
+from lavis.models.precision import dtype_name, quantize_parts
 from lavis.models.sevila.model import SeViLA
 from tests.unit.models.tiny import encoded, random_pixels
 
@@ -95,3 +96,25 @@ def test_a_quantised_model_answers_nearly_the_same_under_a_key_of_its_own(own_mo
 def verdicts(model: SeViLA) -> np.ndarray:
     tokens = encoded(model, random_pixels(2))
     return model.score_frames(tokens["localizer"][None], ["is it red"]).yes.numpy()
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("bf16", "bf16"),
+        ("bfloat16", "bf16"),
+        (torch.bfloat16, "bf16"),
+        ("torch.float16", "fp16"),
+        (torch.half, "fp16"),
+        ("float32", "fp32"),
+        (torch.float, "fp32"),
+    ],
+)
+def test_precisions_are_known_by_torchs_names_too(written: Any, name: str) -> None:
+    assert dtype_name(written) == name
+
+
+@pytest.mark.parametrize("written", ["fp8", torch.int8, torch.float64])
+def test_a_precision_that_no_model_computes_with_is_refused(written: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^unknown dtype .*known: bf16, fp16, fp32$"):
+        dtype_name(written)
