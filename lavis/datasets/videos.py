@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.errors import ConfigError, VideoError, did_you_mean
+from lavis.video.frames import VIDEO_ENDINGS
 
-_ENDINGS = (
-    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".gif"),
-    *(".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ogg", ".mts", ".m2ts", ".vob", ".f4v", ".mj2", ".divx", ".ivf"),
-)
 SHARDS_INDEX = "shards.json"  # of a folder of shards, see `lavis.datasets.shards`
-EXTENSIONS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS))
+EXTENSIONS = (*VIDEO_ENDINGS, *(ending.upper() for ending in VIDEO_ENDINGS))
 
 
 class VideoFolders:

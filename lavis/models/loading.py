@@ -15,7 +15,7 @@ And of its objects, where they can be made faster: `quantize(name)`, `compile_pa
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -23,12 +23,18 @@ from lavis.common import defaults
 from lavis.common.config import typed_spec
 from lavis.common.errors import ConfigError
 from lavis.common.registry import registry
+from lavis.models.base import TrainableModel
 from lavis.models.hf.known import is_model as is_hf_model
 from lavis.models.machine import check_compiler, explained_misfit, usable_device
 from lavis.models.precision import check_quantization, dtype_name
+from lavis.models.watching import WatchesVideos
 from lavis.processors.transforms import EvalTransform
 
-ModelSource = str | Path | Mapping[str, Any]
+ModelSource: TypeAlias = str | Path | Mapping[str, Any]
+
+
+class LoadedModel(TrainableModel, WatchesVideos, Protocol):
+    """What `load_model` returns: a model that watches videos, and trains."""
 
 
 class ModelZoo:
@@ -64,8 +70,17 @@ def load_model(
     checkpoint: str | Path | None = None,
     quantize: str | None = None,
     compiled: bool = False,
-    **options: Any,
-) -> Any:
+    frame_tokens: int | None = None,
+    trust_remote_code: bool = False,
+    lora: Mapping[str, Any] | None = None,
+    url: str | None = None,
+    timeout_s: float | None = None,
+    retries: int | None = None,
+    concurrency: int | None = None,
+    max_side: int | None = None,
+    max_tokens: int | None = None,
+    body: Mapping[str, Any] | None = None,
+) -> LoadedModel:
     """Load a model, frozen.
 
     Args:
@@ -81,8 +96,15 @@ def load_model(
         checkpoint: folder of a saved model to load instead of the size's own weights.
         quantize: "int8" or "int4" weights of vision tower and language model; see `quantize_parts`.
         compiled: run through torch.compile; as `compile_parts` of a model does.
-        options: what some architectures take beside, such as `frame_tokens`, `trust_remote_code` and `lora` of "hf";
-            None is left out.
+        frame_tokens: of an image-text model ("hf"): tokens of a frame, at most.
+        trust_remote_code: of these too: run the code that the model's folder or repository brings.
+        lora: and of these: settings of adapters to train; see `lavis.models.base.LoRA`.
+        url: of a model on a server ("openai"): its address, where `model_type` is the name alone.
+        timeout_s, retries, concurrency: of these too: seconds for a request, repeated requests, and requests at once.
+        max_side, max_tokens: and of these: pixels of a picture's longer side, and tokens of an answer.
+        body: and of these: what goes with each request.
+
+    A plugin's architecture may take options of its own, in the mapping.
 
     Raises:
         ConfigError: unknown name, device, dtype or quantization, or a device or compiler this machine does not have.
@@ -93,6 +115,28 @@ def load_model(
         >>> model = lavis.load_model("sevila", "tiny")
         >>> answer = model.watch("clip.mp4").ask("What happens?", ["rain", "sun"])
     """
+    options = {
+        **{"frame_tokens": frame_tokens, "trust_remote_code": trust_remote_code, "lora": lora, "url": url},
+        **{"timeout_s": timeout_s, "retries": retries, "concurrency": concurrency, "max_side": max_side},
+        **{"max_tokens": max_tokens, "body": body},
+    }
+    common: dict[str, Any] = {"is_eval": is_eval, "device": device, "dtype": dtype, "checkpoint": checkpoint}
+    return load_with(options, name, model_type, quantize=quantize, compiled=compiled, **common)
+
+
+def load_with(
+    options: Mapping[str, Any],
+    name: str,
+    model_type: ModelSource,
+    *,
+    is_eval: bool = True,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    checkpoint: str | Path | None = None,
+    quantize: str | None = None,
+    compiled: bool = False,
+) -> LoadedModel:
+    """Load a model with options that only its architecture takes, of which None is left out; else as `load_model`."""
     place = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype_name(dtype) if dtype else ("bf16" if place.type == "cuda" else "fp32")
     if quantize is not None:
@@ -102,7 +146,7 @@ def load_model(
     kind, source, settings = resolved(name, model_type)
     given = {**settings, **{key: value for key, value in options.items() if value is not None and value is not False}}
     _check_options(kind, source, given)
-    model = kind.from_pretrained(checkpoint or source, **{"dtype": dtype, "device": str(place), **given})
+    model: LoadedModel = kind.from_pretrained(checkpoint or source, **{"dtype": dtype, "device": str(place), **given})
     model.train(not is_eval)
     speed_up(model, quantize=quantize, compiled=compiled)
     return model
@@ -124,7 +168,7 @@ def load_model_and_preprocess(
     is_eval: bool = True,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-) -> tuple[Any, dict[str, EvalTransform], dict[str, Callable[[str], str]]]:
+) -> tuple[LoadedModel, dict[str, EvalTransform], dict[str, Callable[[str], str]]]:
     """Load a model with its processors, as LAVIS does; arguments and errors as for `load_model`.
 
     Returns:

@@ -13,8 +13,8 @@ from lavis.common.errors import ConfigError
 from lavis.models.base import Answerer, FrameScorer, KnownWeights, VideoModel
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder
-from lavis.models.loading import ModelSource, load_model, resolved
-from lavis.models.pipeline import WatchedVideo, watch
+from lavis.models.loading import ModelSource, load_with, resolved
+from lavis.models.watching import WatchesVideos
 from lavis.processors.prompts import Prompt
 
 
@@ -28,7 +28,7 @@ class MixedConfig:
     weights: KnownWeights
 
 
-class MixedModel(nn.Module):
+class MixedModel(nn.Module, WatchesVideos):
     """A chain of two models: the Localizer of one, the Answerer of the other.
 
     What the Answerer reads is made of keyframes alone, when it reads them.
@@ -87,10 +87,6 @@ class MixedModel(nn.Module):
         """Return the Answerer."""
         answerer: Answerer = self.answerer.as_answerer(prompt=prompt, packing=packing)
         return answerer
-
-    def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
-        """Watch a video file once; options as in `lavis.models.pipeline.watch`."""
-        return watch(self, path, **options)
 
     def make_digest(self) -> str:
         """Return a digest of all that answers depend on beside weights, precision and device."""
@@ -152,19 +148,18 @@ def load_chain(
     Example:
         >>> chain = load_chain(localizer="smolvlm2-256m", answerer="qwen3-vl-4b")
     """
+    common = inspect.signature(load_with).parameters
+    shared = {key: value for key, value in options.items() if key in common}
+    own = {key: value for key, value in options.items() if key not in common}
     sources = [model if source is None else source for source in (localizer, answerer)]
     if sources[0] == sources[1]:
-        return load_model(name, sources[0], **options)
-    common = inspect.signature(load_model).parameters
-    special: set[Any] = {
-        key for key, value in options.items() if key not in common and value is not None and value is not False
-    }
+        return load_with(own, name, sources[0], **shared)
+    special: set[Any] = {key for key, value in own.items() if value is not None and value is not False}
     taken = [special & inspect.signature(resolved(name, one)[0].from_pretrained).parameters.keys() for one in sources]
     if unknown := special - set.union(*taken):
         raise ConfigError(f"neither {sources[0]} nor {sources[1]} takes {min(unknown)}; leave it out")
-    shared = {key: value for key, value in options.items() if key in common}
     models = [
-        load_model(name, source, **shared, **{key: options[key] for key in keys})
+        load_with({key: own[key] for key in keys}, name, source, **shared)
         for source, keys in zip(sources, taken, strict=True)
     ]
     return MixedModel(*models)

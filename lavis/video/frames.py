@@ -19,12 +19,16 @@ from av.video.frame import VideoFrame
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from lavis.common.errors import ConfigError, VideoError
+from lavis.common.errors import ConfigError, VideoError, counted
 from lavis.common.types import Integers, VideoInfo
 from lavis.video.base import Picture, unreadable
 from lavis.video.pyav import PictureMaker
 
 PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+VIDEO_ENDINGS = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".gif"),
+    *(".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ogg", ".mts", ".m2ts", ".vob", ".f4v", ".mj2", ".divx", ".ivf"),
+)
 _OTHER_PICTURES = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".tga", ".exr", ".dng"})
 _DOTTED = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 _DIGITS = re.compile(r"[0-9]+")
@@ -110,6 +114,18 @@ def order_frames(names: Iterable[str], *, place: str) -> FrameOrder:
     return FrameOrder([frame.name for frame in chosen], places, warnings)
 
 
+def _check_holds_frames(names: Sequence[str], path: Path) -> None:
+    """Tell a folder of videos from one of frames."""
+    visible = sorted(name for name in names if not name.startswith("."))
+    videos = [name for name in visible if _ending(name) in VIDEO_ENDINGS]
+    if videos and not any(_ending(name) in PICTURE_ENDINGS for name in visible):
+        raise unreadable(
+            path,
+            f"is a folder of {counted(len(videos), 'video')}, such as {videos[0]!r}, not of frames; name one of them, "
+            "or ask all with `sevila answer FOLDER QUESTION` or model.ask_videos",
+        )
+
+
 def _ending(name: str) -> str:
     return PurePath(name).suffix.lower()
 
@@ -178,9 +194,11 @@ class FrameFolderSource:
     def __init__(self, path: Path, *, fps: float | None = None) -> None:
         if not path.is_dir():
             raise unreadable(path, "is not a folder of frames" if path.exists() else "no such folder")
+        names = [file.name for file in path.iterdir() if not file.is_dir()]
+        _check_holds_frames(names, path)
         if fps is None or not (math.isfinite(fps) and fps > 0):
             raise ConfigError(f"{path}: a folder of frames needs its frames per second (fps), such as 3; got {fps}")
-        order = order_frames((file.name for file in path.iterdir() if not file.is_dir()), place=str(path))
+        order = order_frames(names, place=str(path))
         self._files = [path / name for name in order.names]
         self._order_warnings = order.warnings
         self._remarks: dict[str, set[int]] = defaultdict(set)

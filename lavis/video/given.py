@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from lavis.common.errors import ConfigError, VideoError
 from lavis.common.types import Floats
 from lavis.video.base import VideoReader, open_video
 from lavis.video.download import BytesProgress, check_size, download, shown
+from lavis.video.frames import PICTURE_ENDINGS, VIDEO_ENDINGS
 from lavis.video.memory import MemorySource, is_array
 
 if TYPE_CHECKING:
@@ -159,6 +160,50 @@ def local_path(video: "str | os.PathLike[str]") -> Path:
         return path.expanduser()
     except RuntimeError:  # no such user
         return path
+
+
+def listed_videos(videos: "str | os.PathLike[str] | Iterable[VideoLike]", *, fps: float | None = None) -> list[Any]:
+    """Return the videos that are meant by a folder of them, in the order of their names, or by a list.
+
+    A folder in a list is taken as it is, so it is one of frames. A folder that holds pictures too is one of frames
+    where `fps` is given, and one of videos where it is not.
+
+    Raises:
+        VideoError: a folder without videos, or no list.
+    """
+    if isinstance(videos, (str, os.PathLike)) and not _ADDRESS.match(os.fsdecode(videos)):
+        folder = local_path(videos)
+        return videos_in(folder, fps=fps) or [folder] if folder.is_dir() else [folder]
+    if isinstance(videos, (str, bytes)) or is_array(videos) or not isinstance(videos, Iterable):
+        return [videos]
+    return list(videos)
+
+
+def videos_in(folder: Path, *, fps: float | None = None) -> list[Path]:
+    """Return the videos in a folder, in the order of their names; none where it is a folder of frames.
+
+    Raises:
+        VideoError: the folder cannot be read, or holds neither videos nor frames.
+    """
+    try:
+        files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+    except OSError as error:
+        raise VideoError(f"{folder}: {error.strerror}") from error
+    videos = [file for file in files if file.suffix.lower() in VIDEO_ENDINGS]
+    has_frames = any(file.suffix.lower() in PICTURE_ENDINGS for file in files)
+    if not videos and not has_frames:
+        raise VideoError(f"{folder}: holds neither videos nor frames")
+    return [] if has_frames and fps is not None else videos
+
+
+def name_of(video: Any) -> str:
+    """Return what a video is called before it is opened."""
+    if isinstance(video, GivenVideo):
+        return video.name
+    if isinstance(video, (str, os.PathLike)):
+        return shown(video) if isinstance(video, str) and _ADDRESS.match(video) else os.fspath(video)
+    name = getattr(video, "name", None)
+    return name if isinstance(name, str) else _described(video)
 
 
 def is_pictures(video: Any) -> bool:

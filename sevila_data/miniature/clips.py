@@ -12,8 +12,7 @@ from typing import Any
 
 from lavis.common.errors import UserError
 from lavis.common.files import write_text
-from lavis.models.loading import load_model
-from lavis.models.sevila.model import SeViLA
+from lavis.models.loading import LoadedModel, load_model
 from sevila_data.miniature.dataset import SPLITS, question_rows, videos_of
 from sevila_data.miniature.measure import NUM_FRAMES
 from sevila_data.miniature.questions import QUESTIONS_PER_VIDEO
@@ -22,7 +21,9 @@ from sevila_data.miniature.render import write_clip
 ZOOM = 4
 
 
-def choose_clips(model: SeViLA, folder: Path, *, seed: int, num_clips: int = 3, questions_per_clip: int = 3) -> None:
+def choose_clips(
+    model: LoadedModel, folder: Path, *, seed: int, num_clips: int = 3, questions_per_clip: int = 3
+) -> None:
     """Write the first test videos of which the model answers enough questions right, and those questions.
 
     Raises:
@@ -49,7 +50,7 @@ def choose_clips(model: SeViLA, folder: Path, *, seed: int, num_clips: int = 3, 
     raise UserError(f"only {len(chosen)} test videos have {questions_per_clip} questions answered right; train longer")
 
 
-def _answered_right(model: SeViLA, path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _answered_right(model: LoadedModel, path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the questions that are answered right from a keyframe in their window, one of each type."""
     watched = model.watch(path, num_frames=NUM_FRAMES)
     right: dict[str, dict[str, Any]] = {}

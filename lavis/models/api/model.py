@@ -27,7 +27,7 @@ from lavis.models.api.client import ChatClient
 from lavis.models.base import FrameScores, KnownWeights, Mask, Reading
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder, FrameSource
-from lavis.models.pipeline import WatchedVideo, watch
+from lavis.models.watching import WatchesVideos
 from lavis.processors.chat_prompts import ChatPrompt, as_chat_prompt, spellings
 from lavis.processors.prompts import OPTION_LETTERS, Prompt
 
@@ -87,7 +87,7 @@ class Said:
         return min(self.listed.values())
 
 
-class ServedModel(nn.Module):
+class ServedModel(nn.Module, WatchesVideos):
     """A model on a server, by the address that was named.
 
     It has no encoders: frames are decoded when they are asked about, and sent.
@@ -202,10 +202,6 @@ class ServedModel(nn.Module):
         """Return the role that answers."""
         reads_alone = registry.frame_packings.get(packing).reads_alone
         return ServedAnswerer(model=self, prompt=as_chat_prompt(prompt), reads_alone=reads_alone)
-
-    def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
-        """Watch a video file; options as in `lavis.models.pipeline.watch`."""
-        return watch(self, path, **options)
 
     def prompt_warnings(self) -> list[str]:
         """Return nothing: a server refuses what it cannot read."""

@@ -10,7 +10,6 @@ Shapes: N frames, B questions, T frames per question, K keyframes; features [N, 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,8 @@ from lavis.models.hf.adapters import Adapters, check_role
 from lavis.models.hf.backbone import IMAGE, Backbone, Picture, log_sums
 from lavis.models.hf.loading import HFConfig, PretrainedHF
 from lavis.models.language.checkpointing import checkpoint_activations
-from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.precision import at_least_fp32, quantize_parts
+from lavis.models.watching import WatchesVideos
 from lavis.processors.chat_prompts import ChatPrompt, MultipleChoiceChat, as_chat_prompt
 from lavis.processors.prompts import OPTION_LETTERS, Prompt
 
@@ -40,7 +39,7 @@ _CPU_BATCH, _BATCH = 16, 64
 MAX_PREFIX_BYTES = 2**30
 
 
-class HFModel(PretrainedHF):
+class HFModel(PretrainedHF, WatchesVideos):
     """A model of transformers that is asked about frames.
 
     Args:
@@ -107,10 +106,6 @@ class HFModel(PretrainedHF):
     def as_answerer(self, *, prompt: str | Prompt, packing: str) -> Answerer:
         """Return the role that answers."""
         return HFAnswerer(model=self, prompt=self.words(prompt), packing=packing)
-
-    def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
-        """Watch a video file once; options as in `lavis.models.pipeline.watch`."""
-        return watch(self, path, **options)
 
     def _watch(self, frames: FrameBatch | torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """Make features of frames of one video, or of pictures [3, H, W] of several."""

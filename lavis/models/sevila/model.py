@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +26,11 @@ from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.language.checkpointing import checkpoint_activations
 from lavis.models.language.t5 import IGNORED, LanguageInput, T5LanguageModel, Tokens
-from lavis.models.pipeline import WatchedVideo, watch
 from lavis.models.precision import at_least_fp32
 from lavis.models.sevila.config import SeViLAConfig
 from lavis.models.sevila.loading import PretrainedSeViLA
 from lavis.models.vision.blip2 import VisualPrompter
+from lavis.models.watching import WatchesVideos
 from lavis.processors.prompts import Prompt, as_prompt, option_target
 from lavis.processors.transforms import EvalTransform
 
@@ -78,7 +77,7 @@ class TextLoss:
     labels: torch.Tensor
 
 
-class SeViLA(PretrainedSeViLA):
+class SeViLA(PretrainedSeViLA, WatchesVideos):
     """One frozen vision tower and language model with two visual prompters between them."""
 
     def __init__(
@@ -325,10 +324,6 @@ class SeViLA(PretrainedSeViLA):
     def as_answerer(self, *, prompt: str | Prompt, packing: str) -> Answerer:
         """Return the role that answers."""
         return SeViLAAnswerer(model=self, prompt=as_prompt(prompt), packing=registry.frame_packings.get(packing)())
-
-    def watch(self, path: str | Path, **options: Any) -> WatchedVideo:
-        """Watch a video file once; options as in `lavis.models.pipeline.watch`."""
-        return watch(self, path, **options)
 
     def checkpoint_activations(self, *, method: str) -> None:
         """Recompute activations in the backward pass; see `lavis.models.language.checkpointing`."""
