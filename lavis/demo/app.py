@@ -104,12 +104,19 @@ def _wire_fields(page: Page, calls: Callbacks) -> None:
     rows = options.all_rows()
     texts: set[Block] = {options.count, *options.texts}
     question = [ask.question, options.mode, *rows]
-    fresh = [page.stage, page.example, ask.more, *page.errors.values(), *ask.nothing_asked(), *find.nothing_asked()]
+    fresh = [page.stage, page.example, ask.more, *calls.cleared()]
     page.stage.taken(calls.look, inputs={page.stage, page.example}, outputs=[*fresh, *question], **_QUICK)
     picked = page.examples.picked(calls.pick_example, outputs=[*fresh, *question], **_QUICK)
     more = ask.more.picked(calls.pick_question, inputs={page.example}, outputs=question, **_QUICK)
     for chosen in (picked, more):
         _wire_job(chosen.success, ask, page, calls)
+    part = [page.frames, page.start, page.end, page.tabs]
+    depth = [ask.keyframes, ask.wished, ask.compare]
+    filled = [*fresh, *question, *part, *depth, find.query, find.most, ask.linked, find.linked]
+    # Through Gradio's queue: else it does not tell that a state has changed.
+    page.stage.linked(calls.open_link, outputs=filled, show_progress="hidden", **_JOB)
+    for tab in (ask, find):
+        _wire_job(tab.linked.change, tab, page, calls)
     options.mode.change(calls.set_mode, inputs={options.mode}, outputs=[options.block], **_QUICK)
     options.add.click(calls.add_option, inputs=texts, outputs=rows, **_QUICK)
     for index, remove in enumerate(options.removes):
@@ -135,7 +142,7 @@ def _wire_jobs(page: Page, calls: Callbacks) -> None:
 def _wire_job(first: Callable[..., Any], tab: AskTab | FindTab, page: Page, calls: Callbacks) -> None:
     """Let an event begin a job: offer to cancel it, run it, offer to ask again, and then make the files."""
     errors, buttons = [*page.errors.values()], [tab.run, tab.cancel]
-    inputs: set[Block] = {page.stage, page.frames, tab.earlier}
+    inputs: set[Block] = {page.stage, page.start, page.end, page.frames, tab.earlier}
     rows: list[Block] = []
     if isinstance(tab, AskTab):
         job, options = calls.ask, tab.options
@@ -155,7 +162,7 @@ def _wire_job(first: Callable[..., Any], tab: AskTab | FindTab, page: Page, call
 
 def _wire_files(then: Callable[..., Any], tab: AskTab | FindTab, calls: Callbacks) -> None:
     """Let the files of what is shown be made after an event."""
-    files = [tab.take_away, *tab.downloads.values()]
+    files = [tab.take_away, tab.share, *tab.downloads.values()]
     then(partial(calls.make_files, tab), inputs={tab.kept}, outputs=files, show_progress="hidden", **_JOB)
 
 
@@ -189,8 +196,9 @@ def _add_api(service: Service, jobs: Jobs) -> None:
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
         def work(job: Job) -> Record:
-            asked = FindRequest(_text("query", query), _count("frames", num_frames), _count("query", max_moments))
-            return service.find(service.sources.find(video), asked, job).record
+            queries = (_text("query", query),)
+            asked = FindRequest(queries, _count("frames", num_frames), _count("query", max_moments))
+            return service.find(service.sources.find(video), asked, job).records[0]
 
         return _run(work, request, jobs)
 

@@ -1,5 +1,6 @@
 """What happens on the page: each function takes what stands in the fields and returns what changes."""
 
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ from typing import Any
 import gradio as gr
 
 from lavis.common.errors import UserError
+from lavis.common.times import parse_time
+from lavis.common.types import Span
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job, Jobs, Listener, Result
-from lavis.demo.layout import FIRST_OPTIONS, OPEN, AskTab, Page, Tab
+from lavis.demo.layout import CHOOSE, FIRST_OPTIONS, OPEN, AskTab, Page, Tab
+from lavis.demo.links import link_to, read_link
 from lavis.demo.render import answered_html, facts_text, found_html, history_html, html
 from lavis.demo.service import AnswerRequest, AnswerResult, FindRequest, FindResult, Service
-from lavis.demo.settings import DefectsLogged, FieldError
+from lavis.demo.settings import DefectsLogged, FieldError, shown_beside
 from lavis.demo.videos import Source
 from lavis.export.clips import cut_clip
 
@@ -39,7 +43,7 @@ class Callbacks:
     def look(self, values: Values) -> Changes:
         """Check a video that was just uploaded, and say what it is; what was asked of the video before it goes."""
         page, value = self.page, values[self.page.stage]
-        fresh = {**self._cleared(), page.example: None, page.ask.more: gr.HTML("", visible=False)}
+        fresh = {**self.cleared(), page.example: None, page.ask.more: gr.HTML("", visible=False)}
         if isinstance(value, dict) and value.get("replaces"):  # what is written before there is any video stays
             fresh |= self._rows([""] * FIRST_OPTIONS)
             if values[page.example] is not None:
@@ -53,18 +57,41 @@ class Callbacks:
 
     def pick_example(self, event: gr.EventData) -> Changes:
         """Put a shipped clip on the page, with its first question."""
-        page, sources = self.page, self.service.sources
-        number = _number(event, len(sources.examples))
-        example = sources.examples[number]
-        info = sources.check(sources.find({"clip": example.clip.name}))
-        name = example.clip.name
-        stage = {"clip": name, "name": name, "url": self.clip_addresses[name], "facts": facts_text(info)}
+        number = _number(event, len(self.service.sources.examples))
+        return {**self._example(number), **self._question_of(number, 0)}
+
+    def open_link(self, event: gr.EventData) -> Changes:
+        """Fill in what a link asks about a shipped clip, and have it asked."""
+        page, names = self.page, [example.clip.name for example in self.service.sources.examples]
+        try:
+            name, asked = read_link(str(getattr(event, "link", "")))
+            self.service.sources.find({"clip": name})
+            self.service.check(asked)
+        except UserError as error:
+            return self._problem(error, beside="video")
+        tab = page.ask if isinstance(asked, AnswerRequest) else page.find
         return {
-            **self._cleared(),
-            page.stage: stage,
-            page.example: number,
-            page.ask.more: gr.HTML(html("more_questions", example), visible=True),
-            **self._question_of(number, 0),
+            **self._example(names.index(name)),
+            **self._part(asked),
+            **(self._asked_again(asked) if isinstance(asked, AnswerRequest) else self._sought_again(asked)),
+            page.tabs: gr.Tabs(selected="ask" if tab is page.ask else "find"),
+            tab.linked: True,
+        }
+
+    def _asked_again(self, asked: AnswerRequest) -> Changes:
+        tab = self.page.ask
+        return {
+            **self._question(asked.question, asked.options),
+            tab.keyframes: asked.num_keyframes or self.service.settings.num_keyframes,
+            tab.wished: asked.num_keyframes is not None,
+            tab.compare: asked.compare,
+        }
+
+    def _sought_again(self, asked: FindRequest) -> Changes:
+        tab = self.page.find
+        return {
+            tab.query: "\n".join(asked.queries),
+            tab.most: asked.max_moments or self.service.settings.max_moments,
         }
 
     def pick_question(self, values: Values, event: gr.EventData) -> Changes:
@@ -112,9 +139,10 @@ class Callbacks:
     def find(self, values: Values, request: gr.Request, progress: gr.Progress = _PROGRESS) -> Changes:
         """Find the sentence in the field."""
         tab = self.page.find
-        asked = FindRequest(values[tab.query], int(values[self.page.frames]), int(values[tab.most]))
+        queries = tuple(line.strip() for line in values[tab.query].splitlines() if line.strip())
 
         def work(job: Job) -> Changes:
+            asked = FindRequest(queries, int(values[self.page.frames]), int(values[tab.most]), self._clip(values))
             return self._shown(tab, self.service.find(self._source(values), asked, job), values)
 
         return self._guarded(request, progress, work, self._nothing_shown(tab, values), beside="query")
@@ -142,8 +170,8 @@ class Callbacks:
         found: FindResult | None = values[self.page.find.kept]
         if found is None:
             return {preview: ""}
-        source, number = found.source, _number(event, len(found.moments.moments))
-        moment = found.moments.moments[number]
+        source, number = found.source, _number(event, len(found.all_moments))
+        moment = found.all_moments[number]
         start_s, end_s = moment.start_s, min(moment.end_s, moment.start_s + self.service.settings.max_clip_s)
 
         def work(job: Job) -> Changes:
@@ -165,7 +193,9 @@ class Callbacks:
             tab.downloads[kind]: gr.DownloadButton(value=str(self.files.write(name, content)))
             for kind, (name, content) in kept.files().items()
         }
-        return {**buttons, tab.take_away: gr.Column(visible=True)}
+        # A link to an upload would be one to somebody's own file.
+        link = link_to(kept.source.name, kept.asked) if kept.source.is_shipped else ""
+        return {**buttons, tab.share: html("share", link), tab.take_away: gr.Column(visible=True)}
 
     def cancel(self, request: gr.Request) -> None:
         """End the visitor's job."""
@@ -223,17 +253,48 @@ class Callbacks:
     def _nothing_shown(self, tab: Tab, values: Values) -> Changes:
         return {**tab.no_result(), tab.history: history_html(values[tab.earlier] or (), None)}
 
-    def _cleared(self) -> Changes:
-        """Return changes that take away everything said about an earlier video."""
-        errors = dict.fromkeys(self.page.errors.values(), "")
-        return {**errors, **self.page.ask.nothing_asked(), **self.page.find.nothing_asked()}
+    def cleared(self) -> Changes:
+        """Return changes that take away everything said about an earlier video, and which part of it was meant."""
+        page = self.page
+        nothing = {**page.ask.nothing_asked(), **page.find.nothing_asked(), page.start: "", page.end: ""}
+        return {**dict.fromkeys(page.errors.values(), ""), **nothing}
+
+    def _example(self, number: int) -> Changes:
+        """Return changes that put a shipped clip on the page."""
+        page, sources = self.page, self.service.sources
+        example = sources.examples[number]
+        name = example.clip.name
+        info = sources.check(sources.find({"clip": name}))
+        return {
+            **self.cleared(),
+            page.stage: {"clip": name, "name": name, "url": self.clip_addresses[name], "facts": facts_text(info)},
+            page.example: number,
+            page.ask.more: gr.HTML(html("more_questions", example), visible=True),
+        }
+
+    def _part(self, asked: AnswerRequest | FindRequest) -> Changes:
+        page, clip = self.page, asked.clip
+        start, end = (f"{clip.start_s:g}", "" if math.isinf(clip.end_s) else f"{clip.end_s:g}") if clip else ("", "")
+        return {page.frames: asked.num_frames, page.start: start, page.end: end}
+
+    def _clip(self, values: Values) -> Span | None:
+        """Return the part of the video that is meant; None is all of it."""
+        start, end = (values[field].strip() for field in (self.page.start, self.page.end))
+        if not (start or end):
+            return None
+        with shown_beside("clip"):
+            return Span(parse_time(start or 0), parse_time(end) if end else math.inf)
 
     def _question_of(self, example: int, number: int) -> Changes:
         question = self.service.sources.examples[example].questions[number]
+        return self._question(question.text, question.options)
+
+    def _question(self, text: str, options: Sequence[str]) -> Changes:
+        mode = self.page.ask.options.mode
         return {
-            self.page.ask.question: question.text,
-            self.page.ask.options.mode: self.page.ask.options.mode.choices[0][1],
-            **self._rows(question.options[: self.service.settings.max_options]),
+            self.page.ask.question: text,
+            mode: CHOOSE if options else OPEN,
+            **self._rows(list(options[: self.service.settings.max_options]) or [""] * FIRST_OPTIONS),
         }
 
     def _options(self, values: Values) -> list[str]:
@@ -265,6 +326,7 @@ class Callbacks:
             num_frames=int(values[self.page.frames]),
             num_keyframes=int(values[tab.keyframes]) if values[tab.wished] else None,
             compare=bool(values[tab.compare]),
+            clip=self._clip(values),
         )
 
 

@@ -40,8 +40,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Tab:
-    """What both tabs have: buttons, earlier results, the result as it is shown, the result itself, and files of it."""
+    """What both tabs have: buttons, earlier results, the result as it is shown, the result itself, and files of it.
 
+    `linked` changes where a link has filled in the fields.
+    """
+
+    linked: gr.State
     run: gr.Button
     cancel: gr.Button
     history: gr.HTML
@@ -49,6 +53,7 @@ class Tab:
     result: gr.HTML
     kept: gr.State
     take_away: gr.Column
+    share: gr.HTML
     downloads: dict[str, gr.DownloadButton]
 
     def no_result(self) -> dict[Any, Any]:
@@ -92,7 +97,10 @@ class Page:
     stage: gr.HTML
     examples: gr.HTML
     example: gr.State
+    start: gr.Textbox
+    end: gr.Textbox
     frames: gr.Slider
+    tabs: gr.Tabs
     errors: dict[str, gr.HTML]
     ask: AskTab
     find: FindTab
@@ -110,21 +118,36 @@ def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Ex
                 html("examples", examples), elem_id="examples", js_on_load=_script("pick.js"), visible=bool(examples)
             )
             with gr.Column(elem_classes="card"):
+                start, end = _part()
+                errors["clip"].render()
                 frames = _slider(
                     "frames",
                     "Frames to watch",
                     settings.num_frames,
                     most=settings.max_frames,
-                    info="Spread evenly over the video. They are watched once, however much you ask.",
+                    info="Spread evenly over this part. They are watched once, however much you ask.",
                 )
                 errors["frames"].render()
-        with gr.Column(scale=7, min_width=320, elem_id="right"), gr.Tabs(elem_id="tabs"):
+        with gr.Column(scale=7, min_width=320, elem_id="right"), gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Ask", id="ask"):
                 ask = _ask_tab(errors, settings)
             with gr.Tab("Find", id="find"):
                 find = _find_tab(errors, settings)
     example = gr.State(None)
-    return Page(stage, cards, example, frames, errors, ask, find)
+    return Page(stage, cards, example, start, end, frames, tabs, errors, ask, find)
+
+
+def _part() -> tuple[gr.Textbox, gr.Textbox]:
+    """Lay out where the part to watch starts and ends, each with a button that takes it from the player."""
+    fields = []
+    with gr.Row(elem_classes="part", equal_height=True):
+        for name, placeholder in (("Start", "0:00"), ("End", "the end")):
+            with gr.Column(min_width=120):
+                field = gr.Textbox(label=name, placeholder=placeholder, max_lines=1, elem_id=f"clip-{name.lower()}")
+                here = gr.Button(f"{name} where the player is", size="sm", elem_classes="here")
+                here.click(None, outputs=[field], js="() => playerTime()", api_visibility="private")
+            fields.append(field)
+    return fields[0], fields[1]
 
 
 def _stage(settings: Settings) -> gr.HTML:
@@ -165,9 +188,10 @@ def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
         buttons = _buttons("Ask", "ask")
         errors["result"].render()
     results = _results("answer", settings)
-    files = _downloads("answer", ANSWER_FILES)
+    block, share, downloads = _downloads("answer", ANSWER_FILES)
     wished = gr.State(value=False)
-    return AskTab(*buttons, *results, *files, more, question, options, keyframes, wished, compare)
+    linked, shown = gr.State(value=False), (*buttons, *results)
+    return AskTab(linked, *shown, block, share, downloads, more, question, options, keyframes, wished, compare)
 
 
 def _options(settings: Settings) -> Options:
@@ -197,14 +221,22 @@ def _options(settings: Settings) -> Options:
 def _find_tab(errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
     with gr.Column(elem_classes="card"):
         query = gr.Textbox(
-            label="What the moment shows", placeholder="A man opens the door", lines=1, max_lines=3, elem_id="query"
+            label="What the moment shows",
+            info=f"One sentence per line, up to {settings.max_queries}; their curves are laid over each other.",
+            placeholder="A man opens the door",
+            lines=2,
+            max_lines=settings.max_queries,
+            elem_id="query",
         )
         errors["query"].render()
-        most = _slider("most-moments", "Moments at most", settings.max_moments, most=settings.max_moments)
+        most = _slider(
+            "most-moments", "Moments at most, of each sentence", settings.max_moments, most=settings.max_moments
+        )
         buttons = _buttons("Find", "find")
     results = _results("moments", settings)
     preview = gr.HTML(elem_id="preview")
-    return FindTab(*buttons, *results, *_downloads("moments", MOMENT_FILES), query, most, preview)
+    block, share, downloads = _downloads("moments", MOMENT_FILES)
+    return FindTab(gr.State(value=False), *buttons, *results, block, share, downloads, query, most, preview)
 
 
 def _slider(name: str, label: str, value: int, *, most: int, info: str | None = None) -> gr.Slider:
@@ -225,14 +257,15 @@ def _results(name: str, settings: Settings) -> tuple[gr.HTML, gr.State, gr.HTML,
     return history, earlier, result, gr.State(None, time_to_live=settings.keep_s)
 
 
-def _downloads(name: str, kinds: dict[str, str]) -> tuple[gr.Column, dict[str, gr.DownloadButton]]:
+def _downloads(name: str, kinds: dict[str, str]) -> tuple[gr.Column, gr.HTML, dict[str, gr.DownloadButton]]:
     with gr.Column(visible=False, elem_classes="card take-away") as block:
         gr.HTML('<p class="eyebrow">Take it with you</p>')
         with gr.Row(elem_classes="downloads"):
             buttons = {
                 kind: gr.DownloadButton(label, size="sm", elem_id=f"{name}-{kind}") for kind, label in kinds.items()
             }
-    return block, buttons
+        share = gr.HTML(elem_id=f"{name}-share", elem_classes="share-slot")
+    return block, share, buttons
 
 
 def _script(name: str) -> str:

@@ -32,6 +32,23 @@
     return undefined;
   }
 
+  // Browsers let only pages of this machine, or with https, write to the clipboard; elsewhere the link is selected.
+  async function copy(button) {
+    const field = button.parentElement.querySelector("input");
+    field.value = new URL(button.dataset.copy, location.origin + location.pathname).href;
+    field.hidden = false;
+    field.select();
+    try {
+      await navigator.clipboard.writeText(field.value);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Copy it from the field";
+    }
+  }
+
+  // Where the player stands, as the start or the end of the part to watch.
+  window.playerTime = () => (player() ? String(Math.round(player().currentTime * 100) / 100) : "");
+
   // The form is long: a new result comes into view by itself.
   window.showResult = (id) => {
     const result = document.querySelector(`#${id}-history nav, #${id} .result`);
@@ -41,6 +58,8 @@
   };
 
   document.addEventListener("click", (event) => {
+    const copied = event.target.closest("[data-copy]");
+    if (copied) return copy(copied);
     const button = event.target.closest("[data-seek]");
     if (button) return seek(Number(button.dataset.seek));
     const track = event.target.closest(".timeline .track");

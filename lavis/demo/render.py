@@ -41,7 +41,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     functions = (zip, counted, data_address, math.isfinite, option_shares, time_label, time_ticks)
     environment.globals.update({function.__name__: function for function in functions})
-    environment.globals.update(LETTERS=LETTERS, PARTS=_PARTS, time_range=_range)
+    environment.globals.update(LETTERS=LETTERS, PARTS=_PARTS, time_range=_range, part_text=_part_text)
     lines = Path(__file__).with_name("results.html").read_text(encoding="utf-8").splitlines()
     return environment.from_string("".join(line.strip() for line in lines))
 
@@ -76,16 +76,19 @@ def answered_html(answered: AnswerResult) -> str:
 
 
 def found_html(found: FindResult) -> str:
-    """Return the moments of a search with their timeline."""
-    moments = found.moments
-    best_times_s = moments.times_s[best_positions(moments)]
-    pins = [
-        Pin(number, float(time_s), f"Moment {number}: {_range(moment)}")
-        for number, (time_s, moment) in enumerate(zip(best_times_s, moments.moments, strict=True), start=1)
-    ]
-    label = f"How well each frame matches the sentence; above the line it matches. {SHADED_MOMENTS}"
-    curves = [Curve(moments.scores, [(moment.start_s, moment.end_s) for moment in moments.moments])]
-    timeline = Timeline(moments.times_s, curves, watched_part(moments, found.info), pins, label, threshold=0.0)
+    """Return the moments of all sentences, with their curves in one timeline."""
+    curves: list[Curve] = []
+    pins: list[Pin] = []
+    for number, search in enumerate(found.searches):
+        moments = search.moments
+        curves.append(Curve(moments.scores, [(moment.start_s, moment.end_s) for moment in moments.moments]))
+        for time_s, moment in zip(moments.times_s[best_positions(moments)], moments.moments, strict=True):
+            label = f"Moment {len(pins) + 1}: {_range(moment)}"
+            pins.append(Pin(len(pins) + 1, float(time_s), label, curve=number))
+    first = found.searches[0].moments
+    which = "the sentence" if len(found.searches) == 1 else "each sentence"
+    label = f"How well each frame matches {which}; above the line it matches. {SHADED_MOMENTS}"
+    timeline = Timeline(first.times_s, curves, watched_part(first, found.info), pins, label, threshold=0.0)
     return html("found", found, timeline)
 
 
@@ -104,7 +107,8 @@ def _outcome(result: AnswerResult | FindResult) -> tuple[str, str]:
     """Return what was asked, and in a word or two what came of it."""
     if isinstance(result, AnswerResult):
         return result.chosen.answer.question.text, result.chosen.answer.text or "no answer"
-    return result.moments.query, counted(len(result.moments.moments), "moment")
+    queries = " / ".join(search.moments.query for search in result.searches)
+    return queries, counted(len(result.all_moments), "moment")
 
 
 def watched_part(result: Answer | Moments, info: VideoInfo) -> Span:
@@ -113,17 +117,22 @@ def watched_part(result: Answer | Moments, info: VideoInfo) -> Span:
     return result.clip or Span(0.0, max(info.duration_s, float(last_s), _LEAST_S))
 
 
-def _range(moment: Moment) -> str:
-    return f"{time_label(moment.start_s, '.1f')} to {time_label(moment.end_s, '.1f')}"
+def _range(part: Moment | Span) -> str:
+    return f"{time_label(part.start_s, '.1f')} to {time_label(part.end_s, '.1f')}"
+
+
+def _part_text(clip: Span | None) -> str:
+    return f", from {_range(clip)} of the video" if clip else ""
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A numbered time to jump to; `label` is what a screen reader says."""
+    """A numbered time to jump to, of one of the curves; `label` is what a screen reader says."""
 
     number: int
     time_s: float
     label: str
+    curve: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,6 @@ class Curve:
 
     scores: Floats
     spans: Sequence[tuple[float, float]]
-    name: str = ""
 
     @property
     def is_drawn(self) -> bool:

@@ -3,10 +3,12 @@
 Nothing in here knows of Gradio.
 """
 
+import csv
 import io
+import math
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,7 @@ from PIL import Image
 
 from lavis.common import defaults
 from lavis.common.errors import QuestionError, counted
-from lavis.common.types import Answer, Integers, Moments, Question, VideoInfo
+from lavis.common.types import Answer, Integers, Moment, Moments, Question, Span, VideoInfo
 from lavis.demo.jobs import Job
 from lavis.demo.settings import FieldError, Settings, shown_beside
 from lavis.demo.videos import Source, Sources, Watched, WatchedVideos
@@ -32,22 +34,28 @@ Files = dict[str, tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class AnswerRequest:
-    """A question on the page: open without options; 4 keyframes, or all there are, where no number is given."""
+    """A question on the page: open without options; 4 keyframes, or all there are, where no number is given.
+
+    Attributes:
+        clip: the part of the video that is watched; it may end at infinity. None is all of it.
+    """
 
     question: str
     options: tuple[str, ...] = ()
     num_frames: int = defaults.NUM_FRAMES
     num_keyframes: int | None = None
     compare: bool = False
+    clip: Span | None = None
 
 
 @dataclass(frozen=True)
 class FindRequest:
-    """A sentence to find moments for."""
+    """Sentences to find moments for; `clip` as in `AnswerRequest`."""
 
-    query: str
+    queries: tuple[str, ...]
     num_frames: int = defaults.NUM_FRAMES
     max_moments: int | None = defaults.MAX_MOMENTS
+    clip: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -58,17 +66,27 @@ class PicturedAnswer:
     pictures: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class PicturedMoments:
+    """The moments found for a sentence, with a picture (JPEG) of each one's best frame."""
+
+    moments: Moments
+    pictures: tuple[bytes, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Result:
     """What is shown beside any result.
 
     Attributes:
+        asked: what gives the same result again.
         seconds: what each part took for this question alone; decode and watch are 0 where the video was known.
         known: whether the video had been watched before.
         caveats: what to know of this result: of the model's weights, the video, and what was not read.
     """
 
     source: Source
+    asked: AnswerRequest | FindRequest
     info: VideoInfo
     model_name: str
     seconds: Seconds
@@ -123,32 +141,48 @@ class AnswerResult(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class FindResult(_Result):
-    """The moments found for a sentence; `pictures` are of each moment's best frame."""
+    """The moments found for each sentence, in the order they were asked for."""
 
-    moments: Moments
-    pictures: tuple[bytes, ...]
+    searches: tuple[PicturedMoments, ...]
 
     @property
-    def record(self) -> Record:
-        """The record of `sevila find --json`, with the video's name for its path."""
-        return moments_record(self.moments, video=self.info, model=self.model_name, timings_s=self.seconds)
+    def all_moments(self) -> list[Moment]:
+        """The moments of all sentences, in the order in which they are numbered."""
+        return [moment for search in self.searches for moment in search.moments.moments]
+
+    @property
+    def records(self) -> list[Record]:
+        """The records of `sevila find --json`, with the video's name for its path."""
+        return [
+            moments_record(search.moments, video=self.info, model=self.model_name, timings_s=self.seconds)
+            for search in self.searches
+        ]
 
     def files(self) -> Files:
-        """Return the record, a row per moment (best first), WebVTT chapters, and all as one picture."""
+        """Return the record, a row per moment (best first), WebVTT chapters, and all as one picture.
+
+        Of several sentences: a list of records, rows that end with the sentence, and one below the other.
+        """
         from lavis.export.pictures import moments_picture
 
-        moments, pictures = self.moments, _pixels(self.pictures)
+        several, records = len(self.searches) > 1, self.records
         rows = [
             (rank, f"{moment.start_s:.3f}", f"{moment.end_s:.3f}", f"{moment.score:.6f}")
-            for rank, moment in enumerate(moments.moments, start=1)
+            + ((search.moments.query,) if several else ())
+            for search in self.searches
+            for rank, moment in enumerate(search.moments.moments, start=1)
+        ]
+        pictures = [
+            moments_picture(search.moments, frames=_pixels(search.pictures), video=self.info, model=self.model_name)
+            for search in self.searches
         ]
         contents = {
-            "json": as_text(to_json(self.record)),
-            "csv": _csv("rank,start_s,end_s,score", rows),
-            "vtt": as_text(moments_vtt(moments)),
-            "png": moments_picture(moments, frames=pictures, video=self.info, model=self.model_name),
+            "json": as_text(to_json(records if several else records[0])),
+            "csv": _csv("rank,start_s,end_s,score" + (",query" if several else ""), rows),
+            "vtt": _joined_vtt([moments_vtt(search.moments) for search in self.searches]),
+            "png": _below_each_other(pictures),
         }
-        return _named(moments.query, contents)
+        return _named(self.searches[0].moments.query, contents)
 
 
 def _named(text: str, contents: dict[str, bytes]) -> Files:
@@ -161,8 +195,31 @@ def _pixels(pictures: Sequence[bytes]) -> list[npt.NDArray[np.uint8]]:
 
 
 def _csv(header: str, rows: Iterable[Iterable[Any]]) -> bytes:
-    """Return rows of numbers, which need no quotes."""
-    return as_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header.split(","), *rows])
+    return as_text(text.getvalue())
+
+
+def _joined_vtt(texts: Sequence[str]) -> bytes:
+    """Return WebVTT files as one: players take cues in any order."""
+    heading, first = texts[0].split("\n\n", 1) if "\n\n" in texts[0] else (texts[0].rstrip(), "")
+    cues = [text.split("\n\n", 1)[1] for text in texts[1:] if "\n\n" in text]
+    return as_text("\n".join([f"{heading}\n", first, *cues]))
+
+
+def _below_each_other(pictures: Sequence[bytes]) -> bytes:
+    """Return PNGs as one."""
+    if len(pictures) == 1:
+        return pictures[0]
+    opened = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+    joined = Image.new("RGB", (max(one.width for one in opened), sum(one.height for one in opened)), "white")
+    top = 0
+    for one in opened:
+        joined.paste(one, (0, top))
+        top += one.height
+    buffer = io.BytesIO()
+    joined.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 class Service:
@@ -188,7 +245,7 @@ class Service:
             JobError: the job was cancelled or took too long.
         """
         self.check(asked)
-        watched, known, before = self._watch(source, asked.num_frames, job)
+        watched, known, before = self._watch(source, asked, job)
         video = watched.video
         job.report("reading the question")
         count = asked.num_keyframes
@@ -198,7 +255,7 @@ class Service:
         with shown_beside("keyframes"):
             answers = [ask()]
         # Noted here: the comparison's time is no part of the answer's.
-        origin = self._origin(source, watched, answers[0].caveats, known=known, before=before)
+        origin = self._origin(source, asked, watched, answers[0].caveats, known=known, before=before)
         if asked.compare:
             job.report("comparing with uniform frames")
             answers.append(ask(selector="uniform"))
@@ -210,24 +267,46 @@ class Service:
         return AnswerResult(chosen=chosen, uniform=next(iter(uniform), None), frame_idx=video.frame_idx, **origin)
 
     def find(self, source: Source, asked: FindRequest, job: Job) -> FindResult:
-        """Watch the video if it is new, and find moments; raises as `answer`."""
-        self._check_text("query", asked.query)
-        _check_count("frames", asked.num_frames, self.settings.max_frames)
-        if asked.max_moments is not None:
-            _check_count("query", asked.max_moments, self.settings.max_moments)
-        watched, known, before = self._watch(source, asked.num_frames, job)
-        video = watched.video
-        job.report("comparing frames with the sentence")
-        with shown_beside("query"):
-            moments = video.find(asked.query, max_moments=asked.max_moments or self.settings.max_moments)
-        origin = self._origin(source, watched, moments.caveats, known=known, before=before)
+        """Watch the video if it is new, and find the moments of each sentence; raises as `answer`."""
+        self.check(asked)
+        watched, known, before = self._watch(source, asked, job)
+        video, found = watched.video, []
+        for query in asked.queries:
+            job.report("comparing frames with the sentence")
+            with shown_beside("query"):
+                found.append(video.find(query, max_moments=asked.max_moments or self.settings.max_moments))
+        caveats = tuple(dict.fromkeys(caveat for moments in found for caveat in moments.caveats))
+        origin = self._origin(source, asked, watched, caveats, known=known, before=before)
         job.report("reading the best frames")
         with source.problems():
-            pictures = watched.pictures(video.frame_idx[best_positions(moments)])
-        return FindResult(moments=moments, pictures=pictures, **origin)
+            searches = tuple(
+                PicturedMoments(moments, watched.pictures(video.frame_idx[best_positions(moments)]))
+                for moments in found
+            )
+        return FindResult(searches=searches, **origin)
 
-    def check(self, asked: AnswerRequest) -> None:
+    def check(self, asked: AnswerRequest | FindRequest) -> None:
         """Refuse by a FieldError what cannot be asked, before anything is opened."""
+        _check_clip(asked.clip)
+        _check_count("frames", asked.num_frames, self.settings.max_frames)
+        if isinstance(asked, AnswerRequest):
+            self._check_question(asked)
+        else:
+            self._check_search(asked)
+
+    def _check_search(self, asked: FindRequest) -> None:
+        limits = self.settings
+        if len(asked.queries) > limits.max_queries:
+            raise FieldError("query", f"{len(asked.queries)} sentences given; at most {limits.max_queries} go.")
+        for query in asked.queries or ("",):
+            self._check_text("query", query)
+        repeated = next((query for query in asked.queries if asked.queries.count(query) > 1), None)
+        if repeated is not None:
+            raise FieldError("query", f"{repeated!r:.80} stands there twice; give different sentences.")
+        if asked.max_moments is not None:
+            _check_count("query", asked.max_moments, limits.max_moments)
+
+    def _check_question(self, asked: AnswerRequest) -> None:
         limits = self.settings
         self._check_text("question", asked.question)
         with shown_beside("options"):
@@ -236,7 +315,6 @@ class Service:
             check_question(Question(text=asked.question, options=asked.options))
             for option in asked.options:
                 _check_length(option, limits.max_option_chars)
-        _check_count("frames", asked.num_frames, limits.max_frames)
         if asked.num_keyframes is None:
             return
         _check_count("keyframes", asked.num_keyframes, limits.max_keyframes)
@@ -252,28 +330,37 @@ class Service:
             check_question(Question(text=text))
             _check_length(text, self.settings.max_question_chars)
 
-    def _watch(self, source: Source, num_frames: int, job: Job) -> tuple[Watched, bool, Seconds]:
+    def _watch(self, source: Source, asked: AnswerRequest | FindRequest, job: Job) -> tuple[Watched, bool, Seconds]:
         """Return the watched video, whether it had been watched before, and the seconds spent on it until now."""
-        known = self.watched_videos.get(job.visitor, source.path, num_frames=num_frames)
+        num_frames, clip = asked.num_frames, asked.clip
+        known = self.watched_videos.get(job.visitor, source.path, num_frames=num_frames, clip=clip)
         if known:
             return known, True, asdict(known.video.timings)
         job.report("opening the video")
-        self.sources.check(source)
+        part = _part_of(clip, self.sources.check(source))
         job.report("watching frames", 0, num_frames)
         with source.problems():
             video = self._model.watch(
-                source.path, num_frames=num_frames, progress=partial(job.report, "watching frames")
+                source.path, num_frames=num_frames, clip=part, progress=partial(job.report, "watching frames")
             )
-        watched = self.watched_videos.put(job.visitor, source.path, num_frames=num_frames, video=video)
+        watched = self.watched_videos.put(job.visitor, source.path, num_frames=num_frames, video=video, clip=clip)
         return watched, False, dict.fromkeys(asdict(video.timings), 0.0)
 
     def _origin(
-        self, source: Source, watched: Watched, caveats: tuple[str, ...], *, known: bool, before: Seconds
+        self,
+        source: Source,
+        asked: AnswerRequest | FindRequest,
+        watched: Watched,
+        caveats: tuple[str, ...],
+        *,
+        known: bool,
+        before: Seconds,
     ) -> dict[str, Any]:
         """Return what a result says of its video, its model, the seconds spent since `before`, and its caveats."""
         timings = asdict(watched.video.timings)
         return {
             "source": source,
+            "asked": asked,
             "info": source.shown(watched.video.info),
             "model_name": self.model_name,
             "seconds": {part.removesuffix("_s"): value - before[part] for part, value in timings.items()},
@@ -290,3 +377,18 @@ def _check_length(text: str, most: int) -> None:
 def _check_count(field: str, count: int, most: int) -> None:
     if not 1 <= count <= most:
         raise FieldError(field, f"{count} does not go here; give 1 to {most}.")
+
+
+def _check_clip(clip: Span | None) -> None:
+    if clip is not None and not 0 <= clip.start_s < clip.end_s:  # so not a number neither
+        raise FieldError("clip", f"There is no part from {clip}; give a start of 0 or more, and an end after it.")
+
+
+def _part_of(clip: Span | None, info: VideoInfo) -> Span | None:
+    """Return a clip that ends no later than its video where no end was given."""
+    if clip is None:
+        return None
+    if clip.start_s >= info.duration_s:
+        lasts = f"{info.duration_s:.2f}".rstrip("0").rstrip(".")
+        raise FieldError("clip", f"The part starts at {clip.start_s:g} s, but the video lasts {lasts} s.")
+    return replace(clip, end_s=info.duration_s) if math.isinf(clip.end_s) else clip

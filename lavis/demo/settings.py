@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 MEGABYTE = 1000**2
 # The fields of the page that a message can stand beside; "result" is for whatever has no field.
-FIELDS = ("video", "question", "options", "frames", "keyframes", "query", "result")
+FIELDS = ("video", "clip", "question", "options", "frames", "keyframes", "query", "result")
 
 
 def _option(default: int, purpose: str) -> Any:
@@ -30,6 +30,7 @@ class Settings:
     Attributes:
         max_pixels: width times height of a video.
         max_watched: watched videos that are kept for further questions.
+        max_queries: sentences that are searched at once.
         max_earlier: results about one video that a page can go back to, the shown one among them.
         max_sessions: open pages and programs whose fields are remembered, 0.1 MB each; who has been silent for longest
             is forgotten first.
@@ -45,6 +46,7 @@ class Settings:
     max_question_chars: int = _option(500, "characters of a question")
     max_option_chars: int = 200
     max_moments: int = 8
+    max_queries: int = 5
     max_clip_s: int = 120
     max_job_s: int = _option(300, "seconds for one question")
     max_waiting: int = _option(64, "questions that wait for the model")

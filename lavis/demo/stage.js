@@ -69,6 +69,9 @@ for (const name of ["dragover", "dragleave", "drop"]) {
     if (name === "drop" && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
   });
 }
+// A link to a result: what it asks is told to Python, which fills in the fields and asks.
+const asked = new URLSearchParams(location.search);
+if (asked.has("clip")) trigger("linked", { link: location.search });
 watch("value", () => {
   say("");
   show();

@@ -13,7 +13,7 @@ from typing import Any
 
 from lavis.common.errors import VideoError, did_you_mean
 from lavis.common.files import checkpoints_dir
-from lavis.common.types import Integers, Question, VideoInfo
+from lavis.common.types import Integers, Question, Span, VideoInfo
 from lavis.demo.files import VisitorFiles
 from lavis.demo.settings import MEGABYTE, FieldError, Settings, shown_beside
 from lavis.export.files import jpeg, read_pictures, thumbnail
@@ -66,6 +66,7 @@ class Source:
 
     path: Path
     name: str
+    is_shipped: bool = False
 
     def shown(self, info: VideoInfo) -> VideoInfo:
         """Return what is known of it without where it lies."""
@@ -99,7 +100,7 @@ class Sources:
         with shown_beside("video"):
             match value:
                 case {"clip": str(name)} if name in self._clips:
-                    return Source(self._clips[name], name)
+                    return Source(self._clips[name], name, is_shipped=True)
                 case {"clip": str(name)}:
                     raise VideoError(f"There is no clip {name!r:.80}; {did_you_mean(name[:80], self._clips)}")
                 case {"path": str(path)}:
@@ -149,12 +150,12 @@ class WatchedVideos:
         self._most = most
         self._keep_s = keep_s
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, Path, int], tuple[Watched, float]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Path, int, Span | None], tuple[Watched, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, visitor: str, path: Path, *, num_frames: int) -> Watched | None:
+    def get(self, visitor: str, path: Path, *, num_frames: int, clip: Span | None = None) -> Watched | None:
         """Return what this visitor had watched, and no other visitor's."""
-        key = (visitor, path, num_frames)
+        key = (visitor, path, num_frames, clip)
         with self._lock:
             self._expire()
             if key in self._kept:
@@ -162,12 +163,14 @@ class WatchedVideos:
                 return self._kept[key][0]
             return None
 
-    def put(self, visitor: str, path: Path, *, num_frames: int, video: WatchedVideo) -> Watched:
+    def put(
+        self, visitor: str, path: Path, *, num_frames: int, video: WatchedVideo, clip: Span | None = None
+    ) -> Watched:
         """Keep a watched video; the one that was not used for longest makes room."""
         watched = Watched(video)
         with self._lock:
             self._expire()
-            self._kept[(visitor, path, num_frames)] = (watched, self._clock())
+            self._kept[(visitor, path, num_frames, clip)] = (watched, self._clock())
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return watched

@@ -82,10 +82,10 @@ def visit(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     """Open the page as a visitor of its own; afterwards nothing may have left the machine or gone wrong."""
     context = browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
     context.set_default_timeout(WAIT_MS)
-    watch = Watch(context, url)
+    watch = Watch(context, url.partition("?")[0])
     page = context.new_page()
     page.goto(url)
-    expect(page.get_by_label("Question", exact=True)).to_be_visible()
+    expect(page.get_by_role("tab", name="Ask")).to_be_visible()
     yield page
     context.close()
     assert watch.problems == []

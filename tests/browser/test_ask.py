@@ -7,6 +7,9 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from lavis.common.defaults import NUM_KEYFRAMES
+from lavis.demo.links import link_to
+from lavis.demo.serve import Served
+from lavis.demo.service import FindRequest
 from lavis.demo.videos import Example
 from tests.browser.conftest import Open, Shoot
 from tests.browser.steps import (
@@ -15,7 +18,9 @@ from tests.browser.steps import (
     ask_example,
     expect_player_at,
     forget,
+    press_ask,
     saved,
+    set_keyframes,
     upload,
     write_options,
 )
@@ -184,3 +189,47 @@ def test_visitors_do_not_see_each_other(page: Page, open_page: Open, examples: t
     asked = ask_example(other, examples[0])
     # What was watched for one visitor is not there for another.
     expect(asked.locator("[data-part=watch] dd")).not_to_have_text("already done")
+
+
+def test_a_part_is_asked_about_and_a_link_opens_the_same_result(
+    open_page: Open, served: Served, examples: tuple[Example, ...], shoot: Shoot
+) -> None:
+    page, example = open_page(), examples[0]
+    question = example.questions[0].text
+    ask_example(page, example, compare=True)
+    page.get_by_label("Start", exact=True).fill("0:20")
+    page.locator(".stage video").evaluate("video => { video.currentTime = 34.5 }")
+    page.get_by_role("button", name="End where the player is").click()
+    expect(page.get_by_label("End", exact=True)).to_have_value("34.5")
+    set_keyframes(page, 3)
+    result = ask(page, question)
+    expect(result.locator(".took")).to_contain_text("from 20.0 s to 34.5 s of the video")
+    track = result.locator(".track")
+    assert (track.get_attribute("data-start"), track.get_attribute("data-end")) == ("20.000", "34.500")
+    track.click()
+    expect_player_at(page, 27.25, within_s=0.3)
+    record = json.loads(saved(page, "#answer-json").read_bytes())
+    assert record["clip"] == {"start_s": 20.0, "end_s": 34.5}
+    page.get_by_role("button", name="Copy link").click()
+    link = page.get_by_role("textbox", name="Link to this result").input_value()
+    assert link.startswith(f"{served.url.rstrip('/')}/?clip=")
+    shoot(page, "demo-part")
+
+    other = open_page(link)
+    answer_to(other, question)
+    again = json.loads(saved(other, "#answer-json").read_bytes())
+    for changing in ("timings_s", "cost"):
+        del record[changing], again[changing]
+    assert again == record
+    expect(other.get_by_label("Start", exact=True)).to_have_value("20")
+    expect(other.locator("#answer .panel")).to_have_count(2)
+    other.get_by_label("Start", exact=True).fill("soon")
+    press_ask(other)
+    expect(other.locator("[role=alert]:visible")).to_have_text("'soon' is no time; give seconds, mm:ss or hh:mm:ss")
+
+    queries = [asked.text for asked in example.questions[:2]]
+    sought = open_page(served.url + link_to(example.clip.name, FindRequest(tuple(queries), 16, 3)))
+    expect(sought.locator("#moments .legend .text")).to_have_text(queries)
+    expect(sought.locator("#moments .took")).to_contain_text("16 frames compared")
+    bad = open_page(f"{served.url}?clip=nobody.mp4&question=Why")
+    expect(bad.locator("[role=alert]:visible")).to_contain_text("There is no clip 'nobody.mp4'")

@@ -4,14 +4,18 @@ import csv
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
+from av.stream import Disposition
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from lavis.demo.videos import Example
-from tests.browser.conftest import Shoot
-from tests.browser.steps import ask_example, forget, saved
+from tests.browser.conftest import Open, Shoot
+from tests.browser.steps import ask_example, forget, saved, upload
+from tests.unit.export.test_clips import heard
+from tests.videos import join_streams, write_sound
 
 
 def test_the_answer_s_files(page: Page, examples: tuple[Example, ...]) -> None:
@@ -43,11 +47,17 @@ def found(page: Page, examples: tuple[Example, ...]) -> Page:
     ask_example(page, examples[0])
     page.get_by_role("tab", name="Find").click()
     page.get_by_label("What the moment shows").fill(examples[0].questions[0].text)
+    find(page)
+    return page
+
+
+def find(page: Page) -> None:
+    """Find what stands in the field, and wait for the moments and their files."""
     forget(page)
-    page.get_by_label("What the moment shows").press("Enter")
+    page.get_by_role("button", name="Find", exact=True).click()
     expect(page.locator("#moments .found:not([data-old])")).to_be_visible()
     expect(page.locator("#moments-json")).to_be_visible()
-    return page
+    expect(page.get_by_role("button", name="Find", exact=True)).to_be_visible()
 
 
 def test_moments_are_found_cut_and_saved(found: Page, shoot: Shoot) -> None:
@@ -84,3 +94,43 @@ def test_a_moment_moves_the_player(found: Page) -> None:
     found.wait_for_function(
         "wanted => Math.abs(document.querySelector('.stage video').currentTime - wanted) < 0.3", arg=wanted
     )
+
+
+def test_several_sentences_are_laid_over_each_other(found: Page, examples: tuple[Example, ...], shoot: Shoot) -> None:
+    queries = [question.text for question in examples[0].questions[:2]]
+    found.get_by_label("What the moment shows").fill("\n\n".join(queries))
+    find(found)
+    result = found.locator("#moments .found")
+    expect(result.locator(".legend .text")).to_have_text(queries)
+    expect(result.locator(".timeline .curve")).to_have_count(2)
+    swatches = result.locator(".legend .swatch")
+    colours = [swatches.nth(number).evaluate("one => getComputedStyle(one).backgroundColor") for number in range(2)]
+    lines = result.locator(".timeline .curve")
+    assert [lines.nth(number).evaluate("one => getComputedStyle(one).stroke") for number in range(2)] == colours
+    assert colours[0] != colours[1]
+    records = json.loads(saved(found, "#moments-json").read_bytes())
+    assert [record["query"] for record in records] == queries
+    count = sum(len(record["moments"]) for record in records)
+    expect(result.locator(".timeline .pin")).to_have_count(count)
+    expect(result.locator(".moments .frame .number")).to_have_text([str(number + 1) for number in range(count)])
+    expect(found.locator("#moments-history .chip")).to_have_count(2)
+    shoot(found, "demo-several")
+    found.get_by_label("What the moment shows").fill("\n".join(queries[:1] * 2))
+    found.get_by_role("button", name="Find", exact=True).click()
+    expect(found.locator("[role=alert]:visible")).to_contain_text("stands there twice; give different sentences.")
+
+
+def test_a_cut_clip_keeps_its_sound(open_page: Open, examples: tuple[Example, ...], tmp_path: Path) -> None:
+    page = open_page()
+    sound = write_sound(tmp_path / "sound.mp4", seconds=examples[0].duration_s)
+    parts, both = [examples[0].clip, sound], [Disposition.default] * 2
+    upload(page, str(join_streams(tmp_path / "both.mp4", parts, dispositions=both)))
+    page.get_by_role("tab", name="Find").click()
+    page.get_by_label("What the moment shows").fill(examples[0].questions[0].text)
+    find(page)
+    best = json.loads(saved(page, "#moments-json").read_bytes())["moments"][0]
+    expect(page.locator("#moments-share a")).to_have_count(0)  # nobody else may see an upload
+    page.get_by_role("button", name="preview the cut clip").first.click()
+    clip = saved(page, page.get_by_role("link", name="Save this clip"))
+    _, sounds_s = heard(clip)
+    assert sounds_s == pytest.approx(best["end_s"] - best["start_s"], abs=0.2)

@@ -22,7 +22,15 @@ from lavis.common.types import (
 )
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job
-from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, Service
+from lavis.demo.service import (
+    AnswerRequest,
+    AnswerResult,
+    FindRequest,
+    FindResult,
+    PicturedAnswer,
+    PicturedMoments,
+    Service,
+)
 from lavis.demo.settings import Settings
 from lavis.demo.videos import Example, Source, Sources
 from lavis.models.base import FrameScores, Mask, Reading
@@ -137,6 +145,7 @@ def answered(video: Path) -> AnswerResult:
     return AnswerResult(
         chosen=PicturedAnswer(make_answer(), pictures),
         uniform=None,
+        asked=AnswerRequest("Where is it?", ("sea", "sky")),
         source=Source(video, "numbers.mp4"),
         info=VideoInfo("numbers.mp4", 100, 25.0, 4.0, 96, 64),
         model_name="brightness",
@@ -157,8 +166,8 @@ def found(video: Path) -> FindResult:
         np.array([0.5, -1.0, 2.0, -3.0]),
     )
     return FindResult(
-        moments=moments,
-        pictures=(b"first", b"second"),
+        searches=(PicturedMoments(moments, (b"first", b"second")),),
+        asked=FindRequest(("a ring",)),
         source=Source(video, "numbers.mp4"),
         info=VideoInfo("numbers.mp4", 100, 25.0, 4.0, 96, 64),
         model_name="brightness",

@@ -18,7 +18,7 @@ from lavis.demo.render import (
     history_html,
     html,
 )
-from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer
+from lavis.demo.service import AnswerResult, FindResult, PicturedAnswer, PicturedMoments
 from lavis.demo.videos import Example
 from tests.unit.demo.conftest import make_answer
 
@@ -93,9 +93,38 @@ def test_moments_are_listed_best_first(found: FindResult) -> None:
     assert page.count('class="span ') == 2
 
 
+def test_several_sentences_share_a_timeline_and_have_a_legend(found: FindResult) -> None:
+    one = found.searches[0]
+    other = replace(one, moments=replace(one.moments, query="a boat", scores=one.moments.scores - 1))
+    page = found_html(replace(found, searches=(one, other)))
+    assert re.findall(r'<li class="(curve-\d)"><span class="swatch"></span><span class="text">(.*?)<', page) == [
+        ("curve-0", "a ring"),
+        ("curve-1", "a boat"),
+    ]
+    assert re.findall(r'class="curve (curve-\d)"', page) == ["curve-0", "curve-1"]
+    assert re.findall(r'class="span (curve-\d)"', page) == ["curve-0", "curve-0", "curve-1", "curve-1"]
+    assert re.findall(r'class="pin (curve-\d)"[^>]*>(\d)<', page) == [
+        ("curve-0", "1"),
+        ("curve-0", "2"),
+        ("curve-1", "3"),
+        ("curve-1", "4"),
+    ]
+    assert re.findall(r'data-cut="(\d)"', page) == ["0", "1", "2", "3"]
+    assert "4 frames compared with the sentences" in page
+
+
+def test_which_part_was_watched_is_said(answered: AnswerResult, found: FindResult) -> None:
+    part = Span(1.0, 3.5)
+    chosen = replace(answered.chosen, answer=replace(answered.chosen.answer, clip=part))
+    assert "of 4 frames watched, from 1.0 s to 3.5 s of the video<" in answered_html(replace(answered, chosen=chosen))
+    search = replace(found.searches[0], moments=replace(found.searches[0].moments, clip=part))
+    assert "with the sentence, from 1.0 s to 3.5 s of the video<" in found_html(replace(found, searches=(search,)))
+
+
 def test_where_there_is_no_moment_the_nearest_frame_is_named(found: FindResult) -> None:
-    nothing = Moments("a ring", (), found.moments.times_s, found.moments.scores - 5)
-    page = found_html(replace(found, moments=nothing, pictures=()))
+    moments = found.searches[0].moments
+    nothing = Moments("a ring", (), moments.times_s, moments.scores - 5)
+    page = found_html(replace(found, searches=(PicturedMoments(nothing, ()),)))
     assert "No moment found" in page
     assert "The nearest frame, at 3.0 s, does not reach the line." in page
 
@@ -103,9 +132,12 @@ def test_where_there_is_no_moment_the_nearest_frame_is_named(found: FindResult) 
 def test_whatever_is_written_by_others_is_text(answered: AnswerResult, found: FindResult) -> None:
     answer = make_answer(text=EVIL, options=(EVIL, "sky"))
     evil = replace(answer, question=replace(answer.question, text=EVIL))
+    evil_search = replace(found.searches[0], moments=replace(found.searches[0].moments, query=EVIL))
     pages = [
         answered_html(replace(answered, chosen=PicturedAnswer(evil, (b"", b"")), caveats=(EVIL,))),
-        found_html(replace(found, moments=replace(found.moments, query=EVIL), caveats=(EVIL,))),
+        found_html(replace(found, searches=(evil_search,), caveats=(EVIL,))),
+        found_html(replace(found, searches=(evil_search, *found.searches))),
+        html("share", EVIL),
         history_html([replace(answered, chosen=PicturedAnswer(evil, (b"", b"")))], None),
         html("error", EVIL),
         html("caveats", [EVIL]),
@@ -118,7 +150,7 @@ def test_whatever_is_written_by_others_is_text(answered: AnswerResult, found: Fi
 
 
 def test_nothing_to_say_takes_no_room() -> None:
-    assert (html("error", ""), html("caveats", []), html("examples", [])) == ("", "", "")
+    assert (html("error", ""), html("caveats", []), html("examples", []), html("share", "")) == ("", "", "", "")
 
 
 def test_a_video_is_described_in_one_line() -> None:
@@ -153,7 +185,7 @@ def test_the_axis_is_the_part_that_was_watched() -> None:
     page = timeline([0, 1, 0.5, 0], pins=(3.0,), part=Span(1.0, 5.0))
     assert [x for x, _ in corners(page)] == [0, 250, 250, 750, 750, 1000, 1000, 1000]
     assert re.findall(r'data-start="(.*?)" data-end="(.*?)"', page) == [("1.000", "5.000")]
-    assert re.findall(r'class="pin".*?left:(.*?);', page) == ["50.00%"]
+    assert re.findall(r'class="pin curve-0".*?left:(.*?);', page) == ["50.00%"]
     assert re.findall(r'class="tick".*?>(.*?)</span>', page) == ["1 s", "2 s", "3 s", "4 s", "5 s"]
 
 
@@ -183,7 +215,7 @@ def test_without_scores_there_is_no_curve_and_still_a_timeline(scores: list[floa
     page = timeline(scores, pins=(2.0,))
     assert 'class="curve' not in page
     assert 'class="mark"' not in page
-    assert 'class="pin"' in page
+    assert 'class="pin ' in page
 
 
 def test_numbers_that_are_near_each_other_stand_on_rows_of_their_own() -> None:

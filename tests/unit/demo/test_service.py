@@ -1,6 +1,7 @@
 """The page's work: the pipeline with limits, watched once, with a field for every mistake; files of its results."""
 
 import json
+import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lavis.common.types import Span
 from lavis.demo.jobs import Job
 from lavis.demo.layout import ANSWER_FILES, MOMENT_FILES
 from lavis.demo.service import (
@@ -50,7 +52,7 @@ def test_a_further_question_does_not_watch_again(
 ) -> None:
     first = service.answer(source, ASKED, make_job())
     again = service.answer(source, AnswerRequest("Again?", num_frames=20), make_job())
-    found = service.find(source, FindRequest("light", num_frames=20), make_job())
+    found = service.find(source, FindRequest(("light",), num_frames=20), make_job())
     assert model.num_watched == 20
     assert (first.known, again.known, found.known) == (False, True, True)
     assert first.seconds["watch"] > 0
@@ -99,13 +101,13 @@ def test_the_record_names_the_video_and_not_its_path(service: Service, source: S
     assert record["video"]["path"] == "mine.mp4"
     assert record["caveats"] == [CAVEAT]
     assert record["timings_s"].keys() == {"decode", "watch", "localize", "answer"}
-    assert service.find(source, FindRequest("light"), make_job()).record["video"]["path"] == "mine.mp4"
+    assert service.find(source, FindRequest(("light",)), make_job()).records[0]["video"]["path"] == "mine.mp4"
 
 
 def test_what_is_known_of_the_model_is_said_of_each_result(service: Service, source: Source, make_job: MakeJob) -> None:
     assert service.caveats == (CAVEAT,)
     assert service.answer(source, ASKED, make_job()).caveats == (CAVEAT,)
-    assert service.find(source, FindRequest("light"), make_job()).caveats == (CAVEAT,)
+    assert service.find(source, FindRequest(("light",)), make_job()).caveats == (CAVEAT,)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +144,10 @@ def test_mistakes_of_a_question_are_said_beside_their_field_before_anything_is_o
 @pytest.mark.parametrize(
     ("sought", "field"),
     [
-        (FindRequest(""), "query"),
-        (FindRequest("x" * 501), "query"),
-        (FindRequest("a", 999), "frames"),
-        (FindRequest("a", 8, 9), "query"),
+        (FindRequest(("",)), "query"),
+        (FindRequest(("x" * 501,)), "query"),
+        (FindRequest(("a",), 999), "frames"),
+        (FindRequest(("a",), 8, 9), "query"),
     ],
 )
 def test_mistakes_of_a_search_are_said_beside_their_field(
@@ -222,13 +224,18 @@ def test_the_picture_is_a_png_as_wide_as_a_page(files: Files) -> None:
     assert (name, picture.format, picture.width) == ("where_is_it.png", "PNG", 1280)
 
 
+def pictured(found: FindResult) -> FindResult:
+    """The same with real pictures."""
+    return replace(found, searches=tuple(replace(search, pictures=PICTURES) for search in found.searches))
+
+
 def test_each_button_has_its_file(files: Files, found: FindResult) -> None:
     assert files.keys() == ANSWER_FILES.keys()
-    assert replace(found, pictures=PICTURES).files().keys() == MOMENT_FILES.keys()
+    assert pictured(found).files().keys() == MOMENT_FILES.keys()
 
 
 def test_moments_as_json_csv_chapters_and_picture(found: FindResult) -> None:
-    files = dict(replace(found, pictures=PICTURES).files().values())
+    files = dict(pictured(found).files().values())
     assert list(files) == ["a_ring.json", "a_ring.csv", "a_ring.vtt", "a_ring.png"]
     assert [moment["start_s"] for moment in json.loads(files["a_ring.json"])["moments"]] == [2.5, 0.0]
     assert files["a_ring.csv"].decode() == (
@@ -236,6 +243,74 @@ def test_moments_as_json_csv_chapters_and_picture(found: FindResult) -> None:
     )
     assert files["a_ring.vtt"].decode().splitlines()[2] == "00:00:00.000 --> 00:00:01.500"
     assert Image.open(BytesIO(files["a_ring.png"])).width == 1280
+
+
+def test_files_of_several_sentences_name_each(found: FindResult) -> None:
+    one = pictured(found)
+    other = replace(one.searches[0].moments, query='a "boat", red')
+    files = replace(one, searches=(*one.searches, replace(one.searches[0], moments=other))).files()
+    assert [record["query"] for record in json.loads(files["json"][1])] == ["a ring", 'a "boat", red']
+    assert files["csv"][1].decode().splitlines()[::2] == [
+        "rank,start_s,end_s,score,query",
+        "2,0.000,1.500,0.500000,a ring",
+        '2,0.000,1.500,0.500000,"a ""boat"", red"',
+    ]
+    chapters = files["vtt"][1].decode()
+    assert chapters.count("WEBVTT") == 1
+    assert chapters.count(" --> ") == 4
+    assert [line.split(" (")[0] for line in chapters.splitlines() if "#1" in line] == ["a ring", 'a "boat", red']
+    heights = [Image.open(BytesIO(content)).height for content in (one.files()["png"][1], files["png"][1])]
+    assert heights[1] == 2 * heights[0]
+
+
+def test_each_sentence_is_searched_once_the_video_is_watched(
+    service: Service, source: Source, make_job: MakeJob, model: BrightnessModel
+) -> None:
+    found = service.find(source, FindRequest(("light", "dark"), num_frames=20), make_job())
+    assert [search.moments.query for search in found.searches] == ["light", "dark"]
+    assert [len(search.pictures) for search in found.searches] == [
+        len(search.moments.moments) for search in found.searches
+    ]
+    assert model.num_watched == 20
+    for queries, message in (
+        (tuple("abcdef"), "6 sentences given; at most 5 go."),
+        (("a", "b", "a"), "'a' stands there twice; give different sentences."),
+        ((), "the question is empty; give some text"),
+    ):
+        with pytest.raises(FieldError) as refused:
+            service.find(source, FindRequest(queries), make_job())
+        assert (refused.value.field, str(refused.value)) == ("query", message)
+
+
+def test_only_a_part_of_the_video_is_watched(service: Service, source: Source, make_job: MakeJob) -> None:
+    answered = service.answer(source, replace(ASKED, clip=Span(1.0, 3.0)), make_job())
+    frames = answered.chosen.answer.keyframes
+    assert (frames.all_times_s.min(), frames.all_times_s.max()) == pytest.approx((1.0, 2.9), abs=0.15)
+    assert answered.record["clip"] == {"start_s": 1.0, "end_s": 3.0}
+    assert not answered.known
+    again = service.answer(source, replace(ASKED, clip=Span(1.0, 3.0)), make_job())
+    other = service.answer(source, replace(ASKED, clip=Span(2.0, math.inf)), make_job())
+    assert (again.known, other.known) == (True, False)
+    assert other.record["clip"] == {"start_s": 2.0, "end_s": 4.0}
+    beyond = service.answer(source, replace(ASKED, clip=Span(2.0, 90.0)), make_job())
+    assert "the clip from 2 to 90 s reaches beyond the video and was shortened to 2 to 4 s" in beyond.caveats
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (Span(2.0, 1.0), "There is no part from 2 to 1 s; give a start of 0 or more, and an end after it."),
+        (Span(-1.0, 1.0), "There is no part from -1 to 1 s; give a start of 0 or more, and an end after it."),
+        (Span(math.nan, 1.0), "There is no part from nan to 1 s; give a start of 0 or more, and an end after it."),
+        (Span(4.0, math.inf), "The part starts at 4 s, but the video lasts 4 s."),
+    ],
+)
+def test_a_part_that_is_not_there_is_said_beside_its_field(
+    service: Service, source: Source, make_job: MakeJob, clip: Span, message: str
+) -> None:
+    with pytest.raises(FieldError) as refused:
+        service.answer(source, replace(ASKED, clip=clip), make_job())
+    assert (refused.value.field, str(refused.value)) == ("clip", message)
 
 
 @pytest.mark.parametrize("question", ["???", "彩色"])

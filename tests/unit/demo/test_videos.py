@@ -24,7 +24,7 @@ def upload(files: VisitorFiles, content: bytes, name: str = "clip.mp4") -> dict[
 
 
 def test_a_shipped_clip_is_found_by_name(sources: Sources, video: Path) -> None:
-    assert sources.find({"clip": "numbers.mp4"}) == Source(video, "numbers.mp4")
+    assert sources.find({"clip": "numbers.mp4"}) == Source(video, "numbers.mp4", is_shipped=True)
 
 
 def test_an_upload_is_found_by_path(sources: Sources, files: VisitorFiles) -> None:
