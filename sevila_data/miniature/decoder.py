@@ -442,7 +442,7 @@ def _value_ids(backbone: Backbone) -> dict[str, dict[str, int]]:
 
 
 def learn_language(
-    folder: Path, *, seed: int, num_steps: int = 6000, single_frame_steps: int = 500, batch_size: int = 32
+    folder: Path, *, seed: int, num_steps: int, single_frame_steps: int = 500, batch_size: int = 32
 ) -> None:
     """Teach the language model to read prompts, with words in place of frames, and save its weights."""
     model, processor = make_model(seed=seed)
@@ -490,7 +490,7 @@ class _Connector(nn.Module):
         return made
 
 
-def learn_vision(folder: Path, data: Path, *, seed: int, num_videos: int, num_steps: int = 3600) -> None:
+def learn_vision(folder: Path, data: Path, *, seed: int, num_videos: int, num_steps: int) -> None:
     """Train vision tower and connector on the base videos' frames, with the dense labels of `base_vision`."""
     model, processor = make_model(seed=seed)
     pictures, videos = read_pictures(data, count=num_videos, seed=seed, every=_EVERY)
@@ -509,7 +509,7 @@ def join(
     *,
     seed: int,
     num_videos: int,
-    num_steps: int = 2500,
+    num_steps: int,
     batch_size: int = 32,
 ) -> None:
     """Join language model and vision tower, and teach the language model and the connector with real pictures."""

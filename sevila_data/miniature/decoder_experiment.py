@@ -32,7 +32,8 @@ from sevila_data.miniature.stages import STAGES
 
 _BASE_SEED = 0
 _LORA = {"model.lora.rank": 16, "model.lora.alpha": 32, "run.init_lr": 1e-3, "run.warmup_steps": 5}
-_STEPS = (6000, 3600, 2500)
+_STEPS = (3500, 2000, 1500)
+_STAGE_STEPS = 240
 _HEAD = """# The paper in miniature, through a decoder-only model
 
 Written by `python -m sevila_data.miniature.decoder_experiment` ({videos} test videos, {questions} questions of
@@ -66,14 +67,14 @@ class Steps:
 
     Attributes:
         videos: base videos whose frames are seen.
-        stages: None is as long as the recipes say.
+        stages: each of them; the miniature's recipes, which are SeViLA's, take 30 to 80.
     """
 
     language: int = _STEPS[0]
     vision: int = _STEPS[1]
     joined: int = _STEPS[2]
     videos: int = 300
-    stages: int | None = None
+    stages: int = _STAGE_STEPS
 
 
 class DecoderRun:
@@ -90,13 +91,13 @@ class DecoderRun:
             model.load_partial(self.folder / stage / "best")
         return model.eval()
 
-    def train(self, name: str, *, steps: int | None = None) -> None:
+    def train(self, name: str, *, steps: int) -> None:
         """Train one stage by the miniature's recipe, with adapters."""
         recipe, before, options = STAGES[name]
         given = [
             *options,
             *(f"{setting}={value}" for setting, value in _LORA.items()),
-            *([] if steps is None else [f"run.max_iters={steps}"]),
+            f"run.max_iters={steps}",
             f"model.model_type={self.experiment / 'base'}",
             f"model.finetuned={self.folder / before / 'best' if before else 'null'}",
             f"run.output_dir={self.folder / name}",
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the stages; the base is shared")
     parser.add_argument("--steps", type=int, nargs=3, default=list(_STEPS), help="of language, vision and both joined")
     parser.add_argument("--stages", nargs="*", default=list(STAGES), choices=list(STAGES), help="all by default")
-    parser.add_argument("--stage-steps", type=int, help="of each stage; as its recipe says by default")
+    parser.add_argument("--stage-steps", type=int, default=_STAGE_STEPS, help="of each stage")
     parser.add_argument("--workers", type=int, default=2, help="parts made side by side, each on one core")
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
     parser.add_argument("--remark", default="", help="a sentence for the table about how this run was made")
