@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from lavis.cli.common import TIMES, add_command, add_one_video_options, seconds
 from lavis.common import defaults
-from lavis.common.errors import ConfigError, QuestionError
 
 if TYPE_CHECKING:
-    from lavis.common.types import Question
+    from lavis.cli.one_video import Result
 
 _SELECTORS = (
     "how they are chosen: localizer, coarse_to_fine (for long videos), uniform, random or another name; or parts with "
@@ -20,11 +19,16 @@ _ANSWER_EXAMPLES = """examples:
   sevila answer clip.mp4 --questions questions.jsonl --save answers
 
 A questions file is a JSON list or JSONL of {"question": ..., "options": [...], "id": ...}, or a table (.csv, .tsv,
-.parquet) with columns such as question, a0, a1, ...; id is optional, and without options the answer is open.
+.parquet) with columns such as question, a0, a1, ...; id is optional, and without options the answer is open. Columns
+start and end (seconds, mm:ss or hh:mm:ss) name the part that is asked about. Of a file about several videos, the
+questions about VIDEO are asked, by its file name.
 """
 _FIND_EXAMPLES = """examples:
   sevila find clip.mp4 "A man rides a bicycle"
   sevila find talk.mp4 "A slide with a diagram" --num-frames 75 --max-moments 3 --save found
+  sevila find clip.mp4 "A red circle" "A blue star" --cut clips --edl cuts.edl
+
+A file of queries holds one in each line, or rows as `sevila answer` takes them, with a field "query".
 """
 
 
@@ -42,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
     add("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
     add("question", metavar="QUESTION", nargs="?", help="what to ask")
     add("--option", "-o", action="append", default=[], metavar="TEXT", help="an answer to choose from; 2 to 26 times")
-    add("--questions", type=Path, metavar="FILE", help="several questions, see below")
+    add("--questions", type=Path, metavar="FILE", help="several questions, see below; - is standard input")
     add = parser.add_argument_group("reading").add_argument
     add(
         "--num-keyframes",
@@ -68,7 +72,8 @@ def add_parser(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
-    add("query", metavar="QUERY", help="what the moment shows")
+    add("query", metavar="QUERY", nargs="*", help="what the moment shows; several are found in one watching")
+    add("--queries", type=Path, metavar="FILE", help="several queries, see below; - is standard input")
     add = parser.add_argument_group("moments").add_argument
     matching = "score from which a frame matches (default: %(default)s)"
     add("--threshold", type=float, default=defaults.THRESHOLD, help=matching)
@@ -83,57 +88,81 @@ def add_parser(subparsers: Any) -> None:
     )
     add("--max-moments", type=int, default=defaults.MAX_MOMENTS, metavar="N", help="keep only the best (default: all)")
     add("--prompt", default=defaults.MOMENT_PROMPT, help="wording (default: %(default)s)")
+    add = parser.add_argument_group("files for players and editors").add_argument
+    cut = (
+        "cut each moment out into a new folder, with its sound: copied where a key frame stands at most 1 s before its "
+        "start, else encoded again"
+    )
+    add("--cut", type=Path, metavar="FOLDER", help=cut)
+    add("--vtt", type=Path, metavar="FILE", help="subtitles for browsers (WebVTT)")
+    add("--srt", type=Path, metavar="FILE", help="subtitles for players (SubRip)")
+    add("--csv", type=Path, metavar="FILE", help="a table")
+    add("--edl", type=Path, metavar="FILE", help="an edit decision list (CMX 3600)")
     add_one_video_options(parser)
 
 
 def run_answer(args: argparse.Namespace) -> int:
     """Answer, save and print; where anything is wrong, nothing is written."""
     # Imported late, as everything that needs more than the standard library.
-    from lavis.cli.one_video import check_watching, present, watch_video
+    from lavis.cli.one_video import check_watching, load_model, parts_of, present, watch_video
+    from lavis.cli.questions import asked_questions
     from lavis.common.config import typed_spec
     from lavis.common.registry import registry
     from lavis.models.chain import asks_localizer
 
-    questions = _questions(args)
-    check_watching(args)
+    questions = asked_questions(args)
+    parts = parts_of(questions, args)
+    check_watching(args, parts)
     selector = typed_spec(args.selector, place="frame selector")
-    from_localizer = asks_localizer(selector)
     registry.frame_packings.get(args.frame_reader)
     registry.prompts.get(args.prompt)
-    # Where others choose frames, the model needs to see those that it reads.
-    watched = watch_video(args, lazy=not from_localizer)
-    answers = watched.video.ask_all(
-        questions,
-        num_keyframes=args.num_keyframes,
-        token_budget=args.token_budget,
-        selector=selector,
-        reader=args.frame_reader,
-        prompt=args.prompt,
-    )
-    present(args, watched, answers, several=args.questions is not None)
+    model = load_model(args)
+    results: dict[int, Result] = {}
+    for clip, places in parts.items():
+        # Where others choose frames, the model needs to see those that it reads.
+        watched = watch_video(args, model, clip=clip, lazy=not asks_localizer(selector))
+        answers = watched.video.ask_all(
+            [questions[place] for place in places],
+            num_keyframes=args.num_keyframes,
+            token_budget=args.token_budget,
+            selector=selector,
+            reader=args.frame_reader,
+            prompt=args.prompt,
+        )
+        results |= {place: (watched, answer) for place, answer in zip(places, answers, strict=True)}
+    present(args, [results[place] for place in range(len(questions))], several=args.questions is not None)
     return 0
 
 
 def run_find(args: argparse.Namespace) -> int:
-    """Find, save and print; where anything is wrong, nothing is written."""
-    from lavis.cli.one_video import check_watching, present, watch_video
+    """Find, cut, save and print; where anything is wrong, nothing is written."""
+    from lavis.cli.moment_files import check_moment_files, write_moment_files
+    from lavis.cli.one_video import check_watching, load_model, parts_of, present, watch_video
+    from lavis.cli.questions import asked_queries
     from lavis.common.registry import registry
-    from lavis.common.types import Question
-    from lavis.processors.prompts import check_question
 
-    check_question(Question(text=args.query))
+    queries = asked_queries(args)
     registry.prompts.get(args.prompt)
-    check_watching(args)
-    watched = watch_video(args)
-    found = watched.video.find(
-        args.query,
-        threshold=args.threshold,
-        max_gap_frames=args.max_gap_frames,
-        min_length_s=args.min_length,
-        max_moments=args.max_moments,
-        prompt=args.prompt,
-    )
-    present(args, watched, [found], several=False)
+    check_moment_files(args)
+    parts = parts_of(queries, args)
+    check_watching(args, parts)
+    model = load_model(args)
+    results: dict[int, Result] = {}
+    for clip, places in parts.items():
+        watched = watch_video(args, model, clip=clip)
+        for place in places:
+            found = watched.video.find(
+                queries[place].text,
+                threshold=args.threshold,
+                max_gap_frames=args.max_gap_frames,
+                min_length_s=args.min_length,
+                max_moments=args.max_moments,
+                prompt=args.prompt,
+            )
+            results[place] = watched, found
+    shown = [results[place] for place in range(len(queries))]
+    written = write_moment_files(args, shown)
+    present(args, shown, several=len(queries) > 1 or args.queries is not None, written=written)
     return 0
 
 
@@ -144,55 +173,3 @@ def _keyframes(text: str) -> int | str:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of frames nor auto") from None
-
-
-def _questions(args: argparse.Namespace) -> "list[Question]":
-    from lavis.common.types import Question
-    from lavis.processors.prompts import check_question
-
-    if args.questions is None:
-        if args.question is None:
-            raise ConfigError("no question; give QUESTION, or several with --questions FILE")
-        question = Question(text=args.question, options=tuple(args.option))
-        check_question(question)
-        return [question]
-    if args.question is not None or args.option:
-        raise ConfigError("--questions brings its own questions and options; leave out QUESTION and --option")
-    return read_questions(args.questions)
-
-
-def read_questions(path: Path) -> "list[Question]":
-    """Read a table (`.csv`, `.tsv`, `.parquet`), JSON or JSONL of questions; a row without options is an open question.
-
-    Columns are named as in `sevila_data.own_rows`. Answers are not read: the video is asked.
-
-    Raises:
-        UserError: the file cannot be read, or holds a row that cannot be asked; the message names file, row (or line)
-            and field.
-    """
-    from lavis.common.types import Question
-    from lavis.datasets.records import read_records
-    from lavis.processors.prompts import check_question
-    from sevila_data.own_rows import own_row, require_columns
-
-    rows = [own_row(record) for record in read_records(path)]
-    if not rows:
-        raise QuestionError(f"{path} holds no questions")
-    require_columns(path, rows, "question")
-    videos = dict.fromkeys(row.record.name("video") for row in rows if row.record.has("video"))
-    if len(videos) > 1:
-        raise QuestionError(
-            f"{path} asks about {len(videos)} videos, such as {', '.join(map(repr, list(videos)[:2]))}; "
-            "give a file for each, or use: sevila prepare custom"
-        )
-    questions = []
-    for row in rows:
-        record = row.record
-        questions.append(
-            Question(record.text("question"), row.options, id=record.id("qid") if record.has("qid") else "")
-        )
-        try:
-            check_question(questions[-1])
-        except QuestionError as error:
-            raise QuestionError(f"{path}, {record.unit} {record.number}: {error}") from error
-    return questions

@@ -4,6 +4,7 @@ rich is imported where it is used; help does without it.
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,6 +225,11 @@ def recipe_of(dataset: str, chosen: Mapping[str, Mapping[str, Any]], *, num_fram
 def say(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
     """Print a text on standard output."""
     print(visible(text), end=end, flush=flush)
+
+
+def note(text: str) -> None:
+    """Print what a person should know on standard error, beside whatever the command prints."""
+    print(f"note: {visible(text)}", file=sys.stderr)
 
 
 @contextmanager

@@ -77,9 +77,22 @@ class CommandParser(argparse.ArgumentParser):
                 option = word.partition("=")[0]
                 known = [name for name in self._option_string_actions if name.startswith("--")]
                 self.error(f"unknown option {option!r}; {did_you_mean(option, known)}")
+        rest = self._placed(parsed, rest)
         if rest:
-            self.error(f"unexpected argument {rest[0]!r}")
+            quotes = "; put the question in quotes, and each option after an -o of its own"
+            self.error(f"unexpected argument {rest[0]!r}{quotes if hasattr(parsed, 'question') else ''}")
         return parsed, rest
+
+    def _placed(self, parsed: Any, rest: list[str]) -> list[str]:
+        """Take words behind options as the last positional, which argparse ends at the first option; return others."""
+        last = self._get_positional_actions()[-1] if self._get_positional_actions() else None
+        if last is not None and last.nargs == "*":
+            setattr(parsed, last.dest, [*getattr(parsed, last.dest), *rest])
+            return []
+        if last is not None and last.nargs == "?" and rest and getattr(parsed, last.dest) is None:
+            setattr(parsed, last.dest, rest[0])
+            return rest[1:]
+        return rest
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         # Python suggests the nearest choice by itself only from 3.14 on.

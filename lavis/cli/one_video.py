@@ -3,7 +3,7 @@
 import argparse
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from rich.text import Text
 from lavis.cli.common import cache_of, make_console, model_options, progress_bar
 from lavis.common.errors import counted
 from lavis.common.logging import visible
-from lavis.common.types import Answer, Moments, Span
+from lavis.common.types import Answer, Moments, Question, Span
+from lavis.export.editors import moments_vtt
 from lavis.export.files import as_text, check_folder, jpeg, keyframe_name, read_pictures, slug, thumbnail, write_folder
 from lavis.export.records import (
     LETTERS,
@@ -22,10 +23,10 @@ from lavis.export.records import (
     answer_record,
     best_positions,
     moments_record,
-    moments_vtt,
     option_shares,
     to_json,
 )
+from lavis.models.base import VideoModel
 from lavis.models.pipeline import WatchedVideo, frames_to_watch, watch
 from lavis.video import open_video
 
@@ -33,7 +34,7 @@ _MOST_MOMENT_PICTURES = 8
 _BAR_WIDTH = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Watched:
     """A watched video, with the model's name and how long loading it took."""
 
@@ -50,63 +51,112 @@ class Watched:
     def record(self, result: Answer | Moments) -> Record:
         """Return the record of a result."""
         about: Any = {"video": self.video.info, "model": self.model_name, "timings_s": self.timings_s}
-        return answer_record(result, **about) if isinstance(result, Answer) else moments_record(result, **about)
+        record = answer_record(result, **about) if isinstance(result, Answer) else moments_record(result, **about)
+        return {**record, "frames_remembered": self.video.num_remembered}
 
 
-def check_watching(args: argparse.Namespace) -> None:
+Result = tuple[Watched, Answer | Moments]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, its name and how long loading it took."""
+
+    model: VideoModel
+    name: str
+    load_s: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """Files that were written besides: what is said of each, and what the record of each result gets for it."""
+
+    lines: tuple[str, ...] = ()
+    fields: tuple[Record, ...] = ()
+
+
+_NOTHING_WRITTEN = Written()
+
+
+def parts_of(questions: Sequence[Question], args: argparse.Namespace) -> dict[Span | None, list[int]]:
+    """Return the places of questions by the part of the video that they ask about: their own, or that of --clip."""
+    given = Span(*args.clip) if args.clip else None
+    parts: dict[Span | None, list[int]] = {}
+    for place, question in enumerate(questions):
+        parts.setdefault(question.clip or given, []).append(place)
+    return parts
+
+
+def check_watching(args: argparse.Namespace, parts: Iterable[Span | None]) -> None:
     """Refuse what cannot work before a model is loaded, which may take minutes.
 
     Raises:
-        UserError: the result folder, the cache, the video, or how it is to be read.
+        UserError: the result folder, the cache, the video, a part of it, or how it is to be read.
     """
     if args.save:
         check_folder(args.save, force=args.force)
     cache_of(args)
     with open_video(args.video, reader=args.reader, fps=args.fps) as video:
-        frames_to_watch(video, num_frames=args.num_frames, sample_fps=args.sample_fps, clip=_clip(args))
+        for clip in parts:
+            frames_to_watch(video, num_frames=args.num_frames, sample_fps=args.sample_fps, clip=clip)
 
 
-def watch_video(args: argparse.Namespace, *, lazy: bool = False) -> Watched:
-    """Load the model and watch the video, with progress on a terminal's standard error; `lazy` as in `watch`."""
+def load_model(args: argparse.Namespace) -> Loaded:
+    """Load the model that the options name."""
     with progress_bar("loading the model"):
         from lavis.models.mixed import load_chain  # takes seconds, which are not the model's
 
         started = time.perf_counter()
         model = load_chain(**model_options(args), quantize=args.quantize, compiled=args.compile)
         load_s = time.perf_counter() - started
+    return Loaded(model, model.config.name if hasattr(model, "config") else args.model, load_s)
+
+
+def watch_video(args: argparse.Namespace, loaded: Loaded, *, clip: Span | None, lazy: bool = False) -> Watched:
+    """Watch the video, with progress on a terminal's standard error; `lazy` as in `watch`."""
     with progress_bar("watching the video") as progress:
         video = watch(
-            model,
+            loaded.model,
             args.video,
             num_frames=args.num_frames,
             sample_fps=args.sample_fps,
-            clip=_clip(args),
+            clip=clip,
             reader=args.reader,
             fps=args.fps,
             cache=cache_of(args),
             lazy=lazy,
             progress=progress,
         )
-    return Watched(video, model.config.name if hasattr(model, "config") else args.model, load_s)
+    return Watched(video, loaded.name, loaded.load_s)
 
 
-def _clip(args: argparse.Namespace) -> Span | None:
-    return Span(*args.clip) if args.clip else None
-
-
-def present(args: argparse.Namespace, watched: Watched, results: Sequence[Answer | Moments], *, several: bool) -> None:
+def present(
+    args: argparse.Namespace, results: Sequence[Result], *, several: bool, written: Written = _NOTHING_WRITTEN
+) -> None:
     """Save results where --save says, and print them, as JSON alone with --json; each of `several` in its folder."""
     files: dict[str, bytes] = {}
     if args.save:
-        for number, result in enumerate(results, start=1):
-            folder = f"{_folder_name(number, result)}/" if several else ""
+        for number, (watched, result) in enumerate(results, start=1):
+            folder = f"{folder_name(number, result)}/" if several else ""
             files |= {f"{folder}{name}": content for name, content in _files(result, watched).items()}
         write_folder(args.save, files, force=args.force)
     if args.json:
-        records = [watched.record(result) for result in results]
+        records = [watched.record(result) for watched, result in results]
+        for record, fields in zip(records, written.fields, strict=False):
+            record |= fields
         print(to_json(records if several else records[0]))
         return
     console = make_console()
+    for watched in dict.fromkeys(watched for watched, _ in results):
+        _show(console, watched, [result for seen, result in results if seen is watched])
+    for line in written.lines:
+        _print(console, line)
+    if args.save:
+        _print(console, "\n".join([f"\nsaved in {args.save}:", *(f"  {name}" for name in files)]))
+
+
+def _show(console: Console, watched: Watched, results: Sequence[Answer | Moments]) -> None:
+    """Print what was watched, and what came of it."""
     _show_video(console, watched)
     for caveat in dict.fromkeys(caveat for result in results for caveat in result.caveats):
         _print(console, f"! {caveat}", style="bold yellow")
@@ -117,16 +167,18 @@ def present(args: argparse.Namespace, watched: Watched, results: Sequence[Answer
             _show_moments(console, result)
     parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in watched.timings_s.items() if seconds)
     _print(console, f"\ntime: {parts}", style="dim")
+    if remembered := watched.video.num_remembered:
+        of_all = f"{remembered} of {counted(len(watched.video.frame_idx), 'frame')}"
+        _print(console, f"remembered: {of_all} from the cache", style="dim")
     if cost := results[0].cost:
         tokens = "" if cost.frame_tokens is None else f", {counted(int(cost.frame_tokens), 'token')} of frames read"
         calls = counted(int(cost.scorer_calls), "call")
         frames = f"{int(cost.frames_decoded)} decoded, {int(cost.frames_scored)} scored in {calls}"
         _print(console, f"frames: {frames}{tokens}", style="dim")
-    if args.save:
-        _print(console, "\n".join([f"\nsaved in {args.save}:", *(f"  {name}" for name in files)]))
 
 
-def _folder_name(number: int, result: Answer | Moments) -> str:
+def folder_name(number: int, result: Answer | Moments) -> str:
+    """Return the name of a result's folder, such as "01_what_happens"."""
     text = result.question.id or result.question.text if isinstance(result, Answer) else result.query
     return f"{number:02d}_{slug(text)}".rstrip("_")
 

@@ -194,6 +194,7 @@ class Keyframes:
         all_times_s: float64 [T], times of all sampled frames.
         all_scores: float64 [T], scores of all sampled frames, NaN for those that were not scored; empty where the
             selector scores none.
+        all_frame_idx: int64 [T]; empty where it is not known.
         sizes: float64 [K], the side at which each frame was read, as a part of the video's; empty where all were read
             at their own.
     """
@@ -205,6 +206,7 @@ class Keyframes:
     all_times_s: Floats
     all_scores: Floats
     sizes: Floats = field(default_factory=lambda: np.empty(0))
+    all_frame_idx: Integers = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def num_scored(self) -> int:
@@ -260,6 +262,7 @@ class Moments:
         scores: float64 [T], the Localizer's margin of each frame ("yes" minus "no"): above 0 it matches.
         clip: the part of the video that was watched; None is all of it.
         cost: as of an `Answer`.
+        frame_idx: int64 [T], indices of the sampled frames in the source; empty where they are not known.
     """
 
     query: str
@@ -269,3 +272,4 @@ class Moments:
     caveats: tuple[str, ...] = field(default=())
     clip: Span | None = None
     cost: Cost | None = None
+    frame_idx: Integers = field(default_factory=lambda: np.empty(0, np.int64))

@@ -183,8 +183,12 @@ def read_records(path: str | Path) -> Iterator[Record]:
     path = Path(path)
     if path.suffix.lower() == ".parquet":
         return _parquet_records(path)
-    text = read_text(path)
-    if path.suffix.lower() in TABLE_ENDINGS:
+    return text_records(path, read_text(path), is_table=path.suffix.lower() in TABLE_ENDINGS)
+
+
+def text_records(path: Path, text: str, *, is_table: bool) -> Iterator[Record]:
+    """Return the rows of a text, as `read_records` reads it from a file; messages name `path`."""
+    if is_table:
         return (Record(fields, path, number) for number, fields in table_rows(path, text))
     rows = _whole_json(path, text)
     if rows is None:

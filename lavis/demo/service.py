@@ -22,8 +22,9 @@ from lavis.common.types import Answer, Integers, Moment, Moments, Question, Span
 from lavis.demo.jobs import Job
 from lavis.demo.settings import FieldError, Settings, shown_beside
 from lavis.demo.videos import Source, Sources, Watched, WatchedVideos
+from lavis.export.editors import moments_vtt
 from lavis.export.files import as_text, jpeg, keyframe_name, slug
-from lavis.export.records import Record, answer_record, best_positions, moments_record, moments_vtt, to_json
+from lavis.export.records import Record, answer_record, best_positions, moments_record, to_json
 from lavis.processors.prompts import check_question
 from lavis.video import open_video
 

@@ -125,6 +125,17 @@ def cut_clip(
                 raise UserError(f"cannot write {target}: {error.strerror or first_line(error)}") from error
 
 
+def has_sound(source: Path) -> bool:
+    """Tell whether a video has sound; a folder of frames has none."""
+    if source.is_dir():
+        return False
+    try:
+        with closing(open_media(source)) as media:
+            return bool(media.container.streams.audio)
+    except VideoError:  # only another reader knows it
+        return False
+
+
 def _frames_between(video: VideoReader, start_s: float, end_s: float) -> Integers:
     """Return the frames that are on the screen between two times."""
     times_s = video.times_s(np.arange(video.info.num_frames))

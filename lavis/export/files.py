@@ -4,7 +4,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ from PIL import Image
 from lavis.common.errors import UserError
 from lavis.common.types import FrameBatch, Integers
 
-_OWN_FILES = re.compile(r"answer\.json|moments\.json|moments\.vtt|scores\.png|keyframe_.*\.jpg")
+_OWN_FILES = re.compile(r"answer\.json|moments\.json|moments\.vtt|scores\.png|keyframe_.*\.jpg|moment_.*\.mp4")
 _SLUG_LENGTH = 40
 _JPEG_QUALITY = 92
 _THUMBNAIL_SIDE = 640
@@ -27,9 +28,18 @@ Made = TypeVar("Made")
 
 def keyframe_name(number: int, *, time_s: float, frame_idx: int) -> str:
     """Return a file name such as "keyframe_1_00m05.27s_frame79.jpg"."""
+    return f"keyframe_{number}_{_time_name(time_s)}_frame{frame_idx}.jpg"
+
+
+def moment_name(number: int, *, start_s: float, end_s: float) -> str:
+    """Return a file name such as "moment_1_00m30.75s_00m34.95s.mp4"."""
+    return f"moment_{number}_{_time_name(start_s)}_{_time_name(end_s)}.mp4"
+
+
+def _time_name(time_s: float) -> str:
     # Rounded before it is split, so that 59.999 s is a minute and not "00m60.00s".
     minutes, hundredths = divmod(round(time_s * 100), 6000)
-    return f"keyframe_{number}_{minutes:02d}m{hundredths / 100:05.2f}s_frame{frame_idx}.jpg"
+    return f"{minutes:02d}m{hundredths / 100:05.2f}s"
 
 
 def slug(text: str) -> str:
@@ -97,9 +107,21 @@ def _is_own(file: Path) -> bool:
 
 
 def write_folder(path: str | Path, files: Mapping[str, bytes], *, force: bool = False) -> None:
-    """Write files to a folder of their own, by name relative to it; see `check_folder`.
+    """Write files to a folder of their own, by name relative to it; see `folder_written_whole`.
 
-    The folder is built beside its place and then moved there.
+    Raises:
+        UserError: the folder cannot be written; then what was there before is still there.
+    """
+    with folder_written_whole(path, force=force) as built:
+        for name, content in files.items():
+            file = built / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+@contextmanager
+def folder_written_whole(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a folder beside `path`, which is moved there when the block ends without an error; see `check_folder`.
 
     Raises:
         UserError: the folder cannot be written; then what was there before is still there.
@@ -110,10 +132,7 @@ def write_folder(path: str | Path, files: Mapping[str, bytes], *, force: bool = 
     built, replaced = (target.with_name(f".{target.name}.{unique}.{state}") for state in ("new", "old"))
     try:
         built.mkdir(parents=True)
-        for name, content in files.items():
-            file = built / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+        yield built
         _move(built, target, aside=replaced)
     except OSError as error:
         raise UserError(f"cannot write to {target}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Answers and moments as records of plain values for JSON, as subtitles, and in words.
+"""Answers and moments as records of plain values for JSON, and in words.
 
 The field names of records do not change:
 
@@ -13,11 +13,13 @@ The field names of records do not change:
 side as a part of the frame's own, where frames were read at several sizes |
 | `frame_choices` | answer | the option index each keyframe chose alone; empty where keyframes are read together |
 | `query`, `moments` | moments | the sentence; `start_s`, `end_s`, `score` of each moment, best first |
-| `frame_scores` | both | `time_s`, `score` of each watched frame (null: not scored); empty where none is scored |
+| `frame_scores` | both | `frame_idx` in the source, `time_s`, `score` of each watched frame (null: not scored); empty \
+where none is scored |
 | `caveats` | both | what a reader must know, such as untrained weights, or that the clip reached beyond the video |
 | `clip` | both | `start_s`, `end_s` of the part of the video that was watched; null for all of it |
 | `video` | both | `path`, `duration_s`, `fps`, `num_frames` |
 | `model` | both | the model's name |
+| `frames_remembered` | both, of commands | how many of the watched frames came from the cache |
 | `timings_s` | both | seconds per part, of all questions that were asked together |
 | `cost` | both | of all questions that were asked together: `frames_decoded`, with watching the video the first time, \
 `frames_scored`, `scorer_calls`, `seconds`, `frame_tokens` (null where the model does not say) |
@@ -29,12 +31,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from html import escape
 from typing import Any
 
 import numpy as np
 
-from lavis.common.types import Answer, Floats, Moments, VideoInfo
+from lavis.common.types import Answer, Floats, Integers, Moments, VideoInfo
 
 Record = dict[str, Any]
 
@@ -65,7 +66,7 @@ def answer_record(answer: Answer, *, video: VideoInfo, model: str, timings_s: Ma
             )
         ],
         "frame_choices": [int(choice) for choice in answer.frame_choices],
-        "frame_scores": _curve(keyframes.all_times_s, keyframes.all_scores),
+        "frame_scores": _curve(keyframes.all_frame_idx, keyframes.all_times_s, keyframes.all_scores),
         **_origin(answer, video=video, model=model, timings_s=timings_s),
     }
 
@@ -78,7 +79,7 @@ def moments_record(moments: Moments, *, video: VideoInfo, model: str, timings_s:
             {"start_s": _number(moment.start_s), "end_s": _number(moment.end_s), "score": _number(moment.score)}
             for moment in moments.moments
         ],
-        "frame_scores": _curve(moments.times_s, moments.scores),
+        "frame_scores": _curve(moments.frame_idx, moments.times_s, moments.scores),
         **_origin(moments, video=video, model=model, timings_s=timings_s),
     }
 
@@ -86,19 +87,6 @@ def moments_record(moments: Moments, *, video: VideoInfo, model: str, timings_s:
 def to_json(record: Record | list[Record]) -> str:
     """Return JSON text; it is ASCII, so that it survives any terminal, and paths that are no text too."""
     return json.dumps(record, indent=2, allow_nan=False)
-
-
-def moments_vtt(moments: Moments) -> str:
-    """Return WebVTT: one cue per moment in time order, with its rank, score and the query; a note names the clip."""
-    # A cue ends at an empty line, and "-->" would start another one: escaping takes the ">".
-    query = escape(" ".join(moments.query.split()), quote=False)
-    ranked = sorted(enumerate(moments.moments, start=1), key=lambda pair: pair[1].start_s)
-    cues = [
-        f"{_clock(moment.start_s)} --> {_clock(moment.end_s)}\n{query} (#{rank}, score {moment.score:.2f})\n"
-        for rank, moment in ranked
-    ]
-    notes = [f"NOTE only {moments.clip} was searched\n"] if moments.clip else []
-    return "\n".join(["WEBVTT\n", *notes, *cues])
 
 
 def option_shares(scores: Floats) -> list[float]:
@@ -154,18 +142,14 @@ def _origin(result: Answer | Moments, *, video: VideoInfo, model: str, timings_s
     }
 
 
-def _curve(times_s: Floats, scores: Floats) -> list[Record]:
+def _curve(frame_idx: Integers, times_s: Floats, scores: Floats) -> list[Record]:
     # Without scores there is no curve, though there are times.
+    indices: list[Record] = [{"frame_idx": int(index)} for index in frame_idx] or [{}] * len(scores)
     return [
-        {"time_s": _number(time_s), "score": _number(score)} for time_s, score in zip(times_s, scores, strict=False)
+        {**index, "time_s": _number(time_s), "score": _number(score)}
+        for index, time_s, score in zip(indices, times_s, scores, strict=False)
     ]
 
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _clock(time_s: float) -> str:
-    minutes, thousandths = divmod(round(time_s * 1000), 60_000)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{thousandths / 1000:06.3f}"

@@ -63,6 +63,7 @@ class WatchedVideo:
         source: the sampled frames, and what the model has made of them.
         clip: the part of the video that was watched; None is all of it.
         clip_warnings: what was wrong with the clip.
+        num_remembered: how many of the T frames came from a cache, as the model saw them before.
     """
 
     given: GivenVideo
@@ -72,6 +73,7 @@ class WatchedVideo:
     clip: Span | None = None
     clip_warnings: tuple[str, ...] = ()
     timings: Timings = field(default_factory=Timings)
+    num_remembered: int = 0
     _told_s: float = field(default=0.0, init=False)
 
     @property
@@ -229,7 +231,8 @@ class WatchedVideo:
         placed = tuple(Moment(one.start_s + part.start_s, one.end_s + part.start_s, one.score) for one in moments)
         scored = int(np.isfinite(found.scores).sum())
         cost = Cost(self.source.newly_decoded(), scored, scorer_calls=1, seconds=self._newly_spent_s())
-        return Moments(query, placed, self.times_s, margins, self._caveats(found.unread[0]), self.clip, cost)
+        caveats = self._caveats(found.unread[0])
+        return Moments(query, placed, self.times_s, margins, caveats, self.clip, cost, self.frame_idx)
 
     def frames(self, frame_idx: Integers, *, size: int | None = None) -> FrameBatch:
         """Read frames of the source again, to show them; `size` as in `VideoReader.read`."""
@@ -264,6 +267,7 @@ class WatchedVideo:
             all_times_s=self.times_s,
             all_scores=scores,
             sizes=selection.sizes if is_sized else np.empty(0),
+            all_frame_idx=self.frame_idx,
         )
         return Answer(
             question=question,
@@ -351,8 +355,9 @@ def watch(
                 memory = FrameMemory(cache, model)
                 key = memory.key_of(given, frames=frame_idx.tolist(), reader=given.reader, fps=given.fps)
                 found = memory.load(key, **options)
+        num_remembered = 0
         if found is not None and len(found) == len(frames):
-            frames = found
+            frames, num_remembered = found, len(found)
             if progress:
                 progress(len(frames), len(frames))
         elif not lazy and model.encoders:
@@ -369,6 +374,7 @@ def watch(
         clip=part,
         clip_warnings=_shortened(part_asked, part),
         timings=timings,
+        num_remembered=num_remembered,
     )
 
 

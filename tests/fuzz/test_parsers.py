@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from lavis.cli.answer import read_questions
+from lavis.cli.questions import read_questions
 from lavis.common.errors import UserError
 from lavis.datasets.annotations import read_annotations
 from lavis.runners.config import load_train_config

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lavis.cli.answer import read_questions
+from lavis.cli.questions import read_questions
 from lavis.common.errors import UserError
 from lavis.datasets.annotations import read_annotations
 from lavis.tasks.metrics.submission import read_ground_truth, read_submission

@@ -1,12 +1,13 @@
 """Files of questions."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from lavis.cli.answer import read_questions
+from lavis.cli.questions import read_questions
 from lavis.common.errors import UserError
-from lavis.common.types import Question
+from lavis.common.types import Question, Span
 
 EXPECTED = [Question("Who?", ("a", "b"), id="q1"), Question("What happens?")]
 
@@ -44,10 +45,6 @@ def test_questions_are_read(tmp_path: Path, content: str) -> None:
         ('[{"question": "Who?", "option": ["a"]}]', " has a column 'option' of no known meaning; rename it 'options'"),
         ('[{"question": "Who?", "options": ["a"]}]', ", row 1: 1 options given; give none, or 2 to 26"),
         ('[{"question": "Who?"}, {"question": " "}]', ", row 2, field 'question': is missing; every row of this kind"),
-        (
-            '[{"question": "Who?", "video": "a"}, {"question": "Who?", "video": "b"}]',
-            " asks about 2 videos, such as 'a', 'b'; give a file for each, or use: sevila prepare custom",
-        ),
     ],
 )
 def test_row_that_cannot_be_asked_is_named_by_file_row_and_field(tmp_path: Path, content: str, message: str) -> None:
@@ -81,3 +78,45 @@ def test_questions_may_be_a_table(tmp_path: Path, content: str) -> None:
     file = tmp_path / "questions.csv"
     file.write_text(content, encoding="utf-8")
     assert read_questions(file) == EXPECTED
+
+
+VIDEOS = [
+    {"video": "a.mp4", "question": "Who?"},
+    {"video": "day 1/a", "question": "What?"},
+    {"video": "b", "question": "Where?"},
+    {"question": "When?"},
+]
+
+
+@pytest.mark.parametrize(
+    ("video", "asked", "others"),
+    [("a.mp4", ["Who?", "When?"], 2), ("day 1/a.mkv", ["What?", "When?"], 2), ("b.mp4", ["Where?", "When?"], 2)],
+)
+def test_questions_of_a_video_are_found_by_its_file_name(
+    video: str, asked: list[str], others: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "questions.json"
+    file.write_text(json.dumps(VIDEOS), encoding="utf-8")
+    assert [question.text for question in read_questions(file, video=tmp_path / video)] == asked
+    name = Path(video).name
+    assert capsys.readouterr().err == f"note: {file}: 2 questions about {name}, {others} about other videos left out\n"
+
+
+def test_a_file_about_one_video_of_another_name_is_asked_and_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text("video,question\nv_1,Who?\n", encoding="utf-8")
+    assert [question.text for question in read_questions(file, video=tmp_path / "my.mp4")] == ["Who?"]
+    assert capsys.readouterr().err == f"note: {file} asks about 'v_1'; my.mp4 is asked\n"
+
+
+def test_start_and_end_are_times_as_people_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text("question,start,end\nWho?,0:30,35\nWhat?,1:00:00,\nWhere?,,\n", encoding="utf-8")
+    clips = [question.clip for question in read_questions(file)]
+    assert clips == [Span(30, 35), Span(3600, float("inf")), None]
+    file.write_text("question,start\nWho?,0:75\n", encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        read_questions(file)
+    assert str(raised.value) == f"{file}, line 2, field 'start': '0:75' is no time; give seconds, mm:ss or hh:mm:ss"

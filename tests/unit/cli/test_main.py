@@ -89,7 +89,7 @@ def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
             "unknown option '--num-fraems'; did you mean",
         ),
         (["answer", "a.mp4", "What?", "--num-frames", "many"], "argument --num-frames: invalid int value: 'many'; see"),
-        (["find", "a.mp4"], "the following arguments are required: QUERY; see: sevila find --help"),
+        (["find", "a.mp4"], "no query; give QUERY, or several with --queries FILE"),
     ],
 )
 def test_mistake_on_the_command_line_is_one_line_with_the_nearest_name(

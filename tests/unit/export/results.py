@@ -7,6 +7,7 @@ from lavis.common.types import Answer, Floats, Keyframes, Moment, Moments, Quest
 
 VIDEO = VideoInfo(path="clips/a.mp4", num_frames=100, fps=25.0, duration_s=4.0, width=32, height=24)
 TIMES_S = np.array([0.5, 1.5, 2.5, 3.5])
+FRAME_IDX = np.array([12, 37, 62, 87])
 
 
 def make_answer(
@@ -25,6 +26,7 @@ def make_answer(
         scores=all_scores[positions] if scores else all_scores,
         all_times_s=TIMES_S,
         all_scores=all_scores,
+        all_frame_idx=FRAME_IDX,
     )
     index = 1 if options else None
     text = options[1] if options else "a green thing"
@@ -34,7 +36,9 @@ def make_answer(
 
 def make_moments(*found: tuple[float, float, float]) -> Moments:
     scores = np.array([-1.0, 2.0, 0.5, 1.0])
-    return Moments("a < b --> c", tuple(Moment(*moment) for moment in found), TIMES_S, scores, ("untrained",))
+    return Moments(
+        "a < b --> c", tuple(Moment(*moment) for moment in found), TIMES_S, scores, ("untrained",), frame_idx=FRAME_IDX
+    )
 
 
 def plain(colour: tuple[int, int, int]) -> npt.NDArray[np.uint8]:

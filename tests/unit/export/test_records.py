@@ -10,7 +10,6 @@ from lavis.export.records import (
     answer_record,
     best_positions,
     moments_record,
-    moments_vtt,
     option_shares,
     time_label,
     time_ticks,
@@ -24,12 +23,13 @@ ORIGIN = {
     "video": {"path": "clips/a.mp4", "duration_s": 4.0, "fps": 25.0, "num_frames": 100},
     "model": "sevila_tiny",
     "timings_s": {"decode": 0.5},
+    "cost": None,
 }
 CURVE = [
-    {"time_s": 0.5, "score": -1.0},
-    {"time_s": 1.5, "score": 2.0},
-    {"time_s": 2.5, "score": 0.5},
-    {"time_s": 3.5, "score": 1.0},
+    {"frame_idx": 12, "time_s": 0.5, "score": -1.0},
+    {"frame_idx": 37, "time_s": 1.5, "score": 2.0},
+    {"frame_idx": 62, "time_s": 2.5, "score": 0.5},
+    {"frame_idx": 87, "time_s": 3.5, "score": 1.0},
 ]
 
 
@@ -45,6 +45,7 @@ def test_answer_record_has_the_documented_fields() -> None:
             {"letter": "A", "text": "red", "score": 0.0},
             {"letter": "B", "text": "green", "score": 2.0},
         ],
+        "num_keyframes": 2,
         "keyframes": [
             {"frame_idx": 37, "time_s": 1.5, "score": 2.0},
             {"frame_idx": 87, "time_s": 3.5, "score": 1.0},
@@ -88,14 +89,6 @@ def test_json_is_ascii_and_keeps_paths_that_are_no_text() -> None:
     text = to_json({"path": "caf\u00e9 \udcff"})
     assert text.isascii()
     assert json.loads(text) == {"path": "caf\u00e9 \udcff"}
-
-
-def test_subtitles_are_in_time_order_with_ranks_and_escaped() -> None:
-    assert moments_vtt(make_moments((61.5, 3600.0, 2.0), (0.0, 1.25, 0.5))) == (
-        "WEBVTT\n\n"
-        "00:00:00.000 --> 00:00:01.250\na &lt; b --&gt; c (#2, score 0.50)\n\n"
-        "00:01:01.500 --> 01:00:00.000\na &lt; b --&gt; c (#1, score 2.00)\n"
-    )
 
 
 def test_records_hold_no_numpy_values() -> None:
