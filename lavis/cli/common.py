@@ -74,14 +74,16 @@ def add_one_video_options(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="let --save replace the results of an earlier run")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add which model is loaded, where to and how."""
+def add_model_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add which model is loaded, where to and how; where `several` may be given, they come as a list, or None."""
     add = parser.add_argument_group("model").add_argument
     which = (
         "a name of `sevila models` or the Hugging Face hub, a saved model, a model's configuration (.yaml), "
         "or a model on a server (openai:ADDRESS#NAME, see docs/servers.md)"
     )
-    add("--model", default=defaults.MODEL, metavar="NAME|FOLDER|FILE", help=which)
+    how: dict[str, Any] = {"action": "append"} if several else {"default": defaults.MODEL}
+    again = "; given again, visitors choose, and the first is there from the start" if several else ""
+    add("--model", metavar="NAME|FOLDER|FILE", help=which + again, **how)
     add("--localizer", metavar="MODEL", help="another model, which chooses the frames; see docs/models.md")
     add("--answerer", metavar="MODEL", help="another model, which answers")
     add("--frame-tokens", type=int, metavar="N", help="most tokens of a frame, for image-text models that can be told")

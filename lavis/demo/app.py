@@ -88,7 +88,9 @@ def _build(service: Service, jobs: Jobs, files: VisitorFiles) -> gr.Blocks:
     copies = {example.clip.name: Path(shutil.copy(example.clip, clips / example.clip.name)) for example in examples}
     addresses = {name: file_address(copy) for name, copy in copies.items()}
     with gr.Blocks(title="SeViLA", analytics_enabled=False, delete_cache=(600, settings.keep_s)) as block:
-        page = build_page(model_name=service.model_name, caveats=service.caveats, examples=examples, settings=settings)
+        page = build_page(
+            model_names=service.model_names, caveats=service.caveats, examples=examples, settings=settings
+        )
         calls = Callbacks(page, service, jobs, files, addresses)
         # They come first: Gradio gives a name once, to the page's functions too.
         _add_api(service, jobs)
@@ -110,7 +112,7 @@ def _wire_fields(page: Page, calls: Callbacks) -> None:
     more = ask.more.picked(calls.pick_question, inputs={page.example}, outputs=question, **_QUICK)
     for chosen in (picked, more):
         _wire_job(chosen.success, ask, page, calls)
-    part = [page.frames, page.start, page.end, page.tabs]
+    part = [page.model, page.frames, page.start, page.end, page.tabs]
     depth = [ask.keyframes, ask.wished, ask.compare]
     filled = [*fresh, *question, *part, *depth, find.query, find.most, ask.linked, find.linked]
     # Through Gradio's queue: else it does not tell that a state has changed.
@@ -142,7 +144,7 @@ def _wire_jobs(page: Page, calls: Callbacks) -> None:
 def _wire_job(first: Callable[..., Any], tab: AskTab | FindTab, page: Page, calls: Callbacks) -> None:
     """Let an event begin a job: offer to cancel it, run it, offer to ask again, and then make the files."""
     errors, buttons = [*page.errors.values()], [tab.run, tab.cancel]
-    inputs: set[Block] = {page.stage, page.start, page.end, page.frames, tab.earlier}
+    inputs: set[Block] = {page.stage, page.model, page.start, page.end, page.frames, tab.earlier}
     rows: list[Block] = []
     if isinstance(tab, AskTab):
         job, options = calls.ask, tab.options

@@ -142,7 +142,9 @@ class Callbacks:
         queries = tuple(line.strip() for line in values[tab.query].splitlines() if line.strip())
 
         def work(job: Job) -> Changes:
-            asked = FindRequest(queries, int(values[self.page.frames]), int(values[tab.most]), self._clip(values))
+            asked = FindRequest(
+                queries, int(values[self.page.frames]), int(values[tab.most]), self._clip(values), self._model(values)
+            )
             return self._shown(tab, self.service.find(self._source(values), asked, job), values)
 
         return self._guarded(request, progress, work, self._nothing_shown(tab, values), beside="query")
@@ -275,7 +277,13 @@ class Callbacks:
     def _part(self, asked: AnswerRequest | FindRequest) -> Changes:
         page, clip = self.page, asked.clip
         start, end = (f"{clip.start_s:g}", "" if math.isinf(clip.end_s) else f"{clip.end_s:g}") if clip else ("", "")
-        return {page.frames: asked.num_frames, page.start: start, page.end: end}
+        model = {page.model: asked.model or self.service.model_names[0]}
+        return {**model, page.frames: asked.num_frames, page.start: start, page.end: end}
+
+    def _model(self, values: Values) -> str:
+        """Return the model that is asked; links need not name the first."""
+        model = values[self.page.model]
+        return "" if model == self.service.model_names[0] else str(model or "")
 
     def _clip(self, values: Values) -> Span | None:
         """Return the part of the video that is meant; None is all of it."""
@@ -327,6 +335,7 @@ class Callbacks:
             num_keyframes=int(values[tab.keyframes]) if values[tab.wished] else None,
             compare=bool(values[tab.compare]),
             clip=self._clip(values),
+            model=self._model(values),
         )
 
 

@@ -97,6 +97,7 @@ class Page:
     stage: gr.HTML
     examples: gr.HTML
     example: gr.State
+    model: gr.Radio
     start: gr.Textbox
     end: gr.Textbox
     frames: gr.Slider
@@ -106,10 +107,12 @@ class Page:
     find: FindTab
 
 
-def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Example], settings: Settings) -> Page:
+def build_page(
+    *, model_names: Sequence[str], caveats: Sequence[str], examples: Sequence[Example], settings: Settings
+) -> Page:
     """Lay out the page inside the current `gr.Blocks`."""
     errors = {field: gr.HTML(elem_classes="error-slot", render=False) for field in FIELDS}
-    gr.HTML(html("header", model_name) + html("caveats", caveats), elem_id="masthead")
+    gr.HTML(html("header", model_names) + html("caveats", caveats), elem_id="masthead")
     with gr.Row(elem_id="columns", equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="left"):
             stage = _stage(settings)
@@ -118,6 +121,15 @@ def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Ex
                 html("examples", examples), elem_id="examples", js_on_load=_script("pick.js"), visible=bool(examples)
             )
             with gr.Column(elem_classes="card"):
+                model = gr.Radio(
+                    list(model_names),
+                    value=model_names[0],
+                    label="Model",
+                    info="One that was not asked for a while is loaded first.",
+                    visible=len(model_names) > 1,
+                    elem_id="model",
+                )
+                errors["model"].render()
                 start, end = _part()
                 errors["clip"].render()
                 frames = _slider(
@@ -134,7 +146,7 @@ def build_page(*, model_name: str, caveats: Sequence[str], examples: Sequence[Ex
             with gr.Tab("Find", id="find"):
                 find = _find_tab(errors, settings)
     example = gr.State(None)
-    return Page(stage, cards, example, start, end, frames, tabs, errors, ask, find)
+    return Page(stage, cards, example, model, start, end, frames, tabs, errors, ask, find)
 
 
 def _part() -> tuple[gr.Textbox, gr.Textbox]:

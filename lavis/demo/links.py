@@ -27,6 +27,7 @@ def link_to(clip: str, asked: AnswerRequest | FindRequest) -> str:
         fields += [("query", query) for query in asked.queries]
         fields += [] if asked.max_moments is None else [("moments", str(asked.max_moments))]
     fields.append(("frames", str(asked.num_frames)))
+    fields += [("model", asked.model)] if asked.model else []
     if asked.clip:
         fields.append(("start", f"{asked.clip.start_s:g}"))
         fields += [] if math.isinf(asked.clip.end_s) else [("end", f"{asked.clip.end_s:g}")]
@@ -48,7 +49,7 @@ def read_link(query: str) -> tuple[str, AnswerRequest | FindRequest]:
     clip, frames = _one(fields, "clip"), _count(fields, "frames", defaults.NUM_FRAMES) or defaults.NUM_FRAMES
     if "query" in fields:
         most = _count(fields, "moments", defaults.MAX_MOMENTS)
-        return clip, FindRequest(tuple(fields["query"]), frames, most, _part(fields))
+        return clip, FindRequest(tuple(fields["query"]), frames, most, _part(fields), _model(fields))
     return clip, AnswerRequest(
         _one(fields, "question"),
         tuple(fields.get("option", ())),
@@ -56,6 +57,7 @@ def read_link(query: str) -> tuple[str, AnswerRequest | FindRequest]:
         _count(fields, "keyframes", None),
         compare="compare" in fields,
         clip=_part(fields),
+        model=_model(fields),
     )
 
 
@@ -63,6 +65,10 @@ def _one(fields: dict[str, list[str]], name: str) -> str:
     if name not in fields:
         raise LinkError(f"This link has no {name}.")
     return fields[name][0]
+
+
+def _model(fields: dict[str, list[str]]) -> str:
+    return fields.get("model", [""])[0]
 
 
 def _count(fields: dict[str, list[str]], name: str, otherwise: int | None) -> int | None:

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -39,11 +39,13 @@ def serving(
     port: int | None = 7860,
     auth: tuple[str, str] | None = None,
     settings: Settings | None = None,
+    other_models: Mapping[str, Callable[[], Any]] | None = None,
 ) -> Iterator[Served]:
     """Serve the page as long as the block runs; afterwards nothing of the visitors' files is left.
 
     In the main thread that holds for SIGINT, SIGTERM and SIGHUP too, which end the block by an exception. What a killed
-    process left is removed when the next page is served. The port None takes any free one.
+    process left is removed when the next page is served. The port None takes any free one. What loads `other_models`,
+    by their names, is called when one is asked; of these only the one that was asked last stays in memory.
 
     Raises:
         MissingExtraError: Gradio is not installed.
@@ -65,7 +67,7 @@ def serving(
 
         files = VisitorFiles(folder, keep_s=settings.keep_s)
         sources = Sources(files, read_examples(), settings=settings)
-        service = Service(model, model_name=model_name, sources=sources, settings=settings)
+        service = Service(model, model_name=model_name, sources=sources, settings=settings, other_models=other_models)
         jobs = Jobs(settings)
         try:
             block, url = launch(service, jobs, files, host=host, port=port, auth=auth)

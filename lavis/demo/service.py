@@ -20,6 +20,7 @@ from lavis.common import defaults
 from lavis.common.errors import QuestionError, counted
 from lavis.common.types import Answer, Integers, Moment, Moments, Question, Span, VideoInfo
 from lavis.demo.jobs import Job
+from lavis.demo.models import Loader, Models
 from lavis.demo.settings import FieldError, Settings, shown_beside
 from lavis.demo.videos import Source, Sources, Watched, WatchedVideos
 from lavis.export.editors import moments_vtt
@@ -39,6 +40,7 @@ class AnswerRequest:
 
     Attributes:
         clip: the part of the video that is watched; it may end at infinity. None is all of it.
+        model: the name of the model that is asked; the empty one is the first.
     """
 
     question: str
@@ -47,16 +49,18 @@ class AnswerRequest:
     num_keyframes: int | None = None
     compare: bool = False
     clip: Span | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True)
 class FindRequest:
-    """Sentences to find moments for; `clip` as in `AnswerRequest`."""
+    """Sentences to find moments for; `clip` and `model` as in `AnswerRequest`."""
 
     queries: tuple[str, ...]
     num_frames: int = defaults.NUM_FRAMES
     max_moments: int | None = defaults.MAX_MOMENTS
     clip: Span | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,17 +230,29 @@ def _below_each_other(pictures: Sequence[bytes]) -> bytes:
 class Service:
     """Answers and finds for visitors, by a loaded model (`lavis.load_model`)."""
 
-    def __init__(self, model: Any, *, model_name: str, sources: Sources, settings: Settings) -> None:
-        self._model = model
-        self.model_name = model_name
+    def __init__(
+        self,
+        model: Any,
+        *,
+        model_name: str,
+        sources: Sources,
+        settings: Settings,
+        other_models: Mapping[str, Loader] | None = None,
+    ) -> None:
         self.sources = sources
         self.settings = settings
         self.watched_videos = WatchedVideos(most=settings.max_watched, keep_s=settings.keep_s)
+        self._models = Models(model_name, model, other_models or {}, dropped=self.watched_videos.forget_model)
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What must be known of the model's weights."""
-        return tuple(self._model.caveats)
+        """What must be known of the first model's weights."""
+        return tuple(self._models.first.caveats)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The models that can be asked; the first one is, unless a visitor says otherwise."""
+        return self._models.names
 
     def answer(self, source: Source, asked: AnswerRequest, job: Job) -> AnswerResult:
         """Watch the video if it is new, and answer.
@@ -288,6 +304,7 @@ class Service:
 
     def check(self, asked: AnswerRequest | FindRequest) -> None:
         """Refuse by a FieldError what cannot be asked, before anything is opened."""
+        self._models.name_of(asked.model)
         _check_clip(asked.clip)
         _check_count("frames", asked.num_frames, self.settings.max_frames)
         if isinstance(asked, AnswerRequest):
@@ -333,18 +350,20 @@ class Service:
 
     def _watch(self, source: Source, asked: AnswerRequest | FindRequest, job: Job) -> tuple[Watched, bool, Seconds]:
         """Return the watched video, whether it had been watched before, and the seconds spent on it until now."""
-        num_frames, clip = asked.num_frames, asked.clip
-        known = self.watched_videos.get(job.visitor, source.path, num_frames=num_frames, clip=clip)
+        num_frames, clip, name = asked.num_frames, asked.clip, self._models.name_of(asked.model)
+        how: dict[str, Any] = {"num_frames": num_frames, "clip": clip, "model": name}
+        known = self.watched_videos.get(job.visitor, source.path, **how)
         if known:
             return known, True, asdict(known.video.timings)
         job.report("opening the video")
         part = _part_of(clip, self.sources.check(source))
+        model = self._models.get(name, report=job.report)
         job.report("watching frames", 0, num_frames)
         with source.problems():
-            video = self._model.watch(
+            video = model.watch(
                 source.path, num_frames=num_frames, clip=part, progress=partial(job.report, "watching frames")
             )
-        watched = self.watched_videos.put(job.visitor, source.path, num_frames=num_frames, video=video, clip=clip)
+        watched = self.watched_videos.put(job.visitor, source.path, video=video, **how)
         return watched, False, dict.fromkeys(asdict(video.timings), 0.0)
 
     def _origin(
@@ -363,7 +382,7 @@ class Service:
             "source": source,
             "asked": asked,
             "info": source.shown(watched.video.info),
-            "model_name": self.model_name,
+            "model_name": self._models.name_of(asked.model),
             "seconds": {part.removesuffix("_s"): value - before[part] for part, value in timings.items()},
             "known": known,
             "caveats": caveats,

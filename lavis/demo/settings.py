@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 MEGABYTE = 1000**2
 # The fields of the page that a message can stand beside; "result" is for whatever has no field.
-FIELDS = ("video", "clip", "question", "options", "frames", "keyframes", "query", "result")
+FIELDS = ("video", "model", "clip", "question", "options", "frames", "keyframes", "query", "result")
 
 
 def _option(default: int, purpose: str) -> Any:

@@ -143,6 +143,10 @@ class Watched:
         return tuple(self._pictures[index] for index in wanted)
 
 
+# Visitor, video, frames, part, model.
+_Key = tuple[str, Path, int, Span | None, str]
+
+
 class WatchedVideos:
     """Watched videos by visitor: a bounded number, each for a bounded time; tests bring a clock of their own."""
 
@@ -150,12 +154,14 @@ class WatchedVideos:
         self._most = most
         self._keep_s = keep_s
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, Path, int, Span | None], tuple[Watched, float]] = OrderedDict()
+        self._kept: OrderedDict[_Key, tuple[Watched, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, visitor: str, path: Path, *, num_frames: int, clip: Span | None = None) -> Watched | None:
+    def get(
+        self, visitor: str, path: Path, *, num_frames: int, clip: Span | None = None, model: str = ""
+    ) -> Watched | None:
         """Return what this visitor had watched, and no other visitor's."""
-        key = (visitor, path, num_frames, clip)
+        key = (visitor, path, num_frames, clip, model)
         with self._lock:
             self._expire()
             if key in self._kept:
@@ -164,13 +170,20 @@ class WatchedVideos:
             return None
 
     def put(
-        self, visitor: str, path: Path, *, num_frames: int, video: WatchedVideo, clip: Span | None = None
+        self,
+        visitor: str,
+        path: Path,
+        *,
+        num_frames: int,
+        video: WatchedVideo,
+        clip: Span | None = None,
+        model: str = "",
     ) -> Watched:
         """Keep a watched video; the one that was not used for longest makes room."""
         watched = Watched(video)
         with self._lock:
             self._expire()
-            self._kept[(visitor, path, num_frames, clip)] = (watched, self._clock())
+            self._kept[(visitor, path, num_frames, clip, model)] = (watched, self._clock())
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return watched
@@ -179,6 +192,12 @@ class WatchedVideos:
         """Drop everything of a visitor who left."""
         with self._lock:
             for key in [key for key in self._kept if key[0] == visitor]:
+                del self._kept[key]
+
+    def forget_model(self, model: str) -> None:
+        """Drop everything that a model watched."""
+        with self._lock:
+            for key in [key for key in self._kept if key[4] == model]:
                 del self._kept[key]
 
     def __len__(self) -> int:

@@ -46,7 +46,8 @@ def client(model: Any) -> Iterator[Client]:
 
 
 def test_what_is_watched_is_the_same(client: Client) -> None:
-    watched = [defaults.NUM_FRAMES, defaults.VIDEO_READER, None, None]
+    # Frames: None is `defaults.NUM_FRAMES`, unless a rate of frames is given.
+    watched = [None, defaults.VIDEO_READER, None, None]
     assert of_signature(watch, "num_frames", "reader", "fps", "clip") == watched
     assert of_signature(open_video, "reader") == [defaults.VIDEO_READER]
     assert of_signature(lavis.load_model, "model_type", "device", "dtype") == [defaults.MODEL, None, None]
@@ -83,7 +84,7 @@ def test_what_is_found_is_the_same(client: Client) -> None:
 def test_the_page_begins_with_the_defaults_within_its_limits(frames: int, keyframes: int) -> None:
     settings = Settings(max_frames=frames, max_keyframes=keyframes)
     with gr.Blocks():
-        page = build_page(model_name="tiny", caveats=(), examples=(), settings=settings)
+        page = build_page(model_names=["tiny"], caveats=(), examples=(), settings=settings)
     assert page.frames.value == min(defaults.NUM_FRAMES, frames)
     assert page.ask.keyframes.value == min(defaults.NUM_KEYFRAMES, keyframes)
     assert page.find.most.value == settings.max_moments

@@ -9,7 +9,9 @@ from lavis.common.types import Span
 from lavis.demo.links import link_to, read_link
 from lavis.demo.service import AnswerRequest, FindRequest
 
-EVERYTHING = AnswerRequest("Where & why?", ("a=b", "c d", "<é>"), 16, 2, compare=True, clip=Span(1.5, 30.0))
+EVERYTHING = AnswerRequest(
+    "Where & why?", ("a=b", "c d", "<é>"), 16, 2, compare=True, clip=Span(1.5, 30.0), model="my model"
+)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def test_a_link_asks_the_same(asked: AnswerRequest | FindRequest) -> None:
 def test_a_link_is_an_address_s_query() -> None:
     assert link_to("a.mp4", EVERYTHING) == (
         "?clip=a.mp4&question=Where+%26+why%3F&option=a%3Db&option=c+d&option=%3C%C3%A9%3E&keyframes=2&compare=1"
-        "&frames=16&start=1.5&end=30"
+        "&frames=16&model=my+model&start=1.5&end=30"
     )
 
 

@@ -116,9 +116,9 @@ def test_several_sentences_share_a_timeline_and_have_a_legend(found: FindResult)
 def test_which_part_was_watched_is_said(answered: AnswerResult, found: FindResult) -> None:
     part = Span(1.0, 3.5)
     chosen = replace(answered.chosen, answer=replace(answered.chosen.answer, clip=part))
-    assert "of 4 frames watched, from 1.0 s to 3.5 s of the video<" in answered_html(replace(answered, chosen=chosen))
+    assert "of 4 frames watched, from 1.0 s to 3.5 s of the video <" in answered_html(replace(answered, chosen=chosen))
     search = replace(found.searches[0], moments=replace(found.searches[0].moments, clip=part))
-    assert "with the sentence, from 1.0 s to 3.5 s of the video<" in found_html(replace(found, searches=(search,)))
+    assert "with the sentence, from 1.0 s to 3.5 s of the video <" in found_html(replace(found, searches=(search,)))
 
 
 def test_where_there_is_no_moment_the_nearest_frame_is_named(found: FindResult) -> None:

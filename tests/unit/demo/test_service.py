@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lavis.common.errors import ConfigError
 from lavis.common.types import Span
 from lavis.demo.jobs import Job
 from lavis.demo.layout import ANSWER_FILES, MOMENT_FILES
@@ -24,8 +25,8 @@ from lavis.demo.service import (
     PicturedAnswer,
     Service,
 )
-from lavis.demo.settings import FieldError, JobError
-from lavis.demo.videos import Source
+from lavis.demo.settings import FieldError, JobError, Settings
+from lavis.demo.videos import Source, Sources
 from lavis.export.files import jpeg
 from tests.unit.demo.conftest import CAVEAT, BrightnessModel, make_answer
 from tests.videos import numbered_picture, shown_numbers, write_video
@@ -311,6 +312,48 @@ def test_a_part_that_is_not_there_is_said_beside_its_field(
     with pytest.raises(FieldError) as refused:
         service.answer(source, replace(ASKED, clip=clip), make_job())
     assert (refused.value.field, str(refused.value)) == ("clip", message)
+
+
+def test_another_model_is_loaded_once_it_is_asked_and_at_most_one_besides_the_first(
+    model: BrightnessModel, sources: Sources, source: Source, make_job: MakeJob
+) -> None:
+    loaded: list[str] = []
+
+    def loader(name: str) -> Callable[[], BrightnessModel]:
+        return lambda: loaded.append(name) or BrightnessModel()  # type: ignore[func-returns-value]
+
+    others = {name: loader(name) for name in ("second", "third")}
+    service = Service(model, model_name="first", sources=sources, settings=Settings(), other_models=others)
+    assert service.model_names == ("first", "second", "third")
+
+    def ask(name: str) -> AnswerResult:
+        return service.answer(source, replace(ASKED, model=name), make_job())
+
+    assert (ask("").model_name, ask("first").known, loaded) == ("first", True, [])
+    steps: list[str] = []
+    second = service.answer(source, replace(ASKED, model="second"), make_job(steps=steps))
+    assert (second.model_name, second.known, second.record["model"]) == ("second", False, "second")
+    assert "loading second" in steps
+    assert (ask("second").known, ask("first").known, loaded) == (True, True, ["second"])
+    ask("third")
+    assert len(service.watched_videos) == 2  # nothing holds on to the second any more
+    assert (ask("second").known, loaded) == (False, ["second", "third", "second"])
+    with pytest.raises(FieldError, match="There is no model 'fourth'") as refused:
+        ask("fourth")
+    assert refused.value.field == "model"
+
+
+def test_a_model_that_cannot_be_loaded_is_logged_and_its_path_is_not_told(
+    model: BrightnessModel, sources: Sources, source: Source, make_job: MakeJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ConfigError("/secret/folder holds no model")
+
+    service = Service(model, model_name="first", sources=sources, settings=Settings(), other_models={"bad": fail})
+    with pytest.raises(JobError) as refused:
+        service.answer(source, replace(ASKED, model="bad"), make_job())
+    assert str(refused.value) == "bad cannot be loaded at the moment; the server's log says why."
+    assert "/secret/folder holds no model" in caplog.text
 
 
 @pytest.mark.parametrize("question", ["???", "彩色"])
