@@ -15,22 +15,13 @@ from lavis.cli.common import cache_of, make_console, model_options, progress_bar
 from lavis.common.errors import counted
 from lavis.common.logging import visible
 from lavis.common.types import Answer, Moments, Question, Span
-from lavis.export.editors import moments_vtt
-from lavis.export.files import as_text, check_folder, jpeg, keyframe_name, read_pictures, slug, thumbnail, write_folder
-from lavis.export.records import (
-    LETTERS,
-    Record,
-    answer_record,
-    best_positions,
-    moments_record,
-    option_shares,
-    to_json,
-)
+from lavis.export.files import check_folder, slug, write_folder
+from lavis.export.records import LETTERS, Record, option_shares, to_json
+from lavis.export.results import result_files, result_record
 from lavis.models.base import VideoModel
 from lavis.models.pipeline import WatchedVideo, frames_to_watch, watch
 from lavis.video import open_video
 
-_MOST_MOMENT_PICTURES = 8
 _BAR_WIDTH = 30
 
 
@@ -51,8 +42,7 @@ class Watched:
     def record(self, result: Answer | Moments) -> Record:
         """Return the record of a result."""
         about: Any = {"video": self.video.info, "model": self.model_name, "timings_s": self.timings_s}
-        record = answer_record(result, **about) if isinstance(result, Answer) else moments_record(result, **about)
-        return {**record, "frames_remembered": self.video.num_remembered}
+        return {**result_record(result, **about), "frames_remembered": self.video.num_remembered}
 
 
 Result = tuple[Watched, Answer | Moments]
@@ -184,23 +174,8 @@ def folder_name(number: int, result: Answer | Moments) -> str:
 
 
 def _files(result: Answer | Moments, watched: Watched) -> dict[str, bytes]:
-    """Return the files of a result by name: the record, what others read (keyframes, subtitles), the picture."""
-    from lavis.export.pictures import answer_picture, moments_picture
-
-    video: dict[str, Any] = {"video": watched.video.info, "model": watched.model_name}
-    record = as_text(to_json(watched.record(result)))
-    if isinstance(result, Moments):
-        best = watched.video.frame_idx[best_positions(result)[:_MOST_MOMENT_PICTURES]]
-        picture = moments_picture(result, frames=read_pictures(watched.video.frames, best, thumbnail), **video)
-        return {"moments.json": record, "moments.vtt": as_text(moments_vtt(result)), "scores.png": picture}
-    files, keyframes = {"answer.json": record}, result.keyframes
-    # Of each frame, what is kept is a JPEG of the video's own size and a thumbnail.
-    frames = read_pictures(watched.video.frames, keyframes.frame_idx, lambda full: (jpeg(full), thumbnail(full)))
-    chosen = zip(keyframes.times_s, keyframes.frame_idx, frames, strict=True)
-    for number, (time_s, frame_idx, (full, _)) in enumerate(chosen, start=1):
-        files[keyframe_name(number, time_s=float(time_s), frame_idx=int(frame_idx))] = full
-    files["scores.png"] = answer_picture(result, frames=[small for _, small in frames], **video)
-    return files
+    about: Any = {"video": watched.video.info, "model": watched.model_name}
+    return result_files(result, record=watched.record(result), read=watched.video.frames, **about)
 
 
 def _show_video(console: Console, watched: Watched) -> None:

@@ -4,16 +4,53 @@ Seconds are seconds (`*_s`) and frame indices are indices into the source video 
 a *position* counts within the sampled frames. T sampled frames, K keyframes, O options.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from lavis.common.errors import UserError, counted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 # Of what a model cannot spell: parts named in a caveat, and characters shown of each.
 _MOST_NAMED, _MOST_SHOWN = 5, 20
+_MOST_TIMES, _MOST_TEXT = 6, 80  # that a `repr` shows
+
+
+class _Compared:
+    """Compares by values, arrays among them; what is measured anew each time is left out."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        names = [one.name for one in fields(self) if one.compare]  # type: ignore[arg-type]
+        return all(_is_same(getattr(self, name), getattr(other, name)) for name in names)
+
+
+def _is_same(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, np.ndarray) or isinstance(theirs, np.ndarray):
+        return np.array_equal(ours, theirs, equal_nan=True)
+    return bool(ours == theirs)
+
+
+def _times(times_s: "Sequence[float] | Floats") -> str:
+    """Return times as a `repr` shows them, such as "at 0.5, 1.2 s"."""
+    more = ", ..." if len(times_s) > _MOST_TIMES else ""
+    return f"at {', '.join(f'{time_s:.4g}' for time_s in times_s[:_MOST_TIMES])}{more} s" if len(times_s) else "none"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}...")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +169,8 @@ class VideoInfo:
     mirrored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FrameBatch:
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameBatch(_Compared):
     """Decoded frames of one video, in time order.
 
     Attributes:
@@ -148,6 +185,10 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def __repr__(self) -> str:
+        height, width = self.frames.shape[1:3]
+        return f"FrameBatch({counted(len(self), 'frame')} of {width}x{height}, {_times(self.times_s)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +223,8 @@ class Cost:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Keyframes:
+@dataclass(frozen=True, slots=True, eq=False)
+class Keyframes(_Compared):
     """The frames chosen for a question, in time order, and how all frames were judged.
 
     Attributes:
@@ -216,9 +257,65 @@ class Keyframes:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def __repr__(self) -> str:
+        return f"Keyframes({len(self)} of {counted(len(self.all_times_s), 'frame')}, {_times(self.times_s)})"
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+
+class ResultOrigin(Protocol):
+    """The video and the model that a result comes from, which make of it what needs them."""
+
+    def record(self, result: Any) -> dict[str, Any]:
+        """Return plain values for JSON."""
+
+    def save(self, result: Any, folder: "str | PathLike[str]", *, force: bool) -> None:
+        """Write the record, pictures and what else others read to a new folder."""
+
+    def figure(self, result: Any) -> "Figure":
+        """Draw it."""
+
+    def html(self, result: Any) -> str:
+        """Show it in a notebook."""
+
+
+class _Result(_Compared):
+    """What people do with a result; `origin` does it."""
+
+    __slots__ = ()
+    origin: ResultOrigin | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, as `--json` prints them (`lavis.export.records`)."""
+        return _origin_of(self).record(self)
+
+    def save(self, folder: "str | PathLike[str]", *, force: bool = False) -> None:
+        """Write the files of `--save` to a new folder; `force` replaces the results of an earlier run.
+
+        Raises:
+            UserError: the folder cannot be written, or holds files.
+            VideoError: the video cannot be read again.
+        """
+        _origin_of(self).save(self, folder, force=force)
+
+    def figure(self) -> "Figure":
+        """Return the picture of `--save` as a matplotlib figure.
+
+        Raises:
+            VideoError: the video cannot be read again.
+        """
+        return _origin_of(self).figure(self)
+
+    def _repr_html_(self) -> str | None:
+        return None if self.origin is None else self.origin.html(self)
+
+
+def _origin_of(result: _Result) -> ResultOrigin:
+    if result.origin is None:
+        raise UserError("this result was not made by a video's ask or find, so its pictures and facts are not known")
+    return result.origin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer(_Result):
     """What the model answers, and from what.
 
     Attributes:
@@ -230,7 +327,8 @@ class Answer:
         frame_choices: int64 [K], each frame's own choice where frames are read alone; else empty.
         caveats: what a reader of this answer must know, such as untrained weights or an unread part of it.
         clip: the part of the video that was watched; None is all of it.
-        cost: what it took since the video was asked before, or, the first time, with watching it.
+        cost: what it took since the video was asked before, or, the first time, with watching it; not compared.
+        origin: the video and the model, for `to_dict`, `save` and `figure`; not compared.
     """
 
     question: Question
@@ -241,7 +339,13 @@ class Answer:
     frame_choices: Integers = field(default_factory=lambda: np.empty(0, np.int64))
     caveats: tuple[str, ...] = ()
     clip: Span | None = None
-    cost: Cost | None = None
+    cost: Cost | None = field(default=None, compare=False)
+    origin: ResultOrigin | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        of = "" if self.index is None else f", option {self.index} of {len(self.question.options)}"
+        keyframes = f"{counted(len(self.keyframes), 'keyframe')} {_times(self.keyframes.times_s)}"
+        return f"Answer({_short(self.text)}{of}, {keyframes})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,15 +357,15 @@ class Moment:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments(_Result):
     """All moments found for a query, best first, and the curve they were read from.
 
     Attributes:
         times_s: float64 [T], times of the sampled frames.
         scores: float64 [T], the Localizer's margin of each frame ("yes" minus "no"): above 0 it matches.
         clip: the part of the video that was watched; None is all of it.
-        cost: as of an `Answer`.
+        cost, origin: as of an `Answer`.
         frame_idx: int64 [T], indices of the sampled frames in the source; empty where they are not known.
     """
 
@@ -271,5 +375,12 @@ class Moments:
     scores: Floats
     caveats: tuple[str, ...] = field(default=())
     clip: Span | None = None
-    cost: Cost | None = None
+    cost: Cost | None = field(default=None, compare=False)
     frame_idx: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    origin: ResultOrigin | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        shown = [f"{one.start_s:.4g} to {one.end_s:.4g} s" for one in self.moments[:_MOST_TIMES]]
+        more = ["..."] if len(self.moments) > len(shown) else []
+        found = f"{counted(len(self.moments), 'moment')}{': ' if shown else ''}{', '.join(shown + more)}"
+        return f"Moments({_short(self.query)}, {found})"

@@ -24,6 +24,7 @@ _THUMBNAIL_SIDE = 640
 _READ_AT_ONCE = 8
 
 Made = TypeVar("Made")
+Picture = npt.NDArray[np.uint8]
 
 
 def keyframe_name(number: int, *, time_s: float, frame_idx: int) -> str:

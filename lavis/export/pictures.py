@@ -99,15 +99,19 @@ class _Page:
         axes.grid(visible=False, axis="x")
         return axes
 
-    def png(self) -> bytes:
-        """Return the picture, the same bytes for the same parts."""
+    def figure(self) -> Figure:
+        """Return the figure, with all parts in their places."""
         height = round(self.top - _GAP + MARGIN)
         self._figure.set_size_inches(WIDTH / _DPI, height / _DPI)
         self.axes.set_ylim(height, 0)
         for axes, top, tall in self._plots:
             left, _, width, _ = axes.get_position().bounds
             axes.set_position((left, 1 - (top + tall) / height, width, tall / height))
-        canvas, buffer = FigureCanvasAgg(self._figure), BytesIO()
+        return self._figure
+
+    def png(self) -> bytes:
+        """Return the picture, the same bytes for the same parts."""
+        canvas, buffer = FigureCanvasAgg(self.figure()), BytesIO()
         canvas.draw()
         Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG")
         return buffer.getvalue()
@@ -115,6 +119,22 @@ class _Page:
 
 def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
     """Return a PNG of an answer, with the picture of each keyframe, uint8 [H, W, 3], in their order."""
+    return _answer_page(answer, video, model, frames).png()
+
+
+def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
+    """Return a PNG of what was found, with the best frames (`best_positions`) of the first moments, uint8 [H, W, 3]."""
+    return _moments_page(moments, video, model, frames).png()
+
+
+def result_figure(result: Answer | Moments, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> Figure:
+    """Return what `answer_picture` or `moments_picture` draws, as a figure."""
+    if isinstance(result, Answer):
+        return _answer_page(result, video, model, frames).figure()
+    return _moments_page(result, video, model, frames).figure()
+
+
+def _answer_page(answer: Answer, video: VideoInfo, model: str, frames: Sequence[Picture]) -> _Page:
     keyframes = answer.keyframes
     label = _score_label(keyframes)
     if len(frames) > _MOST_THUMBNAILS:
@@ -134,11 +154,10 @@ def answer_picture(answer: Answer, *, video: VideoInfo, model: str, frames: Sequ
     curve = keyframes.all_times_s, keyframes.all_scores
     _draw_curve(page, label, *curve, range_s, seconds=True, marks=keyframes.times_s)
     _draw_thumbnails(page, frames, captions)
-    return page.png()
+    return page
 
 
-def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: Sequence[Picture]) -> bytes:
-    """Return a PNG of what was found, with the best frames (`best_positions`) of the first moments, uint8 [H, W, 3]."""
+def _moments_page(moments: Moments, video: VideoInfo, model: str, frames: Sequence[Picture]) -> _Page:
     range_s = _time_range(moments.times_s, video, moments.clip)
     label = "how well each frame matches" + ("" if moments.moments else ": no moment found")
     marks = moments.times_s[best_positions(moments)[: len(frames)]]
@@ -151,7 +170,7 @@ def moments_picture(moments: Moments, *, video: VideoInfo, model: str, frames: S
     _draw_title(page, moments.query, moments, video, model)
     _draw_curve(page, label, moments.times_s, moments.scores, range_s, seconds=True, marks=marks, spans=spans)
     _draw_thumbnails(page, frames, captions)
-    return page.png()
+    return page
 
 
 def draw_learning_curves(log: Path, picture: Path) -> None:

@@ -6,7 +6,7 @@ The pipeline knows the protocols of `lavis.models.base` and nothing of the model
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from lavis.models.chain import (
 from lavis.models.fingerprint import video_digest
 from lavis.models.frame_cache import FrameCache, Tensors, entry_key
 from lavis.models.frames import FrameSource, Progress, Timings
+from lavis.models.results import Origin, model_name
 from lavis.processors.prompts import QuestionLike, as_question, as_questions, check_question
 from lavis.video import VideoReader
 from lavis.video.base import rate_indices, watched_indices
@@ -75,6 +76,10 @@ class WatchedVideo:
     timings: Timings = field(default_factory=Timings)
     num_remembered: int = 0
     _told_s: float = field(default=0.0, init=False)
+
+    def __repr__(self) -> str:
+        seen = f"{self.num_seen} of {counted(len(self.source), 'frame')} seen"
+        return f"WatchedVideo({self.given.name!r}, {self.info.duration_s:.4g} s, {seen})"
 
     @property
     def path(self) -> Path | None:
@@ -232,7 +237,7 @@ class WatchedVideo:
         scored = int(np.isfinite(found.scores).sum())
         cost = Cost(self.source.newly_decoded(), scored, scorer_calls=1, seconds=self._newly_spent_s())
         caveats = self._caveats(found.unread[0])
-        return Moments(query, placed, self.times_s, margins, caveats, self.clip, cost, self.frame_idx)
+        return Moments(query, placed, self.times_s, margins, caveats, self.clip, cost, self.frame_idx, self._origin())
 
     def frames(self, frame_idx: Integers, *, size: int | None = None) -> FrameBatch:
         """Read frames of the source again, to show them; `size` as in `VideoReader.read`."""
@@ -279,7 +284,12 @@ class WatchedVideo:
             caveats=self._caveats(selection.unread | reading.unread),
             clip=self.clip,
             cost=cost,
+            origin=self._origin(),
         )
+
+    def _origin(self) -> Origin:
+        parts = {part.removesuffix("_s"): seconds for part, seconds in asdict(self.timings).items()}
+        return Origin(self.given, self.info, model_name(self.model), parts)
 
     def _caveats(self, unread: Unread) -> tuple[str, ...]:
         return (*self.model.caveats, *self.warnings, *unread.caveats)

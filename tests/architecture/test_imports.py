@@ -23,7 +23,7 @@ ALLOWED = {
     "video": {"common"},
     "processors": {"common", "video"},
     "datasets": {"common", "video", "processors"},
-    "models": {"common", "video", "processors"},
+    "models": {"common", "video", "processors", "export"},
     "selection": {"common", "video", "processors", "models"},
     "tasks": BELOW_TASKS,
     "runners": BELOW_TASKS | {"tasks"},
