@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.common import add_command, add_settings, checked_options, progress_bar, say
-from lavis.common.errors import EXIT_FAILURE, ConfigError
+from lavis.common.errors import EXIT_FAILURE, ConfigError, counted
 
 if TYPE_CHECKING:
     from sevila_data.prepare import PreparedSplit
@@ -114,13 +114,14 @@ def _print_use(prepared: "list[PreparedSplit]", *, raw: Path, videos: Path | Non
 
 
 def _print_split(name: str, split: "PreparedSplit") -> None:
-    say(f"{name} {split.name}: {len(split.rows)} questions about {split.num_videos} videos -> {split.path}")
+    asked = f"{counted(len(split.rows), 'question')} about {counted(split.num_videos, 'video')}"
+    say(f"{name} {split.name}: {asked} -> {split.path}")
     types = ", ".join(f"{kind or 'no type'} {count}" for kind, count in sorted(split.questions_by_type.items()))
     say(f"  types: {types}")
     for note, count in split.notes.items():
         say(f"  {count} x {note}")
     if split.dropped:
-        say(f"  dropped: {len(split.dropped)} rows")
+        say(f"  dropped: {counted(len(split.dropped), 'row')}")
         for problem in split.dropped[:_SHOWN]:
             say(f"    {problem}")
         if len(split.dropped) > _SHOWN:
@@ -145,7 +146,7 @@ def _write_shards(args: argparse.Namespace) -> int:
     stored = read_index(args.out)
     for split, annotations in splits.items():
         count = len({entry.file for entry in stored if entry.split == split})
-        say(f"{args.dataset} {split}: {len(annotations)} questions in {count} shards")
+        say(f"{args.dataset} {split}: {counted(len(annotations), 'question')} in {counted(count, 'shard')}")
         if problems[split]:
             say(f"  missing videos: {len(problems[split])}, the first: {problems[split][0]}")
     place = f"datasets.{args.dataset}.build_info"

@@ -160,7 +160,9 @@ def _about(rows: Sequence[OwnRow], video: Path | None, path: Path) -> list[OwnRo
         return list(rows)
     if not fitting:
         shown = ", ".join(map(repr, names[:2]))
-        raise QuestionError(f"{_named(path)} asks about {len(names)} videos, such as {shown}; none is {video.name!r}")
+        raise QuestionError(
+            f"{_named(path)} asks about {counted(len(names), 'video')}, such as {shown}; none is {video.name!r}"
+        )
     kept = [row for row in rows if not row.record.has("video") or row.record.name("video") in fitting]
     if others := len(rows) - len(kept):
         note(

@@ -274,7 +274,7 @@ def _measure(config: "EvaluationConfig", world: "World", **loading: Any) -> None
     metrics = evaluate(config, world, **loading)
     if world.is_main:
         say(f"{config.base.dataset_name} {config.split}: {headline(metrics)}")
-        say(f"{metrics['questions']} questions, {metrics['unreadable']} of them unreadable")
+        say(f"{counted(metrics['questions'], 'question')}, {metrics['unreadable']} of them unreadable")
         if metrics["unspelt"]:
             say(f"{metrics['unspelt']} questions hold text that the model cannot spell, named in predictions.jsonl")
         if warning := warning_of(metrics):
@@ -306,7 +306,7 @@ def run_compare(args: argparse.Namespace) -> int:
     only = f"only in {args.first} {found.only_first}, only in {args.second} {found.only_second}"
     say(f"right in both {found.both}, {only}, in neither {found.neither}")
     p_value = f"p = {found.p_value:.3g} (exact McNemar)"
-    say(f"difference {found.difference:+.2f} points on {found.questions} questions, {p_value}")
+    say(f"difference {found.difference:+.2f} points on {counted(found.questions, 'question')}, {p_value}")
     _write(args.out, found.as_dict())
     return 0
 

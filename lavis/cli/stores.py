@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis.cli.common import add_cache_folder, add_command, make_console, say
-from lavis.common.errors import EXIT_FAILURE, ConfigError
+from lavis.common.errors import EXIT_FAILURE, ConfigError, counted
 from lavis.common.logging import visible
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ def run_cache(args: argparse.Namespace) -> int:
     cache = FrameCache(args.cache_dir)
     if args.action == "clear":
         removed = cache.clear()
-        say(f"{cache.folder}: removed {removed.entries} watched videos, {removed.num_bytes / _MIB:.1f} MiB")
+        say(f"{cache.folder}: removed {counted(removed.entries, 'watched video')}, {removed.num_bytes / _MIB:.1f} MiB")
         return 0
     usage = cache.usage()
     if args.json:
         print(to_json({"folder": str(cache.folder), "videos": usage.entries, "bytes": usage.num_bytes}))
     else:
-        say(f"{cache.folder}: {usage.entries} watched videos, {usage.num_bytes / _MIB:.1f} MiB")
+        say(f"{cache.folder}: {counted(usage.entries, 'watched video')}, {usage.num_bytes / _MIB:.1f} MiB")
     return 0
 
 
@@ -212,14 +212,14 @@ def _inspect(args: argparse.Namespace, tools: Any) -> int:
         return 0
     say(f"{found['path']}: {found['kind']}")
     say(f"  fits: {', '.join(found['sizes']) or 'no known size'}")
-    say(f"  {found['num_tensors']} tensors, {found['num_bytes'] / 1e6:,.1f} MB")
+    say(f"  {counted(found['num_tensors'], 'tensor')}, {found['num_bytes'] / 1e6:,.1f} MB")
     for part in found["parts"]:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part["dtypes"].items())
         origin = f"  from {found['origins'][part['name']]}" if part["name"] in found["origins"] else ""
         size = f"{part['num_parameters']:>14,} parameters  {part['num_bytes'] / 1e6:>10,.1f} MB"
         say(f"  {part['name']:18} {part['num_tensors']:>5} tensors {size}  ({dtypes}){origin}")
     if found["left_out"]:
-        say(f"  of no use: {len(found['left_out'])} entries, such as {found['left_out'][0]}")
+        say(f"  of no use: {counted(len(found['left_out']), 'entry', 'entries')}, such as {found['left_out'][0]}")
     say(f"  missing for a whole model: {', '.join(found['missing']) or 'nothing'}")
     return 0
 
@@ -230,7 +230,7 @@ def _convert(args: argparse.Namespace, tools: Any) -> int:
         if len(args.paths) > 1:
             raise ConfigError(f"--to published takes one model, not {len(args.paths)} paths")
         count = tools.export_published(args.paths[0], args.out, parts=args.parts or tools.PARTS)
-        say(f"{args.out}: {count} entries under the published names")
+        say(f"{args.out}: {counted(count, 'entry', 'entries')} under the published names")
         return 0
     if args.parts:
         raise ConfigError("--parts goes with --to published; a model folder is made of all parts")

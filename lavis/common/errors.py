@@ -100,9 +100,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def counted(number: int, name: str, plural: str = "") -> str:
+def counted(number: float, name: str, plural: str = "") -> str:
     """Return "1 frame" or "2 frames"; the plural is named where it is not made by an "s"."""
-    return f"{number} {name if number == 1 else plural or f'{name}s'}"
+    shown = f"{number:g}" if isinstance(number, float) else number
+    return f"{shown} {name if number == 1 else plural or f'{name}s'}"
 
 
 def whole_number(value: object, name: str) -> int:

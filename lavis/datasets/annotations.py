@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from lavis.common.errors import AnnotationError, did_you_mean
+from lavis.common.errors import AnnotationError, counted, did_you_mean
 from lavis.common.files import write_text
 from lavis.common.types import Question, Span, Subtitle
 from lavis.datasets.records import Record, is_blank, read_records, shown
@@ -131,7 +131,7 @@ def _options(record: Record) -> tuple[str, ...]:
     fields = sorted(int(match[1]) for name in record.fields if (match := _OPTION_FIELD.fullmatch(name)))
     count = record.whole("num_option") if record.has("num_option") else len(fields)
     if not 2 <= count <= MAX_OPTIONS:
-        raise record.error("num_option", f"{count} options; give 2 to {MAX_OPTIONS}, as fields a0, a1, ...")
+        raise record.error("num_option", f"{counted(count, 'option')}; give 2 to {MAX_OPTIONS}, as fields a0, a1, ...")
     if fields and fields[-1] >= count and record.has(f"a{fields[-1]}"):
         raise record.error(f"a{fields[-1]}", f"is beyond the {count} options of 'num_option'; mend one of them")
     return tuple(record.text(f"a{index}") for index in range(count))

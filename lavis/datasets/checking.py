@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from lavis.common.errors import UserError, VideoError
+from lavis.common.errors import UserError, VideoError, counted
 from lavis.common.files import file_digest
 from lavis.common.logging import read_json_lines
 from lavis.common.types import Question
@@ -148,7 +148,8 @@ class CheckReport:
     def _summary(self) -> Iterator[str]:
         for name, split in self.splits.items():
             usable = split.questions - split.lost
-            line = f"{self.dataset} {name}: {split.questions} questions about {split.videos} videos, usable: {usable}"
+            asked = f"{counted(split.questions, 'question')} about {counted(split.videos, 'video')}"
+            line = f"{self.dataset} {name}: {asked}, usable: {usable}"
             yield f"{line} ({100 * usable / split.questions:.1f} %)"
         for kind, title in _KINDS.items():
             lost = [len(problem.lost) for problem in self.problems if problem.kind == kind]

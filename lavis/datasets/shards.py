@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lavis.common.config import from_mapping
-from lavis.common.errors import ConfigError, UserError, VideoError
+from lavis.common.errors import ConfigError, UserError, VideoError, counted
 from lavis.common.files import write_text, written_whole
 from lavis.datasets.annotations import parse_row, write_annotations
 from lavis.datasets.records import Record
@@ -95,7 +95,9 @@ def write_shards(
                 problems.append(str(error))
             samples.append((name, source, questions, path))
         if problems and not skip_missing:
-            raise VideoError(f"{len(problems)} videos of {split} are missing, the first: {problems[0]}; or --skip-bad")
+            raise VideoError(
+                f"{counted(len(problems), 'video')} of {split} missing, the first: {problems[0]}; or --skip-bad"
+            )
         for number, shard in enumerate(_packed(samples, max_bytes)):
             file = f"{split}-{number:06d}.tar"
             with written_whole(folder / file) as temporary:

@@ -329,7 +329,7 @@ class Service:
         self._check_text("question", asked.question)
         with shown_beside("options"):
             if len(asked.options) > limits.max_options:
-                raise QuestionError(f"{len(asked.options)} options given; at most {limits.max_options} go")
+                raise QuestionError(f"{counted(len(asked.options), 'option')} given; at most {limits.max_options} go")
             check_question(Question(text=asked.question, options=asked.options))
             for option in asked.options:
                 _check_length(option, limits.max_option_chars)
@@ -339,7 +339,7 @@ class Service:
         if asked.num_keyframes > asked.num_frames:
             raise FieldError(
                 "keyframes",
-                f"Cannot read {asked.num_keyframes} keyframes of {counted(asked.num_frames, 'frame')}; "
+                f"Cannot read {counted(asked.num_keyframes, 'keyframe')} of {counted(asked.num_frames, 'frame')}; "
                 f"read at most {asked.num_frames}, or watch more frames.",
             )
 

@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lavis.common.errors import counted
+
 Figures = Mapping[str, Any]
 
 _COLUMNS = """\
@@ -39,10 +41,11 @@ def _facts(figures: Figures) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     commit = made["commit"] or "no checkout"
     state = "" if made["clean"] in (True, None) else ", with changes"
+    asked = f"{counted(figures['questions'], 'question')} about {counted(figures['videos'], 'video')}"
     lines = [
-        f"* {figures['questions']} questions about {figures['videos']} videos, {lost} unreadable (counted as wrong)",
+        f"* {asked}, {lost} unreadable (counted as wrong)",
         f"* model {figures['model']}, weights laid over it: {', '.join(figures['finetuned']) or 'none'}",
-        f"* chosen from {figures['frames']['num_frames']} frames, read {figures['frames']['reader']}",
+        f"* chosen from {counted(figures['frames']['num_frames'], 'frame')}, read {figures['frames']['reader']}",
         f"* {made['platform']}, {made['cpus']} CPUs, {figures['device']}; {versions}",
         f"* commit {commit}{state}, {made['started']}",
     ]

@@ -24,6 +24,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from lavis.common.errors import counted
 from lavis.common.files import written_whole
 from lavis.common.logging import read_json_lines
 from lavis.common.moments import frame_edges
@@ -220,7 +221,9 @@ def comparison_picture(figures: Mapping[str, Any]) -> bytes:
             seconds = max(row["cost"]["seconds"], _LEAST_SECONDS)
             points.setdefault(row["selector"], []).append((row["k"], seconds, estimate["percent"]))
     page = _Page()
-    facts = f"{figures['dataset']} {figures['split']} | {figures['questions']} questions | {figures['model']}"
+    facts = (
+        f"{figures['dataset']} {figures['split']} | {counted(figures['questions'], 'question')} | {figures['model']}"
+    )
     _draw_heading(page, "Ways to choose frames", subtitle=facts)
     best = sorted(points, key=lambda label: -max(percent for _, _, percent in points[label]))
     styles = {label: _LINES[place % len(_LINES)] for place, label in enumerate(best)}

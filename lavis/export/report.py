@@ -325,7 +325,7 @@ def _deviations(run: Run, recipe: Recipe, about: Benchmark, wanted: Mapping[str,
     found = ["untrained weights"] if metrics["weights"].get("status") == "untrained" else []
     if about.questions is not None and metrics["questions"] != about.questions:
         subset = "a part of the split: " if metrics["questions"] < about.questions else ""
-        found.append(f"{subset}{metrics['questions']} questions, not {about.questions}")
+        found.append(f"{subset}{counted(metrics['questions'], 'question')}, not {about.questions}")
     had = {**metrics["frames"], "model": metrics["model"], "split": metrics["split"]}
     found += [f"{name} {had.get(name)}, not {value}" for name, value in wanted.items() if had.get(name) != value]
     if any(option.startswith("model.finetuned=") for option in recipe.options) and not metrics["finetuned"]:
@@ -348,7 +348,7 @@ def _filled(cell: Cell, run: Run, deviations: tuple[str, ...], about: Benchmark)
 
 def _why_not_shown(run: Run, tables: PaperTables) -> str:
     recipe, dataset = run.metrics.get("recipe"), run.metrics["dataset"]
-    what = f"{dataset} {run.metrics['split']}, {run.metrics['questions']} questions"
+    what = f"{dataset} {run.metrics['split']}, {counted(run.metrics['questions'], 'question')}"
     if recipe is None:
         return f"{what}: names no row; evaluate with run.recipe=NAME"
     if recipe not in tables.recipes:

@@ -460,7 +460,8 @@ def frames_to_watch(
         return watched_indices(count, times_s=times_s, duration_s=duration_s, clip=clip)
     if num_frames is not None:
         raise ConfigError(
-            f"cannot watch {counted(num_frames, 'frame')} and {sample_fps:g} frames a second; give one of the two"
+            f"cannot watch {counted(num_frames, 'frame')} and {counted(sample_fps, 'frame')} a second; "
+            "give one of the two"
         )
     if isinstance(sample_fps, str):  # which a notebook may pass on from a form
         raise ConfigError(f"sample_fps is {sample_fps!r}; give a number above 0")

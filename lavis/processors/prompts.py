@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
-from lavis.common.errors import QuestionError
+from lavis.common.errors import QuestionError, counted
 from lavis.common.registry import registry
 from lavis.common.types import Floats, Question
 
@@ -154,7 +154,7 @@ def check_question(question: Question) -> None:
     _check_text(question.text, name="the question", way_out="give some text")
     options = question.options
     if len(options) == 1 or len(options) > len(OPTION_LETTERS):
-        raise QuestionError(f"{len(options)} options given; give none, or 2 to {len(OPTION_LETTERS)}")
+        raise QuestionError(f"{counted(len(options), 'option')} given; give none, or 2 to {len(OPTION_LETTERS)}")
     seen: set[str] = set()
     for letter, option in zip(OPTION_LETTERS, options, strict=False):
         _check_text(option, name=f"option {letter}", way_out="give some text or leave it out")

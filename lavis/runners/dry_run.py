@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lavis.common.distributed import World
-from lavis.common.errors import UserError
+from lavis.common.errors import UserError, counted
 from lavis.datasets.dataset import build_loader
 from lavis.models.base import TrainableModel
 from lavis.runners.build import (
@@ -70,7 +70,7 @@ def dry_run(config: TrainConfig, world: World) -> str:
         *_parts(_with_selector(parts.model)),
         f"samples: {len(dataset)}, batches per epoch: {len(batches)}, iterations: {iterations}, "
         f"processes: {world.size}",
-        f"first step: {report.samples} samples{figures}",
+        f"first step: {counted(report.samples, 'sample')}{figures}",
         f"time: reading {read_s:.2f} s, step {step_s:.2f} s; expected for training alone: {as_duration(training_s)}",
         *measuring,
         f"expected in all: {as_duration(training_s + measuring_s)}",
@@ -110,7 +110,7 @@ def _measuring(
         split_s = often * each_s * -(-total // world.size)
         whole_s += split_s
         lines.append(
-            f"measuring {split}: {total} questions, {often} times, {each_s:.2f} s a question; "
+            f"measuring {split}: {counted(total, 'question')}, {often} times, {each_s:.2f} s a question; "
             f"expected: {as_duration(split_s)}"
         )
     return lines, whole_s

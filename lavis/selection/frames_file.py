@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis.common.config import Count, NotNegative, NotNegativeInt, Positive, Text, from_mapping
-from lavis.common.errors import ConfigError, QuestionError, VideoError, did_you_mean
+from lavis.common.errors import ConfigError, QuestionError, VideoError, counted, did_you_mean
 from lavis.common.files import MAX_JSON_BYTES, parse_json, written_whole
 
 FAMILY, VERSION = "sevila.frames/", 1
@@ -194,7 +194,7 @@ class FramesFile:
         if found:
             tasks = ", ".join(sorted({repr(row.task) for row in found}))
             return f"{self.path} has no frames for {name}; it has this question for the task {tasks:.300}"
-        return f"{self.path} has no frames for {name}; it has {len(self)} rows, such as {self.rows[0].name}"
+        return f"{self.path} has no frames for {name}; it has {counted(len(self), 'row')}, such as {self.rows[0].name}"
 
     def _added(self, rows: Iterable[tuple[int, ChosenFrames]]) -> Iterator[ChosenFrames]:
         lines: dict[tuple[object, ...], int] = {}

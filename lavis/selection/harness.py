@@ -14,7 +14,7 @@ from PIL import Image
 
 from lavis.common import defaults
 from lavis.common.config import typed_spec
-from lavis.common.errors import ConfigError, QuestionError, VideoError, did_you_mean
+from lavis.common.errors import ConfigError, QuestionError, VideoError, counted, did_you_mean
 from lavis.common.types import Integers, Question
 from lavis.models.chain import build_selector, check_selector
 from lavis.models.loading import load_model
@@ -219,7 +219,9 @@ def _frame_idx(video: VideoReader, chosen: ChosenFrames) -> Integers:
     count, path = video.info.num_frames, video.info.path
     if chosen.times_s is None:
         if chosen.num_frames not in (None, count):
-            raise VideoError(f"{path} has {count} frames; those of {chosen.name} are of one with {chosen.num_frames}")
+            raise VideoError(
+                f"{path} has {counted(count, 'frame')}; those of {chosen.name} are of one with {chosen.num_frames}"
+            )
         return np.array(chosen.frame_idx, dtype=np.int64)
     known, asked = video.times_s(np.arange(count)), np.array(chosen.times_s)
     end = max(video.info.duration_s, float(known[-1]))

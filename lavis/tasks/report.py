@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lavis.common.errors import counted
 from lavis.tasks.predictions import Prediction
 
 _NAMED_UNREADABLE = 20
@@ -89,7 +90,7 @@ def _counts(metrics: Figures, predictions: Sequence[Prediction]) -> str:
 
 def _watched(frames: Figures) -> str:
     rate = frames.get("sample_fps")
-    return f"{frames['num_frames']} frames" if rate is None else f"{rate:g} frames a second"
+    return counted(frames["num_frames"], "frame") if rate is None else f"{counted(rate, 'frame')} a second"
 
 
 def _accuracy(metrics: Figures) -> str:
@@ -137,7 +138,7 @@ def _cost(cost: Figures) -> str:
 
 def _unreadable(predictions: Sequence[Prediction]) -> str:
     reasons = Counter(prediction.unreadable for prediction in predictions if prediction.unreadable is not None)
-    lines = [f"* {reason} ({count} questions)" for reason, count in reasons.most_common(_NAMED_UNREADABLE)]
+    lines = [f"* {reason} ({counted(count, 'question')})" for reason, count in reasons.most_common(_NAMED_UNREADABLE)]
     if len(reasons) > _NAMED_UNREADABLE:
         lines.append(f"* and {len(reasons) - _NAMED_UNREADABLE} more, all in predictions.jsonl")
     return "\n".join(lines)

@@ -29,7 +29,7 @@ def test_without_a_video_there_is_nothing_to_ask(open_page: Open) -> None:
     [
         ("", ["a", "b", "c"], "the question is empty"),
         ("Why?", ["", " ", ""], "There are no options yet; write 2 or more, or ask for its own words."),
-        ("Why?", ["", "b", ""], "1 options given"),
+        ("Why?", ["", "b", ""], "1 option given"),
         ("Why?", ["a", "b", "a"], "option C repeats 'a'"),
     ],
 )

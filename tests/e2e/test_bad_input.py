@@ -86,7 +86,7 @@ def test_bad_video_is_named(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["What?", "--option", "a cat"], "1 options given; give none, or 2 to 26"),
+        (["What?", "--option", "a cat"], "1 option given; give none, or 2 to 26"),
         (["What?", *(f"--option={number}" for number in range(27))], "27 options given; give none, or 2 to 26"),
         (["What?", *OPTIONS, "--option", "a cat"], "option C repeats 'a cat'"),
         (["What?", *OPTIONS, "--option", " "], "option C is empty"),

@@ -118,7 +118,7 @@ def test_so_many_frames_a_second_are_watched_and_the_cost_is_told(
     [
         (
             ("--num-frames", "4", "--sample-fps", "1"),
-            "cannot watch 4 frames and 1 frames a second; give one of",
+            "cannot watch 4 frames and 1 frame a second; give one of",
         ),
         (("--sample-fps", "0"), "cannot sample 0 frames a second; give a number above 0"),
         (("--num-keyframes", "auto", "--selector", "aks"), "does not decide how many frames are read; say how many"),

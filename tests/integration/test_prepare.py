@@ -132,7 +132,7 @@ def test_bad_rows_are_dropped_on_demand_and_reported(tmp_path: Path, capsys: pyt
     run("star", "--raw", raw, "--out", tmp_path / "out", "--skip-bad")
     questions = read_annotations(tmp_path / "out" / "star" / "val.json").questions
     assert [question.id for question in questions] == ["Prediction_T1_0", "Feasibility_T3_2"]
-    assert "  dropped: 1 rows\n    " in capsys.readouterr().out
+    assert "  dropped: 1 row\n    " in capsys.readouterr().out
 
 
 def test_dropping_a_row_does_not_renumber_the_others(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm
 
-from lavis.common.errors import CheckpointError, ConfigError, QuestionError
+from lavis.common.errors import CheckpointError, ConfigError, QuestionError, counted
 from lavis.common.types import Unread
 from lavis.models.language.tokenizer import rust_errors, single_token_id, text_tokenizer
 from lavis.models.precision import at_least_fp32
@@ -159,7 +159,7 @@ class T5LanguageModel(nn.Module):
             CheckpointError: the tokenizer splits one of the letters.
         """
         if not 2 <= num_options <= len(OPTION_LETTERS):
-            raise QuestionError(f"{num_options} options given; give 2 to {len(OPTION_LETTERS)}")
+            raise QuestionError(f"{counted(num_options, 'option')} given; give 2 to {len(OPTION_LETTERS)}")
         return [single_token_id(self.tokenizer, letter) for letter in OPTION_LETTERS[:num_options]]
 
     def tokenize(self, texts: Sequence[str], *, end_of_text: bool) -> Tokens:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lavis.common.errors import CheckpointError, UserError
+from lavis.common.errors import CheckpointError, UserError, counted
 from lavis.models.checkpoints.weights_io import (
     CONFIG_FILE,
     TOKENIZER_FOLDER,
@@ -316,7 +316,7 @@ def verify(path: str | Path, *, size: str | None = None) -> tuple[list[str], lis
     weight_files(place)
     manifest = read_manifest(place) if place.is_dir() else None
     problems = manifest_problems(place, manifest) if manifest else []
-    compared = f"{len(manifest.files)} files compared with their sha256" if manifest else ""
+    compared = f"{counted(len(manifest.files), 'file')} compared with their sha256" if manifest else ""
     checks = [compared or "no manifest: nothing to compare sha256 with"]
     try:
         source = open_source(place)
@@ -332,7 +332,7 @@ def verify(path: str | Path, *, size: str | None = None) -> tuple[list[str], lis
             expected_shapes(read_saved(place), tokenizer=tokenizer)
         except UserError as error:
             problems.append(str(error))
-    checks.append(f"{len(found.weights)} weights of {', '.join(short_groups(found.groups))} fit {model}")
+    checks.append(f"{counted(len(found.weights), 'weight')} of {', '.join(short_groups(found.groups))} fit {model}")
     if missing := short_groups(set(GROUPS) - found.groups):
         checks.append(f"not a whole model: {', '.join(missing)} must come from elsewhere")
     if broken := [name for name, value in found.weights.items() if not bool(torch.isfinite(value).all())]:

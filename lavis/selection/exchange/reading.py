@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lavis.common.errors import ConfigError
+from lavis.common.errors import ConfigError, counted
 from lavis.common.files import MAX_JSON_BYTES
 from lavis.common.types import Integers
 from lavis.selection.exchange.kinds import KINDS, Chosen, Named
@@ -93,7 +93,8 @@ def _by_place(
         )
     if len(rows) != len(questions):
         raise ConfigError(
-            f"{_WHAT} {path} has {len(rows)} rows and the annotation {len(questions)}; give those made together"
+            f"{_WHAT} {path} has {counted(len(rows), 'row')} and the annotation {len(questions)}; "
+            "give those made together"
         )
     for row, question in zip(rows, questions, strict=True):
         fail = failing(path, f"row {question.place + 1}", question.row, what=_WHAT)

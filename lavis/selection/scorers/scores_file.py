@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lavis.common.errors import ConfigError, QuestionError
+from lavis.common.errors import ConfigError, QuestionError, counted
 from lavis.common.files import file_digest, read_json
 from lavis.common.types import Floats, Question
 from lavis.models.base import FrameScores, Mask
@@ -208,7 +208,7 @@ def _aks_rows(
     for file, rows in ((beside, frames), (questions, named)):
         if not isinstance(rows, list) or len(rows) != len(content):
             raise ConfigError(
-                f"scores file {path} has {len(content)} rows and {file} "
+                f"scores file {path} has {counted(len(content), 'row')} and {file} "
                 f"{len(rows) if isinstance(rows, list) else 'none'}; give those that were made together"
             )
     for number, (scores, indices, row) in enumerate(zip(content, frames, named, strict=True), start=1):

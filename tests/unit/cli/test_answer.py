@@ -43,7 +43,7 @@ def test_questions_are_read(tmp_path: Path, content: str) -> None:
         ('[{"question": "Who?", "options": "ab"}]', ", row 1, field 'options': 'ab' is not a list of texts such as"),
         ('[{"question": "Who?", "options": ["a", null]}]', ", row 1: option B is None, not text; put it in quotes"),
         ('[{"question": "Who?", "option": ["a"]}]', " has a column 'option' of no known meaning; rename it 'options'"),
-        ('[{"question": "Who?", "options": ["a"]}]', ", row 1: 1 options given; give none, or 2 to 26"),
+        ('[{"question": "Who?", "options": ["a"]}]', ", row 1: 1 option given; give none, or 2 to 26"),
         ('[{"question": "Who?"}, {"question": " "}]', ", row 2, field 'question': is missing; every row of this kind"),
     ],
 )

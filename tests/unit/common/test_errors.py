@@ -1,7 +1,7 @@
 import pytest
 
 from lavis.common import errors
-from lavis.common.errors import ConfigError, did_you_mean, listed
+from lavis.common.errors import ConfigError, counted, did_you_mean, listed
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,17 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
     assert text.startswith("run: unknown key 'aaa")
     assert text.endswith("aaa'; known: seed")
     assert len(text) < 2100
+
+
+@pytest.mark.parametrize(
+    ("number", "plural", "text"),
+    [
+        (1, "", "1 entry"),
+        (2, "entries", "2 entries"),
+        (0, "entries", "0 entries"),
+        (1.0, "", "1 entry"),
+        (0.5, "entries", "0.5 entries"),
+    ],
+)
+def test_a_number_agrees_with_its_noun(number: float, plural: str, text: str) -> None:
+    assert counted(number, "entry", plural) == text

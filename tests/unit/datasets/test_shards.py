@@ -198,7 +198,7 @@ def test_sharded_videos_can_be_sent_to_other_processes(shards: Path) -> None:
 
 
 def test_missing_videos_stop_the_writing_unless_they_are_skipped(folders: VideoFolders, tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="1 videos of val are missing, the first: no video 'gone'"):
+    with pytest.raises(VideoError, match="1 video of val missing, the first: no video 'gone'"):
         write_shards(tmp_path, {"val": records(ROWS)}, folders)
     assert list(tmp_path.iterdir()) == []
 

@@ -116,7 +116,7 @@ def test_what_is_known_of_the_model_is_said_of_each_result(service: Service, sou
     [
         (AnswerRequest(" "), "question", "the question is empty; give some text"),
         (AnswerRequest("x" * 501), "question", "This text has 501 characters; at most 500 go."),
-        (AnswerRequest("Why?", ("a",)), "options", "1 options given; give none, or 2 to 26"),
+        (AnswerRequest("Why?", ("a",)), "options", "1 option given; give none, or 2 to 26"),
         (AnswerRequest("Why?", ("a", " ")), "options", "option B is empty; give some text or leave it out"),
         (AnswerRequest("Why?", ("a", "b", "a")), "options", "option C repeats 'a'; give different options"),
         (AnswerRequest("Why?", tuple("abcdefghi")), "options", "9 options given; at most 8 go"),

@@ -157,7 +157,7 @@ def test_impossible_numbers_of_keyframes_are_refused(video: WatchedVideo, wanted
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["a"], r"^1 options given; give none, or 2 to 26$"),
+        (["a"], r"^1 option given; give none, or 2 to 26$"),
         (["a", ""], r"^option B is empty; "),
         (["a", "a"], r"^option B repeats 'a'; give different options$"),
         ("yes", r"^options are the text 'yes'; give a list of texts$"),

@@ -21,7 +21,7 @@ def test_questions_with_none_or_2_to_26_different_options_can_be_asked(options: 
         (" \n", ("a", "b"), "the question is empty; give some text"),
         ("\u200b\x07\ufeff", (), "the question is empty; give some text"),
         ("x", ("a", "\u00ad\u3000"), "option B is empty; give some text or leave it out"),
-        ("x", ("a",), "1 options given; give none, or 2 to 26"),
+        ("x", ("a",), "1 option given; give none, or 2 to 26"),
         ("x", tuple(map(str, range(27))), "27 options given; give none, or 2 to 26"),
         ("x", ("a", " "), "option B is empty; give some text or leave it out"),
         ("x", ("a", "b", "a"), "option C repeats 'a'; give different options"),

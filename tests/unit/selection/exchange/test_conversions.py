@@ -249,7 +249,7 @@ ANNOTATION = [{"question_id": name, "video": "a", "question": f"What {name}?"} f
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("f.json", [[1]], "has 1 rows and the annotation 2; give those made together"),
+        ("f.json", [[1]], "has 1 row and the annotation 2; give those made together"),
         ("f.json", [[1], [-1]], "row 2 (question 'q'): its frames hold -1, which is no index"),
         ("f.json", [[1], [float("nan")]], "row 2 (question 'q'): its frames are no list of finite numbers"),
         ("f.json", [[1], [10**400]], "row 2 (question 'q'): its frames are no list of finite numbers"),
@@ -295,7 +295,7 @@ def test_what_cannot_be_is_refused_in_one_line(
         (["--to", "sevila", "-k", "1"], "question 'p' has 2 frames and no scores to choose the best 1 by"),
         (["--to", "sevila", "--videos", "nowhere"], "--videos: there is no folder nowhere"),
         (["--to", "aks", "--annotations", "gone.json"], "annotation file gone.json cannot be read"),
-        (["--to", "aks", "--annotations", "ANNOTATION"], "has no frames for question 'q'; it has 1 rows, such as"),
+        (["--to", "aks", "--annotations", "ANNOTATION"], "has no frames for question 'q'; it has 1 row, such as"),
         (["--to", "aks", "--annotations", "DOUBLE"], "DOUBLE, row 2: 'p' is there twice"),
         (["--to", "aks", "--annotations", "NAMELESS"], "NAMELESS, row 1 has no question_id, qid or id"),
     ],
