@@ -343,10 +343,12 @@ class _Sound:
         shift = round((self._origin_s + self._clip.start_s) / self._tick_s)
 
         def shifted() -> Iterator[Packet]:
+            latest = -1
             for packet in chain([first], packets):
                 pts = (packet.pts or 0) - shift
-                packet.pts, packet.dts, packet.stream = pts, pts, stream
-                yield packet
+                if pts > latest:  # damaged files may go back in time
+                    packet.pts, packet.dts, packet.stream, latest = pts, pts, stream, pts
+                    yield packet
 
         return "copied", shifted()
 
@@ -392,15 +394,19 @@ class _Sound:
             return
         codec = self._stream.codec_context
         rate = codec.sample_rate if codec.sample_rate in _AAC_RATES else 48_000
-        resampler: AudioResampler | None = None
+        layout, resampler, made_for = "", None, None
+        until_s = self._clip.start_s - _ROUNDING_S
         for packet in self._packets():
             try:
                 for frame in codec.decode(packet):
                     time_s = self._time_s(frame.pts) if frame.pts is not None else -1.0
-                    if not self._clip.start_s - _ROUNDING_S <= time_s < self._clip.end_s:
+                    if not until_s <= time_s < self._clip.end_s:
                         continue
-                    layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-                    resampler = resampler or AudioResampler(format="fltp", layout=layout, rate=rate)
+                    until_s = time_s + (frame.samples - 1) / frame.sample_rate  # damaged files may go back in time
+                    layout = layout or ("mono" if frame.layout.nb_channels == 1 else "stereo")
+                    kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+                    if resampler is None or kind != made_for:
+                        resampler, made_for = AudioResampler(format="fltp", layout=layout, rate=rate), kind
                     frame.pts = round((time_s - self._clip.start_s) * frame.sample_rate)
                     frame.time_base = Fraction(1, frame.sample_rate)
                     yield from resampler.resample(frame)

@@ -68,7 +68,7 @@ def test_info_and_clear(clip: Path, capsys: pytest.CaptureFixture[str], own_cach
     size = cache.usage().num_bytes
     shown = json.loads(output(capsys, "cache", "info", "--json"))
     assert shown == {"folder": str(own_cache), "videos": 1, "bytes": size}
-    assert output(capsys, "cache", "clear") == f"{own_cache}: removed 1 watched videos, {size / 2**20:.1f} MiB\n"
+    assert output(capsys, "cache", "clear") == f"{own_cache}: removed 1 watched video, {size / 2**20:.1f} MiB\n"
     assert cache.usage().entries == 0
 
 
