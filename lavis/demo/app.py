@@ -107,6 +107,7 @@ def _wire_fields(page: Page, calls: Callbacks) -> None:
     texts: set[Block] = {options.count, *options.texts}
     question = [ask.question, options.mode, *rows]
     fresh = [page.stage, page.example, ask.more, *calls.cleared()]
+    page.stage.unplayable(calls.preview, inputs={page.stage}, outputs=[page.stage], show_progress="hidden", **_JOB)
     page.stage.taken(calls.look, inputs={page.stage, page.example}, outputs=[*fresh, *question], **_QUICK)
     picked = page.examples.picked(calls.pick_example, outputs=[*fresh, *question], **_QUICK)
     more = ask.more.picked(calls.pick_question, inputs={page.example}, outputs=question, **_QUICK)

@@ -17,6 +17,7 @@ from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job, Jobs, Listener, Result
 from lavis.demo.layout import CHOOSE, FIRST_OPTIONS, OPEN, AskTab, Page, Tab
 from lavis.demo.links import link_to, read_link
+from lavis.demo.previews import write_preview
 from lavis.demo.render import answered_html, facts_text, found_html, history_html, html
 from lavis.demo.service import AnswerRequest, AnswerResult, FindRequest, FindResult, Service
 from lavis.demo.settings import DefectsLogged, FieldError, shown_beside
@@ -27,6 +28,7 @@ Values = Mapping[Any, Any]
 Changes = dict[Any, Any]
 
 _MAX_CLIP_SIDE = 720  # the shorter one, of a clip that is shown on the page
+_PREVIEW = "/preview"
 _PROGRESS = gr.Progress()  # Gradio gives each call its own where a default is one
 
 
@@ -54,6 +56,26 @@ class Callbacks:
         except UserError as error:
             return {**fresh, page.stage: {}, **self._problem(error, beside="video")}
         return {**fresh, page.stage: {**value, "facts": facts_text(info)}}
+
+    def preview(self, values: Values, request: gr.Request) -> Any:
+        """Make a preview of an upload that the visitor's browser cannot play."""
+        stage = self.page.stage
+        value = values[stage]
+
+        def work(job: Job) -> Changes:
+            source = self._source(values)
+            self.service.sources.check(source)
+            target = self.files.new_path(f"{Path(source.name).stem}_preview.mp4")
+            with source.problems():
+                made = write_preview(source.path, target, step=partial(job.report, "making a preview"))
+            return {stage: {**value, "preview": file_address(target), "note": str(made)}}
+
+        try:
+            # A visitor of its own, so that a question may wait behind it.
+            return run_job(self.jobs, work, request, listener=lambda *_: None, aside=_PREVIEW)
+        except UserError as error:
+            note = f"Your browser cannot play this format, and there is no preview: {error}"
+            return {stage: {**value, "note": note}} if isinstance(value, dict) else gr.skip()
 
     def pick_example(self, event: gr.EventData) -> Changes:
         """Put a shipped clip on the page, with its first question."""
@@ -206,6 +228,7 @@ class Callbacks:
     def leave(self, request: gr.Request) -> None:
         """Forget a visitor who closed the page."""
         self.jobs.cancel(visitor_of(request))
+        self.jobs.cancel(f"{visitor_of(request)}{_PREVIEW}")
         self.service.watched_videos.forget(visitor_of(request))
 
     def _guarded(
@@ -344,15 +367,17 @@ def visitor_of(request: gr.Request) -> str:
     return request.session_hash or secrets.token_hex(16)
 
 
-def run_job(jobs: Jobs, work: Callable[[Job], Result], request: gr.Request, *, listener: Listener) -> Result:
-    """Run a job for whoever asks.
+def run_job(
+    jobs: Jobs, work: Callable[[Job], Result], request: gr.Request, *, listener: Listener, aside: str = ""
+) -> Result:
+    """Run a job for whoever asks; one that goes `aside` does not take the visitor's place in the queue.
 
     Raises:
         UserError: what the visitor is told; of a defect, only the number that it was logged under.
     """
     address = str(request.client.host) if request.client else ""
     with DefectsLogged():
-        return jobs.run(work, visitor_of(request), address=address, listener=listener)
+        return jobs.run(work, f"{visitor_of(request)}{aside}", address=address, listener=listener)
 
 
 def file_address(path: Path) -> str:

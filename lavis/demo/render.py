@@ -105,10 +105,11 @@ def history_html(results: Sequence[AnswerResult | FindResult], shown: int | None
 
 def _outcome(result: AnswerResult | FindResult) -> tuple[str, str]:
     """Return what was asked, and in a word or two what came of it."""
+    by = f" ({result.asked.model})" if result.asked.model else ""
     if isinstance(result, AnswerResult):
-        return result.chosen.answer.question.text, result.chosen.answer.text or "no answer"
+        return result.chosen.answer.question.text, f"{result.chosen.answer.text or 'no answer'}{by}"
     queries = " / ".join(search.moments.query for search in result.searches)
-    return queries, counted(len(result.all_moments), "moment")
+    return queries, f"{counted(len(result.all_moments), 'moment')}{by}"
 
 
 def watched_part(result: Answer | Moments, info: VideoInfo) -> Span:

@@ -1,18 +1,28 @@
 // The video of the page: upload it, play it. `props.value` is {url, name, facts} and what Python finds the file by:
 // {path} for an upload, {clip} for a shipped clip; `replaces` says whether another video was there before.
+// Where the browser cannot play it, Python makes a `preview` to play, and a `note` that says what it is.
 const part = (name) => element.querySelector(name);
 const video = part("video");
 const input = part("input");
 const drop = part(".drop");
 const fail = part(".field-error");
 
+let unplayable = "";
+let latest = props.value || {};
+
+// Once the file was checked, which fills in the facts.
+function askForPreview() {
+  const value = props.value || {};
+  if (unplayable && unplayable === value.url && value.facts && !value.note) trigger("unplayable");
+}
+
 function show() {
   const value = props.value || {};
   const present = Boolean(value.url);
-  if (video.dataset.url !== (value.url || "")) {
-    video.dataset.url = value.url || "";
-    part(".unplayable").hidden = true;
-    if (present) video.src = value.url;
+  const played = value.preview || value.url || "";
+  if (video.dataset.url !== played) {
+    video.dataset.url = played;
+    if (present) video.src = played;
     else video.removeAttribute("src");
     video.load();
   }
@@ -21,6 +31,9 @@ function show() {
   part(".shelf").hidden = !present;
   part(".name").textContent = value.name || "";
   part(".facts").textContent = value.facts || "";
+  if (unplayable !== value.url) unplayable = "";
+  part(".unplayable").textContent = value.note || (unplayable && "Your browser cannot play this format; a preview is made.");
+  part(".unplayable").hidden = !part(".unplayable").textContent;
   part(".limits").textContent = props.limits || "";
 }
 
@@ -47,6 +60,7 @@ async function take(file) {
     const url = `gradio_api/file=${stored.path.split("/").map(encodeURIComponent).join("/")}`;
     const replaces = Boolean((props.value || {}).url);
     props.value = { path: stored.path, url, name: file.name, facts: "", replaces };
+    latest = props.value;
     show();
     trigger("taken");
   } catch {
@@ -60,7 +74,11 @@ async function take(file) {
 input.addEventListener("change", () => input.files[0] && take(input.files[0]));
 part(".other").addEventListener("click", () => input.click());
 video.addEventListener("error", () => {
-  part(".unplayable").hidden = !video.dataset.url;
+  const value = props.value || {};
+  if (!value.url || video.dataset.url !== value.url) return;
+  unplayable = value.url;
+  show();
+  askForPreview();
 });
 for (const name of ["dragover", "dragleave", "drop"]) {
   element.addEventListener(name, (event) => {
@@ -73,7 +91,14 @@ for (const name of ["dragover", "dragleave", "drop"]) {
 const asked = new URLSearchParams(location.search);
 if (asked.has("clip")) trigger("linked", { link: location.search });
 watch("value", () => {
+  const value = props.value || {};
+  if (value.note && value.url !== latest.url) {
+    props.value = latest; // a preview that comes later than another video
+    return;
+  }
+  latest = value;
   say("");
   show();
+  askForPreview();
 });
 show();

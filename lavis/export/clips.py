@@ -169,7 +169,7 @@ def _encoded(
     with ExitStack() as opened:
         sound = opened.enter_context(closing(_Sound(file, source, clip)))
         output = opened.enter_context(_output(path))
-        pictures = _encoded_pictures(output, video, frame_idx, clip.start_s, max_side=max_side, step=step)
+        pictures = encoded_pictures(output, video, frame_idx, clip.start_s, max_side=max_side, step=step)
         heard = sound.encoded(output)
         _mux(output, pictures, heard)
         return replace(clip, sound="encoded" if heard else "", note=sound.note)
@@ -269,7 +269,7 @@ def _decoded_s(packet: Packet) -> float:
     return float((packet.dts or 0) * packet.time_base)
 
 
-def _encoded_pictures(
+def encoded_pictures(
     output: OutputContainer,
     video: VideoReader,
     frame_idx: Integers,
@@ -278,6 +278,7 @@ def _encoded_pictures(
     max_side: int | None,
     step: Step,
 ) -> Iterator[Packet]:
+    """Return frames as packets of H.264, each at its own time from `start_s` on; options as for `cut_clip`."""
     rate = Fraction(video.info.fps).limit_denominator(1001)
     stream = output.add_stream("libx264", rate=rate, options=_X264)
     width, height = video.info.width, video.info.height

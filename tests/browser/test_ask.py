@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from lavis.common.defaults import NUM_KEYFRAMES
@@ -24,6 +25,7 @@ from tests.browser.steps import (
     upload,
     write_options,
 )
+from tests.videos import write_video
 
 
 def test_an_example_gives_the_right_answer_with_its_evidence(
@@ -233,3 +235,22 @@ def test_a_part_is_asked_about_and_a_link_opens_the_same_result(
     expect(sought.locator("#moments .took")).to_contain_text("16 frames compared")
     bad = open_page(f"{served.url}?clip=nobody.mp4&question=Why")
     expect(bad.locator("[role=alert]:visible")).to_contain_text("There is no clip 'nobody.mp4'")
+
+
+def test_a_file_that_the_browser_cannot_play_gets_a_preview(
+    open_page: Open, examples: tuple[Example, ...], tmp_path: Path, shoot: Shoot
+) -> None:
+    page = open_page()
+    upload(page, str(write_video(tmp_path / "old.avi", num_frames=100, codec="mpeg4", b_frames=0)))
+    note = page.locator(".stage .unplayable")
+    expect(note).to_contain_text("this preview has 100 pictures, without sound")
+    page.wait_for_function("document.querySelector('.stage video').readyState >= 1")
+    assert page.locator(".stage video").evaluate("video => video.duration") == pytest.approx(4, abs=0.1)
+    expect(page.locator(".stage .facts")).to_contain_text("100 frames")
+    write_options(page, ["this", "that"])
+    result = ask(page, "Which is it?")
+    result.locator(".strip .frame").nth(1).click()
+    expect_player_at(page, float(result.locator(".strip .frame").nth(1).get_attribute("data-seek") or "nan"))
+    shoot(page, "demo-preview")
+    ask_example(page, examples[0])
+    expect(note).to_be_hidden()

@@ -29,7 +29,8 @@ def client(served: Served) -> Client:
 def comparable(record: Record) -> Record:
     """The record without what differs from run to run: where the video lies, and what it took."""
     video = {field: value for field, value in record["video"].items() if field not in ("path", "name")}
-    return {**record, "video": video, "timings_s": None, "cost": None}
+    both = {field: value for field, value in record.items() if field != "frames_remembered"}  # the command's cache
+    return {**both, "video": video, "timings_s": None, "cost": None}
 
 
 def command_line(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Record:
