@@ -66,7 +66,7 @@ class PacketReader:
                 held = packet if packet.is_corrupt else None
                 if held is None:
                     yield packet
-        except av.FFmpegError:
+        except (av.FFmpegError, IndexError):  # PyAV raises the latter where a damaged file's streams change
             self.incomplete = True
         self.incomplete |= held is not None
 
