@@ -1,6 +1,7 @@
 """`sevila answer` and `sevila find`: questions about one video, and the moments of it that a sentence describes."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,8 @@ from lavis.cli.common import TIMES, add_command, add_one_video_options, seconds
 from lavis.common import defaults
 
 if TYPE_CHECKING:
-    from lavis.cli.one_video import Result
+    from lavis.cli.one_video import Loaded, Result
+    from lavis.common.types import Question
 
 _SELECTORS = (
     "how they are chosen: localizer, coarse_to_fine (for long videos), uniform, random or another name; or parts with "
@@ -17,6 +19,7 @@ _SELECTORS = (
 _ANSWER_EXAMPLES = """examples:
   sevila answer clip.mp4 "What does the man do?" --option "He cycles" --option "He swims"
   sevila answer clip.mp4 --questions questions.jsonl --save answers
+  sevila answer *.mp4 "Is there a dog?" -o yes -o no --json
 
 A questions file is a JSON list or JSONL of {"question": ..., "options": [...], "id": ...}, or a table (.csv, .tsv,
 .parquet) with columns such as question, a0, a1, ...; id is optional, and without options the answer is open. Columns
@@ -43,7 +46,8 @@ def add_parser(subparsers: Any) -> None:
         examples=_ANSWER_EXAMPLES,
     )
     add = parser.add_argument
-    add("video", metavar="VIDEO", type=Path, help="a video file, or a folder of frames")
+    videos = "video files, folders of frames, or folders of videos; of several, each is asked"
+    add("videos", metavar="VIDEO", nargs="+", help=videos)
     add("question", metavar="QUESTION", nargs="?", help="what to ask")
     add("--option", "-o", action="append", default=[], metavar="TEXT", help="an answer to choose from; 2 to 26 times")
     add("--questions", type=Path, metavar="FILE", help="several questions, see below; - is standard input")
@@ -102,23 +106,38 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_answer(args: argparse.Namespace) -> int:
-    """Answer, save and print; where anything is wrong, nothing is written."""
+    """Answer, save and print; where anything is wrong with one video, nothing is written."""
     # Imported late, as everything that needs more than the standard library.
-    from lavis.cli.one_video import check_watching, load_model, parts_of, present, watch_video
+    from lavis.cli.many_videos import place_arguments, run_many, videos_of
+    from lavis.cli.one_video import check_watching, load_model, parts_of, present
     from lavis.cli.questions import asked_questions
     from lavis.common.config import typed_spec
     from lavis.common.registry import registry
     from lavis.models.chain import asks_localizer
 
-    questions = asked_questions(args)
-    parts = parts_of(questions, args)
-    check_watching(args, parts)
-    selector = typed_spec(args.selector, place="frame selector")
+    place_arguments(args)
+    videos = videos_of(args)
+    if videos is None:
+        questions = asked_questions(args)
+        check_watching(args, parts_of(questions, args))
+    asks_localizer(typed_spec(args.selector, place="frame selector"))
     registry.frame_packings.get(args.frame_reader)
     registry.prompts.get(args.prompt)
-    model = load_model(args)
+    if videos is not None:
+        return run_many(args, videos, _answers)
+    present(args, _answers(args, load_model(args), questions), several=args.questions is not None)
+    return 0
+
+
+def _answers(args: argparse.Namespace, model: "Loaded", questions: "Sequence[Question]") -> "list[Result]":
+    """Watch the video of the arguments, and answer."""
+    from lavis.cli.one_video import parts_of, watch_video
+    from lavis.common.config import typed_spec
+    from lavis.models.chain import asks_localizer
+
+    selector = typed_spec(args.selector, place="frame selector")
     results: dict[int, Result] = {}
-    for clip, places in parts.items():
+    for clip, places in parts_of(questions, args).items():
         # Where others choose frames, the model needs to see those that it reads.
         watched = watch_video(args, model, clip=clip, lazy=not asks_localizer(selector))
         answers = watched.video.ask_all(
@@ -130,8 +149,7 @@ def run_answer(args: argparse.Namespace) -> int:
             prompt=args.prompt,
         )
         results |= {place: (watched, answer) for place, answer in zip(places, answers, strict=True)}
-    present(args, [results[place] for place in range(len(questions))], several=args.questions is not None)
-    return 0
+    return [results[place] for place in range(len(questions))]
 
 
 def run_find(args: argparse.Namespace) -> int:

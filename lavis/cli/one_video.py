@@ -104,7 +104,7 @@ def load_model(args: argparse.Namespace) -> Loaded:
 
 def watch_video(args: argparse.Namespace, loaded: Loaded, *, clip: Span | None, lazy: bool = False) -> Watched:
     """Watch the video, with progress on a terminal's standard error; `lazy` as in `watch`."""
-    with progress_bar("watching the video") as progress:
+    with progress_bar(getattr(args, "watching", "watching the video")) as progress:
         video = watch(
             loaded.model,
             args.video,
@@ -124,14 +124,9 @@ def present(
     args: argparse.Namespace, results: Sequence[Result], *, several: bool, written: Written = _NOTHING_WRITTEN
 ) -> None:
     """Save results where --save says, and print them, as JSON alone with --json; each of `several` in its folder."""
-    files: dict[str, bytes] = {}
-    if args.save:
-        for number, (watched, result) in enumerate(results, start=1):
-            folder = f"{folder_name(number, result)}/" if several else ""
-            files |= {f"{folder}{name}": content for name, content in _files(result, watched).items()}
-        write_folder(args.save, files, force=args.force)
+    files = save_results(args, results, several=several)
     if args.json:
-        records = [watched.record(result) for watched, result in results]
+        records = records_of(results)
         for record, fields in zip(records, written.fields, strict=False):
             record |= fields
         print(to_json(records if several else records[0]))
@@ -143,6 +138,22 @@ def present(
         _print(console, line)
     if args.save:
         _print(console, "\n".join([f"\nsaved in {args.save}:", *(f"  {name}" for name in files)]))
+
+
+def records_of(results: Sequence[Result]) -> list[Record]:
+    """Return the record of each result."""
+    return [watched.record(result) for watched, result in results]
+
+
+def save_results(args: argparse.Namespace, results: Sequence[Result], *, several: bool) -> list[str]:
+    """Write the files of results where --save says, each of `several` in a folder; return their names."""
+    files: dict[str, bytes] = {}
+    if args.save:
+        for number, (watched, result) in enumerate(results, start=1):
+            folder = f"{folder_name(number, result)}/" if several else ""
+            files |= {f"{folder}{name}": content for name, content in _files(result, watched).items()}
+        write_folder(args.save, files, force=args.force)
+    return list(files)
 
 
 def _show(console: Console, watched: Watched, results: Sequence[Answer | Moments]) -> None:

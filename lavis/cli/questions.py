@@ -63,11 +63,12 @@ def check_order(video: Path, texts: Sequence[str]) -> None:
     Raises:
         ConfigError: they are swapped.
     """
-    if not video.exists() and (swapped := [text for text in texts if _is_file(text)]):
+    if not video.exists() and (swapped := [text for text in texts if is_file(text)]):
         raise ConfigError(f"VIDEO is {str(video)!r}, which is no file, but {swapped[0]!r} is one; give the video first")
 
 
-def _is_file(text: str) -> bool:
+def is_file(text: str) -> bool:
+    """Say whether a text names a file or folder that is there."""
     try:
         return Path(text).exists()
     except (OSError, ValueError):  # too long for a name, or with a null character

@@ -24,6 +24,9 @@ where none is scored |
 | `cost` | both | of all questions that were asked together: `frames_decoded`, with watching the video the first time, \
 `frames_scored`, `scorer_calls`, `seconds`, `frame_tokens` (null where the model does not say) |
 
+Where `sevila answer --json` is asked about several videos, it prints one list; a video that could not be asked is in it
+as `video`, with its `path` alone, and `error`, the reason.
+
 A number that is not finite becomes null.
 """
 

@@ -211,7 +211,7 @@ def test_a_question_about_a_part_is_answered_from_that_part(
         ),
         (
             ["VIDEO", "What", "is", "it?"],
-            "unexpected argument 'is'; put the question in quotes, and each option after an -o of its own; "
+            "unexpected argument 'What'; put the question in quotes, and each option after an -o of its own; "
             "see: sevila answer --help",
         ),
     ],
