@@ -32,6 +32,6 @@ def test_an_upload_is_asked_with_options(browser: Browser, tmp_path: Path) -> No
         expect(result.locator(".option .text")).to_have_text(OPTIONS)
         expect(result.locator(".strip .frame")).to_have_count(4)
         expect(result.locator(".took")).to_contain_text("4 keyframes read of 8 frames watched")
-        expect(page.locator(".caveats")).to_contain_text("Mine chooses frames by being asked in words")
+        expect(page.locator("#masthead .caveats")).to_contain_text("Mine chooses frames by being asked in words")
         wanted = model.watch(clip, num_frames=8).ask("What is it?", OPTIONS)
         assert result.get_attribute("data-answer") == str(wanted.index)
