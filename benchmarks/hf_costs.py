@@ -22,6 +22,7 @@ _RATE, _TEXT, _LABEL = 100e12, 100, 10
 _GIB = 2**30
 # Training questions of each split, as published.
 _QUESTIONS = {"nextqa": 34_132, "star": 45_731, "qvh": 7_218}
+_SEARCHES = ("qvh", "charades_sta", "tacos", "tvsum")  # the Localizer alone is asked
 # Pictures that the vision tower sees at once, prompts that are run at once, and what is kept of prefixes of a clip.
 _PICTURES, _PROMPTS, _MAX_PREFIXES = 16, 64, _GIB
 
@@ -146,7 +147,7 @@ def cost_of(stage: str, config: TrainConfig, shape: Shape) -> Cost:
     prefix, joint = shape.tokens + shape.around, config.model.frame_num * (shape.tokens + _LABEL) + _TEXT
     alone = shape.read(prefix + _TEXT)
     chosen = shape.read(prefix) + shape.read(_TEXT, before=prefix)
-    is_search = config.dataset_name == "qvh"
+    is_search = config.dataset_name in _SEARCHES
     flop = (
         frames * shape.seen
         + {
@@ -181,8 +182,10 @@ def lines_of(recipe: Path) -> Iterator[str]:
     config = load_train_config(recipe) if train else load_evaluation_config(recipe).base
     for name, shape in MODELS.items():
         cost = cost_of(stage, config, shape)
-        questions = _QUESTIONS[config.dataset_name] * config.run.max_epoch
-        hours = f"; {cost.flop * questions / _RATE / 3600:.1f} h in all at 100 TFLOP/s" if train else ""
+        hours = ""
+        if train:
+            questions = _QUESTIONS[config.dataset_name] * config.run.max_epoch
+            hours = f"; {cost.flop * questions / _RATE / 3600:.1f} h in all at 100 TFLOP/s"
         yield f"# {name}: {cost.memory / _GIB:.1f} GiB, {cost.flop / 1e12:.1f} TFLOP a question{hours}."
 
 

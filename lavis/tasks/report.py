@@ -11,8 +11,8 @@ _NAMED_UNREADABLE = 20
 Figures = Mapping[str, Any]
 
 
-def report(metrics: Figures, predictions: Sequence[Prediction]) -> str:
-    """Return the report on what an evaluation wrote to `metrics.json`."""
+def report(metrics: Figures, predictions: Sequence[Prediction], *, cost: Figures | None = None) -> str:
+    """Return the report on what an evaluation wrote to `metrics.json` and `cost.json`."""
     sections = [
         f"# {metrics['dataset']} {metrics['split']}: {headline(metrics)}",
         *_warnings(metrics),
@@ -33,8 +33,8 @@ def report(metrics: Figures, predictions: Sequence[Prediction]) -> str:
         sections += ["## Best window", _side_by_side({"": metrics["localization"]})]
     if metrics.get("highlights"):
         sections += ["## Highlights", _side_by_side({"": metrics["highlights"]})]
-    if metrics.get("cost", {}).get("questions"):
-        sections += ["## Cost", _cost(metrics["cost"])]
+    if cost and cost["questions"]:
+        sections += ["## Cost", _cost(cost)]
     if metrics.get("metrics"):
         sections += ["## Metrics of plugins", _side_by_side({"": metrics["metrics"]})]
     if metrics["unreadable"]:

@@ -183,7 +183,7 @@ def test_nextgqa_is_measured_by_where_answers_were_found(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to evaluate; give --cfg-path YAML"),
+        ([], "no recipe; give --recipe NAME or --cfg-path YAML, or see: sevila evaluate --help"),
         (["--cfg-path", "none.yaml"], "no configuration file at none.yaml"),
         (["--cfg-path", "RECIPE", "--options", "frame_num"], "'frame_num' is not of the form key=value"),
         (["--cfg-path", "RECIPE", "--options", "model.frame_nun=1"], "did you mean 'frame_num'?"),

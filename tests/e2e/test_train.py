@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.common.test_processes import held
+from tests.unit.common.test_sole_use import held
 
 from lavis.cli.main import main
 from tests.architecture.source import ROOT

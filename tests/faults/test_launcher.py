@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lavis.runners.checkpoint import read_json
+from lavis.common.files import read_object as read_json
 from tests.architecture.source import ROOT
 from tests.integration.evaluation.benchmarks import recipe as evaluation_recipe
 from tests.integration.evaluation.questions import settings, write_questions

@@ -112,7 +112,8 @@ def test_tools_of_the_checkout_are_not_in_the_wheel(checkout: Path, wheel: Path)
     folders = {part for name in names_in(wheel) for part in Path(name).parts[:-1]}
     assert folders & {"benchmarks", "parity", "tests", "miniature"} <= {"miniature"}
     miniature = {name for name in names_in(wheel) if "/miniature/" in name}
-    assert miniature == {f"lavis/configs/sevila/miniature/{stage}.yaml" for stage in ("pretrain", "refine", "finetune")}
+    recipes = ("pretrain", "refine", "finetune", "selectors")
+    assert miniature == {f"lavis/configs/sevila/miniature/{name}.yaml" for name in recipes}
 
 
 def test_the_source_distribution_holds_all_that_the_wheel_is_made_of(

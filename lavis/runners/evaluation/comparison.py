@@ -31,7 +31,6 @@ from lavis.common.logging import JsonLines, read_json_lines
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.datasets.dataset import Unreadable
 from lavis.export.comparison import comparison_page
-from lavis.export.pictures import comparison_picture
 from lavis.models.base import Answerer, ChecksQuestions, FrameScorer, FrameScores, Mask, Reading, Selection
 from lavis.models.chain import Selector, SelectorSpec, build_selector, check_selector, selector_name
 from lavis.models.frame_cache import FrameCache
@@ -671,6 +670,8 @@ def _write(
         "made": {"cpus": os.cpu_count()} | run_facts(seed=config.base.run.seed, processes=world.size),
         "rows": selector_figures(runs, annotations, uniform=uniform),
     }
+    from lavis.export.pictures import comparison_picture  # with matplotlib, which takes its time
+
     write_text(folder / FIGURES, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / PAGE, comparison_page(figures))
     with written_whole(folder / PICTURE) as file:

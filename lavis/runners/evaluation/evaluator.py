@@ -32,6 +32,7 @@ from lavis.models.precision import check_quantization
 from lavis.runners.build import build_builder, build_clips, load_for
 from lavis.runners.config import EvaluationConfig, task_of, weight_paths
 from lavis.runners.evaluation.results import (
+    COST,
     METRICS,
     REPORT,
     SUBMISSION,
@@ -374,7 +375,7 @@ def facts_of(config: EvaluationConfig, parts: EvaluationParts) -> dict[str, Any]
 def write_results(
     config: EvaluationConfig, parts: EvaluationParts, predictions: Sequence[Prediction]
 ) -> dict[str, Any]:
-    """Write metrics, report and, for moment retrieval, the submission; return the metrics."""
+    """Write metrics, cost, report and, for moment retrieval, the submission; return the metrics."""
     folder, rows = Path(config.base.run.output_dir), parts.dataset.annotations
     facts = {name: value for name, value in facts_of(config, parts).items() if name != "fingerprint"}
     if parts.searches:
@@ -388,9 +389,11 @@ def write_results(
         **facts,
         "spans": asdict(config.spans),
         **measured,
-        "cost": cost_metrics(predictions),
         **({"metrics": registered} if registered else {}),
     }
     write_text(folder / METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / REPORT, report(metrics, predictions))
+    # A file of its own: a run that was stopped, other processes and a cache change what is spent, and no figure.
+    cost = cost_metrics(predictions)
+    write_text(folder / COST, json.dumps(cost, indent=2) + "\n")
+    write_text(folder / REPORT, report(metrics, predictions, cost=cost))
     return metrics

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 Fingerprint = dict[str, Any]
 
 PREDICTIONS, FACTS = "predictions.jsonl", "evaluation.json"
-METRICS, REPORT, SUBMISSION = "metrics.json", "report.md", "submission.jsonl"
+METRICS, COST, REPORT, SUBMISSION = "metrics.json", "cost.json", "report.md", "submission.jsonl"
 _PLAIN = (type(None), bool, int, float, str)
 _OWN = __name__.partition(".")[0]
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "numpy", "pillow")
@@ -262,7 +262,7 @@ class PredictionStore:
         write_text(self._partial / "kept.jsonl", rows)
         for leftover in self._partial.glob("rank*.jsonl"):
             leftover.unlink()
-        for result in (PREDICTIONS, METRICS, REPORT, SUBMISSION):
+        for result in (PREDICTIONS, METRICS, COST, REPORT, SUBMISSION):
             (self._folder / result).unlink(missing_ok=True)
         write_text(self._folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 

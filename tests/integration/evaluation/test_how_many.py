@@ -28,6 +28,11 @@ def metrics_of(output: Path) -> dict[str, Any]:
     return found
 
 
+def cost_in(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((output / "cost.json").read_text())
+    return found
+
+
 def test_two_frames_a_second_are_those_of_one_video(data: Path, model_folder: Path, tmp_path: Path) -> None:
     rows = evaluated(*(data, model_folder, tmp_path), f"{PROCESSOR}.eval.n_frms=null", f"{PROCESSOR}.eval.sample_fps=2")
     annotations = {row["qid"]: row for row in json.loads((data / "val.json").read_text())}
@@ -48,7 +53,7 @@ def test_two_frames_a_second_are_those_of_one_video(data: Path, model_folder: Pa
     assert metrics["frames"]["sample_fps"] == 2
     assert "2 frames a second" in (tmp_path / "report.md").read_text()
     # What is decoded is decoded once for all questions about a clip: three videos, and three clips.
-    assert metrics["cost"]["frames_decoded"]["sum"] == pytest.approx(3 * 10 + 4 + 4 + 1)
+    assert cost_in(tmp_path)["frames_decoded"]["sum"] == pytest.approx(3 * 10 + 4 + 4 + 1)
 
 
 def test_costs_are_told_for_each_question_and_in_all_and_a_cached_clip_costs_no_decoding(
@@ -67,7 +72,7 @@ def test_costs_are_told_for_each_question_and_in_all_and_a_cached_clip_costs_no_
     decoded = [sum(row["cost"]["frames_decoded"] for row in rows if row["cost"]) for rows in (first, again)]
     # Six groups of questions are about the same clip and can be read; one is a single frame, which is repeated.
     assert decoded == pytest.approx([5 * num_frames + 1, 0])
-    cost = metrics_of(tmp_path / "first")["cost"]
+    cost = cost_in(tmp_path / "first")
     assert cost["questions"] == READABLE
     assert cost["frames_scored"] == {"sum": READABLE * num_frames, "mean": num_frames}
     assert cost["scorer_calls"]["sum"] == pytest.approx(6)
@@ -81,7 +86,7 @@ def test_a_policy_decides_up_to_frame_num(data: Path, model_folder: Path, tmp_pa
     counts = [len(row["keyframe_idx"]) for row in rows if row["cost"]]
     assert set(counts) <= {1, 2, 3}
     assert len(set(counts)) > 1
-    assert metrics_of(tmp_path)["cost"]["frames_read"]["sum"] == sum(counts)
+    assert cost_in(tmp_path)["frames_read"]["sum"] == sum(counts)
 
 
 def test_a_budget_of_tokens_wins_over_frame_num(data: Path, model_folder: Path, tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_a_budget_of_tokens_wins_over_frame_num(data: Path, model_folder: Path, 
     assert {len(row["keyframe_idx"]) for row in rows if row["cost"]} == {3}
     metrics = metrics_of(tmp_path)
     assert metrics["frames"]["token_budget"] == 3 * each + 1
-    assert metrics["cost"]["frame_tokens"]["mean"] == pytest.approx(3 * each)
+    assert cost_in(tmp_path)["frame_tokens"]["mean"] == pytest.approx(3 * each)
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,9 @@ def test_a_row_that_cannot_be_measured_yet_says_what_it_needs(tmp_path: Path) ->
     made = report(tmp_path)
     told = {cell.row: cell.remarks for cell in made.cells if cell.table.startswith("Table 6") and cell.remarks}
     assert told == {
-        "CLIP": ("needs a selector by image-text similarity (CLIP)",),
-        "Moment-DETR": ("needs a selector from Moment-DETR's spans",),
+        "Moment-DETR": ("needs a file of Moment-DETR's scores, as configs/sevila/selectors/table6.yaml reads it",),
     }
-    assert "needs a selector by image-text similarity (CLIP)" in markdown(made, every=True)
+    assert "needs a file of Moment-DETR's scores" in markdown(made, every=True)
 
 
 def test_what_could_not_be_verified_stands_on_the_page_and_in_the_record(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_starting_over_forgets_what_was_there(tmp_path: Path) -> None:
 
 
 def test_figures_of_before_do_not_outlive_their_predictions(tmp_path: Path) -> None:
-    for name in ("predictions.jsonl", "metrics.json", "report.md", "submission.jsonl", "mine.txt"):
+    for name in ("predictions.jsonl", "metrics.json", "cost.json", "report.md", "submission.jsonl", "mine.txt"):
         (tmp_path / name).touch()
     begun(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "mine.txt", "partial"]
