@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from lavis.common import defaults
 from lavis.common.errors import counted
@@ -213,6 +212,8 @@ class Timeline:
         """Round scores, as text, and where they stand; none where nothing is drawn."""
         if not self.drawn:
             return []
+        from matplotlib.ticker import MaxNLocator
+
         low, high = self.limits
         ticks = MaxNLocator(nbins=_MOST_MARKS, steps=[1, 2, 5, 10]).tick_values(low, high)
         return [(f"{tick:g}", self.y(tick)) for tick in np.round(ticks, 9).tolist() if low <= tick <= high]
