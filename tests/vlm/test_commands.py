@@ -79,9 +79,11 @@ def test_frames_are_remembered_between_commands(
         command = ["answer", str(clip), "What is it?", *OPTIONS, "--model", str(folder_of("qwen2_5_vl")), "--json"]
         assert main([*command, "--num-frames=5"]) == 0
         records.append(json.loads(capsys.readouterr().out))
-        for key in ("timings_s", "watched_from_cache"):
+        for key in ("timings_s", "frames_remembered"):
             records[-1].pop(key, None)
     assert len([path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 1000]) == 1
+    costs = [record.pop("cost") for record in records]
+    assert [cost["frames_decoded"] for cost in costs] == [5, 0]
     assert records[0] == records[1]
 
 
