@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.common.test_sole_use import held
 
 from lavis.cli.main import main
 from tests.architecture.source import ROOT
 from tests.integration.training.tiny_run import options, recipe, write_tiny_data, write_tiny_model
+from tests.unit.common.test_sole_use import held
 
 SCRIPTS = {
     "pretrain": "pre-train/pretrain_qvh.sh",

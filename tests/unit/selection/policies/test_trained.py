@@ -85,7 +85,8 @@ def test_the_k_highest_in_time_order(policy: str, scores: list[float], k: int, e
 @pytest.mark.parametrize("policy", POLICIES)
 @given(
     scores=st.lists(
-        st.one_of(st.floats(-20, 20, width=32), st.integers(0, 3).map(float), st.sampled_from([NAN, INF, -INF])), min_size=1
+        st.one_of(st.floats(-20, 20, width=32), st.integers(0, 3).map(float), st.sampled_from([NAN, INF, -INF])),
+        min_size=1,
     ),
     data=st.data(),
 )
