@@ -29,7 +29,7 @@ from lavis.models.pipeline import Timings
 from lavis.models.sevila.model import JointPacking, PerFramePacking, SeViLA
 from lavis.processors.prompts import MultipleChoicePrompt
 from lavis.processors.transforms import EvalTransform
-from lavis.selection.policies.common import top_positions
+from lavis.selection.policies.plain import top_positions
 from lavis.video import open_video
 from lavis.video.base import uniform_indices
 

@@ -34,7 +34,7 @@ from lavis.models.vision.blip2 import VisualPrompter
 from lavis.processors.prompts import MultipleChoicePrompt, option_target
 from lavis.runners.build import set_training_as_published, unfreeze_as_published
 from lavis.runners.optim import build_adamw
-from lavis.selection.policies.common import top_positions
+from lavis.selection.policies.plain import top_positions
 from lavis.tasks.build import resolve_task
 
 Loss = Callable[[SeViLA, ClipBatch], torch.Tensor]

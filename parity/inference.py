@@ -12,7 +12,7 @@ from lavis.common.types import Integers
 from lavis.models.language.t5 import LanguageInput
 from lavis.models.sevila.model import FramePacking, JointPacking, PerFramePacking, SeViLA
 from lavis.models.vision.blip2 import VisualPrompter
-from lavis.selection.policies.common import top_positions
+from lavis.selection.policies.plain import top_positions
 from lavis.tasks.build import PRETRAINING, PublishedTask, resolve_task
 from parity.checks import Checks, margin
 from parity.directory import Case

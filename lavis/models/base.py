@@ -515,3 +515,8 @@ class TrainableModel(ImageTextModel, Protocol):
 
     def parts(self) -> "dict[str, nn.Module]":
         """Return the parts by name; reports count the parameters of each."""
+
+
+def model_name(model: Any) -> str:
+    """Return what a model is called."""
+    return str(model.config.name) if hasattr(model, "config") else type(model).__name__

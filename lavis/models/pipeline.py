@@ -31,7 +31,7 @@ from lavis.common.types import (
     Unread,
     VideoInfo,
 )
-from lavis.models.base import Reading, Selection, VideoModel
+from lavis.models.base import Reading, Selection, VideoModel, model_name
 from lavis.models.chain import (
     AUTO,
     Selector,
@@ -44,7 +44,7 @@ from lavis.models.chain import (
 from lavis.models.fingerprint import video_digest
 from lavis.models.frame_cache import FrameCache, Tensors, entry_key
 from lavis.models.frames import FrameSource, Progress, Timings
-from lavis.models.results import Origin, model_name
+from lavis.models.results import Origin
 from lavis.processors.prompts import QuestionLike, as_question, as_questions, check_question
 from lavis.video import VideoReader
 from lavis.video.base import rate_indices, watched_indices

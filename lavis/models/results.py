@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lavis.common.errors import VideoError
 from lavis.common.types import Answer, FrameBatch, Integers, Moments, VideoInfo
@@ -55,8 +55,3 @@ class Origin:
     def _read(self, frame_idx: Integers) -> FrameBatch:
         with self.given.open() as video:
             return video.read(frame_idx)
-
-
-def model_name(model: Any) -> str:
-    """Return what a model is called."""
-    return str(model.config.name) if hasattr(model, "config") else type(model).__name__

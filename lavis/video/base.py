@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -305,3 +305,8 @@ def _check_times(clip: Span) -> None:
 
 def _outside(clip: Span, duration_s: float) -> VideoError:
     return VideoError(f"the clip from {clip} lies outside the video, which lasts {duration_s:.2f} s")
+
+
+def is_array(value: Any) -> bool:
+    """Say whether something is a NumPy array or a torch tensor, or can be made one as they do."""
+    return isinstance(value, np.ndarray) or hasattr(value, "requires_grad") or hasattr(value, "__array_interface__")

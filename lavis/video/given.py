@@ -19,10 +19,10 @@ from PIL import Image
 from lavis.common import defaults
 from lavis.common.errors import ConfigError, VideoError
 from lavis.common.types import Floats
-from lavis.video.base import VideoReader, open_video
+from lavis.video.base import VideoReader, is_array, open_video
 from lavis.video.download import BytesProgress, check_size, download, shown
 from lavis.video.frames import PICTURE_ENDINGS, VIDEO_ENDINGS
-from lavis.video.memory import MemorySource, is_array
+from lavis.video.memory import MemorySource
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lavis.common.errors import ConfigError, VideoError, counted
 from lavis.common.types import Floats, Integers, VideoInfo
-from lavis.video.base import Picture
+from lavis.video.base import Picture, is_array
 from lavis.video.frames import MAX_PICTURE_PIXELS, RESIZED, as_rgb
 from lavis.video.pyav import PictureMaker
 
@@ -83,11 +83,6 @@ class MemorySource:
         if picture.dtype != np.uint8:
             picture = (picture * (255 if np.issubdtype(picture.dtype, np.floating) else 1)).round().astype(np.uint8)
         return np.ascontiguousarray(picture)
-
-
-def is_array(value: Any) -> bool:
-    """Say whether something is a NumPy array or a torch tensor, or can be made one as they do."""
-    return isinstance(value, np.ndarray) or hasattr(value, "requires_grad") or hasattr(value, "__array_interface__")
 
 
 def _checked(pictures: Any) -> Sequence[Any]:

@@ -18,8 +18,7 @@ from lavis.datasets.annotations import read_annotations
 from lavis.models.base import FramePolicy, VideoModel
 from lavis.models.frames import FrameSource
 from lavis.models.pipeline import WatchedVideo, watch
-from lavis.selection.policies.common import top_positions, uniform_positions
-from lavis.selection.policies.plain import Random, Uniform, Windows
+from lavis.selection.policies.plain import Random, Uniform, Windows, top_positions, uniform_positions
 from lavis.tasks.metrics.moment_retrieval import MomentScores, corrected_moment_scores
 from lavis.tasks.metrics.submission import QueryPrediction, QueryTruth, windows_of
 from sevila_data.miniature.figures import Measured

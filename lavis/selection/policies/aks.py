@@ -4,7 +4,7 @@ import numpy as np
 
 from lavis.common.errors import ConfigError
 from lavis.common.types import Integers
-from lavis.selection.policies.common import Candidates, Scored, is_constant, uniform_positions
+from lavis.selection.policies.plain import Candidates, Scored, is_constant, uniform_positions
 
 
 class AKS(Scored):

@@ -8,7 +8,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.types import Integers, Question
 from lavis.models.base import FrameScorer, Selection
 from lavis.models.frames import FrameSource
-from lavis.selection.policies.common import Candidates, Scored, completed, is_constant, uniform_positions
+from lavis.selection.policies.plain import Candidates, Scored, completed, is_constant, uniform_positions
 
 
 class BOLT(Scored):

@@ -11,7 +11,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Question, Unread
 from lavis.models.base import FrameScorer, Mask, Selection
 from lavis.models.frames import FrameSource
-from lavis.selection.policies.common import best, uniform_positions
+from lavis.selection.policies.plain import best, uniform_positions
 
 
 class CoarseToFine:

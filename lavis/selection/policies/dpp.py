@@ -8,7 +8,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScorer, FrameScores
 from lavis.models.frames import FrameSource
-from lavis.selection.policies.common import Candidates, Scored, is_constant, picture_features
+from lavis.selection.policies.plain import Candidates, Scored, is_constant, picture_features
 
 # Frames that are the same leave no determinant.
 _LEAST = 1e-10

@@ -9,7 +9,7 @@ from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Integers, Question, Unread
 from lavis.models.base import FrameScorer, FrameScores, Selection
 from lavis.models.frames import FrameSource
-from lavis.selection.policies.common import Candidates, Scored, random_for, without_gaps
+from lavis.selection.policies.plain import Candidates, Scored, random_for, without_gaps
 
 _SIZES = (1 / 2, 1 / 4, 1 / 8)
 

@@ -12,7 +12,7 @@ from lavis.common.registry import registry
 from lavis.common.types import Floats, Integers, Question
 from lavis.models.base import FramePolicy, FrameScorer, FrameScores, Selection, TakesWeights, VideoModel
 from lavis.models.frames import FrameSource
-from lavis.selection.policies.common import (
+from lavis.selection.policies.plain import (
     Candidates,
     Scored,
     completed,

@@ -5,7 +5,7 @@ import numpy as np
 from lavis.common.errors import ConfigError
 from lavis.common.types import Floats, Integers, Question
 from lavis.models.base import Mask
-from lavis.selection.policies.common import Search, Searching, completed, random_for, scale_of
+from lavis.selection.policies.plain import Search, Searching, completed, random_for, scale_of
 
 
 class TStar(Searching):

@@ -25,7 +25,7 @@ from lavis.models.base import FrameScorer, Selection, VideoModel
 from lavis.models.checkpoints.weights_io import misfits, read_metadata, read_weights, shapes_of, state_of
 from lavis.models.fingerprint import digest
 from lavis.models.frames import FrameSource
-from lavis.selection.policies.common import best
+from lavis.selection.policies.plain import best
 from lavis.selection.policies.relaxed import gumbel_top_k, perturbed_top_k
 from lavis.selection.scorers.common import query_text
 

@@ -17,7 +17,7 @@ from lavis.models.chain import build_selector
 from lavis.models.frames import FrameEncoder, FrameSource
 from lavis.models.sevila.model import SeViLA
 from lavis.processors.prompts import Prompt, as_prompt
-from lavis.selection.policies.common import uniform_positions
+from lavis.selection.policies.plain import uniform_positions
 from lavis.tasks.build import build_objective, resolve_task
 from lavis.tasks.objectives import AnswererFinetuning
 from lavis.tasks.selector_learning import SelectorAndAnswererLearning, SelectorLearning, mixed

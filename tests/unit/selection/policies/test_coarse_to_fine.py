@@ -12,7 +12,7 @@ from lavis.models.base import FrameScores, Selection, VideoModel
 from lavis.models.chain import build_selector, selector_names
 from lavis.models.frames import FrameSource
 from lavis.selection.policies.coarse_to_fine import CoarseToFine, Mask, closer
-from lavis.selection.policies.common import top_positions
+from lavis.selection.policies.plain import top_positions
 
 
 class KnownLocalizer:

@@ -8,8 +8,7 @@ from lavis.common.errors import QuestionError
 from lavis.common.types import Floats, Question, Span, Unread
 from lavis.models.base import FrameScores, Mask, Selection
 from lavis.models.frames import FrameSource
-from lavis.selection.policies.common import top_positions, uniform_positions
-from lavis.selection.policies.plain import All, Random, TopK, Uniform, Windows
+from lavis.selection.policies.plain import All, Random, TopK, Uniform, Windows, top_positions, uniform_positions
 
 
 def frames(count: int = 10) -> FrameSource:
