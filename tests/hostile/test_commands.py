@@ -104,7 +104,7 @@ def test_a_bad_annotation_file_is_named(
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"video": "v0", "question": "What?", "options": ["x"]}, "1 options"),
+        ({"video": "v0", "question": "What?", "options": ["x"]}, "1 option;"),
         ({"video": "v0", "question": "", "options": ["x", "y"]}, "question"),
         ({"video": "absent", "question": "What?", "options": ["x", "y"]}, "absent"),
         ({"video": "v0", "question": "What?", "options": "xy"}, "options"),

@@ -136,7 +136,10 @@ class OpenPage:
             if message["msg"] == "progress":
                 self._said += [step["desc"] for step in message["progress_data"] if step["desc"].startswith("Waiting")]
             if message["msg"] == "process_completed":
-                return str(message["output"]["data"][0]) if message["success"] else str(message["output"])
+                if not message["success"]:
+                    return str(message["output"])
+                shown = [part for part in message["output"]["data"] if isinstance(part, str)]
+                return next((part for part in shown if "data-answer" in part), str(shown))
         return "the page lost its connection"
 
     async def _messages(self) -> AsyncIterator[dict[str, Any]]:
@@ -157,6 +160,7 @@ def page_event(config: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
     parts = {part["id"]: part["props"] for part in config["components"]}
     for event in config["dependencies"]:
         fields = [parts[number] for number in event["inputs"]]
-        if {"stage", "question"} <= {part.get("elem_id") for part in fields}:
+        shown = {parts[number].get("elem_id") for number in event["outputs"]}
+        if {"stage", "question"} <= {part.get("elem_id") for part in fields} and "answer" in shown:
             return event["id"], [{"elem_id": part.get("elem_id"), "value": part.get("value")} for part in fields]
     raise LookupError("the page has no event that asks")

@@ -83,7 +83,7 @@ def test_missing_custom_videos_are_all_named(tmp_path: Path) -> None:
             "a,How many?,1,2,1",
             "field 'answer': '1' may mean several options: '1' by its text or '2' by its number from 0; no o",
         ),
-        ("a,Who?,Ann,,0", "field 'num_option': 1 options; give 2 to 26"),
+        ("a,Who?,Ann,,0", "field 'num_option': 1 option; give 2 to 26"),
     ],
 )
 def test_an_unclear_custom_row_is_named(tmp_path: Path, row: str, problem: str) -> None:

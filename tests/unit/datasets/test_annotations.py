@@ -134,7 +134,7 @@ def test_a_type_of_its_own_goes_before_that_of_the_id() -> None:
         ({"answer": 2}, "answer", "2 is not an option; give an index from 0 to 1"),
         ({"answer": -1}, "answer", "-1 is not an option; give an index from 0 to 1"),
         ({"num_option": 0}, "num_option", "0 options; give 2 to 26, as fields a0, a1, ..."),
-        ({"num_option": 1}, "num_option", "1 options; give 2 to 26, as fields a0, a1, ..."),
+        ({"num_option": 1}, "num_option", "1 option; give 2 to 26, as fields a0, a1, ..."),
         ({"num_option": 27}, "num_option", "27 options; give 2 to 26, as fields a0, a1, ..."),
         ({"num_option": 3}, "a2", "is missing; every row of this kind needs it, this one has 'video', 'qid', "
          "'question', 'num_option', 'a0', 'a1', 'answer'"),

@@ -101,7 +101,7 @@ def test_option_ids_are_the_letters_own_tokens(language: T5LanguageModel, count:
 
 @pytest.mark.parametrize("count", [0, 1, 27])
 def test_other_numbers_of_options_are_refused(language: T5LanguageModel, count: int) -> None:
-    with pytest.raises(QuestionError, match=f"^{count} options given; give 2 to 26$"):
+    with pytest.raises(QuestionError, match=f"^{count} options? given; give 2 to 26$"):
         language.option_ids(count)
 
 

@@ -134,7 +134,7 @@ def test_option_scores_are_the_letters_logits_at_the_second_step(tiny_model: SeV
 @torch.no_grad()
 @pytest.mark.parametrize("num_options", [0, 1, 27])
 def test_too_few_or_too_many_options_are_refused(tiny_model: SeViLA, num_options: int) -> None:
-    with pytest.raises(QuestionError, match=f"^{num_options} options given; give 2 to 26$"):
+    with pytest.raises(QuestionError, match=f"^{num_options} options? given; give 2 to 26$"):
         tiny_model.answer(random_tokens(1, 1), ["yes"], num_options=num_options, packing=JointPacking())
 
 
