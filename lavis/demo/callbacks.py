@@ -310,7 +310,7 @@ class Callbacks:
 
     def _clip(self, values: Values) -> Span | None:
         """Return the part of the video that is meant; None is all of it."""
-        start, end = (values[field].strip() for field in (self.page.start, self.page.end))
+        start, end = (str(values[field] or "").strip() for field in (self.page.start, self.page.end))
         if not (start or end):
             return None
         with shown_beside("clip"):

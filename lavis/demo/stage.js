@@ -87,9 +87,10 @@ for (const name of ["dragover", "dragleave", "drop"]) {
     if (name === "drop" && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
   });
 }
-// A link to a result: what it asks is told to Python, which fills in the fields and asks.
+// A link to a result: what it asks is told to Python, which fills in the fields and asks. It waits for the page to stand:
+// an event of a part that loads before Gradio listens to it is lost.
 const asked = new URLSearchParams(location.search);
-if (asked.has("clip")) trigger("linked", { link: location.search });
+if (asked.has("clip")) setTimeout(() => trigger("linked", { link: location.search }), 300);
 watch("value", () => {
   const value = props.value || {};
   if (value.note && value.url !== latest.url) {
