@@ -43,7 +43,7 @@ if [ $# -gt 0 ]; then
     check tests "$VENV/bin/python" -m pytest "$@"
 else
     # Files of tests side by side, as many as there are cores: a worker takes up to 2 GB.
-    side_by_side='--numprocesses auto --maxprocesses 4 --dist loadfile'
+    side_by_side='--numprocesses auto --maxprocesses 4 --dist loadfile --durations 10'
     check tests "$VENV/bin/python" -m pytest $side_by_side
     check torchvision env PYTHONPATH="$TORCHVISION_SITE" \
         "$VENV/bin/python" -m pytest $side_by_side -p tests.torchvision_guard -m '(timm or vlm) and not slow'
