@@ -29,7 +29,7 @@ def place_arguments(args: argparse.Namespace) -> None:
         args.question = args.videos.pop()
         if _is_video(args.question) and is_file(args.question) and is_file(args.videos[0]):
             raise ConfigError("no question; give it behind the videos, in quotes, or several with --questions FILE")
-    if args.question is not None and is_file(args.videos[0]):
+    if args.question is not None:
         for word in args.videos[1:]:
             if not _is_video(word):
                 raise ConfigError(f"unexpected argument {word!r}; {_WORDS}")

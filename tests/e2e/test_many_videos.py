@@ -94,6 +94,7 @@ def test_questions_of_a_file_are_asked_of_their_videos(
     [
         (["a.mp4", "c.mp4"], "no question; give it behind the videos"),
         (["a.mp4", "c.mp4", "Is", "it?"], "unexpected argument 'Is'; put the question in quotes"),
+        (["what", "is", "this"], "unexpected argument 'is'; put the question in quotes"),
         (["a.mp4", "c.mp4", ""], "the question is empty"),
         (["a.mp4", "c.mp4", "Q?", "--questions", "-"], "--questions brings its own questions"),
         (["a.mp4", "c.mp4", "--questions", "-"], "give a file, not standard input"),
