@@ -11,6 +11,7 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lavis.common.defaults import VERSION
 from lavis.common.registry import registry
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lavis.models.loading import load_model_and_preprocess as load_model_and_preprocess
     from lavis.models.loading import model_zoo as model_zoo
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Resolved at first use, so that `import lavis` waits neither for torch nor for NumPy.
 _LAZY = {

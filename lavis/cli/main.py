@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 import lavis.common.processes  # noqa: F401  # notes who started this process
-from lavis import __version__
+from lavis.common.defaults import VERSION
 from lavis.common.errors import (
     EXIT_FAILURE,
     EXIT_TERMINATED,
@@ -104,7 +104,7 @@ class CommandParser(argparse.ArgumentParser):
 def build_parser(wanted: str | None = None) -> CommandParser:
     """Return the parser of the command line: what the module of this subcommand adds, or all where none has it."""
     parser = CommandParser(prog="sevila", description="Ask questions about videos: keyframes and answers (SeViLA).")
-    parser.add_argument("--version", action="version", version=f"sevila {__version__}")
+    parser.add_argument("--version", action="version", version=f"sevila {VERSION}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in [name for name, commands in MODULES.items() if wanted in commands] or MODULES:
         importlib.import_module(f"lavis.cli.{name}").add_parser(subparsers)

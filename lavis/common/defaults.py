@@ -22,3 +22,6 @@ MIN_LENGTH_S = 0.0
 MAX_MOMENTS = None
 """All moments; the page, as many as it shows."""
 CACHE_GIB = 2
+
+# Here and not in `lavis/__init__.py`, so that no file imports the package as a whole.
+VERSION = "0.1.0"

@@ -20,8 +20,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from lavis import __version__
 from lavis.common import defaults
+from lavis.common.defaults import VERSION
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.files import written_whole
 
@@ -153,5 +153,5 @@ def default_folder() -> Path:
 
 def entry_key(**facts: Any) -> str:
     """Return the key of what depends on these facts (JSON values), and on this version of the package."""
-    everything = {"layout": _LAYOUT, "version": __version__, **facts}
+    everything = {"layout": _LAYOUT, "version": VERSION, **facts}
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()

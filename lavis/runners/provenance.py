@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lavis import __version__
 from lavis.common import defaults
 from lavis.common.config import load_yaml
+from lavis.common.defaults import VERSION
 from lavis.common.distributed import World
 from lavis.common.errors import AnnotationError, ConfigError, VideoError
 from lavis.common.files import configs_dir, read_object, write_text
@@ -237,7 +237,7 @@ def run_facts(*, seed: int, processes: int) -> dict[str, Any]:
         "clean": None if (changes := _git("status", "--porcelain")) is None else not changes,
         "plugins": registry.plugin_versions(),
         "versions": {
-            "sevila": __version__,
+            "sevila": VERSION,
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },

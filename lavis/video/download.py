@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from lavis import __version__
+from lavis.common.defaults import VERSION
 from lavis.common.errors import VideoError, first_line
 from lavis.common.logging import visible
 
@@ -45,7 +45,7 @@ def download(url: str, target: Path, *, progress: BytesProgress | None = None) -
     """
     name, progress = shown(url), progress or _progress_line(shown(url))
     opener = urllib.request.build_opener(_WebOnly)
-    request = urllib.request.Request(url, headers={"User-Agent": f"sevila/{__version__}"})
+    request = urllib.request.Request(url, headers={"User-Agent": f"sevila/{VERSION}"})
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as response, target.open("wb") as file:
             _receive(response, file, name=name, progress=progress)

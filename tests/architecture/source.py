@@ -60,10 +60,7 @@ def run_time_imports(source: str, package: str) -> set[str]:
     What stands under `if TYPE_CHECKING` is never imported, and a name in a string is looked up by a registry, which is
     how a part is found by those who do not know it: neither counts.
     """
-    found = {
-        module for tree in _running(ast.parse(source)) for module in _imports(tree, package.split("."), deep=False)
-    }
-    return {module for module in found if module != "lavis.__version__"}
+    return {module for tree in _running(ast.parse(source)) for module in _imports(tree, package.split("."), deep=False)}
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:

@@ -27,7 +27,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from lavis import __version__
+from lavis.common.defaults import VERSION
 from lavis.common.errors import ConfigError, FaultError, counted
 from lavis.common.logging import visible
 
@@ -191,7 +191,7 @@ class ChatClient:
         key = api_key(self.url)
         request = _Request(f"{self.url}/chat/completions", data=json.dumps(body).encode(), method="POST")
         request.add_header("Content-Type", "application/json")
-        request.add_header("User-Agent", f"sevila/{__version__}")
+        request.add_header("User-Agent", f"sevila/{VERSION}")
         if key is not None:
             request.add_unredirected_header("Authorization", f"Bearer {key}")
         with calls.under_way(request, timeout_s=self._timeout_s):

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lavis import __version__
+from lavis.common.defaults import VERSION
 from lavis.common.errors import ConfigError, UserError
 from lavis.common.files import write_text
 from lavis.common.logging import JsonLines, read_json_lines, removed
@@ -83,7 +83,7 @@ def fingerprint_of(
         "video reader": registry.video_readers.get(dataset.build_info.videos.reader),
     }
     facts = {
-        "version": __version__,
+        "version": VERSION,
         "weights": weights_digest(model),
         "model": model.make_digest(),
         "quantize": quantize,
