@@ -74,6 +74,8 @@ def launch(
         share=False,
         show_error=False,
         quiet=True,
+        # Else Gradio gives up where one look at the page takes three seconds, as on a busy machine or behind a proxy.
+        _frontend=False,
         prevent_thread_lock=True,
         max_threads=threads,
     )

@@ -2,6 +2,7 @@
 
 import pytest
 
+import lavis
 from lavis.common.errors import ConfigError, MissingExtraError
 from lavis.demo import serve
 
@@ -38,3 +39,14 @@ def test_without_gradio_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(MissingExtraError) as raised, serve.serving(None, model_name="none"):
         pytest.fail("it was served")
     assert str(raised.value) == "gradio is not installed; install it with: pip install 'sevila[demo]'"
+
+
+def test_a_page_that_answers_late_is_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+    from gradio import networking
+
+    # What Gradio finds where its one look takes longer than three seconds, or goes through a proxy.
+    monkeypatch.setattr(networking, "url_ok", lambda _url: False)
+    model = lavis.load_model("sevila", "tiny", device="cpu")
+    with serve.serving(model, model_name="tiny", port=None) as served:
+        assert httpx.get(served.url, trust_env=False, timeout=60).status_code == 200
