@@ -40,6 +40,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 # Each module with the subcommands that it adds, in the order of the help text.
 MODULES = {
+    "quickstart": ("quickstart",),
     "answer": ("answer", "find"),
     "demo": ("demo",),
     "stores": ("cache", "models", "checkpoint"),

@@ -16,6 +16,7 @@ from lavis.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
+    "quickstart",
     "answer",
     "find",
     "demo",
