@@ -9,11 +9,12 @@ ARG VARIANT=cpu
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 WORKDIR /app
-# The versions that CI was run with.
+# The versions that CI was run with; pip takes them from PIP_CONSTRAINT, which hadolint's DL3013 does not know.
 COPY constraints/python-3.12.txt constraints/
 
 # PyPI's torch brings CUDA; the CPU build is on an index of its own. First, because it changes least.
 ENV PIP_CONSTRAINT=/app/constraints/python-3.12.txt
+# hadolint ignore=DL3013
 RUN case "$VARIANT" in \
         cpu) pip install --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple torch ;; \
         cuda) pip install torch ;; \
@@ -25,6 +26,7 @@ COPY configs configs
 COPY sevila_data sevila_data
 COPY sevila_checkpoints sevila_checkpoints
 COPY lavis lavis
+# hadolint ignore=DL3013
 RUN pip install ".[demo]"
 COPY app.py ./
 

@@ -24,4 +24,4 @@ MAX_MOMENTS = None
 CACHE_GIB = 2
 
 # Here and not in `lavis/__init__.py`, so that no file imports the package as a whole.
-VERSION = "0.1.0"
+VERSION = "1.0.0"

@@ -87,6 +87,12 @@ def names_in(wheel: Path) -> set[str]:
     return {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
 
+def sources_of(wheel: Path) -> set[str]:
+    """Where the wheel's files lie in a checkout."""
+    bundled = ("lavis/configs/", "lavis/sevila_checkpoints/")
+    return {name.removeprefix("lavis/") if name.startswith(bundled) else name for name in names_in(wheel)}
+
+
 def test_the_wheel_holds_all_code_configs_and_the_embedded_model_and_nothing_else(checkout: Path, wheel: Path) -> None:
     code = {
         path.relative_to(checkout).as_posix()
@@ -123,9 +129,7 @@ def test_the_source_distribution_holds_all_that_the_wheel_is_made_of(
     (built,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(built) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
-    bundled = ("lavis/configs/", "lavis/sevila_checkpoints/")
-    sources = {name.removeprefix("lavis/") if name.startswith(bundled) else name for name in names_in(wheel)}
-    assert sources - held == set()
+    assert sources_of(wheel) - held == set()
     assert not any(name.startswith(("benchmarks/", "parity/", "tests/", "sevila_data/miniature/")) for name in held)
 
 
@@ -135,6 +139,19 @@ def test_every_tracked_file_of_the_bundled_folders_is_in_the_wheel(wheel: Path) 
     ).stdout.splitlines()
     data = {f"lavis/{name}" for name in listing if (ROOT / name).is_file() and not name.endswith(".py")}
     assert data - names_in(wheel) == set()
+
+
+def test_the_image_is_given_all_that_the_wheel_is_made_of(wheel: Path) -> None:
+    lines = re.findall(r"^COPY (.+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    copied = tuple(path for line in lines for path in line.split()[:-1])
+    sent = tuple(line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!"))
+    needed = {source for source in sources_of(wheel) if "/planted" not in source}
+    needed |= {PROJECT["readme"], *PROJECT["license-files"], "pyproject.toml", "setup.py"}
+
+    def lies_in(name: str, paths: tuple[str, ...]) -> bool:
+        return any(name == path or name.startswith(f"{path}/") for path in paths)
+
+    assert {name for name in needed if not (lies_in(name, copied) and lies_in(name, sent))} == set()
 
 
 def test_the_installed_package_finds_its_own_folders(site: Path, tmp_path: Path) -> None:
