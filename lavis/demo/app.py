@@ -98,6 +98,7 @@ def _build(service: Service, jobs: Jobs, files: VisitorFiles) -> gr.Blocks:
         _add_api(service, jobs)
         _wire_fields(page, calls)
         _wire_jobs(page, calls)
+        block.load(None, js="() => pageIsThere()", api_visibility="private")
         block.unload(calls.leave)
     return block
 

@@ -42,7 +42,8 @@ class Options:
 class Tab:
     """What both tabs have: buttons, earlier results, the result as it is shown, the result itself, and files of it.
 
-    `linked` changes where a link has filled in the fields.
+    `linked` changes where a link has filled in the fields. It stands outside of the tabs: of a part of the tab that is
+    not open Gradio says that it changed whenever an event might have changed it.
     """
 
     linked: gr.State
@@ -113,6 +114,7 @@ def build_page(
     """Lay out the page inside the current `gr.Blocks`."""
     errors = {field: gr.HTML(elem_classes="error-slot", render=False) for field in FIELDS}
     gr.HTML(html("header", model_names) + html("caveats", caveats), elem_id="masthead")
+    ask_linked, find_linked = gr.State(value=False), gr.State(value=False)
     with gr.Row(elem_id="columns", equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="left"):
             stage = _stage(settings)
@@ -142,9 +144,9 @@ def build_page(
                 errors["frames"].render()
         with gr.Column(scale=7, min_width=320, elem_id="right"), gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Ask", id="ask"):
-                ask = _ask_tab(errors, settings)
+                ask = _ask_tab(ask_linked, errors, settings)
             with gr.Tab("Find", id="find"):
-                find = _find_tab(errors, settings)
+                find = _find_tab(find_linked, errors, settings)
     example = gr.State(None)
     return Page(stage, cards, example, model, start, end, frames, tabs, errors, ask, find)
 
@@ -174,7 +176,7 @@ def _stage(settings: Settings) -> gr.HTML:
     )
 
 
-def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
+def _ask_tab(linked: gr.State, errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
     with gr.Column(elem_classes="card"):
         more = gr.HTML(elem_id="more", js_on_load=_script("pick.js"), visible=False)
         question = gr.Textbox(
@@ -202,7 +204,7 @@ def _ask_tab(errors: dict[str, gr.HTML], settings: Settings) -> AskTab:
     results = _results("answer", settings)
     block, share, downloads = _downloads("answer", ANSWER_FILES)
     wished = gr.State(value=False)
-    linked, shown = gr.State(value=False), (*buttons, *results)
+    shown = (*buttons, *results)
     return AskTab(linked, *shown, block, share, downloads, more, question, options, keyframes, wished, compare)
 
 
@@ -230,7 +232,7 @@ def _options(settings: Settings) -> Options:
     return Options(mode, block, gr.State(FIRST_OPTIONS), rows, texts, removes, add)
 
 
-def _find_tab(errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
+def _find_tab(linked: gr.State, errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
     with gr.Column(elem_classes="card"):
         query = gr.Textbox(
             label="What the moment shows",
@@ -248,7 +250,7 @@ def _find_tab(errors: dict[str, gr.HTML], settings: Settings) -> FindTab:
     results = _results("moments", settings)
     preview = gr.HTML(elem_id="preview")
     block, share, downloads = _downloads("moments", MOMENT_FILES)
-    return FindTab(gr.State(value=False), *buttons, *results, block, share, downloads, query, most, preview)
+    return FindTab(linked, *buttons, *results, block, share, downloads, query, most, preview)
 
 
 def _slider(name: str, label: str, value: int, *, most: int, info: str | None = None) -> gr.Slider:

@@ -1,3 +1,9 @@
+// Kept once Gradio has put every part of the page up, and says so by its event of loading.
+let pageIsThere;
+const pageStands = new Promise((kept) => {
+  pageIsThere = kept;
+});
+
 // Whatever carries `data-seek` moves the player; timelines move it by click, by touch and by arrow keys, and follow it.
 (() => {
   const player = () => document.querySelector(".stage video");

@@ -87,10 +87,10 @@ for (const name of ["dragover", "dragleave", "drop"]) {
     if (name === "drop" && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
   });
 }
-// A link to a result: what it asks is told to Python, which fills in the fields and asks. It waits for the page to stand:
-// an event of a part that loads before Gradio listens to it is lost.
+// A link to a result: what it asks is told to Python, which fills in the fields and asks. It waits for the whole page to
+// stand: Gradio loses the event of a part that loads before the others, and what comes for a part that loads after.
 const asked = new URLSearchParams(location.search);
-if (asked.has("clip")) setTimeout(() => trigger("linked", { link: location.search }), 300);
+if (asked.has("clip")) pageStands.then(() => trigger("linked", { link: location.search }));
 watch("value", () => {
   const value = props.value || {};
   if (value.note && value.url !== latest.url) {
