@@ -96,11 +96,10 @@ def run_select(args: argparse.Namespace) -> int:
         FaultError: memory or disk is full, or another process has died or hangs.
         TerminatedError: SIGTERM came; what was done is saved.
     """
-    from lavis.common.distributed import join_world
+    from lavis.cli.runs import joined_world
     from lavis.common.files import sole_use
     from lavis.common.logging import start_logging
     from lavis.runners.evaluation.selecting import partial_folder, select_frames, without_needless_models
-    from lavis.runners.faults import Notice, ended_readers, explained
     from lavis.runners.provenance import check_inputs
 
     if args.k is not None and args.k < 1:
@@ -108,14 +107,7 @@ def run_select(args: argparse.Namespace) -> int:
     _refuse_to_replace(args)
     config = selection_config(args)
     check_inputs(without_needless_models(config).base, splits=[config.split])
-    run = config.base.run
-    with (
-        ended_readers(),
-        Notice().listening(),
-        explained(batch_size="run.batch_size_eval"),
-        join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
-        sole_use(partial_folder(args.out)) if world.is_main else nullcontext(),
-    ):
+    with joined_world(config) as world, sole_use(partial_folder(args.out)) if world.is_main else nullcontext():
         start_logging(quiet=not world.is_main)
         found = select_frames(config, world, out=args.out, k=args.k, task=args.task, start_over=args.force)
         if world.is_main:
@@ -142,7 +134,13 @@ def selection_config(args: argparse.Namespace) -> "EvaluationConfig":
     recipe = recipe_of(args.dataset, chosen, num_frames=args.num_frames)
     if args.selector is not None:
         recipe["model"] = {**(recipe.get("model") or {}), "selector": typed_spec(args.selector, place="--selector")}
-    return load_evaluation_config(recipe, options=checked_options(args.options))
+    config = load_evaluation_config(recipe, options=checked_options(args.options))
+    if config.base.model.token_budget is not None:
+        raise ConfigError(
+            f"model.token_budget is {config.base.model.token_budget}, of an Answerer's tokens, and nothing is answered "
+            "here; give model.token_budget=null, and say how many frames with -k"
+        )
+    return config
 
 
 def run_convert(args: argparse.Namespace) -> int:

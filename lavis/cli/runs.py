@@ -225,9 +225,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         FaultError: memory or disk is full, or another process has died or hangs.
         TerminatedError: SIGTERM came; what was done is saved.
     """
-    from lavis.common.distributed import join_world
     from lavis.runners.config import load_evaluation_config
-    from lavis.runners.faults import Notice, ended_readers, explained
     from lavis.runners.provenance import check_inputs
 
     *others, path = chosen_recipes(args)
@@ -236,16 +234,31 @@ def run_evaluate(args: argparse.Namespace) -> int:
     config = load_evaluation_config(path, options=checked_options(args.options))
     check_inputs(config.base, splits=[config.split])
     folder = usable_folder(config)
-    run, frame_cache = config.base.run, cache_of(args)
+    frame_cache = cache_of(args)
+    with joined_world(config) as world, logged_in(folder, world, remarks=config.base.remarks):
+        _measure(config, world, cache=frame_cache, quantize=args.quantize, compiled=args.compile)
+    return 0
+
+
+@contextmanager
+def joined_world(config: "EvaluationConfig") -> Iterator["World"]:
+    """Join the processes of an evaluation for the block; however it ends, end its readers, and say why in one line.
+
+    Raises:
+        FaultError: memory or disk is full, or another process has died or hangs.
+        TerminatedError: SIGTERM came; what was done is saved.
+    """
+    from lavis.common.distributed import join_world
+    from lavis.runners.faults import Notice, ended_readers, explained
+
+    run = config.base.run
     with (
         ended_readers(),
         Notice().listening(),
         explained(batch_size="run.batch_size_eval"),
         join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
-        logged_in(folder, world, remarks=config.base.remarks),
     ):
-        _measure(config, world, cache=frame_cache, quantize=args.quantize, compiled=args.compile)
-    return 0
+        yield world
 
 
 @contextmanager

@@ -67,11 +67,9 @@ def run_compare_selectors(args: argparse.Namespace) -> int:
         FaultError: memory or disk is full, or another process has died or hangs.
         TerminatedError: SIGTERM came; what was done is saved.
     """
-    from lavis.cli.runs import logged_in, usable_folder
-    from lavis.common.distributed import join_world
+    from lavis.cli.runs import joined_world, logged_in, usable_folder
     from lavis.common.files import write_text
     from lavis.runners.evaluation.comparison import FIGURES, PAGE, PICTURE, compare_selectors, comparison_of
-    from lavis.runners.faults import Notice, ended_readers, explained
     from lavis.runners.provenance import check_inputs
 
     if args.max_videos is not None and args.max_videos < 1:
@@ -80,14 +78,8 @@ def run_compare_selectors(args: argparse.Namespace) -> int:
     comparison_of(config)
     check_inputs(config.base, splits=[config.split])
     folder = usable_folder(config)
-    run, frame_cache = config.base.run, cache_of(args)
-    with (
-        ended_readers(),
-        Notice().listening(),
-        explained(batch_size="run.batch_size_eval"),
-        join_world(device=run.device, timeout_s=run.distributed_timeout_s) as world,
-        logged_in(folder, world, remarks=config.base.remarks),
-    ):
+    frame_cache = cache_of(args)
+    with joined_world(config) as world, logged_in(folder, world, remarks=config.base.remarks):
         compare_selectors(
             config,
             world,

@@ -107,6 +107,18 @@ def test_nothing_is_answered_and_no_large_model_is_loaded_for_nothing(
     assert f"nextqa val: {NUM_QUESTIONS} questions, 3 of them without frames -> {out}" in capsys.readouterr().out
 
 
+def test_a_budget_of_tokens_is_refused_since_nobody_reads_the_frames(
+    data: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*settings(data, model=model_folder, output=tmp_path / "unused"), "model.token_budget=99"]
+    out = tmp_path / "frames.jsonl"
+    assert main(["select", str(recipe("nextqa")), "--out", str(out), "--options", *options]) == EXIT_USER_ERROR
+    told = capsys.readouterr().err
+    assert "model.token_budget is 99" in told
+    assert "give model.token_budget=null, and say how many frames with -k" in told
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_number_of_processes_changes_nothing(alone: Path, data: Path, model_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "frames.jsonl"
     options = settings(data, model=model_folder, output=tmp_path / "unused")
