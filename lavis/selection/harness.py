@@ -21,7 +21,7 @@ from lavis.models.loading import load_model
 from lavis.models.pipeline import WatchedVideo, watch
 from lavis.processors.prompts import check_question
 from lavis.selection.frames_file import ChosenFrames, read_frames
-from lavis.video import VideoReader, open_video
+from lavis.video import VideoReader, nearest_positions, open_video
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ def _frame_idx(video: VideoReader, chosen: ChosenFrames) -> Integers:
         raise VideoError(f"{path} ends at {end:.2f} s; {chosen.name} has a frame at {asked.max():.2f} s")
     if asked.max() > end:
         logger.warning("%s: it ends at %.2f s, before frames of %s: its last one is shown", path, end, chosen.name)
-    return np.searchsorted((known[1:] + known[:-1]) / 2, asked, side="right")
+    return nearest_positions(known, asked)
 
 
 def _resized(picture: Image.Image, size: float) -> Image.Image:

@@ -237,6 +237,14 @@ def watched_indices(
     return (bounds[:-1] + bounds[1:]) // 2, within
 
 
+def nearest_positions(known: Floats, asked: Floats) -> Integers:
+    """Return which of the times or indices that are known, increasing, lies nearest to each that is asked for.
+
+    Halfway between two it is the later one.
+    """
+    return np.searchsorted((known[1:] + known[:-1]) / 2, asked, side="right")
+
+
 def rate_indices(
     sample_fps: float, *, times_s: Floats, duration_s: float, clip: Span | None
 ) -> tuple[Integers, Span | None]:

@@ -12,7 +12,7 @@ import numpy as np
 from lavis.common.errors import ConfigError, VideoError
 from lavis.common.types import Floats
 from lavis.selection.frames_file import ChosenFrames
-from lavis.video import open_video
+from lavis.video import nearest_positions, open_video
 
 _FIELDS = {"frame_idx": "indices", "times_s": "seconds"}
 FindVideo = Callable[[str], Path]
@@ -79,4 +79,4 @@ def _with_indices(row: ChosenFrames, times: Floats, notes: Counter[str]) -> Chos
         )
     if seconds[-1] > times[-1] + step:
         notes["rows with seconds after the last frame: the last frame"] += 1
-    return replace(row, frame_idx=tuple(np.searchsorted((times[1:] + times[:-1]) / 2, seconds, side="right").tolist()))
+    return replace(row, frame_idx=tuple(nearest_positions(times, seconds).tolist()))

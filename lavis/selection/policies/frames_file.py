@@ -22,6 +22,7 @@ from lavis.selection.exchange.reading import read_chosen
 from lavis.selection.frames_file import ChosenFrames
 from lavis.selection.rows import Key, found_in, keys_for, keys_of
 from lavis.selection.scorers.common import question_name
+from lavis.video import nearest_positions
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def _placed(row: ChosenFrames, frames: FrameSource) -> _Placed:
         asked, watched = _floats(row.times_s), frames.times_s
     else:
         asked, watched = _floats(row.frame_idx or ()), frames.frame_idx.astype(np.float64)
-    positions = np.searchsorted((watched[1:] + watched[:-1]) / 2, asked, side="right")
+    positions = nearest_positions(watched, asked)
     step = float(np.median(np.diff(watched))) if len(watched) > 1 else np.inf
     far = np.abs(watched[positions] - asked) > step / 2 + _TOLERANCE
     # A row may hold one frame twice, as some published rules do; that is kept.

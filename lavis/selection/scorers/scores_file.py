@@ -21,7 +21,7 @@ import numpy as np
 
 from lavis.common.errors import ConfigError, QuestionError, counted
 from lavis.common.files import file_digest, read_json
-from lavis.common.types import Floats, Question
+from lavis.common.types import Floats, Integers, Question
 from lavis.models.base import FrameScores, Mask
 from lavis.models.frames import FrameSource
 from lavis.selection.rows import (
@@ -40,6 +40,7 @@ from lavis.selection.rows import (
     text_in,
 )
 from lavis.selection.scorers.common import frame_scores, question_name
+from lavis.video import nearest_positions
 
 _WHAT = "scores file"
 
@@ -124,7 +125,7 @@ class ScoresFile:
             return chosen
         return found.scores[self._nearest(found.places, ours, question)]
 
-    def _nearest(self, known: Floats, asked: Floats, question: Question) -> Any:
+    def _nearest(self, known: Floats, asked: Floats, question: Question) -> Integers:
         """Return which of the places that are known lies nearest to each that is asked for, the later of two.
 
         Raises:
@@ -137,7 +138,7 @@ class ScoresFile:
                 f"{self._path} is about another video than question {question_name(question)}: frames reach from "
                 f"{asked.min():g} to {asked.max():g}, where it has {known[0]:g} to {known[-1]:g}"
             )
-        return np.searchsorted((known[1:] + known[:-1]) / 2, asked, side="right")
+        return nearest_positions(known, asked)
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lavis.common.errors import ConfigError, UserError, VideoError
 from lavis.common.types import Span
-from lavis.video.base import random_indices, rate_indices, uniform_indices, watched_indices
+from lavis.video.base import nearest_positions, random_indices, rate_indices, uniform_indices, watched_indices
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frame_indices.json").read_text())
 
@@ -292,3 +292,17 @@ def test_the_rate_is_that_of_asking_for_each_time(seed):
         time_s = start_s + len(wanted) / rate
     indices, _ = rate_indices(rate, times_s=times_s, duration_s=duration_s, clip=clip)
     assert indices.tolist() == sorted(set(wanted))
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "nearest"),
+    [
+        ([0, 1, 4], [0.4, 0.5, 2.4, 2.5], [0, 1, 1, 2]),  # halfway it is the later one
+        ([0, 1, 4], [-3, 9], [0, 2]),
+        ([2], [0, 7], [0, 0]),
+        ([0, 1], [], []),
+    ],
+)
+def test_the_nearest_of_what_is_known(known, asked, nearest):
+    found = nearest_positions(np.array(known, dtype=float), np.array(asked, dtype=float))
+    assert found.tolist() == nearest
