@@ -38,6 +38,7 @@ if [ "$VERSIONS" = locked ]; then # style and known holes are judged by one set 
     check format "$VENV/bin/python" -m ruff format --check .
     check types "$VENV/bin/python" -m mypy
     [ $# -gt 0 ] || check audit "$VENV/bin/python" run_scripts/audit.py
+    [ $# -gt 0 ] || check docs sh run_scripts/docs.sh
 fi
 if [ $# -gt 0 ]; then
     check tests "$VENV/bin/python" -m pytest "$@"

@@ -14,7 +14,7 @@ from tests.videos import write_video
 
 DOC = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ (.*)$", DOC, re.MULTILINE)
-(QUESTIONS,) = re.findall(r"^```\n(video,.*?)^```$", DOC, re.MULTILINE | re.DOTALL)
+(QUESTIONS,) = re.findall(r"^```csv\n(video,.*?)^```$", DOC, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

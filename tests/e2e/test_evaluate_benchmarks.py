@@ -38,7 +38,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def documented_command(word: str, *, folder: Path) -> str:
     """Run the Python command of the README that has this word in it, and return what it prints."""
     readme = (Path(__file__).parents[2] / "sevila_data" / "README.md").read_text()
-    (command,) = [line.strip() for line in readme.splitlines() if line.startswith("    python -c") and word in line]
+    (command,) = [line for line in readme.splitlines() if line.startswith("python -c") and word in line]
     command = command.replace("python", shlex.quote(sys.executable), 1)
     return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout
 
