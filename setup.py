@@ -1,5 +1,6 @@
-"""Bundle the YAML configurations and the embedded model; everything else is said in pyproject.toml."""
+"""Bundle the configurations and the embedded model, and give README whole links; the rest stands in pyproject.toml."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,24 @@ BUNDLED = {
     "configs": ("**/*.yaml",),
     "sevila_checkpoints": ("README.md", "*tiny*/**/*", "*tokenizer*/**/*", "clips/*"),
 }
+
+
+def read_readme() -> str:
+    """Return README as PyPI shows it: what links to a file of the repository names the repository's address."""
+
+    def value(file: str, key: str) -> str:
+        (found,) = re.findall(rf'^{key} = "(.+)"$', (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+        return found
+
+    tree = f"v{value('lavis/common/defaults.py', 'VERSION')}"
+    address = value("pyproject.toml", "Repository")
+
+    def whole(link: re.Match[str]) -> str:
+        kind = "raw" if link["text"].startswith("!") else "blob"
+        return f"{link['text']}({address}/{kind}/{tree}/{link['path']})"
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"(?P<text>!?\[[^\]]*\])\((?!\w+:|#)(?P<path>[^)]+)\)", whole, text)
 
 
 def bundled_files() -> list[Path]:
@@ -51,4 +70,8 @@ class BuildWithData(build_py):
         return {str(ROOT / path): str(Path(self.build_lib, "lavis", path)) for path in bundled_files()}
 
 
-setup(cmdclass={"build_py": BuildWithData})
+setup(
+    cmdclass={"build_py": BuildWithData},
+    long_description=read_readme(),
+    long_description_content_type="text/markdown",
+)

@@ -146,7 +146,7 @@ def test_the_image_is_given_all_that_the_wheel_is_made_of(wheel: Path) -> None:
     copied = tuple(path for line in lines for path in line.split()[:-1])
     sent = tuple(line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!"))
     needed = {source for source in sources_of(wheel) if "/planted" not in source}
-    needed |= {PROJECT["readme"], *PROJECT["license-files"], "pyproject.toml", "setup.py"}
+    needed |= {*PROJECT["license-files"], "README.md", "pyproject.toml", "setup.py"}
 
     def lies_in(name: str, paths: tuple[str, ...]) -> bool:
         return any(name == path or name.startswith(f"{path}/") for path in paths)
@@ -181,6 +181,18 @@ def test_the_metadata_names_version_licence_and_command(wheel: Path, site: Path,
     assert "\nLicense-Expression: BSD-3-Clause\n" in (metadata / "METADATA").read_text(encoding="utf-8")
     assert (metadata / "licenses" / "LICENSE").is_file()
     assert "sevila = lavis.cli.main:main" in (metadata / "entry_points.txt").read_text(encoding="utf-8")
+
+
+def test_the_page_on_pypi_links_to_this_version_of_the_repository(wheel: Path) -> None:
+    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA"))
+    page = zipfile.ZipFile(wheel).read(name).decode()
+    links = re.findall(r"\]\(([^)#][^)]*)\)", page)
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert re.findall(r'(?:src|href)="(?!https://)[^"]+"', page) == []  # HTML in README is not rewritten
+    version, address = wheel.name.split("-")[1], PROJECT["urls"]["Repository"]
+    ours = [link.removeprefix(address).split("/", 3)[1:] for link in links if link.startswith(address)]
+    assert {(kind, tree) for kind, tree, _ in ours} == {("blob", f"v{version}"), ("raw", f"v{version}")}
+    assert [path for _, _, path in ours if not (ROOT / path.partition("#")[0]).exists()] == []
 
 
 def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
