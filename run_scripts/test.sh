@@ -37,8 +37,11 @@ if [ "$VERSIONS" = locked ]; then # style and known holes are judged by one set 
     check lint "$VENV/bin/python" -m ruff check .
     check format "$VENV/bin/python" -m ruff format --check .
     check types "$VENV/bin/python" -m mypy
-    [ $# -gt 0 ] || check audit "$VENV/bin/python" run_scripts/audit.py
-    [ $# -gt 0 ] || check docs sh run_scripts/docs.sh
+    if [ $# -eq 0 ]; then
+        check audit "$VENV/bin/python" run_scripts/audit.py
+        check docs sh run_scripts/docs.sh
+        check release sh run_scripts/release_check.sh
+    fi
 fi
 if [ $# -gt 0 ]; then
     check tests "$VENV/bin/python" -m pytest "$@"
