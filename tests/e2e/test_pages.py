@@ -1,5 +1,6 @@
 """Every command and snippet of the documentation: run as it stands, or parsed where the page says why it is not run."""
 
+import argparse
 import ast
 import glob
 import importlib
@@ -14,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from benchmarks.__main__ import build_parser as benchmarks_parser
+from lavis import registry
 from lavis.cli.common import chosen_recipes
 from lavis.cli.main import _with_clips_split, build_parser, main
 from lavis.common.files import checkpoints_dir, configs_dir, paper_tables_path
@@ -220,3 +222,35 @@ def test_every_row_of_the_papers_tables_is_on_its_page() -> None:
     for table in load_paper_tables(paper_tables_path()).tables:
         (row,) = [line for line in page.splitlines() if line.startswith(f"| {table.title} |")]
         assert re.findall(r"`(\w+)`", row) == list(dict.fromkeys(one.recipe for one in table.rows))
+
+
+def test_readme_counts_what_there_is() -> None:
+    counts = f"{len(registry.policies.names())} policies, any of {len(registry.scorers.names())} scorers"
+    assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+INLINE = re.compile(r"`sevila ([a-z][^`]*)`")
+IN_TEXT = sorted(
+    {
+        " ".join(found.split())
+        for page in PAGES
+        for found in INLINE.findall(outside_blocks(page.read_text(encoding="utf-8")))
+    }
+)
+
+
+@pytest.mark.parametrize("command", IN_TEXT)
+def test_a_command_in_the_text_has_the_options_that_it_is_given(command: str) -> None:
+    """Words may be left out there, so that not all of them can be parsed."""
+    words = [word.split("|") for word in shlex.split(command)]
+    parser: argparse.ArgumentParser = build_parser()
+    options: set[str] = set()
+    for alternatives in words:
+        choices = next((one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction)), {})
+        if alternatives[0] in choices:
+            assert set(alternatives) <= set(choices), command
+            parser = choices[alternatives[0]]
+            options |= set(parser._option_string_actions)
+    assert options, f"sevila {command}: there is no such command"
+    given = {word.partition("=")[0] for alternatives in words for word in alternatives if word.startswith("-")}
+    assert given - options - {"-"} == set(), command
