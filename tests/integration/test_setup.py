@@ -63,14 +63,14 @@ def requirements(path: Path) -> set[str]:
     return {line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")}
 
 
-@pytest.mark.parametrize("script", ["quickstart.sh", "test.sh"])
+@pytest.mark.parametrize("command", [["quickstart.sh"], ["test.sh", "tests/unit"]], ids=" ".join)
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
 def test_both_commands_install_the_versions_written_down_for_the_python(
-    tmp_path: Path, script: str, lock: Path
+    tmp_path: Path, command: list[str], lock: Path
 ) -> None:
     checkout = Checkout(tmp_path, python=lock.stem.removeprefix("python-"))
-    assert f"the versions that CI runs with (constraints/{lock.name})" in checkout.run(script)
-    least = "2.6" if script == "quickstart.sh" else "2.10"  # one of the extras for tests asks for more
+    assert f"the versions that CI runs with (constraints/{lock.name})" in checkout.run(*command)
+    least = "2.6" if command == ["quickstart.sh"] else "2.10"  # one of the extras for tests asks for more
     assert checkout.installed[0].split()[-1] == f"torch>={least}"
     (torch,) = (line for line in requirements(lock) if line.startswith("torch=="))
     assert requirements(lock) - checkout.versions == {torch}
