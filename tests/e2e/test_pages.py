@@ -229,17 +229,20 @@ def test_readme_counts_what_there_is() -> None:
     assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-INLINE = re.compile(r"`sevila ([a-z][^`]*)`")
-IN_TEXT = sorted(
-    {
-        " ".join(found.split())
-        for page in PAGES
-        for found in INLINE.findall(outside_blocks(page.read_text(encoding="utf-8")))
-    }
-)
+def in_text(command: str) -> list[str]:
+    """What stands behind a command wherever the text of a page names it, outside of blocks."""
+    found = re.compile(f"`{command} ([a-z][^`]*)`")
+    texts = [outside_blocks(page.read_text(encoding="utf-8")) for page in PAGES]
+    return sorted({" ".join(words.split()) for text in texts for words in found.findall(text)})
 
 
-@pytest.mark.parametrize("command", IN_TEXT)
+@pytest.mark.parametrize("command", in_text("python -m benchmarks"))
+def test_a_benchmark_in_the_text_is_one(command: str) -> None:
+    for name in command.split()[0].split("|"):
+        benchmarks_parser().parse_args([name, *shlex.split(command)[1:]])
+
+
+@pytest.mark.parametrize("command", in_text("sevila"))
 def test_a_command_in_the_text_has_the_options_that_it_is_given(command: str) -> None:
     """Words may be left out there, so that not all of them can be parsed."""
     words = [word.split("|") for word in shlex.split(command)]
