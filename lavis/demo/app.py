@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.components.api_component import Api
 from starlette.middleware import Middleware
 
 from lavis.common.errors import UserError
@@ -16,7 +17,7 @@ from lavis.demo.files import VisitorFiles
 from lavis.demo.guard import Guard, Uploads, bound_connections
 from lavis.demo.jobs import Job, Jobs
 from lavis.demo.layout import AskTab, FindTab, Page, build_page, theme
-from lavis.demo.service import AnswerRequest, FindRequest, Service
+from lavis.demo.service import AnswerRequest, FindRequest, Service, part_between
 from lavis.demo.settings import MEGABYTE, FieldError
 from lavis.export.records import Record
 
@@ -32,15 +33,21 @@ _VIDEO = (
     'video: an uploaded file, {"path": ..., "meta": {"_type": "gradio.FileData"}}, as `handle_file` of gradio_client '
     'makes it; or a shipped clip, {"clip": "test_0001.mp4"}. '
 )
+_PART = (
+    "start: of the part that is watched, in seconds or as mm:ss or hh:mm:ss; null is the video's. end: likewise. "
+    "model: the name of one that the page offers; an empty one is the first. "
+)
 _ANSWER = (
     "Answer a question about a video from its keyframes. "
     f"{_VIDEO}question: the text. options: 2 or more texts to choose from; an empty list asks for an open answer. "
     "num_frames: frames that are watched. num_keyframes: frames that are read; null is 4, or all of a shorter video. "
+    f"{_PART}"
     "Returns the record that `sevila answer --json` prints, with the video's name for its path."
 )
 _FIND = (
     "Find the moments of a video that a sentence describes. "
     f"{_VIDEO}query: the sentence. num_frames: frames that are compared. max_moments: how many are returned at most. "
+    f"{_PART}"
     "Returns the record that `sevila find --json` prints, with the video's name for its path."
 )
 
@@ -83,13 +90,24 @@ def launch(
     return block, url
 
 
+class _App(gr.Blocks):
+    """Gradio's app, where a program may leave out the last inputs over plain HTTP too, as with Gradio's client."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        """Complete inputs by their defaults."""
+        left_out = block_fn.inputs[len(inputs) :]
+        if all(isinstance(one, Api) for one in left_out):
+            inputs = [*inputs, *(one.value for one in left_out)]
+        return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+
+
 def _build(service: Service, jobs: Jobs, files: VisitorFiles) -> gr.Blocks:
     settings, examples = service.settings, service.sources.examples
     # Copied to where browsers may read.
     clips = files.keep_forever("clips")
     copies = {example.clip.name: Path(shutil.copy(example.clip, clips / example.clip.name)) for example in examples}
     addresses = {name: file_address(copy) for name, copy in copies.items()}
-    with gr.Blocks(title="SeViLA", analytics_enabled=False, delete_cache=(600, settings.keep_s)) as block:
+    with _App(title="SeViLA", analytics_enabled=False, delete_cache=(600, settings.keep_s)) as block:
         page = build_page(
             model_names=service.model_names, caveats=service.caveats, examples=examples, settings=settings
         )
@@ -182,6 +200,9 @@ def _add_api(service: Service, jobs: Jobs) -> None:
         options: list[str] = [],  # noqa: B006  # Gradio documents the default, and nothing changes it
         num_frames: int = settings.num_frames,
         num_keyframes: int | None = None,
+        start: float | str | None = None,
+        end: float | str | None = None,
+        model: str = "",
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
         def work(job: Job) -> Record:
@@ -189,7 +210,14 @@ def _add_api(service: Service, jobs: Jobs) -> None:
                 raise FieldError("options", "options are not a list of texts")
             texts = tuple(_text("options", option) for option in options)
             count = None if num_keyframes is None else _count("keyframes", num_keyframes)
-            asked = AnswerRequest(_text("question", question), texts, _count("frames", num_frames), count)
+            asked = AnswerRequest(
+                _text("question", question),
+                texts,
+                _count("frames", num_frames),
+                count,
+                clip=part_between(start, end),
+                model=_text("model", model),
+            )
             return service.answer(service.sources.find(video), asked, job).record
 
         return _run(work, request, jobs)
@@ -199,11 +227,15 @@ def _add_api(service: Service, jobs: Jobs) -> None:
         query: str,
         num_frames: int = settings.num_frames,
         max_moments: int = settings.max_moments,
+        start: float | str | None = None,
+        end: float | str | None = None,
+        model: str = "",
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
         def work(job: Job) -> Record:
             queries = (_text("query", query),)
-            asked = FindRequest(queries, _count("frames", num_frames), _count("query", max_moments))
+            frames, most, part = _count("frames", num_frames), _count("query", max_moments), part_between(start, end)
+            asked = FindRequest(queries, frames, most, part, _text("model", model))
             return service.find(service.sources.find(video), asked, job).records[0]
 
         return _run(work, request, jobs)

@@ -11,7 +11,6 @@ from typing import Any
 import gradio as gr
 
 from lavis.common.errors import UserError
-from lavis.common.times import parse_time
 from lavis.common.types import Span
 from lavis.demo.files import VisitorFiles
 from lavis.demo.jobs import Job, Jobs, Listener, Result
@@ -19,8 +18,8 @@ from lavis.demo.layout import CHOOSE, FIRST_OPTIONS, OPEN, AskTab, Page, Tab
 from lavis.demo.links import link_to, read_link
 from lavis.demo.previews import write_preview
 from lavis.demo.render import answered_html, facts_text, found_html, history_html, html
-from lavis.demo.service import AnswerRequest, AnswerResult, FindRequest, FindResult, Service
-from lavis.demo.settings import DefectsLogged, FieldError, shown_beside
+from lavis.demo.service import AnswerRequest, AnswerResult, FindRequest, FindResult, Service, part_between
+from lavis.demo.settings import DefectsLogged, FieldError
 from lavis.demo.videos import Source
 from lavis.export.clips import cut_clip
 
@@ -310,11 +309,7 @@ class Callbacks:
 
     def _clip(self, values: Values) -> Span | None:
         """Return the part of the video that is meant; None is all of it."""
-        start, end = (str(values[field] or "").strip() for field in (self.page.start, self.page.end))
-        if not (start or end):
-            return None
-        with shown_beside("clip"):
-            return Span(parse_time(start or 0), parse_time(end) if end else math.inf)
+        return part_between(values[self.page.start], values[self.page.end])
 
     def _question_of(self, example: int, number: int) -> Changes:
         question = self.service.sources.examples[example].questions[number]

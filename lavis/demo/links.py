@@ -5,9 +5,8 @@ from urllib.parse import parse_qs, urlencode
 
 from lavis.common import defaults
 from lavis.common.errors import UserError
-from lavis.common.times import parse_time
 from lavis.common.types import Span
-from lavis.demo.service import AnswerRequest, FindRequest
+from lavis.demo.service import AnswerRequest, FindRequest, part_between
 
 _MAX_CHARS, _MAX_FIELDS = 8000, 64
 
@@ -81,7 +80,5 @@ def _count(fields: dict[str, list[str]], name: str, otherwise: int | None) -> in
 
 
 def _part(fields: dict[str, list[str]]) -> Span | None:
-    if not fields.keys() & {"start", "end"}:
-        return None
-    start = parse_time(fields["start"][0]) if "start" in fields else 0.0
-    return Span(start, parse_time(fields["end"][0]) if "end" in fields else math.inf)
+    start, end = (fields.get(name, [None])[0] for name in ("start", "end"))
+    return part_between(start, end)

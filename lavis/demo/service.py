@@ -18,6 +18,7 @@ from PIL import Image
 
 from lavis.common import defaults
 from lavis.common.errors import QuestionError, counted
+from lavis.common.times import TimeLike, parse_time
 from lavis.common.types import Answer, Integers, Moment, Moments, Question, Span, VideoInfo
 from lavis.demo.jobs import Job
 from lavis.demo.models import Loader, Models
@@ -61,6 +62,19 @@ class FindRequest:
     max_moments: int | None = defaults.MAX_MOMENTS
     clip: Span | None = None
     model: str = ""
+
+
+def part_between(start: TimeLike | None, end: TimeLike | None) -> Span | None:
+    """Return the part of a video between two times as people write them; None and "" are its start, and its end.
+
+    Raises:
+        FieldError: one is no time.
+    """
+    start, end = (None if isinstance(time, str) and not time.strip() else time for time in (start, end))
+    if start is None and end is None:
+        return None
+    with shown_beside("clip"):
+        return Span(0.0 if start is None else parse_time(start), math.inf if end is None else parse_time(end))
 
 
 @dataclass(frozen=True)
