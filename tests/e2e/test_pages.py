@@ -217,6 +217,16 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_of_the_repository(page: Path) -> None:
+    """On the site mkdocs checks them, and their anchors; see `run_scripts/docs_hooks.py`."""
+    links = LINK.findall(outside_blocks(page.read_text(encoding="utf-8")))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_every_row_of_the_papers_tables_is_on_its_page() -> None:
     page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
     for table in load_paper_tables(paper_tables_path()).tables:
