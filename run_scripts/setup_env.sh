@@ -178,8 +178,9 @@ setup_torchvision() {
     if [ "$minor" -lt 14 ]; then torchvision="torchvision==0.$((minor + 15)).*"; else torchvision='torchvision>=0.29.1'; fi
     say "installing $torchvision and what goes with it into ${VENV##*/}/torchvision"
     rm -rf "$TORCHVISION_SITE"
-    # peft needs accelerate, and both psutil.
-    pip_install --no-deps --target "$TORCHVISION_SITE" "$torchvision" timm num2words peft accelerate psutil ||
+    # peft needs accelerate, and both psutil; `transformers serve`, which a test asks, needs openai, and that the others.
+    pip_install --no-deps --target "$TORCHVISION_SITE" "$torchvision" timm num2words peft accelerate psutil \
+        openai jiter sniffio ||
         fail "could not install the extras timm and vlm"
     printf '%s\n' "$now" >"$stamp"
 }

@@ -20,7 +20,7 @@ from lavis.models.pipeline import WatchedVideo
 from tests.videos import write_video
 from tests.vlm.families import save_tiny
 
-pytestmark = [pytest.mark.vlm, pytest.mark.slow]
+pytestmark = pytest.mark.vlm
 
 WITHOUT_SCORES = "the server gives no log-probabilities: only the choice is known"
 
@@ -54,6 +54,7 @@ def url(folder: Path) -> Iterator[str]:
     """Serve the folder, and others by name."""
     from transformers.utils.import_utils import is_accelerate_available, is_serve_available
 
+    pytest.importorskip("openai", exc_type=ImportError)  # beside the lowest versions it has not all that it needs
     if not (is_serve_available() and is_accelerate_available()):
         pytest.skip("transformers serve is not complete; install it with: pip install 'transformers[serving]'")
     with socket.socket() as free:
