@@ -42,6 +42,8 @@ def test_a_block_says_what_it_is(block: Block) -> None:
         assert not re.search(r"^\$? ?(sevila|python|sh|pip|torchrun) ", block.text, re.MULTILINE), f"{block}: a command"
     if block.is_run_here and block.language in ("csv", "json", "yaml", "toml"):
         assert block.title, f"{block}: which file is it? Otherwise say why it is not run"
+    if block.is_run_here and block.language in SHELL:
+        assert ["sevila", "demo"] not in [words[:2] for words in block.commands], f"{block}: it serves for ever; say so"
     if block.not_run is not None:
         assert len(block.not_run) > 10, f"{block}: why is it not run?"
     if block.run_by:
@@ -164,6 +166,7 @@ def read_sevila(words: list[str]) -> None:
         ("```\nsevila answer x.mp4 What\n```\n", "```"),
         ("```text\n$ sevila answer x.mp4 What\n```\n", "a command"),
         ("```yaml\na: 1\n```\n", "which file is it"),
+        ("```bash\nsevila demo --port 7861\n```\n", "it serves for ever"),
         ("<!-- not run: no -->\n```bash\nsevila cache info\n```\n", "why is it not run"),
         ("<!-- run by tests/e2e/test_find.py -->\n```bash\nsevila cache info\n```\n", "knows no limits.md"),
     ],
