@@ -1,8 +1,9 @@
 """Stage 0: the stand-in for BLIP-2, made from nothing: language model, vision tower and prompters.
 
 Language model and vision tower know nothing of each other until the prompter joins them, so they are made side by
-side; both stay frozen from then on. What the three stages of training are to teach is not known to stage 0: only
-words, never pictures, have taught the language model what "yes" and "no" mean.
+side; both stay frozen from then on. What the three stages of training are to teach is not known to stage 0: the
+language model has said "yes" and "no" to plain questions about words only, never to the Localizer's prompts or to
+pictures; and the tower has seen the world by day, while the stages' videos are of the evening.
 """
 
 import logging
@@ -28,7 +29,7 @@ NOTE = "the weights were trained on a synthetic world of coloured shapes only; t
 _EVERY = 3  # of the base videos' frames; neighbours look alike
 
 
-def make_language(folder: Path, *, seed: int, num_steps: int = 4000) -> None:
+def make_language(folder: Path, *, seed: int, num_steps: int = 8000) -> None:
     """Train the language model in words; save it in a model folder whose other parts have learned nothing."""
     model = initial_model(seed=seed)
     model.language.requires_grad_(True)  # noqa: FBT003  # torch's signature
@@ -37,16 +38,23 @@ def make_language(folder: Path, *, seed: int, num_steps: int = 4000) -> None:
 
 
 def make_vision(
-    folder: Path, data: Path, *, seed: int, num_videos: int = SPLITS["base"], num_steps: int = 3600
+    folder: Path,
+    data: Path,
+    *,
+    seed: int,
+    data_seed: int = 0,
+    num_videos: int = SPLITS["base"],
+    num_steps: int = 3600,
 ) -> None:
     """Train the vision tower, and the Answerer's Q-Former with it, on the base videos' frames.
 
     Args:
         data: the data set; only its base videos are read.
+        data_seed: that its videos were drawn with.
     """
     model = initial_model(seed=seed)
     patch_size = model.config.vision.args["patch_size"]
-    pictures, videos = read_pictures(data, count=num_videos, seed=seed, every=_EVERY)
+    pictures, videos = read_pictures(data, count=num_videos, seed=data_seed, every=_EVERY)
     logger.info("%d frames of %d videos", len(pictures), len(videos))
     heads = DenseHeads(vision_width=_tower(model).width, language_width=model.language.width, patch_size=patch_size)
     model.vision.requires_grad_(True)  # noqa: FBT003
@@ -62,6 +70,7 @@ def make_base(
     vision: Path,
     *,
     seed: int,
+    data_seed: int = 0,
     num_videos: int = SPLITS["base"],
     num_steps: int = 500,
 ) -> None:
@@ -69,10 +78,11 @@ def make_base(
 
     Args:
         data: the data set; only its base videos are read.
+        data_seed: that its videos were drawn with.
     """
     model = SeViLA.from_pretrained(vision)
     model.language.load_state_dict(SeViLA.from_pretrained(language).language.state_dict())
-    pictures, _ = read_pictures(data, count=num_videos, seed=seed, every=_EVERY)
+    pictures, _ = read_pictures(data, count=num_videos, seed=data_seed, every=_EVERY)
     train_prompter(model, pictures, seed=seed, num_steps=num_steps)
     model.save_pretrained(folder)
 

@@ -20,8 +20,8 @@ from torch.nn import functional
 from lavis.models.language.t5 import T5LanguageModel, Tokens
 from lavis.models.language.tokenizer import single_token_id
 from lavis.models.sevila.model import FramePacking, JointPacking, PerFramePacking
-from sevila_data.miniature.questions import NUM_OPTIONS
-from sevila_data.miniature.word_tasks import Exercise, choose_option, judge_moment, judge_question
+from sevila_data.miniature.questions import MAX_OPTIONS
+from sevila_data.miniature.word_tasks import Exercise, answer_openly, answer_whether, choose_option
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,23 @@ _JOINT, _PER_FRAME = JointPacking(), PerFramePacking()
 _INIT_STD = 0.02
 WORD_SCALE = 2.0
 """How much larger frame tokens are than the embeddings of the words they say."""
-# One round of exercises once single frames are read: how many frames, or which judgement.
-_ROUND = (1, 2, "question", 2, 4, 4, "moment")
-_LONG_READING_FROM, _LONG_READING_EVERY = 0.7, 14
+# One round of exercises once single frames are read: what is asked for, of how many frames.
+_ROUND = (
+    ("option", 1),
+    ("option", 2),
+    ("whether", 1),
+    ("option", 4),
+    ("open", 2),
+    ("option", 2),
+    ("option", 8),
+    ("whether", 4),
+    ("option", 4),
+    ("open", 4),
+    ("option", 4),
+    ("open", 8),
+)
+_LONG_READING_FROM = 0.5
+"""Share of the steps after which eight frames are read at once, which takes twice as long; before it are four."""
 
 
 def initialise(module: nn.Module) -> None:
@@ -72,9 +86,10 @@ class Hints(nn.Module):
         self._depths = (len(layers) - 3, len(layers) - 2)
         self.relevant = nn.ModuleList(nn.Linear(width, 1) for _ in self._depths)
         self.right = nn.Linear(width, 1)
-        self.letter = nn.Linear(width, NUM_OPTIONS)
+        self.letter = nn.Linear(width, MAX_OPTIONS)
         self.word = nn.Linear(width, len(language.tokenizer))
         self._num_queries = num_queries
+        self._tokenizer = language.tokenizer
         self._option_id = single_token_id(language.tokenizer, "Option")
         self._mark_id = language.tokenizer("way?", add_special_tokens=False).input_ids[-1]
         self._norm = language.model.encoder.final_layer_norm
@@ -100,19 +115,22 @@ class Hints(nn.Module):
                 said = head(frames[:, :, -self._num_queries :].float())[..., 0]
                 expected = relevant[..., None].expand_as(said)
                 loss = loss + 2 * functional.binary_cross_entropy_with_logits(said, expected)
-        if exercises[0].answer is None:
+        if exercises[0].word is None:
             return loss
-        rows, columns = (text.ids == self._option_id).nonzero(as_tuple=True)
-        # "Option", letter, colon, and then the option's one word.
-        options = encoded[rows, before_text + columns + 3].float().view(len(exercises), NUM_OPTIONS, -1)
-        answers = torch.tensor([exercise.answer for exercise in exercises])
-        letters = torch.arange(NUM_OPTIONS).expand(len(exercises), -1)
-        loss = loss + 2 * functional.cross_entropy(self.right(options)[..., 0], answers)
-        loss = loss + 0.5 * functional.cross_entropy(self.letter(options).flatten(0, 1), letters.flatten())
         every = torch.arange(len(exercises))
         mark = before_text + (text.ids == self._mark_id).int().argmax(1)
-        answered = text.ids[rows, columns + 3].view(len(exercises), NUM_OPTIONS)[every, answers]
-        return loss + 0.5 * functional.cross_entropy(self.word(encoded[every, mark].float()), answered)
+        answered = torch.tensor([single_token_id(self._tokenizer, str(exercise.word)) for exercise in exercises])
+        loss = loss + 0.5 * functional.cross_entropy(self.word(encoded[every, mark].float()), answered)
+        if not exercises[0].options:
+            return loss
+        num_options = len(exercises[0].options)
+        rows, columns = (text.ids == self._option_id).nonzero(as_tuple=True)
+        # "Option", letter, colon, and then the option's one word.
+        options = encoded[rows, before_text + columns + 3].float().view(len(exercises), num_options, -1)
+        answers = torch.tensor([exercise.options.index(str(exercise.word)) for exercise in exercises])
+        letters = torch.arange(num_options).expand(len(exercises), -1)
+        loss = loss + 2 * functional.cross_entropy(self.right(options)[..., 0], answers)
+        return loss + 0.5 * functional.cross_entropy(self.letter(options).flatten(0, 1), letters.flatten())
 
     def _keeper(self, depth: int) -> Callable[[nn.Module, object, object], None]:
         def keep(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -160,15 +178,14 @@ def draw_exercises(
     step: int, *, num_steps: int, single_frame_steps: int, batch_size: int, rng: np.random.Generator
 ) -> list[Exercise]:
     """Draw the exercises of one step, all of one kind."""
-    if step < single_frame_steps:
-        return [choose_option(rng, num_frames=1) for _ in range(batch_size)]
-    kind = _ROUND[step % len(_ROUND)]
-    if kind == "question":
-        return [judge_question(rng) for _ in range(batch_size)]
-    if kind == "moment":
-        return [judge_moment(rng) for _ in range(batch_size)]
-    is_long = step > _LONG_READING_FROM * num_steps and step % _LONG_READING_EVERY == 5
-    return [choose_option(rng, num_frames=8 if is_long else int(kind)) for _ in range(batch_size)]
+    kind, frames = _ROUND[step % len(_ROUND)] if step >= single_frame_steps else ("option", 1)
+    num_frames = min(frames, 8 if step > _LONG_READING_FROM * num_steps else 4)
+    if kind == "whether":
+        return [answer_whether(rng, num_frames=num_frames) for _ in range(batch_size)]
+    if kind == "open":
+        return [answer_openly(rng, num_frames=num_frames) for _ in range(batch_size)]
+    num_options = int(rng.integers(2, MAX_OPTIONS + 1))
+    return [choose_option(rng, num_frames=num_frames, num_options=num_options) for _ in range(batch_size)]
 
 
 def train_language(
@@ -176,7 +193,7 @@ def train_language(
     *,
     num_queries: int,
     seed: int,
-    num_steps: int = 4000,
+    num_steps: int = 8000,
     single_frame_steps: int = 400,
     batch_size: int = 32,
     lr: float = 1e-3,
@@ -196,7 +213,7 @@ def train_language(
         exercises = draw_exercises(
             step, num_steps=num_steps, single_frame_steps=single_frame_steps, batch_size=batch_size, rng=rng
         )
-        alone = exercises[0].answer is None or (len(exercises[0].frames) == 1 and step % 2 == 1)
+        alone = len(exercises[0].frames) == 1 and step % 2 == 1
         with torch.autocast("cpu", torch.bfloat16):
             loss, right = reading.loss(exercises, reader=_PER_FRAME if alone else _JOINT)
         optimizer.zero_grad()
@@ -206,7 +223,7 @@ def train_language(
         schedule.step()
         if step % 25 == 0:
             spent = time.monotonic() - started
-            kind = f"{len(exercises[0].frames)} frames" if exercises[0].answer is not None else "a judgement"
+            kind = f"{len(exercises[0].options)} options, {len(exercises[0].frames)} frames"
             logger.info(
                 "language %d: %s, loss %.3f, right %.2f (%.0f s)", step, kind, float(loss.detach()), right, spent
             )

@@ -6,7 +6,8 @@
     FOLDER/questions/{train,val,test}.json    multiple choice
     FOLDER/moments/{train,val,test}.json      queries with windows, as QVHighlights
 
-The base split has videos alone: its pictures are what the stand-in for BLIP-2 is made from.
+The base split has videos alone: its pictures are what the stand-in for BLIP-2 is made from. They are seen by day, all
+others in the evening, so that the stages have another look to learn, as they have between BLIP-2's pictures and videos.
 """
 
 import argparse
@@ -15,17 +16,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lavis.common.types import Span
+from lavis.common.types import Question, Span
 from lavis.datasets.annotations import write_annotations
 from sevila_data.dataset import option_fields
-from sevila_data.miniature.questions import moments_of, questions_about
-from sevila_data.miniature.render import FPS, write_clip
+from sevila_data.miniature.questions import NUM_OPTIONS, moments_of, questions_about
+from sevila_data.miniature.render import DAY, FPS, Light, write_clip
 from sevila_data.miniature.world import WorldVideo, make_video
 
 Row = dict[str, Any]
 
 SPLITS = {"base": 600, "moments_train": 300, "moments_val": 30, "train": 300, "val": 30, "test": 60}
 """Videos of each split; no video is in two of them. Test videos have both questions and moment queries."""
+
+EVENING = Light(hue_degrees=20.0)
+"""The light of all videos but the base's."""
 
 _QUESTION_FILES = {"train": "train", "val": "val", "test": "test"}
 _MOMENT_FILES = {"moments_train": "train", "moments_val": "val", "test": "test"}
@@ -38,11 +42,18 @@ def videos_of(split: str, count: int, *, seed: int) -> Iterator[WorldVideo]:
         yield make_video(f"{split}_{number:04d}", seed=_video_seed(split, number, seed, _VIDEO), fps=FPS)
 
 
+def asked_about(
+    split: str, number: int, video: WorldVideo, *, seed: int, num_options: int = NUM_OPTIONS
+) -> list[Question]:
+    """Make the questions about a split's video; another number of options gives the same questions with others."""
+    return questions_about(video, seed=_video_seed(split, number, seed, _QUESTIONS), num_options=num_options)
+
+
 def question_rows(split: str, count: int, *, seed: int) -> list[Row]:
     """Make the multiple-choice rows of a split."""
     rows = []
     for number, video in enumerate(videos_of(split, count, seed=seed)):
-        for question in questions_about(video, seed=_video_seed(split, number, seed, _QUESTIONS)):
+        for question in asked_about(split, number, video, seed=seed):
             rows.append(
                 {
                     "video": video.name,
@@ -76,13 +87,18 @@ def moment_rows(split: str, count: int, *, seed: int) -> list[Row]:
     return rows
 
 
-def write_dataset(folder: Path, *, seed: int, sizes: Mapping[str, int] = SPLITS) -> None:
-    """Write all videos that are not there yet, then the annotations."""
+def write_dataset(folder: Path, *, seed: int, sizes: Mapping[str, int] = SPLITS, light: Light = EVENING) -> None:
+    """Write all videos that are not there yet, then the annotations.
+
+    Args:
+        sizes: videos of each split.
+        light: of all videos but the base's.
+    """
     for split, count in sizes.items():
         for video in videos_of(split, count, seed=seed):
             path = folder / "videos" / f"{video.name}.mp4"
             if not path.exists():
-                write_clip(path, video)
+                write_clip(path, video, light=DAY if split == "base" else light)
     for split, file in _QUESTION_FILES.items():
         write_annotations(folder / "questions" / f"{file}.json", question_rows(split, sizes[split], seed=seed))
     for split, file in _MOMENT_FILES.items():

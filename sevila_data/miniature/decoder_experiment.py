@@ -28,6 +28,7 @@ from sevila_data.miniature.decoder import join, learn_language, learn_vision
 from sevila_data.miniature.experiment import once, seconds_in, start_worker
 from sevila_data.miniature.figures import Measured, render_table, summarise
 from sevila_data.miniature.measure import LOCALIZERS, HeldOut, localize, measure_run, measure_so_far
+from sevila_data.miniature.render import DAY
 from sevila_data.miniature.stages import STAGES
 
 _BASE_SEED = 0
@@ -81,12 +82,12 @@ class DecoderRun:
     """The stages of one seed, in their folder; arguments as for `stages.Run`."""
 
     def __init__(self, experiment: Path, *, seed: int) -> None:
-        self.experiment, self.seed = experiment, seed
+        self.data, self.base, self.base_folder, self.seed = experiment / "data", 0, experiment, seed
         self.folder = experiment / f"seed_{seed}"
 
     def model(self, *stages: str) -> VideoModel:
         """Load the base with the adapters of stages."""
-        model = HFModel.from_pretrained(self.experiment / "base")
+        model = HFModel.from_pretrained(self.base_folder / "base")
         for stage in stages:
             model.load_partial(self.folder / stage / "best")
         return model.eval()
@@ -98,7 +99,7 @@ class DecoderRun:
             *options,
             *(f"{setting}={value}" for setting, value in _LORA.items()),
             f"run.max_iters={steps}",
-            f"model.model_type={self.experiment / 'base'}",
+            f"model.model_type={self.base_folder / 'base'}",
             f"model.finetuned={self.folder / before / 'best' if before else 'null'}",
             f"run.output_dir={self.folder / name}",
             f"run.seed={self.seed}",
@@ -111,7 +112,7 @@ class DecoderRun:
 def make_data(experiment: Path) -> None:
     """Make the data set."""
     data = experiment / "data"
-    once(experiment, "data", data / "moments/test.json", lambda: write_dataset(data, seed=_BASE_SEED))
+    once(experiment, "data", data / "moments/test.json", lambda: write_dataset(data, seed=_BASE_SEED, light=DAY))
 
 
 def make_language(experiment: Path, steps: Steps) -> None:

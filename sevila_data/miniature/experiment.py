@@ -7,10 +7,12 @@ not need each other are made side by side, each on one core.
 """
 
 import argparse
+import importlib.metadata
 import json
 import logging
 import multiprocessing
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,16 +26,17 @@ import torch
 from lavis.common.files import write_text
 from lavis.common.logging import start_logging
 from lavis.models.sevila.model import SeViLA
+from lavis.runners.provenance import run_facts
 from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import write_dataset
 from sevila_data.miniature.figures import Measured, render_table, summarise
-from sevila_data.miniature.measure import BEST, LOCALIZERS, measure_run
-from sevila_data.miniature.stages import STAGES, Run
+from sevila_data.miniature.measure import BEST, LOCALIZERS, HeldOut, localize, measure_run
+from sevila_data.miniature.stages import STAGES, Run, base_folder
 from sevila_data.miniature.world import COLOURS, PLACES, SHAPES
 
 logger = logging.getLogger(__name__)
 
-_BASE_SEED = 0  # of data and base, which all seeds of the stages share
+_DATA_SEED = 0  # all bases and seeds learn from the same videos and are measured on the same
 _CARD = """# sevila_tiny
 
 A SeViLA model of {parameters:.1f} million parameters that runs on any laptop, trained on a synthetic world only:
@@ -42,12 +45,14 @@ nothing of natural video**: there, its answers and moments mean nothing, whateve
 
 - It knows the shapes {shapes}; the colours {colours}; the places {places}; and left, right, up, down and still.
 - It was asked nine kinds of question, such as "What colour is the star?", "Where is the red thing?", "Which shape is
-  in the forest?" and "Which way does the ring move?", with five options; moments by sentences such as "The star moves
-  left" or "A red star". Other wordings may fail.
-- On {videos} held-out videos, {accuracy:.1f} % of {questions} questions are answered right by it and its likes of
-  other seeds (95 % interval {low:.1f} to {high:.1f}); chance is 20 %. All figures are in `benchmarks/MINIATURE.md`.
-- Made by `run_scripts/sevila/miniature.sh` (seed {seed} of the stages): stage 0 from nothing, Localizer pre-training,
-  self-refinement, Answerer fine-tuning. {remark}
+  in the forest?" and "Which way does the ring move?", with two to eight options or none; whether something is shown
+  ("Is there a red star?"); and moments by sentences such as "The star moves left" or "A red star". Other wordings may
+  fail. How it does with each number of options and frames is in `benchmarks/EMBEDDED.md`.
+- On {videos} held-out videos, {accuracy:.1f} % of {questions} questions of five options are answered right by it and
+  its likes of other bases and seeds (95 % interval {low:.1f} to {high:.1f}); chance is 20 %. Of that, the stages of
+  training have {gain:+.1f} points in the choice of frames. All figures are in `benchmarks/MINIATURE.md`.
+- Made by `run_scripts/sevila/miniature.sh` (base {base}, seed {seed} of the stages): stage 0 from nothing, Localizer
+  pre-training, self-refinement, Answerer fine-tuning. {remark}
 """
 
 
@@ -66,45 +71,76 @@ def seconds_in(folder: Path) -> dict[str, float]:
     return {file.name: float(file.read_text()) for file in sorted((folder / "seconds").glob("*"))}
 
 
-def learn_language(experiment: Path) -> None:
-    """Make the language model."""
-    folder = experiment / "language"
-    once(experiment, "language", folder / "config.json", lambda: make_language(folder, seed=_BASE_SEED))
+def make_data(experiment: Path) -> None:
+    """Make the data set, which all bases share."""
+    data = experiment / "data"
+    once(experiment, "data", data / "moments/test.json", lambda: write_dataset(data, seed=_DATA_SEED))
 
 
-def learn_vision(experiment: Path) -> None:
-    """Make the data, and the vision tower from its base videos."""
-    data, folder = experiment / "data", experiment / "vision"
-    once(experiment, "data", data / "moments/test.json", lambda: write_dataset(data, seed=_BASE_SEED))
-    once(experiment, "vision", folder / "config.json", lambda: make_vision(folder, data, seed=_BASE_SEED))
+def learn_language(experiment: Path, base: int) -> None:
+    """Make the language model of a base."""
+    shared = base_folder(experiment, base)
+    folder = shared / "language"
+    once(shared, "language", folder / "config.json", lambda: make_language(folder, seed=base))
 
 
-def join_base(experiment: Path) -> None:
-    """Join language model and vision tower to the base."""
-    folder = experiment / "base"
-    parts = (experiment / "data", experiment / "language", experiment / "vision")
-    once(experiment, "base", folder / "config.json", lambda: make_base(folder, *parts, seed=_BASE_SEED))
+def learn_vision(experiment: Path, base: int) -> None:
+    """Make the vision tower of a base from the base videos."""
+    shared = base_folder(experiment, base)
+    folder = shared / "vision"
+    learn = partial(make_vision, folder, experiment / "data", data_seed=_DATA_SEED, seed=base)
+    once(shared, "vision", folder / "config.json", learn)
 
 
-def run_seed(experiment: Path, seed: int, max_videos: int | None) -> Measured:
-    """Train and measure the stages of one seed, as far as that is not done yet."""
-    run = Run(experiment, seed=seed)
+def join_base(experiment: Path, base: int) -> None:
+    """Join language model and vision tower to a base."""
+    shared = base_folder(experiment, base)
+    parts = (experiment / "data", shared / "language", shared / "vision")
+    join = partial(make_base, shared / "base", *parts, data_seed=_DATA_SEED, seed=base)
+    once(shared, "base", shared / "base/config.json", join)
+
+
+def train_stages(run: Run) -> None:
+    """Train the stages of one seed, as far as that is not done yet."""
     for name in STAGES:
         once(run.folder, name, run.folder / name / "best/model.safetensors", partial(run.train, name))
+
+
+def measure(run: Run, max_videos: int | None) -> Measured:
+    """Measure the stages of one seed on the test videos."""
     file = run.folder / "figures.json"
     once(run.folder, "measure", file, lambda: measure_run(run, max_videos=max_videos).save(file))
     return Measured.load(file)
 
 
-def run_all(experiment: Path, seeds: Sequence[int], *, workers: int, max_videos: int | None) -> list[Measured]:
-    """Make everything that is not there yet, and return what each seed's models reach."""
+def run_all(
+    experiment: Path, bases: Sequence[int], seeds: Sequence[int], *, workers: int, max_videos: int | None
+) -> list[Measured]:
+    """Make everything that is not there yet, and return what each seed's models reach on each base."""
+    runs = [Run(experiment, base=base, seed=seed) for seed in seeds for base in bases]
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=fresh, initializer=start_worker, initargs=(experiment,)) as pool:
-        for halves in [pool.submit(learn_language, experiment), pool.submit(learn_vision, experiment)]:
-            halves.result()
-        pool.submit(join_base, experiment).result()
-        runs = [pool.submit(run_seed, experiment, seed, max_videos) for seed in seeds]
-        return [run.result() for run in runs]
+
+        def side_by_side(work: Callable[..., Any], *over: Sequence[Any]) -> list[Any]:
+            return list(pool.map(work, *over))
+
+        data = pool.submit(make_data, experiment)
+        languages = [pool.submit(learn_language, experiment, base) for base in bases]
+        data.result()
+        side_by_side(partial(learn_vision, experiment), bases)
+        for language in languages:
+            language.result()
+        side_by_side(partial(join_base, experiment), bases)
+        side_by_side(train_stages, runs)
+        # What no stage has touched is scored once for each base, before the runs need it side by side.
+        untrained = [run for run in runs if run.seed == seeds[0]]
+        side_by_side(partial(localize_untrained, max_videos=max_videos), untrained)
+        return side_by_side(partial(measure, max_videos=max_videos), runs)
+
+
+def localize_untrained(run: Run, *, max_videos: int | None) -> None:
+    """Let a base's Localizer score all frames; `measure` reads what it found."""
+    localize(run, HeldOut(run.data, max_videos=max_videos), "untrained")
 
 
 def start_worker(experiment: Path) -> None:
@@ -115,6 +151,14 @@ def start_worker(experiment: Path) -> None:
     log = experiment / f"log_{os.getpid()}.txt"
     logging.basicConfig(level=logging.INFO, format="%(message)s", filename=log)
     start_logging(file=log)
+
+
+def made_on() -> str:
+    """Say by which machine, versions and commit."""
+    facts = run_facts(seed=0, processes=1)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "numpy"))
+    cpu = f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()}), {os.cpu_count()} cores"
+    return f"{cpu}, Python {platform.python_version()}, {versions}, commit {(facts['commit'] or 'unknown')[:9]}"
 
 
 def release(model: SeViLA, folder: Path, figures: Mapping[str, Any]) -> None:
@@ -135,6 +179,8 @@ def release(model: SeViLA, folder: Path, figures: Mapping[str, Any]) -> None:
         accuracy=overall["percent"],
         low=overall["low"],
         high=overall["high"],
+        gain=figures["differences"]["both stages over none"][0],
+        base=figures["bases"][0],
         seed=figures["seeds"][0],
         remark=figures["remark"],
     )
@@ -145,19 +191,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment, write its figures and, if asked, the table."""
     parser = argparse.ArgumentParser(description="Run the paper in miniature, from nothing.")
     parser.add_argument("--output", type=Path, default=Path("output/miniature"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the stages; the base is shared")
+    parser.add_argument("--bases", type=int, nargs="+", default=[0, 1], help="numbers, and seeds, of the bases")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the stages, on each base")
     parser.add_argument("--workers", type=int, default=2, help="parts made side by side, each on one core")
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
-    parser.add_argument("--release", type=Path, help="folder to save the first seed's model to, with its card")
+    parser.add_argument(
+        "--release", type=Path, help="folder to save the first base's and seed's model to, with its card"
+    )
     parser.add_argument("--remark", default="", help="a sentence for table and card about how this run was made")
     parser.add_argument("--test-videos", type=int, help="measure on so many of the test videos; all by default")
     given = parser.parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
-    measured = run_all(given.output, given.seeds, workers=given.workers, max_videos=given.test_videos)
+    measured = run_all(given.output, given.bases, given.seeds, workers=given.workers, max_videos=given.test_videos)
     figures = summarise(measured)
-    runs = [Run(given.output, seed=seed) for seed in given.seeds]
-    seconds = {"shared": seconds_in(given.output), "seeds": [seconds_in(run.folder) for run in runs]}
-    figures |= {"seeds": given.seeds, "seconds": seconds, "remark": given.remark}
+    runs = [Run(given.output, base=base, seed=seed) for seed in given.seeds for base in given.bases]
+    shared = seconds_in(given.output) | seconds_in(runs[0].base_folder)
+    seconds = {"shared": shared, "seeds": [seconds_in(run.folder) for run in runs]}
+    figures |= {"seeds": given.seeds, "seconds": seconds, "remark": given.remark, "made_on": made_on()}
     write_text(given.output / "figures.json", json.dumps(figures, indent=2) + "\n")
     if given.release:
         release(runs[0].model(*LOCALIZERS[BEST], "finetune"), given.release, figures)

@@ -7,33 +7,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from lavis.common.errors import counted
 from lavis.common.files import write_text
-from lavis.tasks.metrics.accuracy import AccuracyReport, Outcome, accuracy_report, interval
+from lavis.common.types import Floats
+from lavis.tasks.metrics.accuracy import interval
 from sevila_data.miniature.questions import ASKED
 
 _RESAMPLES = 2000
 _BEST = "localizer, pre-trained and refined"
-_MOST_MINUTES = 90
+_MOST_MINUTES = 120
 _ADDS = (
     "pre-training over none",
     "refinement over none",
+    "refinement alone over pre-training alone",
     "both stages over refinement alone",
     "both stages over pre-training alone",
+    "fine-tuning over the base, localized frames",
 )
+EVIDENCE_SCORES = ("recall", "precision", "AP")
 MOMENT_SCORES = ("R1@0.5", "R1@0.7", "mAP")
 _HEAD = """# The paper in miniature
 
 Written by `run_scripts/sevila/miniature.sh` ({videos} test videos, {questions} questions of {options} options, so
-chance is {chance:.0f} %). Accuracy in percent, averaged over the stages' seeds ({seeds}), with 95 % intervals
-bootstrapped over videos. The world is synthetic: coloured shapes that move over patterned grounds, rendered to H.264
-and read back by the usual reader.
+chance is {chance:.0f} %) on {made_on}.
 
-The base (language model, vision tower, prompters) is trained from nothing, once, and shared by all seeds. The language
-model learns the prompts, the Localizer's too, from words in place of frames; the vision tower from dense labels of what
-is where in a picture; the prompter to say the words of captions. Localizer and Answerer start as two copies of that
-prompter. No label of whether a picture is relevant to a question is used before the stages. Unless a line says
-otherwise, answers come from the Answerer that was tuned on localized frames, reading four of {frames} frames.
+Accuracy in percent, averaged over {runs} runs: the stages' seeds {seeds} on each of {bases}. The 95 % intervals are of
+another draw of bases, seeds and videos (bootstrap at all three levels), and the differences are taken on the same
+questions. The world is synthetic: coloured shapes that move over patterned grounds, rendered to H.264 and read back by
+the usual reader.
+
+A base (language model, vision tower, prompters) is trained from nothing: the language model from words in place of
+frames, the vision tower from dense labels of what is where in a picture, the prompter to say the words of captions.
+Localizer and Answerer start as two copies of that prompter. Two things are left for the stages to learn. The language
+model says "yes" and "no" to plain questions ("Is there a red star?") and has never read the Localizer's prompts. And
+the base has seen the world by day, while the videos of the stages and of the test are of the evening: all hues are
+turned by 20 degrees. No label of whether a picture is relevant to a question is used before the stages. So "untrained"
+is zero-shot: this Localizer was never taught its prompt. Unless a line says otherwise, answers come from the Answerer
+that was tuned on localized frames, reading four of {frames} frames.
 
 {remark}
 """
@@ -54,6 +66,8 @@ class Measured:
         answerers: marks of each "tuned on / read".
         keyframes: marks for each number of keyframes.
         moments: each Localizer's moment scores.
+        evidence: of each Localizer, how well its scores find the frames inside the windows: `EVIDENCE_SCORES`.
+        base: number of the base that these models began as.
     """
 
     videos: dict[str, str]
@@ -63,6 +77,8 @@ class Measured:
     answerers: dict[str, Marks]
     keyframes: dict[str, Marks]
     moments: dict[str, dict[str, float]]
+    evidence: dict[str, dict[str, float]]
+    base: int = 0
 
     def save(self, file: Path) -> None:
         """Write as JSON."""
@@ -74,73 +90,117 @@ class Measured:
         return cls(**json.loads(file.read_text(encoding="utf-8")))
 
 
-def summarise(seeds: Sequence[Measured]) -> dict[str, Any]:
-    """Average all seeds, question by question, with 95 % intervals over videos."""
-    first = seeds[0]
+def summarise(runs: Sequence[Measured]) -> dict[str, Any]:
+    """Average all runs, question by question, with 95 % intervals over bases, seeds and videos."""
+    first = runs[0]
+    drawn = Drawn.of(runs)
 
-    def reports(field: str) -> dict[str, dict[str, Any]]:
+    def shares(field: str) -> dict[str, dict[str, Any]]:
         names: Mapping[str, Marks] = getattr(first, field)
-        marks = {name: _average([getattr(seed, field)[name] for seed in seeds]) for name in names}
-        return {name: dataclasses.asdict(_report(found, first)) for name, found in marks.items()}
+        return {name: drawn.share([getattr(run, field)[name] for run in runs]) for name in names}
 
-    runs = {name: _average([seed.runs[name] for seed in seeds]) for name in first.runs}
+    def by_type(name: str) -> dict[str, float]:
+        return {kind: _percent([run.runs[name] for run in runs], first.kinds, kind) for kind in ASKED}
+
     return {
         "videos": len(set(first.videos.values())),
         "questions": len(first.videos),
-        "runs": reports("runs"),
-        "by_seed": {name: [_percent(seed.runs[name]) for seed in seeds] for name in first.runs},
-        "inside": {name: float(np.mean([seed.inside[name] for seed in seeds])) for name in first.inside},
-        "answerers": {name: report["overall"] for name, report in reports("answerers").items()},
-        "keyframes": {name: report["overall"] for name, report in reports("keyframes").items()},
-        "moments": {name: _average([seed.moments[name] for seed in seeds]) for name in first.moments},
-        "differences": _differences(runs, first.videos),
+        "bases": [run.base for run in runs],
+        "runs": {name: {"overall": share, "by_type": by_type(name)} for name, share in shares("runs").items()},
+        "by_seed": {name: [_percent([run.runs[name]]) for run in runs] for name in first.runs},
+        "inside": {name: float(np.mean([run.inside[name] for run in runs])) for name in first.inside},
+        "answerers": shares("answerers"),
+        "keyframes": shares("keyframes"),
+        "moments": {name: _average([run.moments[name] for run in runs]) for name in first.moments},
+        "evidence": {name: _average([run.evidence[name] for run in runs]) for name in first.evidence},
+        "differences": _differences(runs, drawn),
     }
 
 
-def difference(first: Marks, second: Marks, videos: Mapping[str, str]) -> tuple[float, float, float]:
-    """Return how many points the first run is above the second, with the 95 % interval over videos.
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """Another draw of everything that was drawn once: bases, the seeds of each, and the videos.
 
-    Args:
-        videos: question id -> video.
+    Shapes: B resamples, R runs, V videos.
+
+    Attributes:
+        questions: in the order of all marks.
+        column: of each question, its video.
+        runs: [B, R], the weight of each run; a row sums to one.
+        videos: [B, V], how often each video was drawn.
     """
-    place = {name: index for index, name in enumerate(sorted(set(videos.values())))}
-    gains, counts = np.zeros(len(place)), np.zeros(len(place))
-    for question, name in videos.items():
-        gains[place[name]] += first[question] - second[question]
-        counts[place[name]] += 1
-    drawn = np.random.default_rng(0).integers(len(place), size=(_RESAMPLES, len(place)))
-    samples = 100 * gains[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return 100 * float(gains.sum() / counts.sum()), *interval(samples)
+
+    questions: tuple[str, ...]
+    column: npt.NDArray[np.int64]
+    runs: Floats
+    videos: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, runs: Sequence[Measured]) -> "Drawn":
+        """Resample what was measured."""
+        rng = np.random.default_rng(0)
+        names = sorted(set(runs[0].videos.values()))
+        column = np.array([names.index(video) for video in runs[0].videos.values()])
+        bases = [
+            [place for place, run in enumerate(runs) if run.base == base] for base in sorted({r.base for r in runs})
+        ]
+        weights = np.zeros((_RESAMPLES, len(runs)))
+        for row in weights:
+            for base in rng.integers(len(bases), size=len(bases)):
+                np.add.at(row, rng.choice(bases[base], size=len(bases[base])), 1 / len(bases) / len(bases[base]))
+        videos = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES)
+        return cls(tuple(runs[0].videos), column, weights, videos)
+
+    def share(self, marks: Sequence[Marks]) -> dict[str, float]:
+        """Return percent, low and high of right answers; marks of each run."""
+        percent, low, high = self.bound(self._table(marks))
+        return {"percent": percent, "low": low, "high": high}
+
+    def difference(self, first: Sequence[Marks], second: Sequence[Marks]) -> tuple[float, float, float]:
+        """Return how many points the first is above the second on the same questions, low and high."""
+        return self.bound(self._table(first) - self._table(second))
+
+    def bound(self, values: Floats) -> tuple[float, float, float]:
+        """Return the mean of values [R, questions] in percent with its 95 % interval."""
+        counts = np.bincount(self.column, minlength=self.videos.shape[1])
+        sums = np.stack([np.bincount(self.column, row, minlength=len(counts)) for row in values])
+        samples = 100 * (self.runs @ sums * self.videos).sum(1) / (self.videos @ counts)
+        return 100 * float(values.mean()), *interval(samples)
+
+    def _table(self, marks: Sequence[Marks]) -> Floats:
+        return np.array([[row[question] for question in self.questions] for row in marks])
 
 
-def _differences(runs: Mapping[str, Marks], videos: Mapping[str, str]) -> dict[str, tuple[float, float, float]]:
+def _differences(runs: Sequence[Measured], drawn: Drawn) -> dict[str, tuple[float, float, float]]:
     pairs = {
         "both stages over uniform": (_BEST, "uniform"),
         "both stages over none": (_BEST, "localizer, untrained"),
         "pre-training over none": ("localizer, pre-trained", "localizer, untrained"),
         "refinement over none": ("localizer, refined only", "localizer, untrained"),
+        "refinement alone over pre-training alone": ("localizer, refined only", "localizer, pre-trained"),
         "both stages over refinement alone": (_BEST, "localizer, refined only"),
         "both stages over pre-training alone": (_BEST, "localizer, pre-trained"),
         "no stage over uniform": ("localizer, untrained", "uniform"),
+        "fine-tuning over the base, localized frames": ("localized frames / localized", "nothing (base) / localized"),
         "one frame alone over the same among four": ("oracle, one frame", "oracle's one among four"),
     }
-    if _BEST in runs:
+    if _BEST in runs[0].runs:
         del pairs["no stage over uniform"]
-    made = {name: pair for name, pair in pairs.items() if runs.keys() >= set(pair)}
-    return {name: difference(runs[first], runs[second], videos) for name, (first, second) in made.items()}
+    every = [run.runs | run.answerers for run in runs]
+    made = {name: pair for name, pair in pairs.items() if every[0].keys() >= set(pair)}
+    return {
+        name: drawn.difference([marks[first] for marks in every], [marks[second] for marks in every])
+        for name, (first, second) in made.items()
+    }
 
 
-def _average(marks: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in marks])) for name in marks[0]}
+def _average(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _percent(marks: Marks) -> float:
-    return 100 * float(np.mean(list(marks.values())))
-
-
-def _report(marks: Marks, about: Measured) -> AccuracyReport:
-    outcomes = [Outcome(question, mark, about.kinds[question]) for question, mark in marks.items()]
-    return accuracy_report(outcomes, clusters=[about.videos[question] for question in marks], resamples=_RESAMPLES)
+def _percent(marks: Sequence[Marks], kinds: Mapping[str, str] | None = None, kind: str = "") -> float:
+    right = [mark for row in marks for question, mark in row.items() if kinds is None or kinds[question] == kind]
+    return 100 * float(np.mean(right))
 
 
 def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int = 5, head: str = _HEAD) -> str:
@@ -153,10 +213,13 @@ def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int =
         chance=100 / options,
         frames=frames,
         remark=figures["remark"],
+        runs=len(figures["bases"]),
+        bases=counted(len(set(figures["bases"])), "base"),
+        made_on=figures.get("made_on", "a machine that was not noted"),
     )
     parts = [began, _selections(figures), _difference_table(figures)]
     if figures["answerers"]:
-        parts += [_answerers(figures), _keyframes(figures), _moments(figures), _targets(figures)]
+        parts += [_evidence(figures), _answerers(figures), _keyframes(figures), _moments(figures), _targets(figures)]
     parts.append(_times(figures))
     return "\n".join(parts).replace("\n\n\n", "\n\n")
 
@@ -164,11 +227,11 @@ def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int =
 def _selections(figures: Mapping[str, Any]) -> str:
     rows = []
     for name, run in figures["runs"].items():
-        types = [f"{run['by_type'][kind]['percent']:.1f}" for kind in ASKED]
+        types = [f"{run['by_type'][kind]:.1f}" for kind in ASKED]
         hit, seeds = figures["inside"][name], [f"{percent:.1f}" for percent in figures["by_seed"][name]]
         rows.append([name, _bounded(run["overall"]), *types, f"{hit:.1f}", " ".join(seeds)])
-    titles = ["four frames chosen by", "accuracy", *ASKED, "one inside", "accuracy by seed"]
-    return "## Which frames\n\n" + _markdown(titles, rows)
+    titles = ["four frames chosen by", "accuracy", *ASKED, "one inside", "accuracy of each run"]
+    return "## Which frames\n\n" + markdown(titles, rows)
 
 
 def _difference_table(figures: Mapping[str, Any]) -> str:
@@ -176,24 +239,32 @@ def _difference_table(figures: Mapping[str, Any]) -> str:
         [name, f"{points:+.1f} [{low:+.1f}, {high:+.1f}]", "yes" if low > 0 or high < 0 else "no"]
         for name, (points, low, high) in figures["differences"].items()
     ]
-    return "## What each step adds\n\n" + _markdown(["on the same questions", "points", "beyond the interval"], rows)
+    return "## What each step adds\n\n" + markdown(["on the same questions", "points", "beyond the interval"], rows)
+
+
+def _evidence(figures: Mapping[str, Any]) -> str:
+    rows = [
+        [name, *(f"{found[score]:.1f}" for score in EVIDENCE_SCORES)] for name, found in figures["evidence"].items()
+    ]
+    note = "Of the frames that show what is asked: recall and precision of the four chosen, average precision of all."
+    return f"## Frames with evidence\n\n{note}\n\n" + markdown(["Localizer", *EVIDENCE_SCORES], rows)
 
 
 def _answerers(figures: Mapping[str, Any]) -> str:
     rows = [[*name.split(" / "), _bounded(found)] for name, found in figures["answerers"].items()]
-    return "## Answerer tuned on, tested on (the paper's table 8)\n\n" + _markdown(
+    return "## Answerer tuned on, tested on (the paper's table 8)\n\n" + markdown(
         ["tuned on", "read", "accuracy"], rows
     )
 
 
 def _keyframes(figures: Mapping[str, Any]) -> str:
     rows = [[count, _bounded(found)] for count, found in figures["keyframes"].items()]
-    return "## How many keyframes\n\n" + _markdown(["K", "accuracy"], rows)
+    return "## How many keyframes\n\n" + markdown(["K", "accuracy"], rows)
 
 
 def _moments(figures: Mapping[str, Any]) -> str:
     rows = [[name, *(f"{found[score]:.1f}" for score in MOMENT_SCORES)] for name, found in figures["moments"].items()]
-    return "## Moments\n\n" + _markdown(["Localizer", *MOMENT_SCORES], rows)
+    return "## Moments\n\n" + markdown(["Localizer", *MOMENT_SCORES], rows)
 
 
 def _targets(figures: Mapping[str, Any]) -> str:
@@ -215,7 +286,7 @@ def _targets(figures: Mapping[str, Any]) -> str:
     ]
     rows = [[name, found, "met" if met else "missed"] for name, found, met in checks]
     rows.append(_time_row(figures["seconds"]))
-    return "## Targets\n\n" + _markdown(["target", "found", ""], rows)
+    return "## Targets\n\n" + markdown(["target", "found", ""], rows)
 
 
 def _time_row(seconds: Mapping[str, Any]) -> list[str]:
@@ -230,13 +301,14 @@ def _times(figures: Mapping[str, Any]) -> str:
     shared, seeds = figures["seconds"]["shared"], figures["seconds"]["seeds"]
     rows = [[name, f"{seconds / 60:.1f}"] for name, seconds in shared.items()]
     rows += [[name, " ".join(f"{seed[name] / 60:.1f}" for seed in seeds)] for name in seeds[0]]
-    return "## Time\n\n" + _markdown(["part", "minutes (of each seed)"], rows)
+    return "## Time\n\n" + markdown(["part", "minutes (of each seed)"], rows)
 
 
 def _bounded(estimate: Mapping[str, float]) -> str:
     return f"{estimate['percent']:.1f} [{estimate['low']:.1f}, {estimate['high']:.1f}]"
 
 
-def _markdown(titles: list[str], rows: list[list[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table."""
+    lines: list[Sequence[object]] = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"

@@ -21,11 +21,12 @@ from lavis.models.pipeline import WatchedVideo, watch
 from lavis.selection.policies.plain import Random, Uniform, Windows, top_positions, uniform_positions
 from lavis.tasks.metrics.moment_retrieval import MomentScores, corrected_moment_scores
 from lavis.tasks.metrics.submission import QueryPrediction, QueryTruth, windows_of
-from sevila_data.miniature.figures import Measured
+from sevila_data.miniature.figures import EVIDENCE_SCORES, Measured
 
 logger = logging.getLogger(__name__)
 
 NUM_FRAMES = 32
+NUM_KEYFRAMES = 4
 _PROMPT = "multiple_choice"
 # Scenes follow one another without a gap, so a single missed frame is all that may lie within a moment.
 _MAX_GAP_FRAMES = 1
@@ -67,12 +68,16 @@ class Stages(Protocol):
     """The trained stages of one seed.
 
     Attributes:
-        experiment: folder of data and base.
+        data: folder of the data set.
+        base_folder: holds the base, and what all seeds of its stages share.
         folder: of the seed.
+        base: number of the base.
     """
 
-    experiment: Path
+    data: Path
+    base_folder: Path
     folder: Path
+    base: int
 
     def model(self, *stages: str) -> VideoModel:
         """Load the base with the weights of stages laid over it."""
@@ -147,6 +152,21 @@ class HeldOut:
                 inside.append(bool(_inside(watched[name].times_s[row], question).any()))
         return Asked(right, 100 * float(np.mean(inside)))
 
+    def evidence(self, watched: Mapping[str, WatchedVideo], scores: Mapping[str, list[float]]) -> dict[str, float]:
+        """Hold the Localizer's scores against the windows, each question the same: `EVIDENCE_SCORES` in percent."""
+        found = []
+        for name, questions in self.questions.items():
+            for question in questions:
+                inside = _inside(watched[name].times_s, question)
+                order = np.argsort(-np.array(scores[question.id]), kind="stable")
+                hits = np.cumsum(inside[order])
+                chosen = hits[NUM_KEYFRAMES - 1]
+                precision_at = hits / np.arange(1, len(hits) + 1)
+                average = precision_at[inside[order]].mean()
+                found.append((chosen / min(NUM_KEYFRAMES, inside.sum()), chosen / NUM_KEYFRAMES, average))
+        means = 100 * np.mean(found, axis=0)
+        return dict(zip(EVIDENCE_SCORES, means.tolist(), strict=True))
+
     def find(self, watched: Mapping[str, WatchedVideo]) -> MomentScores:
         """Find all moment queries and score them as QVHighlights does."""
         predictions, truths = [], []
@@ -185,7 +205,7 @@ def _truth(query: Question, duration_s: float) -> QueryTruth:
 
 def measure_run(run: Stages, *, max_videos: int | None = None) -> Measured:
     """Measure everything on the test split."""
-    split = HeldOut(run.experiment / "data", max_videos=max_videos)
+    split = HeldOut(run.data, max_videos=max_videos)
     localized = {name: localize(run, split, name) for name in LOCALIZERS}
     scores = {name: row["scores"] for name, row in localized.items()}
     answerers: dict[str, Asked] = {}
@@ -206,6 +226,8 @@ def measure_run(run: Stages, *, max_videos: int | None = None) -> Measured:
         answerers=_marks(answerers),
         keyframes=_marks(counts),
         moments={name: row["moments"] for name, row in localized.items()},
+        evidence={name: row["evidence"] for name, row in localized.items()},
+        base=run.base,
     )
 
 
@@ -214,7 +236,7 @@ def measure_so_far(run: Stages, *, max_videos: int | None = None) -> Measured:
 
     What was measured before, on as many videos, is kept in files.
     """
-    split = HeldOut(run.experiment / "data", max_videos=max_videos)
+    split = HeldOut(run.data, max_videos=max_videos)
     kept = run.folder / "chosen" / f"{len(split.questions)}_videos"
     base = split.watch(run.model())
     if not (kept / "others.json").is_file():
@@ -237,6 +259,7 @@ def measure_so_far(run: Stages, *, max_videos: int | None = None) -> Measured:
         answerers={},
         keyframes={},
         moments={},
+        evidence={},
     )
 
 
@@ -254,7 +277,7 @@ def localize(run: Stages, split: HeldOut, name: str) -> dict[str, Any]:
     What no stage has touched is the same for all seeds, and scored once.
     """
     stages = LOCALIZERS[name]
-    file = (run.folder if stages else run.experiment) / "localizers" / f"{name.replace(' ', '_')}.json"
+    file = (run.folder if stages else run.base_folder) / "localizers" / f"{name.replace(' ', '_')}.json"
     if not file.is_file():
         watched = split.watch(run.model(*stages))
         moments = split.find(watched)
@@ -263,7 +286,9 @@ def localize(run: Stages, split: HeldOut, name: str) -> dict[str, Any]:
             "R1@0.7": moments.recall_at_1[0.7],
             "mAP": moments.mean_average_precision,
         }
-        write_text(file, json.dumps({"scores": split.score(watched), "moments": shown}) + "\n")
+        scores = split.score(watched)
+        found = {"scores": scores, "moments": shown, "evidence": split.evidence(watched, scores)}
+        write_text(file, json.dumps(found) + "\n")
     kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return kept
 

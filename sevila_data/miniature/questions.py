@@ -13,6 +13,8 @@ from lavis.common.types import Question, Span
 from sevila_data.miniature.world import NAMING, VALUES, Scene, WorldVideo
 
 NUM_OPTIONS = 5
+MAX_OPTIONS = 8
+"""As many as there are shapes, colours and places; motions are five."""
 QUESTIONS_PER_VIDEO = 8
 ASKED = ("shape", "colour", "place", "motion")
 TOPICS = tuple((key, asked) for key, asked in product(NAMING, ASKED) if key != asked)
@@ -45,6 +47,17 @@ MOMENT_TEMPLATES = (
     (("place",), "The thing {where}"),
     (("place",), "What colour is the thing {where}"),
 )
+# Questions to be answered by yes or no, by the attributes they speak of.
+WHETHER_TEMPLATES = (
+    (("shape",), "Is the {shape} shown?"),
+    (("colour",), "Is something {colour} shown?"),
+    (("colour", "shape"), "Is there a {colour} {shape}?"),
+    (("shape", "motion"), "Is it right that the {shape} {moves}?"),
+    (("colour", "motion"), "Is it right that something {colour} {moves}?"),
+    (("place",), "Is this {where}?"),
+    (("place",), "Is something shown {where}?"),
+)
+Templates = Sequence[tuple[tuple[str, ...], str]]
 
 
 def in_place(place: str) -> str:
@@ -53,7 +66,14 @@ def in_place(place: str) -> str:
 
 
 def ask(
-    scene: Scene, others: Sequence[Scene], *, key: str, asked: str, rng: np.random.Generator, name: str = ""
+    scene: Scene,
+    others: Sequence[Scene],
+    *,
+    key: str,
+    asked: str,
+    rng: np.random.Generator,
+    name: str = "",
+    num_options: int = NUM_OPTIONS,
 ) -> Question:
     """Make the question that names `scene` by `key` and asks for another attribute.
 
@@ -63,7 +83,7 @@ def ask(
     right = scene.value(asked)
     shown = rng.permutation(list(dict.fromkeys(other.value(asked) for other in others))).tolist()
     wrong = [value for value in dict.fromkeys([*shown, *rng.permutation(VALUES[asked]).tolist()]) if value != right]
-    options = rng.permutation([right, *wrong[: NUM_OPTIONS - 1]]).tolist()
+    options = rng.permutation([right, *wrong[: num_options - 1]]).tolist()
     return Question(
         text=_TEXT[key, asked].format(in_place(named) if key == "place" else named),
         options=tuple(options),
@@ -74,8 +94,12 @@ def ask(
     )
 
 
-def questions_about(video: WorldVideo, *, seed: Sequence[int]) -> list[Question]:
-    """Make the questions of a video, each about a scene and topic of its own as far as these go."""
+def questions_about(video: WorldVideo, *, seed: Sequence[int], num_options: int = NUM_OPTIONS) -> list[Question]:
+    """Make the questions of a video, each about a scene and topic of its own as far as these go.
+
+    Args:
+        num_options: where more are asked for than an attribute has values, its questions have as many as it has.
+    """
     rng = np.random.default_rng(seed)
     topics = rng.permutation(len(TOPICS))[:QUESTIONS_PER_VIDEO]
     scenes = np.resize(rng.permutation(len(video.scenes)), len(topics))
@@ -84,20 +108,23 @@ def questions_about(video: WorldVideo, *, seed: Sequence[int]) -> list[Question]
         key, asked = TOPICS[topic]
         others = [scene for place, scene in enumerate(video.scenes) if place != index]
         question_id = f"{asked}_{video.name}_{number}"
-        made.append(ask(video.scenes[index], others, key=key, asked=asked, rng=rng, name=question_id))
+        count = min(num_options, len(VALUES[asked]))
+        made.append(
+            ask(video.scenes[index], others, key=key, asked=asked, rng=rng, name=question_id, num_options=count)
+        )
     return made
 
 
-def describe(scene: Scene, template: int) -> str:
-    """Word a moment query that the scene fits."""
+def describe(scene: Scene, template: int, templates: Templates = MOMENT_TEMPLATES) -> str:
+    """Word a moment query that the scene fits, or a question that is answered by yes."""
     moves = _MOVES.get(scene.motion, f"moves {scene.motion}")
     words = {"shape": scene.shape, "colour": scene.colour, "moves": moves, "where": in_place(scene.place)}
-    return MOMENT_TEMPLATES[template][1].format(**words)
+    return templates[template][1].format(**words)
 
 
-def fits(scene: Scene, described: Scene, template: int) -> bool:
+def fits(scene: Scene, described: Scene, template: int, templates: Templates = MOMENT_TEMPLATES) -> bool:
     """Return whether a scene is what the query about another one describes."""
-    return all(scene.value(name) == described.value(name) for name in MOMENT_TEMPLATES[template][0])
+    return all(scene.value(name) == described.value(name) for name in templates[template][0])
 
 
 def moments_of(video: WorldVideo, *, seed: Sequence[int]) -> list[tuple[str, tuple[Span, ...]]]:

@@ -5,6 +5,7 @@ direction can be told from a single frame.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -91,6 +92,33 @@ def thing_at(scene: Scene, time_s: float) -> tuple[float, float, float]:
     return float(_GRID * round(x / _GRID)), float(_GRID * round(y / _GRID)), radius
 
 
+@dataclass(frozen=True)
+class Light:
+    """What all colours of a video go through, as another camera or another time of the day would have it.
+
+    Attributes:
+        hue_degrees: how far hues are turned around the axis of greys (in YIQ).
+        contrast: what differences from middle grey are multiplied by.
+    """
+
+    hue_degrees: float = 0.0
+    contrast: float = 1.0
+
+    def fall_on(self, picture: Picture) -> Picture:
+        """Return an RGB picture [height, width, 3] in this light."""
+        if self == DAY:
+            return picture
+        angle = np.radians(self.hue_degrees)
+        turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        turned = (picture - _GREY) @ (np.linalg.inv(_YIQ) @ turn @ _YIQ).T
+        return (_GREY + self.contrast * turned).round().clip(0, 255).astype(np.uint8)
+
+
+_GREY = 127.5
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+DAY = Light()
+
+
 def draw_frame(scene: Scene, time_s: float) -> Picture:
     """Draw what is seen at a time of the video: RGB [64, 64, 3]."""
     rng = np.random.default_rng([scene.look, 1])
@@ -107,11 +135,12 @@ def draw_frame(scene: Scene, time_s: float) -> Picture:
     return np.asarray(canvas.reduce(_SCALE))
 
 
-def write_clip(path: Path, video: WorldVideo, *, fps: int = FPS, zoom: int = 1) -> None:
+def write_clip(path: Path, video: WorldVideo, *, fps: int = FPS, zoom: int = 1, light: Light = DAY) -> None:
     """Render a video to an H.264 file, whole or not at all.
 
     Args:
         zoom: how many times larger than 64 pixels, for people to look at.
+        light: that the whole video is seen in.
     """
     with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "23", "preset": "veryfast"})
@@ -119,7 +148,7 @@ def write_clip(path: Path, video: WorldVideo, *, fps: int = FPS, zoom: int = 1) 
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # so that the same video gives the same file on any machine
         for picture in draw_video(video, fps=fps):
-            enlarged = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            enlarged = light.fall_on(picture).repeat(zoom, axis=0).repeat(zoom, axis=1)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(enlarged, format="rgb24")))
         container.mux(stream.encode())
 

@@ -1,5 +1,6 @@
 """The stages of training in the miniature, each by its recipe, one seed to a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lavis.common.distributed import join_world
@@ -18,33 +19,42 @@ STAGES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
 }
 
 
+def base_folder(experiment: Path, base: int) -> Path:
+    """Return the folder of a base and of all runs that begin as it."""
+    return experiment / f"base_{base}"
+
+
 class Run:
-    """The stages of one seed, in their folder.
+    """The stages of one seed on one base, in their folder.
 
     Args:
-        experiment: holds the data and the base, which all seeds share.
+        experiment: holds the data, which all bases share.
+        base: number of the base, which all its seeds share.
         seed: of the stages.
     """
 
-    def __init__(self, experiment: Path, *, seed: int) -> None:
-        self.experiment, self.seed = experiment, seed
-        self.folder = experiment / f"seed_{seed}"
+    def __init__(self, experiment: Path, *, base: int = 0, seed: int) -> None:
+        self.data, self.base, self.seed = experiment / "data", base, seed
+        self.base_folder = base_folder(experiment, base)
+        self.folder = self.base_folder / f"seed_{seed}"
 
     def model(self, *stages: str) -> SeViLA:
         """Load the base with the weights of stages laid over it."""
-        model = SeViLA.from_pretrained(self.experiment / "base")
+        model = SeViLA.from_pretrained(self.base_folder / "base")
         for stage in stages:
             model.load_partial(self.folder / stage / "best")
         return model.eval()
 
-    def train(self, name: str) -> None:
+    def train(self, name: str, *, options: Sequence[str] = ()) -> None:
         """Train one stage by its recipe."""
-        recipe, before, options = STAGES[name]
+        recipe, before, more = STAGES[name]
         given = [
-            *options,
+            *more,
+            f"model.model_type={self.base_folder / 'base'}",
             f"model.finetuned={self.folder / before / 'best' if before else 'null'}",
             f"run.output_dir={self.folder / name}",
             f"run.seed={self.seed}",
+            *options,
         ]
         path = configs_dir() / "sevila" / "miniature" / f"{recipe}.yaml"
         with join_world(device="cpu") as world:

@@ -1,7 +1,9 @@
 """Exercises in words alone: what the language model reads in place of frames, and what it should say.
 
 Every frame token is a random blend of the embeddings of the words that describe the frame, so that a visual
-prompter later finds many ways to be understood. The real prompt classes word the questions.
+prompter later finds many ways to be understood. The Answerer's prompts are the real ones. The Localizer's are in none
+of the exercises: whether a frame helps is asked in plain questions only ("Is the star shown?"), as an image-text model
+knows them, and the published wording is for the stages of training to teach.
 """
 
 from collections.abc import Sequence
@@ -10,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lavis.common.types import Question
-from lavis.processors.prompts import MomentPrompt, MultipleChoicePrompt, option_target
-from sevila_data.miniature.questions import MOMENT_TEMPLATES, TOPICS, ask, describe, fits
+from lavis.processors.prompts import MultipleChoicePrompt, option_target
+from sevila_data.miniature.questions import NUM_OPTIONS, TOPICS, WHETHER_TEMPLATES, ask, describe, fits
 from sevila_data.miniature.world import MAX_SCENES, MIN_SCENES, VALUES, Scene, draw_scenes
 
 SCENE_S = 4.0
 _ANSWERER = MultipleChoicePrompt()
-_MOMENT = MomentPrompt()
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,16 @@ class Exercise:
         frames: for each frame the words that describe it.
         target: what the language model should write.
         relevant: for each frame, whether it shows what the prompt is about.
-        answer: index of the right option, where options are chosen from.
+        options: the options that are chosen from.
+        word: the word that answers, among the options where there are any; None where it is yes or no.
     """
 
     frames: tuple[tuple[str, ...], ...]
     prompt: str
     target: str
     relevant: tuple[bool, ...]
-    answer: int | None = None
+    options: tuple[str, ...] = ()
+    word: str | None = None
 
 
 def words_of(scene: Scene) -> tuple[str, ...]:
@@ -42,42 +45,53 @@ def words_of(scene: Scene) -> tuple[str, ...]:
     return tuple(scene.value(attribute) for attribute in VALUES)
 
 
-def choose_option(rng: np.random.Generator, *, num_frames: int) -> Exercise:
+def choose_option(rng: np.random.Generator, *, num_frames: int, num_options: int = NUM_OPTIONS) -> Exercise:
     """Ask for the option that one or more of the frames show; the others show other scenes."""
+    scenes, question = _scenes_and_question(rng, at_least=num_frames, num_options=num_options)
+    answer = question.answer or 0
+    return _exercise(scenes, _frames_with_first(rng, len(scenes), num_frames), question, option_target(answer))
+
+
+def answer_openly(rng: np.random.Generator, *, num_frames: int) -> Exercise:
+    """Ask for the word itself, without options."""
     scenes, question = _scenes_and_question(rng, at_least=num_frames)
     shown = _frames_with_first(rng, len(scenes), num_frames)
-    answer = question.answer or 0
+    word = question.options[question.answer or 0]
+    return _exercise(scenes, shown, Question(question.text, options=(word,)), word)
+
+
+def answer_whether(rng: np.random.Generator, *, num_frames: int) -> Exercise:
+    """Ask what is answered by yes or no; wrong frames often share a part with what is asked for."""
+    scenes = list(_scenes(rng, at_least=num_frames))
+    described, other = scenes[0], scenes[1]
+    template = int(rng.integers(len(WHETHER_TEMPLATES)))
+    shape, colour = (str(rng.choice([getattr(scene, name) for scene in (described, other)])) for name in _NAMED)
+    near = Scene(shape, colour, other.place, other.motion)
+    scenes[0] = (described, near, other)[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
+    order = rng.permutation(num_frames)
+    shown = [scenes[index] for index in order]
+    fitting = tuple(fits(scene, described, template, WHETHER_TEMPLATES) for scene in shown)
     return Exercise(
-        frames=tuple(words_of(scenes[index]) for index in shown),
-        prompt=_ANSWERER.answerer(question),
-        target=option_target(answer),
-        relevant=tuple(index == 0 for index in shown),
-        answer=answer,
+        frames=tuple(words_of(scene) for scene in shown),
+        prompt=_ANSWERER.answerer(Question(describe(described, template, WHETHER_TEMPLATES))),
+        target="yes" if any(fitting) else "no",
+        relevant=fitting,
     )
 
 
-def judge_question(rng: np.random.Generator) -> Exercise:
-    """Ask whether one frame has the details to answer a question."""
-    scenes, question = _scenes_and_question(rng)
-    yes = bool(rng.random() < 0.5)
-    shown = scenes[0] if yes else scenes[int(rng.integers(1, len(scenes)))]
-    return _judged(shown, _ANSWERER.localizer(question), yes=yes)
+_NAMED = ("shape", "colour")
 
 
-def judge_moment(rng: np.random.Generator) -> Exercise:
-    """Ask whether one frame shows what a sentence describes; wrong frames often share a part with it."""
-    scenes = _scenes(rng)
-    described, other = scenes[0], scenes[int(rng.integers(1, len(scenes)))]
-    template = int(rng.integers(len(MOMENT_TEMPLATES)))
-    shapes, colours = (described.shape, other.shape), (described.colour, other.colour)
-    near = Scene(str(rng.choice(shapes)), str(rng.choice(colours)), other.place, other.motion)
-    shown = (described, near, other)[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
-    prompt = _MOMENT.localizer(Question(describe(described, template)))
-    return _judged(shown, prompt, yes=fits(shown, described, template))
-
-
-def _judged(shown: Scene, prompt: str, *, yes: bool) -> Exercise:
-    return Exercise((words_of(shown),), prompt, "yes" if yes else "no", (yes,))
+def _exercise(scenes: Sequence[Scene], shown: list[int], question: Question, target: str) -> Exercise:
+    is_open = question.answer is None
+    return Exercise(
+        frames=tuple(words_of(scenes[index]) for index in shown),
+        prompt=_ANSWERER.answerer(Question(question.text) if is_open else question),
+        target=target,
+        relevant=tuple(index == 0 for index in shown),
+        options=() if is_open else question.options,
+        word=question.options[question.answer or 0],
+    )
 
 
 def _scenes(rng: np.random.Generator, *, at_least: int = MIN_SCENES) -> Sequence[Scene]:
@@ -85,10 +99,13 @@ def _scenes(rng: np.random.Generator, *, at_least: int = MIN_SCENES) -> Sequence
     return draw_scenes(rng, [SCENE_S * (number + 1) for number in range(count)])
 
 
-def _scenes_and_question(rng: np.random.Generator, *, at_least: int = MIN_SCENES) -> tuple[Sequence[Scene], Question]:
+def _scenes_and_question(
+    rng: np.random.Generator, *, at_least: int = MIN_SCENES, num_options: int = NUM_OPTIONS
+) -> tuple[Sequence[Scene], Question]:
     scenes = _scenes(rng, at_least=at_least)
-    key, asked = TOPICS[int(rng.integers(len(TOPICS)))]
-    return scenes, ask(scenes[0], scenes[1:], key=key, asked=asked, rng=rng)
+    topics = [(key, asked) for key, asked in TOPICS if num_options <= len(VALUES[asked])]
+    key, asked = topics[int(rng.integers(len(topics)))]
+    return scenes, ask(scenes[0], scenes[1:], key=key, asked=asked, rng=rng, num_options=num_options)
 
 
 def _frames_with_first(rng: np.random.Generator, num_scenes: int, num_frames: int) -> list[int]:

@@ -3,36 +3,56 @@
 import numpy as np
 import pytest
 
-from sevila_data.miniature.word_tasks import choose_option, judge_moment, judge_question
+from lavis.common.types import Question
+from lavis.processors.prompts import MomentPrompt, MultipleChoicePrompt
+from sevila_data.miniature.questions import MAX_OPTIONS
+from sevila_data.miniature.word_tasks import Exercise, answer_openly, answer_whether, choose_option
 
 
+@pytest.mark.parametrize("num_options", [2, 5, MAX_OPTIONS])
 @pytest.mark.parametrize("num_frames", [1, 4, 8])
-def test_an_option_stands_in_every_relevant_frame(num_frames: int) -> None:
+def test_an_option_stands_in_every_relevant_frame(num_frames: int, num_options: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        exercise = choose_option(rng, num_frames=num_frames)
-        letter = "ABCDE"[exercise.answer or 0]
-        option = exercise.prompt.partition(f"Option {letter}: ")[2].split()[0]
+        exercise = choose_option(rng, num_frames=num_frames, num_options=num_options)
+        assert len(set(exercise.options)) == num_options
+        letter = "ABCDEFGH"[exercise.options.index(str(exercise.word))]
         assert exercise.target == f"Option {letter}"
+        assert f"Option {letter}: {exercise.word}" in exercise.prompt
         assert len(exercise.frames) == num_frames
         assert any(exercise.relevant)
-        relevant = [words for words, shows in zip(exercise.frames, exercise.relevant, strict=True) if shows]
-        assert all(option in words for words in relevant)
+        assert all(exercise.word in words for words in relevant_frames(exercise))
 
 
-def test_a_question_is_judged_by_whether_the_frame_holds_what_it_names() -> None:
+@pytest.mark.parametrize("num_frames", [1, 2, 8])
+def test_an_open_question_is_answered_by_the_word_itself(num_frames: int) -> None:
     rng = np.random.default_rng(0)
-    targets = set()
-    for _ in range(40):
-        exercise = judge_question(rng)
-        question = exercise.prompt.partition("?")[0].removeprefix("Question: ").split()
-        named = any(word in question for word in exercise.frames[0])
-        assert exercise.target == ("yes" if named else "no")
-        targets.add(exercise.target)
-    assert targets == {"yes", "no"}
+    for _ in range(20):
+        exercise = answer_openly(rng, num_frames=num_frames)
+        assert exercise.prompt.endswith("? Short answer:")
+        assert exercise.target == exercise.word
+        assert exercise.options == ()
+        assert all(exercise.word in words for words in relevant_frames(exercise))
 
 
-def test_about_half_of_the_moments_are_shown() -> None:
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_yes_is_said_where_a_frame_fits_and_about_as_often_as_no(num_frames: int) -> None:
     rng = np.random.default_rng(0)
-    shown = np.mean([judge_moment(rng).target == "yes" for _ in range(400)])
-    assert 0.45 < shown < 0.75
+    exercises = [answer_whether(rng, num_frames=num_frames) for _ in range(400)]
+    assert all(exercise.target == ("yes" if any(exercise.relevant) else "no") for exercise in exercises)
+    assert 0.45 < np.mean([exercise.target == "yes" for exercise in exercises]) < 0.8
+
+
+def test_no_exercise_words_the_localizers_prompts() -> None:
+    rng = np.random.default_rng(0)
+    exercises = [draw(rng, num_frames=1) for draw in (choose_option, answer_openly, answer_whether) for _ in range(20)]
+    question = Question("Where is the ring?", ("sea", "sky"))
+    for prompt in (MultipleChoicePrompt(), MomentPrompt()):
+        instruction = prompt.localizer(question).partition(") " if ")" in prompt.localizer(question) else "no. ")[2]
+        assert instruction.startswith("Does the information")
+        assert not any(instruction[:20] in exercise.prompt for exercise in exercises)
+
+
+def relevant_frames(exercise: Exercise) -> list[tuple[str, ...]]:
+    """The words of the frames that show what is asked."""
+    return [words for words, shows in zip(exercise.frames, exercise.relevant, strict=True) if shows]
