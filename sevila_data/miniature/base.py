@@ -2,8 +2,8 @@
 
 Language model and vision tower know nothing of each other until the prompter joins them, so they are made side by
 side; both stay frozen from then on. What the three stages of training are to teach is not known to stage 0: the
-language model has said "yes" and "no" to plain questions about words only, never to the Localizer's prompts or to
-pictures; and the tower has seen the world by day, while the stages' videos are of the evening.
+language model has judged sentences about words, never questions and never pictures; and the tower has seen the world by
+day, while the stages' videos are of the evening.
 """
 
 import logging

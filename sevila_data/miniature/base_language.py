@@ -21,7 +21,7 @@ from lavis.models.language.t5 import T5LanguageModel, Tokens
 from lavis.models.language.tokenizer import single_token_id
 from lavis.models.sevila.model import FramePacking, JointPacking, PerFramePacking
 from sevila_data.miniature.questions import MAX_OPTIONS
-from sevila_data.miniature.word_tasks import Exercise, answer_openly, answer_whether, choose_option
+from sevila_data.miniature.word_tasks import Exercise, answer_openly, answer_whether, choose_option, judge_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,15 @@ _ROUND = (
     ("option", 2),
     ("whether", 1),
     ("option", 4),
+    ("sentence", 1),
     ("open", 2),
-    ("option", 2),
     ("option", 8),
+    ("option", 2),
     ("whether", 4),
     ("option", 4),
+    ("sentence", 1),
     ("open", 4),
+    ("option", 8),
     ("option", 4),
     ("open", 8),
 )
@@ -182,6 +185,8 @@ def draw_exercises(
     num_frames = min(frames, 8 if step > _LONG_READING_FROM * num_steps else 4)
     if kind == "whether":
         return [answer_whether(rng, num_frames=num_frames) for _ in range(batch_size)]
+    if kind == "sentence":
+        return [judge_sentence(rng) for _ in range(batch_size)]
     if kind == "open":
         return [answer_openly(rng, num_frames=num_frames) for _ in range(batch_size)]
     num_options = int(rng.integers(2, MAX_OPTIONS + 1))

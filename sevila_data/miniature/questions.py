@@ -57,6 +57,8 @@ WHETHER_TEMPLATES = (
     (("place",), "Is this {where}?"),
     (("place",), "Is something shown {where}?"),
 )
+# What the base judges before the stages: moment queries that are not worded as questions.
+SENTENCE_TEMPLATES = tuple(row for row in MOMENT_TEMPLATES if not row[1].startswith(("What", "Which")))
 Templates = Sequence[tuple[tuple[str, ...], str]]
 
 

@@ -1,9 +1,9 @@
 """Exercises in words alone: what the language model reads in place of frames, and what it should say.
 
 Every frame token is a random blend of the embeddings of the words that describe the frame, so that a visual
-prompter later finds many ways to be understood. The Answerer's prompts are the real ones. The Localizer's are in none
-of the exercises: whether a frame helps is asked in plain questions only ("Is the star shown?"), as an image-text model
-knows them, and the published wording is for the stages of training to teach.
+prompter later finds many ways to be understood. The Answerer's prompts are the real ones. Of the Localizer's, the base
+knows the one about sentences ("The star moves left."); whether a frame helps to answer a question is in none of the
+exercises, and for the stages of training to teach.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from lavis.common.types import Question
-from lavis.processors.prompts import MultipleChoicePrompt, option_target
-from sevila_data.miniature.questions import NUM_OPTIONS, TOPICS, WHETHER_TEMPLATES, ask, describe, fits
+from lavis.processors.prompts import MomentPrompt, MultipleChoicePrompt, option_target
+from sevila_data.miniature.questions import (
+    NUM_OPTIONS,
+    SENTENCE_TEMPLATES,
+    TOPICS,
+    WHETHER_TEMPLATES,
+    Templates,
+    ask,
+    describe,
+    fits,
+)
 from sevila_data.miniature.world import MAX_SCENES, MIN_SCENES, VALUES, Scene, draw_scenes
 
 SCENE_S = 4.0
 _ANSWERER = MultipleChoicePrompt()
+_MOMENT = MomentPrompt()
+_NAMED = ("shape", "colour")
 
 
 @dataclass(frozen=True)
@@ -61,25 +72,35 @@ def answer_openly(rng: np.random.Generator, *, num_frames: int) -> Exercise:
 
 
 def answer_whether(rng: np.random.Generator, *, num_frames: int) -> Exercise:
-    """Ask what is answered by yes or no; wrong frames often share a part with what is asked for."""
-    scenes = list(_scenes(rng, at_least=num_frames))
-    described, other = scenes[0], scenes[1]
-    template = int(rng.integers(len(WHETHER_TEMPLATES)))
-    shape, colour = (str(rng.choice([getattr(scene, name) for scene in (described, other)])) for name in _NAMED)
-    near = Scene(shape, colour, other.place, other.motion)
-    scenes[0] = (described, near, other)[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
-    order = rng.permutation(num_frames)
-    shown = [scenes[index] for index in order]
-    fitting = tuple(fits(scene, described, template, WHETHER_TEMPLATES) for scene in shown)
+    """Ask what is answered by yes or no in plain words: whether any of the frames shows something."""
+    shown, text, fitting = _described(rng, WHETHER_TEMPLATES, num_frames=num_frames)
     return Exercise(
         frames=tuple(words_of(scene) for scene in shown),
-        prompt=_ANSWERER.answerer(Question(describe(described, template, WHETHER_TEMPLATES))),
+        prompt=_ANSWERER.answerer(Question(text)),
         target="yes" if any(fitting) else "no",
         relevant=fitting,
     )
 
 
-_NAMED = ("shape", "colour")
+def judge_sentence(rng: np.random.Generator) -> Exercise:
+    """Ask whether one frame shows what a sentence describes."""
+    (shown,), text, fitting = _described(rng, SENTENCE_TEMPLATES, num_frames=1)
+    return Exercise((words_of(shown),), _MOMENT.localizer(Question(text)), "yes" if fitting[0] else "no", fitting)
+
+
+def _described(
+    rng: np.random.Generator, templates: Templates, *, num_frames: int
+) -> tuple[list[Scene], str, tuple[bool, ...]]:
+    """Return scenes, a text, and which of the scenes it fits; wrong ones often share a part with what is described."""
+    scenes = list(_scenes(rng, at_least=num_frames))
+    described, other = scenes[0], scenes[1]
+    template = int(rng.integers(len(templates)))
+    shape, colour = (str(rng.choice([getattr(scene, name) for scene in (described, other)])) for name in _NAMED)
+    near = Scene(shape, colour, other.place, other.motion)
+    scenes[0] = (described, near, other)[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
+    shown = [scenes[index] for index in rng.permutation(num_frames)]
+    fitting = tuple(fits(scene, described, template, templates) for scene in shown)
+    return shown, describe(described, template, templates), fitting
 
 
 def _exercise(scenes: Sequence[Scene], shown: list[int], question: Question, target: str) -> Exercise:

@@ -15,7 +15,7 @@ from lavis.runners.config import load_train_config
 from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import SPLITS, write_dataset
 from sevila_data.miniature.measure import measure_run
-from sevila_data.miniature.stages import STAGES, Run
+from sevila_data.miniature.stages import STAGES, Run, base_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["run.max_iters=2", "run.batch_size_train=2", "run.max_epoch=1"]
@@ -27,9 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("miniature")
     write_dataset(folder / "data", seed=0, sizes=dict.fromkeys(SPLITS, 2))
     data, language, vision = folder / "data", folder / "language", folder / "vision"
+    base = base_folder(folder, 0) / "base"
     make_language(language, seed=0, num_steps=1)
     make_vision(vision, data, seed=0, num_videos=2, num_steps=1)
-    make_base(folder / "base", data, language, vision, seed=0, num_videos=2, num_steps=1)
+    make_base(base, data, language, vision, seed=0, num_videos=2, num_steps=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEVILA_MINIATURE", str(folder))
         yield folder
@@ -54,7 +55,7 @@ def options_of(stage: str, output: Path) -> list[str]:
 def test_two_steps_of_a_stage_change_its_part_alone(folder: Path, tmp_path: Path, stage: str, part: str) -> None:
     recipe = ROOT / "configs" / "sevila" / "miniature" / f"{STAGES[stage][0]}.yaml"
     build_runner(load_train_config(recipe, options=options_of(stage, tmp_path)), World()).run()
-    before = read_weights(folder / "base" / "model.safetensors")
+    before = read_weights(base_folder(folder, 0) / "base" / "model.safetensors")
     after = read_weights(tmp_path / "best" / "model.safetensors")
     assert {name.partition(".")[0] for name in after} == {part}
     assert any((after[name] != before[name]).any() for name in after)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lavis.common.types import Question
-from lavis.processors.prompts import MomentPrompt, MultipleChoicePrompt
+from lavis.processors.prompts import MultipleChoicePrompt
 from sevila_data.miniature.questions import MAX_OPTIONS
-from sevila_data.miniature.word_tasks import Exercise, answer_openly, answer_whether, choose_option
+from sevila_data.miniature.word_tasks import Exercise, answer_openly, answer_whether, choose_option, judge_sentence
 
 
 @pytest.mark.parametrize("num_options", [2, 5, MAX_OPTIONS])
@@ -43,14 +43,22 @@ def test_yes_is_said_where_a_frame_fits_and_about_as_often_as_no(num_frames: int
     assert 0.45 < np.mean([exercise.target == "yes" for exercise in exercises]) < 0.8
 
 
-def test_no_exercise_words_the_localizers_prompts() -> None:
+def test_a_sentence_is_judged_by_whether_the_frame_fits_it() -> None:
     rng = np.random.default_rng(0)
-    exercises = [draw(rng, num_frames=1) for draw in (choose_option, answer_openly, answer_whether) for _ in range(20)]
-    question = Question("Where is the ring?", ("sea", "sky"))
-    for prompt in (MultipleChoicePrompt(), MomentPrompt()):
-        instruction = prompt.localizer(question).partition(") " if ")" in prompt.localizer(question) else "no. ")[2]
-        assert instruction.startswith("Does the information")
-        assert not any(instruction[:20] in exercise.prompt for exercise in exercises)
+    exercises = [judge_sentence(rng) for _ in range(400)]
+    assert all("?" not in exercise.prompt.partition(" Option A: yes.")[0] for exercise in exercises)
+    assert all((exercise.target == "yes") == exercise.relevant[0] for exercise in exercises)
+    assert 0.45 < np.mean([exercise.relevant[0] for exercise in exercises]) < 0.75
+
+
+def test_no_exercise_asks_whether_a_frame_helps_with_a_question() -> None:
+    rng = np.random.default_rng(0)
+    asked = [draw(rng, num_frames=1) for draw in (choose_option, answer_openly, answer_whether) for _ in range(20)]
+    sentences = [judge_sentence(rng) for _ in range(20)]
+    details = "Does the information within the frame provide the necessary details to accurately answer"
+    assert details in MultipleChoicePrompt().localizer(Question("Where is the ring?", ("sea", "sky")))
+    assert not any(details in exercise.prompt for exercise in asked)
+    assert all(f". Option A: yes. Option B: no. {details}" in exercise.prompt for exercise in sentences)
 
 
 def relevant_frames(exercise: Exercise) -> list[tuple[str, ...]]:
