@@ -21,7 +21,14 @@ from lavis.models.language.t5 import T5LanguageModel, Tokens
 from lavis.models.language.tokenizer import single_token_id
 from lavis.models.sevila.model import FramePacking, JointPacking, PerFramePacking
 from sevila_data.miniature.questions import MAX_OPTIONS
-from sevila_data.miniature.word_tasks import Exercise, answer_openly, answer_whether, choose_option, judge_sentence
+from sevila_data.miniature.word_tasks import (
+    Exercise,
+    answer_openly,
+    answer_whether,
+    choose_option,
+    judge_question,
+    judge_sentence,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +192,9 @@ def draw_exercises(
     num_frames = min(frames, 8 if step > _LONG_READING_FROM * num_steps else 4)
     if kind == "whether":
         return [answer_whether(rng, num_frames=num_frames) for _ in range(batch_size)]
+    if kind == "question":
+        count = int(rng.integers(1, MAX_OPTIONS + 1))
+        return [judge_question(rng, num_options=count) for _ in range(batch_size)]
     if kind == "sentence":
         return [judge_sentence(rng) for _ in range(batch_size)]
     if kind == "open":

@@ -88,6 +88,19 @@ def judge_sentence(rng: np.random.Generator) -> Exercise:
     return Exercise((words_of(shown),), _MOMENT.localizer(Question(text)), "yes" if fitting[0] else "no", fitting)
 
 
+def judge_question(rng: np.random.Generator, *, num_options: int = NUM_OPTIONS) -> Exercise:
+    """Ask whether one frame has the details to answer a question.
+
+    Args:
+        num_options: none are shown where there is only one.
+    """
+    scenes, question = _scenes_and_question(rng, num_options=max(2, num_options))
+    yes = bool(rng.random() < 0.5)
+    shown = scenes[0] if yes else scenes[int(rng.integers(1, len(scenes)))]
+    asked = question if num_options > 1 else Question(question.text)
+    return Exercise((words_of(shown),), _ANSWERER.localizer(asked), "yes" if yes else "no", (yes,))
+
+
 def _described(
     rng: np.random.Generator, templates: Templates, *, num_frames: int
 ) -> tuple[list[Scene], str, tuple[bool, ...]]:
