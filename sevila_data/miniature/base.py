@@ -1,9 +1,9 @@
 """Stage 0: the stand-in for BLIP-2, made from nothing: language model, vision tower and prompters.
 
 Language model and vision tower know nothing of each other until the prompter joins them, so they are made side by
-side; both stay frozen from then on. What the three stages of training are to teach is not known to stage 0: the
-language model has judged sentences about words, never questions and never pictures; and the tower has seen the world by
-day, while the stages' videos are of the evening.
+side; both stay frozen from then on. What the three stages of training are to teach is not known to stage 0: only
+words, never pictures, have taught the language model what "yes" and "no" mean; and the tower has seen the world by day,
+where the videos with moments are of the afternoon, and those with questions of the evening.
 """
 
 import logging
@@ -18,7 +18,7 @@ from lavis.models.sevila.config import read_config, tokenizer_source
 from lavis.models.sevila.model import SeViLA
 from lavis.models.vision.blip2 import Blip2VisionTower
 from sevila_data.miniature.base_frames import read_pictures
-from sevila_data.miniature.base_language import initialise, initialise_language, train_language
+from sevila_data.miniature.base_language import initialise, initialise_language, practise_language, train_language
 from sevila_data.miniature.base_prompter import train_prompter
 from sevila_data.miniature.base_vision import DenseHeads, initialise_vision, train_vision
 from sevila_data.miniature.dataset import SPLITS
@@ -29,11 +29,13 @@ NOTE = "the weights were trained on a synthetic world of coloured shapes only; t
 _EVERY = 3  # of the base videos' frames; neighbours look alike
 
 
-def make_language(folder: Path, *, seed: int, num_steps: int = 8000) -> None:
+def make_language(folder: Path, *, seed: int, num_steps: int = 8000, num_practice: int = 3000) -> None:
     """Train the language model in words; save it in a model folder whose other parts have learned nothing."""
     model = initial_model(seed=seed)
     model.language.requires_grad_(True)  # noqa: FBT003  # torch's signature
-    train_language(model.language, num_queries=model.answerer.num_queries, seed=seed, num_steps=num_steps)
+    num_queries = model.answerer.num_queries
+    train_language(model.language, num_queries=num_queries, seed=seed, num_steps=num_steps)
+    practise_language(model.language, num_queries=num_queries, seed=seed, num_steps=num_practice)
     model.save_pretrained(folder)
 
 

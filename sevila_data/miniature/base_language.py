@@ -54,6 +54,7 @@ _ROUND = (
     ("option", 4),
     ("open", 8),
 )
+_LAST_ROUND = (*_ROUND[:7], ("question", 1), *_ROUND[7:], ("question", 1))
 _LONG_READING_FROM = 0.5
 """Share of the steps after which eight frames are read at once, which takes twice as long; before it are four."""
 
@@ -154,20 +155,26 @@ class WordReading:
 
     Args:
         num_queries: Q, tokens in place of a frame.
+        hints: heads that help it to learn.
     """
 
-    def __init__(self, language: T5LanguageModel, *, num_queries: int, rng: np.random.Generator) -> None:
-        self._language, self._num_queries, self._rng = language, num_queries, rng
-        self.hints = Hints(language, num_queries=num_queries)
+    def __init__(
+        self, language: T5LanguageModel, *, num_queries: int, rng: np.random.Generator, hints: Hints | None = None
+    ) -> None:
+        self._language, self._num_queries, self._rng, self._hints = language, num_queries, rng, hints
 
     def loss(self, exercises: Sequence[Exercise], *, reader: FramePacking) -> tuple[torch.Tensor, float]:
-        """Return the loss with all hints, and the share of exercises that are done right."""
+        """Return the loss with all hints, and the share of exercises that are done right; computed in bf16."""
+        with torch.autocast("cpu", torch.bfloat16):
+            return self._loss(exercises, reader)
+
+    def _loss(self, exercises: Sequence[Exercise], reader: FramePacking) -> tuple[torch.Tensor, float]:
         language = self._language
         text = language.tokenize([exercise.prompt for exercise in exercises], end_of_text=True)
         labels = language.labels([exercise.target for exercise in exercises])
         inputs = reader.inputs(language, self._blended(exercises), text)
         logits = language.teacher_forced(inputs, labels).float()
-        hints = self.hints(text, exercises)
+        hints = self._hints(text, exercises) if self._hints else 0.0
         # "Option" and the end are always the same; what is chosen stands between them.
         weights = torch.tensor([0.2, 1.0, 0.2] if labels.shape[1] == 3 else [1.0, 0.2])
         losses = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(0)
@@ -184,12 +191,8 @@ class WordReading:
         return torch.einsum("nkqw,nkwe->nkqe", WORD_SCALE * torch.from_numpy(blends).float(), embeds)
 
 
-def draw_exercises(
-    step: int, *, num_steps: int, single_frame_steps: int, batch_size: int, rng: np.random.Generator
-) -> list[Exercise]:
-    """Draw the exercises of one step, all of one kind."""
-    kind, frames = _ROUND[step % len(_ROUND)] if step >= single_frame_steps else ("option", 1)
-    num_frames = min(frames, 8 if step > _LONG_READING_FROM * num_steps else 4)
+def draw_exercises(kind: str, *, num_frames: int, batch_size: int, rng: np.random.Generator) -> list[Exercise]:
+    """Draw the exercises of one step, all of one kind and with as many options."""
     if kind == "whether":
         return [answer_whether(rng, num_frames=num_frames) for _ in range(batch_size)]
     if kind == "question":
@@ -213,37 +216,77 @@ def train_language(
     batch_size: int = 32,
     lr: float = 1e-3,
 ) -> None:
-    """Teach the prompts, from nothing.
+    """Teach the Answerer's prompts and the judging of sentences, from nothing.
 
     Args:
         num_queries: Q, tokens in place of a frame.
         single_frame_steps: at first only single frames are read and options found.
     """
     rng = np.random.default_rng([seed, 1])
-    reading = WordReading(language, num_queries=num_queries, rng=rng)
-    optimizer = _optimizer(language, reading.hints, lr=lr)
+    hints = Hints(language, num_queries=num_queries)
+    reading = WordReading(language, num_queries=num_queries, rng=rng, hints=hints)
+    optimizer = _optimizer(language, hints, lr=lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, num_steps, fall_from=0.5))
     started = time.monotonic()
     for step in range(num_steps):
-        exercises = draw_exercises(
-            step, num_steps=num_steps, single_frame_steps=single_frame_steps, batch_size=batch_size, rng=rng
-        )
-        alone = len(exercises[0].frames) == 1 and step % 2 == 1
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, right = reading.loss(exercises, reader=_PER_FRAME if alone else _JOINT)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(language.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        kind, frames = _ROUND[step % len(_ROUND)] if step >= single_frame_steps else ("option", 1)
+        num_frames = min(frames, 8 if step > _LONG_READING_FROM * num_steps else 4)
+        exercises = draw_exercises(kind, num_frames=num_frames, batch_size=batch_size, rng=rng)
+        loss, right = reading.loss(exercises, reader=_packing(step, exercises))
+        _learn(loss, language, optimizer, schedule)
         if step % 25 == 0:
             spent = time.monotonic() - started
-            kind = f"{len(exercises[0].options)} options, {len(exercises[0].frames)} frames"
-            logger.info(
-                "language %d: %s, loss %.3f, right %.2f (%.0f s)", step, kind, float(loss.detach()), right, spent
-            )
-    reading.hints.detach()
+            said = f"{kind}, {len(exercises[0].options)} options, {num_frames} frames"
+            logger.info("language %d: %s, loss %.3f, right %.2f (%.0f s)", step, said, float(loss), right, spent)
+    hints.detach()
     rescale(language)
+
+
+def practise_language(
+    language: T5LanguageModel,
+    *,
+    num_queries: int,
+    seed: int,
+    num_steps: int = 3000,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+) -> None:
+    """Go on without hints, and judge questions too, which comes easily once sentences are judged."""
+    rng = np.random.default_rng([seed, 4])
+    reading = WordReading(language, num_queries=num_queries, rng=rng)
+    is_position = [(name, "relative_attention_bias" in name) for name, _ in language.named_parameters()]
+    parameters = dict(language.named_parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [parameters[name] for name, position in is_position if not position]},
+        {"params": [parameters[name] for name, position in is_position if position], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, num_steps, warm_up=50))
+    for step in range(num_steps):
+        kind, num_frames = _LAST_ROUND[(num_steps + step) % len(_LAST_ROUND)]
+        exercises = draw_exercises(kind, num_frames=num_frames, batch_size=batch_size, rng=rng)
+        loss, right = reading.loss(exercises, reader=_packing(step, exercises))
+        _learn(loss, language, optimizer, schedule)
+        if step % 25 == 0:
+            logger.info("practice %d: %s, loss %.3f, right %.2f", step, kind, float(loss), right)
+
+
+def _packing(step: int, exercises: Sequence[Exercise]) -> FramePacking:
+    """Single frames are read by both of the model's ways to pack them, in turns."""
+    return _PER_FRAME if len(exercises[0].frames) == 1 and step % 2 == 1 else _JOINT
+
+
+def _learn(
+    loss: torch.Tensor,
+    language: T5LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(language.parameters(), 1.0)
+    optimizer.step()
+    schedule.step()
 
 
 def _optimizer(language: T5LanguageModel, hints: Hints, *, lr: float) -> torch.optim.Optimizer:

@@ -1,9 +1,7 @@
 """Exercises in words alone: what the language model reads in place of frames, and what it should say.
 
 Every frame token is a random blend of the embeddings of the words that describe the frame, so that a visual
-prompter later finds many ways to be understood. The Answerer's prompts are the real ones. Of the Localizer's, the base
-knows the one about sentences ("The star moves left."); whether a frame helps to answer a question is in none of the
-exercises, and for the stages of training to teach.
+prompter later finds many ways to be understood. The real prompt classes word the questions.
 """
 
 from collections.abc import Sequence

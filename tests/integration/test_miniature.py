@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_dataset(folder / "data", seed=0, sizes=dict.fromkeys(SPLITS, 2))
     data, language, vision = folder / "data", folder / "language", folder / "vision"
     base = base_folder(folder, 0) / "base"
-    make_language(language, seed=0, num_steps=1)
+    make_language(language, seed=0, num_steps=1, num_practice=1)
     make_vision(vision, data, seed=0, num_videos=2, num_steps=1)
     make_base(base, data, language, vision, seed=0, num_videos=2, num_steps=1)
     with pytest.MonkeyPatch.context() as patch:

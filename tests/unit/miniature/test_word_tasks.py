@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
-from lavis.common.types import Question
-from lavis.processors.prompts import MultipleChoicePrompt
 from sevila_data.miniature.questions import MAX_OPTIONS
-from sevila_data.miniature.word_tasks import Exercise, answer_openly, answer_whether, choose_option, judge_sentence
+from sevila_data.miniature.word_tasks import (
+    Exercise,
+    answer_openly,
+    answer_whether,
+    choose_option,
+    judge_question,
+    judge_sentence,
+)
 
 
 @pytest.mark.parametrize("num_options", [2, 5, MAX_OPTIONS])
@@ -51,14 +56,15 @@ def test_a_sentence_is_judged_by_whether_the_frame_fits_it() -> None:
     assert 0.45 < np.mean([exercise.relevant[0] for exercise in exercises]) < 0.75
 
 
-def test_no_exercise_asks_whether_a_frame_helps_with_a_question() -> None:
+@pytest.mark.parametrize("num_options", [1, 2, 8])
+def test_a_question_is_judged_by_whether_the_frame_holds_what_it_names(num_options: int) -> None:
     rng = np.random.default_rng(0)
-    asked = [draw(rng, num_frames=1) for draw in (choose_option, answer_openly, answer_whether) for _ in range(20)]
-    sentences = [judge_sentence(rng) for _ in range(20)]
-    details = "Does the information within the frame provide the necessary details to accurately answer"
-    assert details in MultipleChoicePrompt().localizer(Question("Where is the ring?", ("sea", "sky")))
-    assert not any(details in exercise.prompt for exercise in asked)
-    assert all(f". Option A: yes. Option B: no. {details}" in exercise.prompt for exercise in sentences)
+    exercises = [judge_question(rng, num_options=num_options) for _ in range(40)]
+    for exercise in exercises:
+        named = exercise.prompt.partition("?")[0].removeprefix("Question: ").split()
+        assert exercise.target == ("yes" if any(word in named for word in exercise.frames[0]) else "no")
+        assert ("Options: (" in exercise.prompt) is (num_options > 1)
+    assert {exercise.target for exercise in exercises} == {"yes", "no"}
 
 
 def relevant_frames(exercise: Exercise) -> list[tuple[str, ...]]:
