@@ -3,7 +3,7 @@
 Language model and vision tower know nothing of each other until the prompter joins them, so they are made side by
 side; both stay frozen from then on. What the three stages of training are to teach is not known to stage 0: only
 words, never pictures, have taught the language model what "yes" and "no" mean; and the tower has seen the world by day,
-where the videos with moments are of the afternoon, and those with questions of the evening.
+where the videos of the stages are of the evening.
 """
 
 import logging

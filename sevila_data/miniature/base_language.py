@@ -182,12 +182,20 @@ class WordReading:
         return (losses * weights).sum() + hints, float(right)
 
     def _blended(self, exercises: Sequence[Exercise]) -> torch.Tensor:
-        """Blend each frame's words to frame tokens [N, K, Q, E]."""
+        """Blend each frame's words to frame tokens [N, K, Q, E].
+
+        Half of the exercises have free blends, so that a prompter finds many ways to be understood; in the others every
+        token says mostly one word, as the prompter will.
+        """
         tokenizer = self._language.tokenizer
         words = [[[single_token_id(tokenizer, word) for word in frame] for frame in e.frames] for e in exercises]
         embeds = self._language.model.shared(torch.tensor(words))
         shape = (*embeds.shape[:2], self._num_queries)
         blends = self._rng.dirichlet([0.5] * embeds.shape[2], size=shape)
+        if self._hints is None:
+            said = np.eye(embeds.shape[2])[np.arange(self._num_queries) % embeds.shape[2]]
+            share = np.where(self._rng.random(len(words)) < 0.5, self._rng.uniform(0, 0.4, len(words)), 1.0)
+            blends = share[:, None, None, None] * blends + (1 - share[:, None, None, None]) * said
         return torch.einsum("nkqw,nkwe->nkqe", WORD_SCALE * torch.from_numpy(blends).float(), embeds)
 
 

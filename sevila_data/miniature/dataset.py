@@ -6,9 +6,8 @@
     FOLDER/questions/{train,val,test}.json    multiple choice
     FOLDER/moments/{train,val,test}.json      queries with windows, as QVHighlights
 
-The base split has videos alone: its pictures are what the stand-in for BLIP-2 is made from. As with the paper's, no two
-sources look alike: the base's pictures are seen by day, the videos with moments in the afternoon, those with questions
-in the evening.
+The base split has videos alone: its pictures are what the stand-in for BLIP-2 is made from. They are seen by day, all
+others in the evening, so that the stages have another look to learn, as between BLIP-2's pictures and videos.
 """
 
 import argparse
@@ -29,9 +28,8 @@ Row = dict[str, Any]
 SPLITS = {"base": 600, "moments_train": 300, "moments_val": 30, "train": 300, "val": 30, "test": 60}
 """Videos of each split; no video is in two of them. Test videos have both questions and moment queries."""
 
-AFTERNOON, EVENING = Light(hue_degrees=15.0), Light(hue_degrees=30.0)
-LIGHTS = {"base": DAY, "moments_train": AFTERNOON, "moments_val": AFTERNOON}
-"""Of the splits whose videos are not of the evening."""
+EVENING = Light(hue_degrees=20.0)
+"""The light of all videos but the base's."""
 
 _QUESTION_FILES = {"train": "train", "val": "val", "test": "test"}
 _MOMENT_FILES = {"moments_train": "train", "moments_val": "val", "test": "test"}
@@ -94,13 +92,13 @@ def write_dataset(folder: Path, *, seed: int, sizes: Mapping[str, int] = SPLITS,
 
     Args:
         sizes: videos of each split.
-        light: of all videos; None is `LIGHTS`, and the evening.
+        light: of all videos; None is the day for the base's, and the evening.
     """
     for split, count in sizes.items():
         for video in videos_of(split, count, seed=seed):
             path = folder / "videos" / f"{video.name}.mp4"
             if not path.exists():
-                write_clip(path, video, light=light or LIGHTS.get(split, EVENING))
+                write_clip(path, video, light=light or (DAY if split == "base" else EVENING))
     for split, file in _QUESTION_FILES.items():
         write_annotations(folder / "questions" / f"{file}.json", question_rows(split, sizes[split], seed=seed))
     for split, file in _MOMENT_FILES.items():

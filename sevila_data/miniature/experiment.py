@@ -28,7 +28,7 @@ from lavis.common.logging import start_logging
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.provenance import run_facts
 from sevila_data.miniature.base import make_base, make_language, make_vision
-from sevila_data.miniature.dataset import AFTERNOON, EVENING, write_dataset
+from sevila_data.miniature.dataset import EVENING, write_dataset
 from sevila_data.miniature.figures import Measured, render_table, summarise
 from sevila_data.miniature.measure import BEST, LOCALIZERS, HeldOut, localize, measure_run
 from sevila_data.miniature.stages import STAGES, Run, base_folder
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shared = seconds_in(given.output) | seconds_in(runs[0].base_folder)
     seconds = {"shared": shared, "seeds": [seconds_in(run.folder) for run in runs]}
     figures |= {"seeds": given.seeds, "seconds": seconds, "remark": given.remark, "made_on": made_on()}
-    figures["hue_degrees"] = {"afternoon": AFTERNOON.hue_degrees, "evening": EVENING.hue_degrees}
+    figures["hue_degrees"] = EVENING.hue_degrees
     write_text(given.output / "figures.json", json.dumps(figures, indent=2) + "\n")
     if given.release:
         release(runs[0].model(*LOCALIZERS[BEST], "finetune"), given.release, figures)

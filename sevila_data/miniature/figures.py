@@ -41,12 +41,11 @@ the usual reader.
 A base (language model, vision tower, prompters) is trained from nothing: the language model from words in place of
 frames, the vision tower from dense labels of what is where in a picture, the prompter to say the words of captions.
 Localizer and Answerer start as two copies of that prompter. So "untrained" is not zero-shot in words: the language
-model has read the Localizer's prompts, about words. What is left for the stages to learn is what their videos look
-like, as between BLIP-2's pictures, QVHighlights and NExT-QA: the base has seen the world by day; the videos with
-moments are of the afternoon, where all hues are turned by {afternoon:.0f} degrees; those with questions, and the
-test's, of the evening, turned by {evening:.0f}. No label of whether a picture is relevant to anything is used before
-the stages. Unless a line says otherwise, answers come from the Answerer that was tuned on localized frames, reading
-four of {frames} frames.
+model has read the Localizer's prompts, about words. What is left for the stages to learn is what videos look like, as
+between BLIP-2's pictures and the benchmarks: the base has seen the world by day, and the videos of the stages and of
+the test are of the evening, where all hues are turned by {hue:.0f} degrees. No label of whether a picture is relevant
+to anything is used before the stages. Unless a line says otherwise, answers come from the Answerer that was tuned on
+localized frames, reading four of {frames} frames.
 
 {remark}
 """
@@ -214,7 +213,7 @@ def render_table(figures: Mapping[str, Any], *, frames: int = 32, options: int =
         chance=100 / options,
         frames=frames,
         remark=figures["remark"],
-        **figures.get("hue_degrees", {}),
+        hue=figures.get("hue_degrees", 0),
         runs=len(figures["bases"]),
         bases=counted(len(set(figures["bases"])), "base"),
         made_on=figures.get("made_on", "a machine that was not noted"),

@@ -60,7 +60,6 @@ def test_what_one_base_alone_reaches_is_within_the_interval() -> None:
 def test_the_table_holds_figures_against_targets() -> None:
     seconds = {"shared": {"language": 600.0, "data": 300.0, "vision": 900.0, "base": 60.0}, "seeds": [{"pretrain": 60}]}
     figures = summarise([measured(ALL_RIGHT)]) | {"seeds": [0], "seconds": seconds, "remark": ""}
-    figures["hue_degrees"] = {"afternoon": 15.0, "evening": 30.0}
     lines = render_table(figures).splitlines()
     assert "| oracle at least 85 % | 100.0 % | met |" in lines
     assert "| pre-training over none: beyond the interval | +0.0 points | missed |" in lines
