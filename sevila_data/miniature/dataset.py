@@ -3,11 +3,12 @@
 `python -m sevila_data.miniature.dataset FOLDER --seed 0` writes
 
     FOLDER/videos/{split}_{number}.mp4
-    FOLDER/questions/{train,val,test}.json    multiple choice
+    FOLDER/questions/{base,train,val,test}.json    multiple choice
     FOLDER/moments/{train,val,test}.json      queries with windows, as QVHighlights
 
-The base split has videos alone: its pictures are what the stand-in for BLIP-2 is made from. They are seen by day, all
-others in the evening, so that the stages have another look to learn, as between BLIP-2's pictures and videos.
+The base split's pictures are what the stand-in for BLIP-2 is made from; its questions are for the embedded model alone.
+They are seen by day, all others in the evening, so that the stages have another look to learn, as between BLIP-2's
+pictures and videos.
 """
 
 import argparse
@@ -31,7 +32,7 @@ SPLITS = {"base": 600, "moments_train": 300, "moments_val": 30, "train": 300, "v
 EVENING = Light(hue_degrees=20.0)
 """The light of all videos but the base's."""
 
-_QUESTION_FILES = {"train": "train", "val": "val", "test": "test"}
+_QUESTION_FILES = {"base": "base", "train": "train", "val": "val", "test": "test"}
 _MOMENT_FILES = {"moments_train": "train", "moments_val": "val", "test": "test"}
 _VIDEO, _QUESTIONS, _MOMENTS = 0, 1, 2
 

@@ -15,7 +15,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,35 +25,16 @@ import torch
 
 from lavis.common.files import write_text
 from lavis.common.logging import start_logging
-from lavis.models.sevila.model import SeViLA
 from lavis.runners.provenance import run_facts
 from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import EVENING, write_dataset
 from sevila_data.miniature.figures import Measured, render_table, summarise
-from sevila_data.miniature.measure import BEST, LOCALIZERS, HeldOut, localize, measure_run
+from sevila_data.miniature.measure import HeldOut, localize, measure_run
 from sevila_data.miniature.stages import STAGES, Run, base_folder
-from sevila_data.miniature.world import COLOURS, PLACES, SHAPES
 
 logger = logging.getLogger(__name__)
 
 _DATA_SEED = 0  # all bases and seeds learn from the same videos and are measured on the same
-_CARD = """# sevila_tiny
-
-A SeViLA model of {parameters:.1f} million parameters that runs on any laptop, trained on a synthetic world only:
-videos of six to eight scenes, each with one coloured shape that moves (or stays) in one of eight places. **It knows
-nothing of natural video**: there, its answers and moments mean nothing, whatever their scores.
-
-- It knows the shapes {shapes}; the colours {colours}; the places {places}; and left, right, up, down and still.
-- It was asked nine kinds of question, such as "What colour is the star?", "Where is the red thing?", "Which shape is
-  in the forest?" and "Which way does the ring move?", with two to eight options or none; whether something is shown
-  ("Is there a red star?"); and moments by sentences such as "The star moves left" or "A red star". Other wordings may
-  fail. How it does with each number of options and frames is in `benchmarks/EMBEDDED.md`.
-- On {videos} held-out videos, {accuracy:.1f} % of {questions} questions of five options are answered right by it and
-  its likes of other bases and seeds (95 % interval {low:.1f} to {high:.1f}); chance is 20 %. Of that, the stages of
-  training have {gain:+.1f} points in the choice of frames. All figures are in `benchmarks/MINIATURE.md`.
-- Made by `run_scripts/sevila/miniature.sh` (base {base}, seed {seed} of the stages): stage 0 from nothing, Localizer
-  pre-training, self-refinement, Answerer fine-tuning. {remark}
-"""
 
 
 def once(folder: Path, name: str, result: Path, make: Callable[[], Any]) -> None:
@@ -113,24 +94,35 @@ def measure(run: Run, max_videos: int | None) -> Measured:
     return Measured.load(file)
 
 
+def workers_of(experiment: Path, workers: int) -> ProcessPoolExecutor:
+    """Start processes of one core each."""
+    fresh = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=fresh, initializer=start_worker, initargs=(experiment,))
+
+
+def make_bases(experiment: Path, bases: Sequence[int], *, workers: int) -> None:
+    """Make the data and the bases, as far as they are not there yet."""
+    with workers_of(experiment, workers) as pool:
+        data = pool.submit(make_data, experiment)
+        languages = [pool.submit(learn_language, experiment, base) for base in bases]
+        data.result()
+        list(pool.map(partial(learn_vision, experiment), bases))
+        for language in languages:
+            language.result()
+        list(pool.map(partial(join_base, experiment), bases))
+
+
 def run_all(
     experiment: Path, bases: Sequence[int], seeds: Sequence[int], *, workers: int, max_videos: int | None
 ) -> list[Measured]:
     """Make everything that is not there yet, and return what each seed's models reach on each base."""
     runs = [Run(experiment, base=base, seed=seed) for seed in seeds for base in bases]
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=fresh, initializer=start_worker, initargs=(experiment,)) as pool:
+    make_bases(experiment, bases, workers=workers)
+    with workers_of(experiment, workers) as pool:
 
-        def side_by_side(work: Callable[..., Any], *over: Sequence[Any]) -> list[Any]:
-            return list(pool.map(work, *over))
+        def side_by_side(work: Callable[..., Any], over: Sequence[Run]) -> list[Any]:
+            return list(pool.map(work, over))
 
-        data = pool.submit(make_data, experiment)
-        languages = [pool.submit(learn_language, experiment, base) for base in bases]
-        data.result()
-        side_by_side(partial(learn_vision, experiment), bases)
-        for language in languages:
-            language.result()
-        side_by_side(partial(join_base, experiment), bases)
         side_by_side(train_stages, runs)
         # What no stage has touched is scored once for each base, before the runs need it side by side.
         untrained = [run for run in runs if run.seed == seeds[0]]
@@ -161,32 +153,6 @@ def made_on() -> str:
     return f"{cpu}, Python {platform.python_version()}, {versions}, commit {(facts['commit'] or 'unknown')[:9]}"
 
 
-def release(model: SeViLA, folder: Path, figures: Mapping[str, Any]) -> None:
-    """Save a model with a card that says what it knows and how well.
-
-    Args:
-        figures: what `summarise` returned for this model, with seed and remark.
-    """
-    overall = figures["runs"]["localizer, pre-trained and refined"]["overall"]
-    model.save_pretrained(folder)
-    card = _CARD.format(
-        parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
-        shapes=", ".join(SHAPES),
-        colours=", ".join(COLOURS),
-        places=", ".join(PLACES),
-        videos=figures["videos"],
-        questions=figures["questions"],
-        accuracy=overall["percent"],
-        low=overall["low"],
-        high=overall["high"],
-        gain=figures["differences"]["both stages over none"][0],
-        base=figures["bases"][0],
-        seed=figures["seeds"][0],
-        remark=figures["remark"],
-    )
-    write_text(folder / "MODEL_CARD.md", card.rstrip() + "\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment, write its figures and, if asked, the table."""
     parser = argparse.ArgumentParser(description="Run the paper in miniature, from nothing.")
@@ -195,9 +161,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the stages, on each base")
     parser.add_argument("--workers", type=int, default=2, help="parts made side by side, each on one core")
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
-    parser.add_argument(
-        "--release", type=Path, help="folder to save the first base's and seed's model to, with its card"
-    )
     parser.add_argument("--remark", default="", help="a sentence for table and card about how this run was made")
     parser.add_argument("--test-videos", type=int, help="measure on so many of the test videos; all by default")
     given = parser.parse_args(arguments)
@@ -210,8 +173,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures |= {"seeds": given.seeds, "seconds": seconds, "remark": given.remark, "made_on": made_on()}
     figures["hue_degrees"] = EVENING.hue_degrees
     write_text(given.output / "figures.json", json.dumps(figures, indent=2) + "\n")
-    if given.release:
-        release(runs[0].model(*LOCALIZERS[BEST], "finetune"), given.release, figures)
     if given.table:
         write_text(given.table, render_table(figures))
     return 0

@@ -45,14 +45,19 @@ class Run:
             model.load_partial(self.folder / stage / "best")
         return model.eval()
 
-    def train(self, name: str, *, options: Sequence[str] = ()) -> None:
-        """Train one stage by its recipe."""
+    def train(self, name: str, *, folder: str = "", options: Sequence[str] = ()) -> None:
+        """Train one stage by its recipe.
+
+        Args:
+            folder: where to, if not under the stage's name.
+            options: what is set otherwise than in the recipe.
+        """
         recipe, before, more = STAGES[name]
         given = [
             *more,
             f"model.model_type={self.base_folder / 'base'}",
             f"model.finetuned={self.folder / before / 'best' if before else 'null'}",
-            f"run.output_dir={self.folder / name}",
+            f"run.output_dir={self.folder / (folder or name)}",
             f"run.seed={self.seed}",
             *options,
         ]
