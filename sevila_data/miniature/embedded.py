@@ -63,10 +63,10 @@ _HEAD = """# What the embedded model holds
 
 Written by `python -m sevila_data.miniature.embedded --table benchmarks/EMBEDDED.md` on {made_on}.
 
-{videos} held-out videos of its world, by day, and {questions} questions, each asked again with another number of options
-in another order. Accuracy in percent with 95 % intervals bootstrapped over videos. Above chance is
-(accuracy - 1/n) / (1 - 1/n) for n options. There are five motions only, so questions about them are left out where more
-options are asked for, and of five too in the comparison.
+{videos} held-out videos of its world, by day, and {questions} questions, each asked again with another number of
+options in another order. Accuracy in percent with 95 % intervals bootstrapped over videos. Above chance is
+(accuracy - 1/n) / (1 - 1/n) for n options. There are five motions only, so questions about them are left out where
+more options are asked for, and of five too in the comparison.
 """
 
 
