@@ -56,7 +56,7 @@ nothing of natural video**: there, its answers and moments mean nothing, whateve
 NUM_FRAMES, NUM_KEYFRAMES = 32, 4
 FRAMES = (4, 8, 16, 32, 64, 128)
 KEYFRAMES = (1, 2, 4, 8)
-_OPEN = 1
+OPEN = 1
 """Stands for no options: a question with a single one cannot be asked."""
 _RESAMPLES = 2000
 _HEAD = """# What the embedded model holds
@@ -112,7 +112,7 @@ class Setting:
 
 SETTINGS = (
     *(Setting(options=count) for count in range(2, MAX_OPTIONS + 1)),
-    Setting(options=_OPEN),
+    Setting(options=OPEN),
     *(Setting(keyframes=count) for count in KEYFRAMES if count != NUM_KEYFRAMES),
     *(
         Setting(frames=frames, keyframes=count)
@@ -151,7 +151,7 @@ def ask_about(number: int, folder: Path, *, model: str, seed: int, settings: Seq
         for setting in (setting for setting in settings if setting.frames == frames):
             given = asked_about("test", number, video, seed=seed, num_options=max(setting.options, 2))
             questions = [question for question in given if setting.options <= len(VALUES[str(question.kind)])]
-            shown = [replace(question, options=()) for question in questions] if setting.options == _OPEN else questions
+            shown = [replace(question, options=()) for question in questions] if setting.options == OPEN else questions
             answers = watched.ask_all(shown, num_keyframes=setting.keyframes)
             rows = [
                 Asked(
@@ -181,7 +181,9 @@ def measure(
 
 
 def above_chance(accuracy: float, num_options: int) -> float:
-    """Return the accuracy, a share, with chance taken out: 1 stays 1, chance becomes 0."""
+    """Return the accuracy, a share, with chance taken out: 1 stays 1, chance becomes 0; open answers have none."""
+    if num_options == OPEN:
+        return accuracy
     return (accuracy - 1 / num_options) / (1 - 1 / num_options)
 
 
@@ -206,7 +208,7 @@ def render(found: Sequence[Sequence[Asked]]) -> str:
         reached = above_chance(accuracy_of(rows), count)
         distance = 100 * (reached - above_chance(compared, NUM_OPTIONS))
         options.append([count, len(rows), _bounded(rows), f"{100 * reached:.1f}", f"{distance:+.1f}", _seen(rows)])
-    open_rows = by[Setting(options=_OPEN)]
+    open_rows = by[Setting(options=OPEN)]
     options.append(["none (open)", len(open_rows), _bounded(open_rows), "", "", _seen(open_rows)])
     titles = [
         "options",
