@@ -73,7 +73,7 @@ more options are asked for, and of five too in the comparison.
 def train_embedded(run: Run) -> None:
     """Tune the Answerer of the embedded model: by day, on eight frames at once, which the base reads least well."""
     storage = f"datasets.custom.build_info.annotations.train.storage={run.data / 'questions/base.json'}"
-    options = ["model.finetuned=null", "model.frame_num=8", "run.max_iters=110", storage]
+    options = ["model.finetuned=null", "model.frame_num=8", "run.max_iters=320", "run.init_lr=7e-5", storage]
     options.append("datasets.custom.vis_processor.train.n_frms=16")
     result = run.folder / EMBEDDED / "best/model.safetensors"
     once(run.folder, EMBEDDED, result, lambda: run.train("finetune", folder=EMBEDDED, options=options))
