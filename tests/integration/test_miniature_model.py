@@ -17,9 +17,9 @@ LEAST = {
     Setting(options=4): 0.8,
     Setting(options=5): 0.85,
     Setting(options=8): 0.85,
-    Setting(options=OPEN): 0.85,
+    Setting(options=OPEN): 0.8,
     Setting(keyframes=1): 0.8,
-    Setting(keyframes=2): 0.85,
+    Setting(keyframes=2): 0.8,
     Setting(keyframes=8): 0.55,
     Setting(frames=16): 0.75,
 }
