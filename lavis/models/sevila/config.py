@@ -215,9 +215,11 @@ def find_model(source: str | Path) -> Path | None:
         CheckpointError: neither a folder, a configuration file nor a known size.
     """
     name, place = str(source), Path(source)
-    if place.is_dir():
+    # A folder that happens to be called like a size is meant by "./tiny".
+    is_size = isinstance(source, str) and name in size_names()
+    if place.is_dir() and not is_size:
         return place
-    if place.is_file():
+    if place.is_file() and not is_size:
         if place.suffix in _CONFIG_SUFFIXES:
             return None
         raise CheckpointError(f"{name} is a file, not a model folder; make one with: sevila checkpoint convert {name}")

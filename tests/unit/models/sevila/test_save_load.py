@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lavis.common.errors import CheckpointError, ConfigError, UserError
+from lavis.common.files import checkpoints_dir
 from lavis.models.checkpoints import weights_io
 from lavis.models.checkpoints.weights_io import state_of, write_weights
 from lavis.models.sevila.config import find_model
@@ -236,6 +237,14 @@ def test_a_weight_file_in_place_of_a_folder_is_told_how_to_convert(tmp_path: Pat
     file.write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"is a file, not a model folder; .* sevila checkpoint convert"):
         find_model(file)
+
+
+def test_a_folder_called_like_a_size_is_meant_by_its_path_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_model("tiny") == checkpoints_dir() / "sevila_tiny"
+    assert find_model("./tiny") == Path("tiny")
+    assert find_model(Path("tiny")) == Path("tiny")
 
 
 def test_a_hub_language_model_is_saved_so_that_it_loads_without_the_hub(model: SeViLA, tmp_path: Path) -> None:
