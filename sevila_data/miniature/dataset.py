@@ -111,8 +111,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the miniature's videos and annotations.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--by-day", action="store_true", help="all videos by day, as the embedded model knows them")
     arguments = parser.parse_args()
-    write_dataset(arguments.folder, seed=arguments.seed)
+    write_dataset(arguments.folder, seed=arguments.seed, light=DAY if arguments.by_day else None)
     return 0
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from lavis.datasets.annotations import read_annotations
 from sevila_data.miniature.dataset import SPLITS, moment_rows, question_rows, videos_of, write_dataset
 from sevila_data.miniature.questions import MOMENT_TEMPLATES
+from sevila_data.miniature.render import DAY
 
 SMALL = dict.fromkeys(SPLITS, 1)
 
@@ -33,3 +34,15 @@ def test_no_two_splits_share_a_video() -> None:
 def test_another_seed_gives_other_videos() -> None:
     first, second = (next(videos_of("test", 1, seed=seed)) for seed in (0, 1))
     assert first.scenes != second.scenes
+
+
+def test_all_videos_but_the_bases_are_of_the_evening_unless_all_are_by_day(tmp_path: Path) -> None:
+    sizes = dict.fromkeys(SPLITS, 0) | {"base": 1, "test": 1}
+    write_dataset(tmp_path / "lit", seed=0, sizes=sizes)
+    write_dataset(tmp_path / "day", seed=0, sizes=sizes, light=DAY)
+    base, test = (
+        [(tmp_path / folder / "videos" / f"{split}_0000.mp4").read_bytes() for folder in ("lit", "day")]
+        for split in ("base", "test")
+    )
+    assert base[0] == base[1]
+    assert test[0] != test[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lavis.video import open_video
-from sevila_data.miniature.render import SIDE, draw_frame, draw_mask, draw_video, thing_at, write_clip
+from sevila_data.miniature.render import DAY, SIDE, Light, draw_frame, draw_mask, draw_video, thing_at, write_clip
 from sevila_data.miniature.world import PLACES, SHAPES, Scene, make_video
 
 
@@ -47,3 +47,13 @@ def test_a_clip_reads_back_as_it_was_drawn(tmp_path: Path) -> None:
         assert reader.info.duration_s == pytest.approx(video.duration_s)
         read = reader.read(np.arange(0, len(drawn), 10), size=SIDE).frames
     assert np.abs(read.astype(int) - np.stack(drawn)[::10]).mean() < 6
+
+
+def test_light_turns_hues_and_leaves_greys() -> None:
+    picture = np.array([[[220, 30, 30], [128, 128, 128], [255, 255, 255]]], np.uint8)
+    assert (DAY.fall_on(picture) == picture).all()
+    turned = Light(hue_degrees=120.0).fall_on(picture)[0]
+    assert turned[0].argmax() != 0
+    assert np.abs(turned[1:].astype(int) - picture[0, 1:]).max() <= 1
+    faint = Light(contrast=0.5).fall_on(picture)[0]
+    assert faint[0].tolist() == [174, 79, 79]
