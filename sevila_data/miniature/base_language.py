@@ -245,7 +245,9 @@ def train_language(
         if step % 25 == 0:
             spent = time.monotonic() - started
             said = f"{kind}, {len(exercises[0].options)} options, {num_frames} frames"
-            logger.info("language %d: %s, loss %.3f, right %.2f (%.0f s)", step, said, float(loss), right, spent)
+            logger.info(
+                "language %d: %s, loss %.3f, right %.2f (%.0f s)", step, said, float(loss.detach()), right, spent
+            )
     hints.detach()
     rescale(language)
 
@@ -276,7 +278,7 @@ def practise_language(
         loss, right = reading.loss(exercises, reader=_packing(step, exercises))
         _learn(loss, language, optimizer, schedule)
         if step % 25 == 0:
-            logger.info("practice %d: %s, loss %.3f, right %.2f", step, kind, float(loss), right)
+            logger.info("practice %d: %s, loss %.3f, right %.2f", step, kind, float(loss.detach()), right)
 
 
 def _packing(step: int, exercises: Sequence[Exercise]) -> FramePacking:

@@ -86,13 +86,14 @@ def unread(video: WatchedVideo) -> list[int]:
 def test_with_a_cache_tokens_of_all_frames_are_made_and_answer_as_those_of_chosen_frames(
     model: SeViLA, clip: Path, tmp_path: Path
 ) -> None:
+    # Frames that score alike to rounding may change places, so they are not chosen by score.
     plain = in_float64(model).watch(clip, num_frames=10)
-    answers = plain.ask_all(QUESTIONS)
+    answers = plain.ask_all(QUESTIONS, selector="uniform")
     assert len(unread(plain)) > 0
     for _ in ("kept", "recalled"):
         cached = model.watch(clip, num_frames=10, cache=FrameCache(tmp_path))
         assert unread(cached) == []
-        for ours, theirs in zip(cached.ask_all(QUESTIONS), answers, strict=True):
+        for ours, theirs in zip(cached.ask_all(QUESTIONS, selector="uniform"), answers, strict=True):
             assert ours.text == theirs.text
             assert_near_float64(ours.option_scores, theirs.option_scores, dtype=torch.float32)
 
