@@ -9,7 +9,7 @@ reading one frame of several are long plateaus.
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -241,7 +241,7 @@ def train_language(
         num_frames = min(frames, 8 if step > _LONG_READING_FROM * num_steps else 4)
         exercises = draw_exercises(kind, num_frames=num_frames, batch_size=batch_size, rng=rng)
         loss, right = reading.loss(exercises, reader=_packing(step, exercises))
-        _learn(loss, language, optimizer, schedule)
+        learn_from(loss, language.parameters(), optimizer, schedule)
         if step % 25 == 0:
             spent = time.monotonic() - started
             said = f"{kind}, {len(exercises[0].options)} options, {num_frames} frames"
@@ -264,19 +264,15 @@ def practise_language(
     """Go on without hints, and judge questions too, which comes easily once sentences are judged."""
     rng = np.random.default_rng([seed, 4])
     reading = WordReading(language, num_queries=num_queries, rng=rng)
-    is_position = [(name, "relative_attention_bias" in name) for name, _ in language.named_parameters()]
-    parameters = dict(language.named_parameters())
-    groups: list[dict[str, Any]] = [
-        {"params": [parameters[name] for name, position in is_position if not position]},
-        {"params": [parameters[name] for name, position in is_position if position], "weight_decay": 0.0},
-    ]
+    others, positions = _positions_apart(language)
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": positions, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, num_steps, warm_up=50))
     for step in range(num_steps):
         kind, num_frames = _LAST_ROUND[(num_steps + step) % len(_LAST_ROUND)]
         exercises = draw_exercises(kind, num_frames=num_frames, batch_size=batch_size, rng=rng)
         loss, right = reading.loss(exercises, reader=_packing(step, exercises))
-        _learn(loss, language, optimizer, schedule)
+        learn_from(loss, language.parameters(), optimizer, schedule)
         if step % 25 == 0:
             logger.info("practice %d: %s, loss %.3f, right %.2f", step, kind, float(loss.detach()), right)
 
@@ -286,23 +282,29 @@ def _packing(step: int, exercises: Sequence[Exercise]) -> FramePacking:
     return _PER_FRAME if len(exercises[0].frames) == 1 and step % 2 == 1 else _JOINT
 
 
-def _learn(
+def learn_from(
     loss: torch.Tensor,
-    language: T5LanguageModel,
+    parameters: Iterable[nn.Parameter],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> None:
+    """Take one step of the optimizer, by gradients of these parameters that are cut to a norm of one."""
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(language.parameters(), 1.0)
+    nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     schedule.step()
 
 
+def _positions_apart(language: T5LanguageModel) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return all parameters but those of relative positions, and these."""
+    named = list(language.named_parameters())
+    positions = [value for name, value in named if "relative_attention_bias" in name]
+    return [value for name, value in named if "relative_attention_bias" not in name], positions
+
+
 def _optimizer(language: T5LanguageModel, hints: Hints, *, lr: float) -> torch.optim.Optimizer:
-    is_position = lambda name: "relative_attention_bias" in name  # noqa: E731
-    positions = [value for name, value in language.named_parameters() if is_position(name)]
-    others = [value for name, value in language.named_parameters() if not is_position(name)]
+    others, positions = _positions_apart(language)
     groups: list[dict[str, Any]] = [
         {"params": [*others, *hints.relevant.parameters()]},
         {"params": [*hints.right.parameters(), *hints.letter.parameters()]},

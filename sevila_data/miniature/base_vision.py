@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from lavis.models.vision.blip2 import Blip2VisionTower, VisualPrompter
 from sevila_data.miniature.base_frames import ATTRIBUTES, Pictures
-from sevila_data.miniature.base_language import initialise, warm_cosine
+from sevila_data.miniature.base_language import initialise, learn_from, warm_cosine
 from sevila_data.miniature.render import SIDE
 from sevila_data.miniature.world import VALUES
 
@@ -137,11 +137,7 @@ def train_vision(
         with torch.autocast("cpu", torch.bfloat16):
             features = tower(batch.normalised())
             loss, accuracies = heads(features, prompter(features), batch)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        learn_from(loss, parameters, optimizer, schedule)
         if step % 50 == 0:
             named = " ".join(f"{name} {value:.2f}" for name, value in zip(ATTRIBUTES, accuracies, strict=True))
             logger.info(

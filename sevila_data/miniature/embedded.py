@@ -61,7 +61,8 @@ OPEN = 1
 _RESAMPLES = 2000
 _HEAD = """# What the embedded model holds
 
-Written by `python -m sevila_data.miniature.embedded --table benchmarks/EMBEDDED.md` on {made_on}.
+Written by `python -m sevila_data.miniature.embedded --videos {videos} --table benchmarks/EMBEDDED.md`
+on {made_on}.
 
 {videos} held-out videos of its world, by day, and {questions} questions, each asked again with another number of
 options in another order. Accuracy in percent with 95 % intervals bootstrapped over videos. Above chance is
@@ -70,19 +71,19 @@ more options are asked for, and of five too in the comparison.
 """
 
 
-def train_embedded(run: Run) -> None:
+def train_embedded(run: Run, *, num_steps: int = 320) -> None:
     """Tune the Answerer of the embedded model: by day, on eight frames at once, which the base reads least well."""
     storage = f"datasets.custom.build_info.annotations.train.storage={run.data / 'questions/base.json'}"
-    options = ["model.finetuned=null", "model.frame_num=8", "run.max_iters=320", "run.init_lr=7e-5", storage]
+    options = ["model.finetuned=null", "model.frame_num=8", f"run.max_iters={num_steps}", "run.init_lr=7e-5", storage]
     options.append("datasets.custom.vis_processor.train.n_frms=16")
     result = run.folder / EMBEDDED / "best/model.safetensors"
     once(run.folder, EMBEDDED, result, lambda: run.train("finetune", folder=EMBEDDED, options=options))
 
 
-def release(experiment: Path, folder: Path) -> None:
+def release(experiment: Path, folder: Path, *, base: int = RELEASED_BASE, num_steps: int = 320) -> None:
     """Make the embedded model from its base, and save it with a card that says what it knows."""
-    run = Run(experiment, base=RELEASED_BASE, seed=0)
-    train_embedded(run)
+    run = Run(experiment, base=base, seed=0)
+    train_embedded(run, num_steps=num_steps)
     model = run.model(EMBEDDED)
     model.save_pretrained(folder)
     card = _CARD.format(

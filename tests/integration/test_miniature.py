@@ -14,6 +14,7 @@ from lavis.runners.build import build_runner
 from lavis.runners.config import load_train_config
 from sevila_data.miniature.base import make_base, make_language, make_vision
 from sevila_data.miniature.dataset import SPLITS, write_dataset
+from sevila_data.miniature.embedded import release
 from sevila_data.miniature.measure import measure_run
 from sevila_data.miniature.stages import STAGES, Run, base_folder
 
@@ -59,6 +60,14 @@ def test_two_steps_of_a_stage_change_its_part_alone(folder: Path, tmp_path: Path
     after = read_weights(tmp_path / "best" / "model.safetensors")
     assert {name.partition(".")[0] for name in after} == {part}
     assert any((after[name] != before[name]).any() for name in after)
+
+
+def test_the_embedded_model_is_made_from_a_base_and_says_what_it_knows(folder: Path, tmp_path: Path) -> None:
+    release(folder, tmp_path, base=0, num_steps=1)
+    before = read_weights(base_folder(folder, 0) / "base" / "model.safetensors")
+    after = read_weights(tmp_path / "model.safetensors")
+    assert {name.partition(".")[0] for name in after if (after[name] != before[name]).any()} == {"answerer"}
+    assert "(base 0)" in (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_a_stage_trains_on_two_processes(folder: Path, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Links as they are written for the repository lead to the pages that the files have become on the site."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+
+from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -13,12 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
-    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "run_scripts" / "docs_hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs_hooks")
 
 
 @pytest.mark.parametrize(
