@@ -1,5 +1,4 @@
 import datetime
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -7,7 +6,6 @@ import pytest
 
 from tests.scripts import load_script
 
-ROOT = Path(__file__).resolve().parents[2]
 TODAY = datetime.date(2026, 11, 23)
 HOLE = {"id": "PYSEC-2026-1", "aliases": ["CVE-2026-9"], "fix_versions": ["1.1"]}
 REPORT: dict[str, Any] = {
