@@ -18,6 +18,7 @@ BENCHMARKS = {
     "inference": "benchmarks.inference",
     "training": "benchmarks.training",
     "hf": "benchmarks.hf",
+    "hf-dry-runs": "benchmarks.hf_dry_runs",
     "decode": "benchmarks.decode",
     "long-video": "benchmarks.long_video",
     "startup": "benchmarks.startup",

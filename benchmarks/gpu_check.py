@@ -14,7 +14,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -301,12 +302,12 @@ def training_memory(scale: Scale) -> Iterator[Row]:
 # Each step with the seconds that it takes on a GPU: it is left out where less is left.
 STEPS: dict[str, tuple[Step, int]] = {
     "start": (start, 20),
-    "SeViLA beside the CPU": (sevila_parity, 40),
-    "image-text models beside the CPU": (hf_parity, 60),
-    "training and resume": (resume, 60),
-    "SeViLA's speed": (sevila_speed, 100),
-    "an image-text model's speed": (hf_speed, 60),
-    "training memory": (training_memory, 80),
+    "sevila-parity": (sevila_parity, 40),
+    "hf-parity": (hf_parity, 60),
+    "resume": (resume, 60),
+    "sevila-speed": (sevila_speed, 100),
+    "hf-speed": (hf_speed, 60),
+    "training-memory": (training_memory, 80),
 }
 
 
@@ -316,6 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="everything on the CPU, at tiny sizes")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... (default: cuda)")
     parser.add_argument("--budget", type=int, default=480, help="seconds after which it stops (default: 480)")
+    parser.add_argument("--only", nargs="+", choices=tuple(STEPS), metavar="STEP", help=f"of {', '.join(STEPS)}")
     parser.add_argument("--json", type=Path, default=Path("output/benchmarks/gpu_check.json"), help="where rows go")
     args = parser.parse_args(argv)
     if not args.tiny and not torch.cuda.is_available():
@@ -329,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     scale = _tiny() if args.tiny else Scale(torch.device(args.device))
     started = time.monotonic()
-    rows = list(_run(scale, started + args.budget))
+    rows = list(_run(args.only or STEPS, scale, started + args.budget))
     failed = sum(row.passed is False for row in rows)
     print(f"\n{len(rows)} rows in {time.monotonic() - started:.0f} s, {failed} failed", flush=True)
     write_figures(args.json, {"rows": [asdict(row) for row in rows]}, device=scale.device)
@@ -350,11 +352,12 @@ def _tiny() -> Scale:
     )
 
 
-def _run(scale: Scale, until: float) -> Iterator[Row]:
-    """Yield rows, each printed; a step that fails is one."""
+def _run(steps: Iterable[str], scale: Scale, until: float) -> Iterator[Row]:
+    """Yield rows, each printed; a step that fails is one, and its traceback goes to standard error."""
     Row("", "figure", "against").show()
     print("|" + "|".join("-" * (width + 2) for width in (*_WIDTHS, 6)) + "|")
-    for name, (step, expected_s) in STEPS.items():
+    for name in steps:
+        step, expected_s = STEPS[name]
         left = until - time.monotonic()
         if left < (1 if scale.tiny else expected_s):
             yield from _shown([Row(name, "left out", f"{left:.0f} s are left")])
@@ -365,6 +368,7 @@ def _run(scale: Scale, until: float) -> Iterator[Row]:
         except OutOfTime:
             yield from _shown([Row(name, "out of time", "")])
         except Exception as error:  # noqa: BLE001  # whatever it is, the steps after it are run
+            traceback.print_exc()
             yield from _shown([Row(name, f"{type(error).__name__}: {first_line(error)}", "", passed=False)])
         _free()
 

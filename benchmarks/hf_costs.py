@@ -20,8 +20,12 @@ from lavis.runners.config import TrainConfig, load_evaluation_config, load_train
 
 _RATE, _TEXT, _LABEL = 100e12, 100, 10
 _GIB = 2**30
-# Training questions of each split, as published.
-_QUESTIONS = {"nextqa": 34_132, "star": 45_731, "qvh": 7_218}
+QUESTIONS = {
+    "nextqa": {"train": 34_132, "val": 4_996},
+    "star": {"train": 45_731, "val": 7_098},
+    "qvh": {"train": 7_218, "val": 1_550},
+}
+"""Questions of each split, as published."""
 _SEARCHES = ("qvh", "charades_sta", "tacos", "tvsum")  # the Localizer alone is asked
 # Pictures that the vision tower sees at once, prompts that are run at once, and what is kept of prefixes of a clip.
 _PICTURES, _PROMPTS, _MAX_PREFIXES = 16, 64, _GIB
@@ -184,7 +188,7 @@ def lines_of(recipe: Path) -> Iterator[str]:
         cost = cost_of(stage, config, shape)
         hours = ""
         if train:
-            questions = _QUESTIONS[config.dataset_name] * config.run.max_epoch
+            questions = QUESTIONS[config.dataset_name]["train"] * config.run.max_epoch
             hours = f"; {cost.flop * questions / _RATE / 3600:.1f} h in all at 100 TFLOP/s"
         yield f"# {name}: {cost.memory / _GIB:.1f} GiB, {cost.flop / 1e12:.1f} TFLOP a question{hours}."
 

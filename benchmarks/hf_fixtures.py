@@ -30,6 +30,7 @@ _SMOL = {
 }
 _QWEN = {
     "qwen3-vl-2b": {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "heads": (16, 8)},
+    "qwen3-vl-4b": {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "heads": (32, 8)},
     "qwen3-vl-tiny": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "heads": (4, 2)},
 }
 SHAPES = (*_SMOL, *_QWEN)

@@ -30,6 +30,15 @@ def test_both_ways_of_asking_agree(size: str, tmp_path: Path) -> None:
     assert set(found["runs"]) == {"1", "2"}
 
 
+def test_a_dry_run_of_a_recipe_is_shown_with_what_it_takes(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    options = ["--recipes", "pretrain/qvh", "--options", "run.batch_size_train=1", "run.batch_size_eval=1"]
+    assert main(["hf-dry-runs", "--size", "tiny", *options, "--json", str(figures)]) == 0
+    found = json.loads(figures.read_text())["recipes"]["pretrain/qvh"]
+    assert "-" not in found.values()
+    assert found["memory"].endswith(" MiB")
+
+
 def test_the_gpu_check_passes_on_a_cpu_at_tiny_size(tmp_path: Path) -> None:
     figures = tmp_path / "rows.json"
     command = ["sh", str(ROOT / "run_scripts" / "gpu_check.sh"), "--tiny", "--json", str(figures)]
