@@ -51,15 +51,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-frames", type=int, default=32, help="frames watched (default: 32)")
     parser.add_argument("--num-keyframes", type=int, default=4, help="frames read (default: 4)")
     parser.add_argument(
-        "--steps", type=int, default=1200, help="of learning the questions, at sizes that are not tiny (default: 1200)"
+        "--variants",
+        nargs="+",
+        choices=tuple(VARIANTS),
+        default=list(COMPARED),
+        metavar="NAME",
+        help="beside plain fp32",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=500, help="of learning the questions, at sizes that are not tiny (default: 500)"
     )
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure, show and write down."""
     set_threads(args.threads)
+    names = list(dict.fromkeys([PLAIN.name, *args.variants]))  # everything is beside the plain way
     variants = {
-        name: VARIANTS[name] for name in COMPARED if not VARIANTS[name].quantize or importlib.util.find_spec("torchao")
+        name: VARIANTS[name] for name in names if not VARIANTS[name].quantize or importlib.util.find_spec("torchao")
     }
     with tempfile.TemporaryDirectory() as temporary:
         asked = held_out(Path(temporary), args.videos)

@@ -13,15 +13,15 @@ import torch
 from benchmarks.fixtures import model_of
 from lavis.common.moments import inside_windows
 from lavis.common.types import Floats, Question
-from lavis.models.pipeline import WatchedVideo, watch
+from lavis.models.pipeline import watch
 from lavis.models.sevila.model import SeViLA
 from sevila_data.miniature.base_language import warm_cosine
 
 _PROMPT = "multiple_choice"
 _RATE, _WARM_UP, _LARGEST_NORM = 3e-4, 50, 1.0
-_EVERY = 50
-# A question and the frames that one step shows with it: their positions [K], and which of them show what is asked.
-_Shown = tuple[Question, WatchedVideo, np.ndarray, np.ndarray]
+_EVERY = 20
+# A question and the frames that one step shows with it: features [K, P, D], times [K], and which show what is asked.
+_Shown = tuple[Question, torch.Tensor, Floats, np.ndarray]
 
 
 def save_aligned(
@@ -33,7 +33,7 @@ def save_aligned(
     num_frames: int,
     num_keyframes: int,
     device: torch.device,
-    batch_size: int = 16,
+    batch_size: int = 48,
 ) -> None:
     """Let random weights of a size of `variants.SIZES` learn the questions by heart, and save them in fp32.
 
@@ -48,9 +48,9 @@ def save_aligned(
     model.language.model.lm_head.weight.data *= model.language.width**-0.5
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
         pairs = [
-            (question, watched)
+            (question, features, times_s)
             for path, questions in asked
-            for watched in [watch(model, path, num_frames=num_frames)]
+            for features, times_s in [_seen(model, path, num_frames=num_frames)]
             for question in questions
         ]
     for part in (model.language, model.localizer, model.answerer):
@@ -78,35 +78,40 @@ def save_aligned(
     model.eval().save_pretrained(folder)
 
 
-def _shown(question: Question, watched: WatchedVideo, *, count: int, rng: np.random.Generator) -> _Shown:
+def _seen(model: SeViLA, path: Path, *, num_frames: int) -> tuple[torch.Tensor, Floats]:
+    """Return the features [T, P, D] and times of a video's frames."""
+    watched = watch(model, path, num_frames=num_frames)
+    features = watched.source.encoded(model.feature_encoder, np.arange(len(watched.times_s)))
+    return features.to(model.device), watched.times_s
+
+
+def _shown(
+    question: Question, features: torch.Tensor, times_s: Floats, *, count: int, rng: np.random.Generator
+) -> _Shown:
     """Draw frames: half of them from the windows where these have so many."""
-    inside = inside_windows(watched.times_s, question.windows or ())
+    inside = inside_windows(times_s, question.windows or ())
     chosen = rng.permutation(np.flatnonzero(inside))[: max(count // 2, 1)]
     rest = rng.permutation(np.setdiff1d(np.arange(len(inside)), chosen))[: count - len(chosen)]
     positions = np.sort(np.concatenate([chosen, rest]))
-    return question, watched, positions, inside[positions]
+    return question, features[torch.from_numpy(positions)], times_s[positions], inside[positions]
 
 
 def _losses(model: SeViLA, shown: Sequence[_Shown]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss of both roles."""
-    encoder, words = model.feature_encoder, model.words(_PROMPT)
-    features = torch.cat([watched.source.encoded(encoder, positions) for _, watched, positions, _ in shown])
-    shape = (len(shown), len(shown[0][2]))
+    words = model.words(_PROMPT)
     questions = [question for question, *_ in shown]
-    relevant = torch.from_numpy(np.stack([inside for *_, inside in shown]))
+    shape = (len(shown), len(shown[0][2]))
+    features = torch.cat([one for _, one, *_ in shown])
     relevance = model.relevance_loss(
-        model.states("localizer", features).unflatten(0, shape), [words.localizer(one) for one in questions], relevant
+        model.states("localizer", features).unflatten(0, shape),
+        [words.localizer(one) for one in questions],
+        torch.from_numpy(np.stack([inside for *_, inside in shown])),
     )
-    times_s: list[list[float]] = [_listed(watched.times_s[positions]) for _, watched, positions, _ in shown]
     answer = model.answer_loss(
         model.states("answerer", features).unflatten(0, shape),
         [words.answerer(one) for one in questions],
         [one.answer or 0 for one in questions],
         packing="joint",
-        times_s=times_s,
+        times_s=[times_s.tolist() for _, _, times_s, _ in shown],
     )
     return relevance.loss, answer.loss
-
-
-def _listed(values: Floats) -> list[float]:
-    return [float(value) for value in values]

@@ -5,7 +5,8 @@ are.
 """
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +18,7 @@ from lavis.common.errors import ConfigError, MissingExtraError, did_you_mean
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # As torch calls them, and people after it.
 _LONG_NAMES = {"float32": "fp32", "float": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16"}
+_HALF = (torch.bfloat16, torch.float16)
 QUANTIZATIONS = ("int8", "int4")
 
 # Numbers that share a scale; torchao's smallest, and so the most exact.
@@ -49,6 +51,50 @@ def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
     compared with the published one.
     """
     return torch.promote_types(dtype, torch.float32)
+
+
+@contextmanager
+def widened(model: nn.Module) -> Iterator[bool]:
+    """Let a model compute in fp32: the half-precision weights of each module are made wide while it runs.
+
+    So memory grows by the weights of the largest module alone, and by the first ones of the model and of parts that are
+    models of transformers: these take the first weight's precision for their own. Nothing is compiled within the block.
+
+    Yields:
+        Whether it is so; weights in whole numbers, or spread over processes, stay as they are.
+    """
+    if any(type(parameter) is not nn.Parameter for parameter in model.parameters()):
+        yield False
+        return
+    narrow: dict[nn.Module | None, list[tuple[nn.Parameter, torch.Tensor]]] = {}
+
+    def widen_all(parameters: Iterable[nn.Parameter], key: nn.Module | None) -> None:
+        own = narrow.setdefault(key, [])
+        for parameter in parameters:
+            if parameter.dtype in _HALF:
+                own.append((parameter, parameter.data))
+                parameter.data = parameter.data.float()
+
+    def widen(module: nn.Module, *_: Any) -> None:
+        widen_all(module.parameters(recurse=False), module)
+
+    def restore(module: nn.Module | None, *_: Any) -> None:
+        for parameter, value in narrow.pop(module, ()):
+            parameter.data = value
+
+    modules = [one for one in model.modules() if any(weight.dtype in _HALF for weight in one.parameters(recurse=False))]
+    hooks = [one.register_forward_pre_hook(widen) for one in modules]
+    hooks += [one.register_forward_hook(restore, always_call=True) for one in modules]
+    try:
+        firsts = [next(one.parameters(), None) for one in model.modules() if hasattr(type(one), "dtype")]
+        widen_all((one for one in firsts if one is not None), None)
+        with torch.compiler.set_stance("force_eager"):
+            yield True
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in list(narrow):
+            restore(module)
 
 
 def check_quantization(name: str) -> None:

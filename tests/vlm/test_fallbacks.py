@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import lavis
+from lavis.models.hf.backbone import IMAGE
 from lavis.models.hf.model import HFModel
 from tests.vlm import plain
+from tests.vlm.families import TEXT, save_tiny
 from tests.vlm.plain import PROMPT
 from tests.vlm.test_equality import MOST, QUESTIONS
 
@@ -87,6 +89,7 @@ def test_a_template_that_puts_the_question_first_is_answered_right(
     assert np.abs(reading.option_scores - wanted).max() < MOST * spread
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize(("share", "is_shared"), [(3e-4, False), (3e-5, True)])
 def test_prefixes_are_shared_where_logits_differ_by_rounding_alone(
     folder_of: Callable[[str], Path],
@@ -95,8 +98,9 @@ def test_prefixes_are_shared_where_logits_differ_by_rounding_alone(
     caplog: pytest.LogCaptureFixture,
     share: float,
     is_shared: bool,
+    dtype: str,
 ) -> None:
-    model: HFModel = lavis.load_model("hf", folder_of("smolvlm"), device="cpu")
+    model: HFModel = lavis.load_model("hf", folder_of("smolvlm"), device="cpu", dtype=dtype)
     continued = model.backbone.continued_logits
 
     def changed(*arguments: Any, **options: Any) -> torch.Tensor:
@@ -108,3 +112,23 @@ def test_prefixes_are_shared_where_logits_differ_by_rounding_alone(
     model.as_scorer(prompt=PROMPT).score(model.watch(clip, num_frames=2).source, QUESTIONS[:1])
     assert model.backbone._shares == {"": is_shared}
     assert ("prefixes of frames are not shared between questions (logits differ by " in caplog.text) is not is_shared
+
+
+def test_a_deep_model_shares_prefixes_although_half_precision_rounds_it_far(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TEXT, "num_hidden_layers", 28)
+    model: HFModel = lavis.load_model("hf", save_tiny("qwen3_vl", tmp_path), device="cpu", dtype="bf16")
+    torch.manual_seed(0)
+    for weight in model.network.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.1)
+    source = model.watch(clip, num_frames=1).source
+    features = source.encoded(model.feature_encoder, [0])
+    head, tail = model.backbone.split(model.backbone.ids([IMAGE, "Is it red?"], model.backbone.size_of(features)))
+    whole = model.backbone.logits([head + tail], features)
+    size = model.backbone.size_of(features)
+    shared = model.backbone.continued_logits(model.backbone.prefix(features, head), tail, size=size)
+    assert (whole - shared).abs().max() > 0.05 * whole.std()
+    assert model.backbone.shares_prefixes(features)
+    assert model.backbone.continued_logits(model.backbone.prefix(features, head), tail, size=size).equal(shared)

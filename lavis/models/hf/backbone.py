@@ -27,7 +27,7 @@ from transformers.utils import ModelOutput
 
 from lavis.common.errors import ConfigError, QuestionError, counted, first_line
 from lavis.models.frames import joined
-from lavis.models.precision import at_least_fp32
+from lavis.models.precision import at_least_fp32, widened
 from lavis.processors.chat_prompts import spellings
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ _CPU_PICTURES, _PICTURES = 4, 16
 # A picture's sides are written beside its features as two digits each, which every precision holds exactly.
 _DIGIT = 128
 # Shared prefixes must give the logits of the whole prompt up to this share of their spread, by the size of a number.
+# In half precision a deep model's rounding can be as large as what tells the two apart: it is tried in fp32.
 _EXACT = {8: 1e-6, 4: 1e-4, 2: 5e-2}
 
 # What is asked to see whether prefixes can be shared, of a picture of this height and width where none has come yet.
@@ -539,9 +540,12 @@ class Backbone:
         size = self.size_of(features)
         prompts = [self.ids([IMAGE, text], size) for text in _TRIED]
         heads, tails = zip(*map(self.split, prompts), strict=True)
-        kept = self.prefix(features, heads[0], state=state)
-        whole = torch.cat([self.logits([one], features) for one in prompts])
-        shared = torch.cat([self.continued_logits(kept, one, size=size, state=state) for one in tails])
+        with widened(self.model) as is_wide:
+            seen = features.to(at_least_fp32(features.dtype)) if is_wide else features
+            kept = self.prefix(seen, heads[0], state=state)
+            whole = torch.cat([self.logits([one], seen) for one in prompts])
+            shared = torch.cat([self.continued_logits(kept, one, size=size, state=state) for one in tails])
+        self.prefix(features, heads[0], state=state)  # what is noted of a prefix is of the model's own precision
         exact = at_least_fp32(whole.dtype)
         error = float((whole.to(exact) - shared.to(exact)).abs().max() / whole.to(exact).std())
         return "" if error <= _EXACT[whole.element_size()] else f"logits differ by {error:.1e} of their spread"

@@ -1,3 +1,4 @@
+import copy
 import sys
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import nn
 
 import lavis
 from lavis.common.errors import ConfigError, MissingExtraError
-from lavis.models.precision import dtype_name, quantize_parts
+from lavis.models.precision import dtype_name, quantize_parts, widened
 from lavis.models.sevila.model import SeViLA
 from tests.unit.models.tiny import encoded, random_pixels
 
@@ -118,3 +119,49 @@ def test_precisions_are_known_by_torchs_names_too(written: Any, name: str) -> No
 def test_a_precision_that_no_model_computes_with_is_refused(written: Any) -> None:
     with pytest.raises(ConfigError, match=r"^unknown dtype .*known: bf16, fp16, fp32$"):
         dtype_name(written)
+
+
+class Pair(nn.Module):
+    """Two layers with one weight, one of which fails if it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.second.weight = self.first.weight
+        self.scale = nn.Parameter(torch.full((8,), 1.1))
+        self.fails = False
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.second(self.first(values)) * self.scale
+        if self.fails:
+            raise RuntimeError("failed")
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_computes_in_fp32_within_the_block_and_is_as_it_was_after_it(dtype: torch.dtype, fails: bool) -> None:
+    model = Pair().to(dtype)
+    exact = copy.deepcopy(model).float()
+    before = {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()}
+    model.fails = fails
+    values = torch.randn(3, 8)
+    with torch.no_grad(), widened(model) as is_wide:
+        assert is_wide
+        if fails:
+            with pytest.raises(RuntimeError, match="failed"):
+                model(values)
+        else:
+            torch.testing.assert_close(model(values), exact(values), rtol=0, atol=0)
+    assert {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()} == before
+    assert not model._forward_hooks
+    assert not model.first._forward_pre_hooks
+
+
+def test_quantised_weights_stay_as_they_are() -> None:
+    pytest.importorskip("torchao")
+    model = nn.Sequential(nn.Linear(64, 64)).to(torch.bfloat16)
+    quantize_parts([model], "int8")
+    with widened(model) as is_wide:
+        assert not is_wide
+        assert not model[0]._forward_pre_hooks
