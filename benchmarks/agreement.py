@@ -127,8 +127,8 @@ def ask(weights: str, variant: Variant, asked: Sequence[Asked], args: argparse.N
 
 
 def ask_as_published(weights: str, asked: Sequence[Asked], args: argparse.Namespace) -> tuple[list[Given], float]:
-    """Answer everything by the published procedure, each question from the file; returned as by `ask`."""
-    loaded = lavis.load_model("sevila", weights, device=args.device)
+    """Answer everything by the published procedure in fp32, each question from the file; returned as by `ask`."""
+    loaded = lavis.load_model("sevila", weights, device=args.device, dtype=PLAIN.dtype)
     assert isinstance(loaded, SeViLA)
     model = as_published(loaded, attention="eager")
     given: list[Given] = []

@@ -264,6 +264,8 @@ def hf_speed(scale: Scale) -> Iterator[Row]:
         yield Row(f"{scale.shape}, {dtype}: {name}", f"{seconds(taken)}, {baseline / taken:.2f}×", peak)
     scores = [asked.last.keyframes.all_scores for asked in found[: len(truth)]]
     yield _compared(f"{scale.shape}, {dtype}: scores", np.concatenate(scores), np.concatenate(truth), dtype)
+    decoded = f"{seconds(ours.parts_s()['decode'])} of our first question"
+    yield Row(f"{scale.shape}: decoding, ours alone", decoded)
     kept = ", ".join(f"{name} {value / 2**20:.2f}" for name, value in ours.kept_bytes().items())
     yield Row(f"{scale.shape}: MiB kept of a frame", kept)
     yield Row(f"{scale.shape}: prefixes are shared", str(ours.shares()), "", ours.shares())

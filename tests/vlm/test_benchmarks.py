@@ -55,6 +55,7 @@ def test_the_gpu_check_passes_on_a_cpu_at_tiny_size(tmp_path: Path) -> None:
         "resume, autocast bf16",
         "published, a question",
         "each further",
+        "decoding, ours alone",
         "answerer_finetuning",
     ):
         assert part in named
