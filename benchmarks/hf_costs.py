@@ -4,7 +4,7 @@
 
 prints two lines for each recipe, which stand in its header. A GPU that keeps up 100 TFLOP/s in bf16 is assumed (a third
 of what an A100 is sold with), a question of 100 tokens, and that nothing waits for decoding. Memory is that of tensors,
-without what CUDA takes for itself. One case was measured, on a CPU; see configs/hf/refine/nextqa.yaml.
+without what CUDA takes for itself. What dry runs measured (`benchmarks/hf_dry_runs.py`) stands beside it.
 
 FLOP: a layer's matrices cost two a parameter and token, attention four a pair of tokens and channel. Training runs the
 language model forwards, forwards again where activations are recomputed, and back through frozen weights to the
