@@ -22,19 +22,22 @@ import torch
 from lavis.common.files import write_text
 from lavis.common.types import Question
 from lavis.models.loading import load_model
+from lavis.models.sevila.model import SeViLA
 from lavis.tasks.metrics.accuracy import Outcome, accuracy_report
+from sevila_data.miniature.base import use_plain_attention
 from sevila_data.miniature.dataset import SPLITS, asked_about, videos_of
 from sevila_data.miniature.experiment import made_on, make_bases, once, workers_of
 from sevila_data.miniature.figures import markdown
 from sevila_data.miniature.questions import MAX_OPTIONS, NUM_OPTIONS
 from sevila_data.miniature.render import write_clip
-from sevila_data.miniature.stages import Run
+from sevila_data.miniature.stages import base_folder
+from sevila_data.miniature.together import NUM_STEPS, NUM_VIDEOS, train_together
 from sevila_data.miniature.world import COLOURS, PLACES, SHAPES, VALUES
 
 EMBEDDED = "embedded"
-"""The folder of the embedded model's own fine-tuning, in that of the run it is released from."""
+"""The folder of the embedded model, in that of the base that it is made from."""
 RELEASED_BASE = 1
-"""Chosen on ten validation videos: 96 % of questions right, the other base 91 %."""
+"""Chosen on ten validation videos: the base answers 96 % of questions right, the other one 91 %."""
 _CARD = """# sevila_tiny
 
 A SeViLA model of {parameters:.1f} million parameters that runs on any laptop, trained on a synthetic world only:
@@ -48,8 +51,8 @@ nothing of natural video**: there, its answers and moments mean nothing, whateve
   fail.
 - How often it is right with each number of options and of frames is in `benchmarks/EMBEDDED.md`.
 - Made by `python -m sevila_data.miniature.embedded --release FOLDER` (base {base}): language model, vision tower and
-  prompter from nothing, then the Answerer tuned on eight frames. Localizer pre-training and self-refinement have no
-  part in it: its Localizer is the base's. What they add is shown where there is something to add, in
+  prompter from nothing, then all but the vision tower together, on labelled videos. The paper's stages, which leave the
+  language model as it is, have no part in it. What they add is shown where there is something to add, in
   `benchmarks/MINIATURE.md`.
 """
 
@@ -71,27 +74,38 @@ more options are asked for, and of five too in the comparison.
 """
 
 
-def train_embedded(run: Run, *, num_steps: int = 320) -> None:
-    """Tune the Answerer of the embedded model: by day, on eight frames at once, which the base reads least well."""
-    storage = f"datasets.custom.build_info.annotations.train.storage={run.data / 'questions/base.json'}"
-    options = ["model.finetuned=null", "model.frame_num=8", f"run.max_iters={num_steps}", "run.init_lr=7e-5", storage]
-    options.append("datasets.custom.vis_processor.train.n_frms=16")
-    result = run.folder / EMBEDDED / "best/model.safetensors"
-    once(run.folder, EMBEDDED, result, lambda: run.train("finetune", folder=EMBEDDED, options=options))
+def train_embedded(experiment: Path, *, base: int, num_videos: int = NUM_VIDEOS, num_steps: int = NUM_STEPS) -> Path:
+    """Let a base learn together what the page offers, unless it has; return its folder."""
+    shared = base_folder(experiment, base)
+    folder = shared / EMBEDDED
+
+    def train() -> None:
+        model = SeViLA.from_pretrained(shared / "base")
+        use_plain_attention(model)
+        train_together(model, experiment / "data", seed=0, num_videos=num_videos, num_steps=num_steps)
+        model.save_pretrained(folder)
+
+    once(shared, EMBEDDED, folder / "model.safetensors", train)
+    return folder
 
 
-def release(experiment: Path, folder: Path, *, base: int = RELEASED_BASE, num_steps: int = 320) -> None:
+def release(
+    experiment: Path,
+    folder: Path,
+    *,
+    base: int = RELEASED_BASE,
+    num_videos: int = NUM_VIDEOS,
+    num_steps: int = NUM_STEPS,
+) -> None:
     """Make the embedded model from its base, and save it with a card that says what it knows."""
-    run = Run(experiment, base=base, seed=0)
-    train_embedded(run, num_steps=num_steps)
-    model = run.model(EMBEDDED)
+    model = SeViLA.from_pretrained(train_embedded(experiment, base=base, num_videos=num_videos, num_steps=num_steps))
     model.save_pretrained(folder)
     card = _CARD.format(
         parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
         shapes=", ".join(SHAPES),
         colours=", ".join(COLOURS),
         places=", ".join(PLACES),
-        base=run.base,
+        base=base,
     )
     write_text(folder / "MODEL_CARD.md", card.rstrip() + "\n")
 

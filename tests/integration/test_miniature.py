@@ -63,10 +63,11 @@ def test_two_steps_of_a_stage_change_its_part_alone(folder: Path, tmp_path: Path
 
 
 def test_the_embedded_model_is_made_from_a_base_and_says_what_it_knows(folder: Path, tmp_path: Path) -> None:
-    release(folder, tmp_path, base=0, num_steps=1)
+    release(folder, tmp_path, base=0, num_videos=2, num_steps=1)
     before = read_weights(base_folder(folder, 0) / "base" / "model.safetensors")
     after = read_weights(tmp_path / "model.safetensors")
-    assert {name.partition(".")[0] for name in after if (after[name] != before[name]).any()} == {"answerer"}
+    changed = {name.partition(".")[0] for name in after if (after[name] != before[name]).any()}
+    assert changed == {"answerer", "localizer", "language"}
     assert "(base 0)" in (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
