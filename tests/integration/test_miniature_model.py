@@ -8,20 +8,19 @@ from lavis.common.files import checkpoints_dir
 from lavis.models.loading import load_model
 from lavis.models.sevila.model import SeViLA
 from sevila_data.miniature.embedded import OPEN, Asked, Setting, above_chance, accuracy_of, measure
+from sevila_data.miniature.questions import MAX_OPTIONS
 
 NUM_VIDEOS = 6
 # Lower bounds of what is above chance, for options and frames that the page offers.
 LEAST = {
-    Setting(options=2): 0.85,
-    Setting(options=3): 0.85,
-    Setting(options=4): 0.8,
-    Setting(options=5): 0.85,
-    Setting(options=8): 0.85,
-    Setting(options=OPEN): 0.8,
+    **{Setting(options=count): 0.8 for count in range(2, MAX_OPTIONS + 1)},
+    Setting(options=OPEN): 0.85,
     Setting(keyframes=1): 0.8,
-    Setting(keyframes=2): 0.8,
-    Setting(keyframes=8): 0.55,
-    Setting(frames=16): 0.75,
+    Setting(keyframes=2): 0.85,
+    Setting(keyframes=8): 0.8,
+    Setting(frames=8, keyframes=8): 0.75,
+    Setting(frames=16): 0.8,
+    Setting(frames=64, keyframes=8): 0.85,
 }
 SETTINGS = tuple(LEAST)
 
