@@ -106,16 +106,26 @@ def test_scores_that_are_no_numbers_end_the_search() -> None:
 
 
 def test_it_is_built_by_name_with_the_model_s_localizer_and_with_arguments() -> None:
-    localizer = KnownLocalizer(hill(40, 22, width=6)[None])
-    frames = FrameSource(np.arange(40), np.arange(40.0))
-    for spec, first in (("coarse_to_fine", 5), ({"policy": {"name": "coarse_to_fine", "gap": 4}}, 10)):
+    localizer = KnownLocalizer(hill(80, 44, width=12)[None])
+    frames = FrameSource(np.arange(80), np.arange(80.0))
+    for spec, first in (("coarse_to_fine", 10), ({"policy": {"name": "coarse_to_fine", "gap": 4}}, 20)):
         model = cast("VideoModel", SimpleNamespace(as_scorer=lambda prompt: localizer))
         selector = build_selector(spec, model, prompt="moment")
         localizer.asked.clear()
         (found,) = selector.select(frames, questions(1), k=1)
-        assert found.positions.tolist() == [22]
+        assert found.positions.tolist() == [44]
         assert localizer.asked[0].sum() == first
     assert "coarse_to_fine" in selector_names()
+
+
+@pytest.mark.parametrize("top", range(32))
+def test_a_single_frame_is_looked_for_as_four_are(top: int) -> None:
+    scores = hill(32, top, width=3)[None]
+    one, four = KnownLocalizer(scores), KnownLocalizer(scores)
+    (position,), _, _ = choose(one, questions(1), 1)
+    choose(four, questions(1), 4)
+    assert [asked.tolist() for asked in one.asked] == [asked.tolist() for asked in four.asked]
+    assert position[0] == top
 
 
 def test_a_gap_of_nothing_is_refused() -> None:
