@@ -22,8 +22,8 @@ HOURS, RATE = 100_000, 250e12
 _TEXT, _PREFIX, _KEYFRAMES = 72, 3, 4
 _BATCH, _FRAMES = 64, 4  # of self-refinement, as published: 4 GPUs of 16 videos
 _LINKS = {"10 Gbit/s": 1.25e9, "400 Gbit/s": 50e9, "300 GB/s": 300e9}  # bytes a second
-# Measured: `python -m benchmarks long-video`, decoding an hour at one frame a second, on a busy machine.
-_DECODE_S = 66.1
+# Measured: `python -m benchmarks long-video`, decoding an hour at one frame a second.
+_DECODE_S = 21.5
 
 
 @dataclass(frozen=True)
