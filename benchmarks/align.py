@@ -15,10 +15,10 @@ from lavis.common.moments import inside_windows
 from lavis.common.types import Floats, Question
 from lavis.models.pipeline import watch
 from lavis.models.sevila.model import SeViLA
-from sevila_data.miniature.base_language import warm_cosine
+from sevila_data.miniature.base_language import learn_from, warm_cosine
 
 _PROMPT = "multiple_choice"
-_RATE, _WARM_UP, _LARGEST_NORM = 3e-4, 50, 1.0
+_RATE, _WARM_UP = 3e-4, 50
 _EVERY = 20
 # A question and the frames that one step shows with it: features [K, P, D], times [K], and which show what is asked.
 _Shown = tuple[Question, torch.Tensor, Floats, np.ndarray]
@@ -66,11 +66,7 @@ def save_aligned(
         shown = [_shown(*pairs[number], count=num_keyframes, rng=rng) for number in drawn]
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
             relevance, answer = _losses(model, shown)
-        optimizer.zero_grad()
-        (relevance + answer).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, _LARGEST_NORM)
-        optimizer.step()
-        schedule.step()
+        learn_from(relevance + answer, parameters, optimizer, schedule)
         if (step + 1) % _EVERY == 0:
             found = f"loss of frames {relevance.item():.3f}, of answers {answer.item():.3f}"
             print(f"learned by heart, step {step + 1}: {found}", flush=True)

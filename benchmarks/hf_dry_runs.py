@@ -22,6 +22,7 @@ from benchmarks.fixtures import questions
 from benchmarks.hf_costs import QUESTIONS
 from benchmarks.hf_fixtures import SHAPES, hf_model_of
 from benchmarks.report import show_machine, show_table, write_figures
+from lavis.common.errors import UserError
 from lavis.common.files import configs_dir
 from lavis.runners.config import load_train_config
 from sevila_data.dataset import option_fields
@@ -110,7 +111,9 @@ def _dry_run(recipe: str, folder: Path, args: argparse.Namespace) -> dict[str, s
     done = subprocess.run(
         [*command, *options], check=False, capture_output=True, text=True, env={**os.environ, **threads}
     )
-    print(f"{recipe}:\n{done.stdout}{done.stderr if done.returncode else ''}", flush=True)
+    if done.returncode:
+        raise UserError(f"the dry run of hf/{recipe} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    print(f"{recipe}:\n{done.stdout}", flush=True)
     return {name: _found(pattern, done.stdout) for name, pattern in _FIGURES.items()}
 
 

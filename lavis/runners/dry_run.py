@@ -41,7 +41,7 @@ _LONG_S = 20.0
 
 
 def dry_run(config: TrainConfig, world: World) -> str:
-    """Take a step and return the report; nothing is written.
+    """Take a step, and another one to time where it is short, and return the report; nothing is written.
 
     Raises:
         UserError: whatever would stop the real run at its start.
@@ -118,8 +118,8 @@ def _measuring(
         count = sum(1 for _ in validator.samples(split, parts.model))
         read_s = time.perf_counter() - started
         with torch.random.fork_rng(devices=[]):
-            whole_here = partial(updater.parallel.evaluate, partial(validator, split=split))
-            _, answering_s = _settled(whole_here, world)
+            validate = partial(updater.parallel.evaluate, partial(validator, split=split))
+            _, answering_s = _settled(validate, world)
         compute_s = max(0.0, answering_s - read_s)
         each_s = _with_readers(read_s, compute_s, run) / max(1, count)
         total = validator.count(split)

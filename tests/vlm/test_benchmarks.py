@@ -39,6 +39,13 @@ def test_a_dry_run_of_a_recipe_is_shown_with_what_it_takes(tmp_path: Path) -> No
     assert found["memory"].endswith(" MiB")
 
 
+def test_a_dry_run_that_fails_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--recipes", "pretrain/qvh", "--options", "run.max_epoch=0"]
+    assert main(["hf-dry-runs", "--size", "tiny", *options, "--json", str(tmp_path / "none.json")]) == 2
+    assert "the dry run of hf/pretrain/qvh ended with 2: error: " in capsys.readouterr().err
+    assert not (tmp_path / "none.json").exists()
+
+
 def test_the_gpu_check_passes_on_a_cpu_at_tiny_size(tmp_path: Path) -> None:
     figures = tmp_path / "rows.json"
     command = ["sh", str(ROOT / "run_scripts" / "gpu_check.sh"), "--tiny", "--json", str(figures)]
