@@ -16,6 +16,7 @@ from lavis.common.types import Floats, Question
 from lavis.models.pipeline import watch
 from lavis.models.sevila.model import SeViLA
 from sevila_data.miniature.base_language import learn_from, warm_cosine
+from sevila_data.miniature.together import draw_positions
 
 _PROMPT = "multiple_choice"
 _RATE, _WARM_UP = 3e-4, 50
@@ -86,9 +87,7 @@ def _shown(
 ) -> _Shown:
     """Draw frames: half of them from the windows where these have so many."""
     inside = inside_windows(times_s, question.windows or ())
-    chosen = rng.permutation(np.flatnonzero(inside))[: max(count // 2, 1)]
-    rest = rng.permutation(np.setdiff1d(np.arange(len(inside)), chosen))[: count - len(chosen)]
-    positions = np.sort(np.concatenate([chosen, rest]))
+    positions = draw_positions(inside, count=count, shown=max(count // 2, 1), rng=rng)
     return question, features[torch.from_numpy(positions)], times_s[positions], inside[positions]
 
 

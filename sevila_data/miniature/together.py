@@ -147,7 +147,7 @@ def draw_lesson(kind: str, seen: SeenVideo, *, num_frames: int, rng: np.random.G
     if kind == "whether":
         text, relevant = draw_sentence(seen, WHETHER_TEMPLATES, rng=rng)
         shown = int(rng.integers(0, num_frames + 1)) if rng.random() < 0.5 else 0
-        read = _positions(relevant, count=num_frames, shown=shown, rng=rng)
+        read = draw_positions(relevant, count=num_frames, shown=shown, rng=rng)
         return Lesson(seen, Question(text), "yes" if relevant[read].any() else "no", relevant, read)
     key, asked = TOPICS[int(rng.integers(len(TOPICS)))]
     place = int(rng.integers(len(scenes)))
@@ -160,7 +160,7 @@ def draw_lesson(kind: str, seen: SeenVideo, *, num_frames: int, rng: np.random.G
         target, question = question.options[right], Question(question.text)
     relevant = seen.showing([scenes[place]])
     shown = int(rng.integers(1, num_frames + 1))
-    return Lesson(seen, question, target, relevant, _positions(relevant, count=num_frames, shown=shown, rng=rng))
+    return Lesson(seen, question, target, relevant, draw_positions(relevant, count=num_frames, shown=shown, rng=rng))
 
 
 def draw_sentence(seen: SeenVideo, templates: Templates, *, rng: np.random.Generator) -> tuple[str, np.ndarray]:
@@ -177,7 +177,7 @@ def draw_sentence(seen: SeenVideo, templates: Templates, *, rng: np.random.Gener
     return text, seen.showing([scene for scene in scenes if fits(scene, described, template, templates)])
 
 
-def _positions(relevant: np.ndarray, *, count: int, shown: int, rng: np.random.Generator) -> np.ndarray:
+def draw_positions(relevant: np.ndarray, *, count: int, shown: int, rng: np.random.Generator) -> np.ndarray:
     """Draw frames [count] in time order, so many of the relevant ones, as far as there are such and others."""
     inside, outside = rng.permutation(np.flatnonzero(relevant)), rng.permutation(np.flatnonzero(~relevant))
     first = inside[: max(shown, count - len(outside))]
@@ -202,7 +202,7 @@ def _judging(model: SeViLA, lessons: Sequence[Lesson], *, rng: np.random.Generat
         if rng.random() < 1 / 3:
             sentence, fitting = draw_sentence(lesson.seen, MOMENT_TEMPLATES, rng=rng)
             text = _MOMENTS.localizer(Question(sentence))
-        chosen = _positions(fitting, count=_JUDGED, shown=_JUDGED // 2, rng=rng)
+        chosen = draw_positions(fitting, count=_JUDGED, shown=_JUDGED // 2, rng=rng)
         prompts.append(text)
         relevant.append(fitting[chosen])
         frames.append((lesson.seen, chosen))
