@@ -54,7 +54,9 @@ class World:
 def join_world(*, device: str | None = None, timeout_s: float = 1800.0) -> Iterator[World]:
     """Join the processes that torchrun started, if it did, and leave them together at the end.
 
-    Where torchrun ends without ending them, as when it is killed, they end as after SIGTERM.
+    Where torchrun ends without ending them, as when it is killed, they end as after SIGTERM. A program that joins
+    others ends by `lavis.cli.main.reported`: after the block torch's threads may still hold what was exchanged, and one
+    that frees a tensor while the interpreter is taken down aborts the process (gloo, torch 2.13).
 
     After an exception they are not left, as that would wait for what the others have not answered: the connections
     close when the process ends, which is what tells the others.

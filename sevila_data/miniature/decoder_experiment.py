@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lavis.common.distributed import join_world
+from lavis.common.distributed import World
 from lavis.common.files import configs_dir, write_text
 from lavis.models.base import VideoModel
 from lavis.models.hf.model import HFModel
@@ -105,8 +105,7 @@ class DecoderRun:
             f"run.seed={self.seed}",
         ]
         path = configs_dir() / "sevila" / "miniature" / f"{recipe}.yaml"
-        with join_world(device="cpu") as world:
-            build_runner(load_train_config(path, options=given), world).run()
+        build_runner(load_train_config(path, options=given), World()).run()
 
 
 def make_data(experiment: Path) -> None:

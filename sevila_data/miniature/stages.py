@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lavis.common.distributed import join_world
+from lavis.common.distributed import World
 from lavis.common.files import configs_dir
 from lavis.models.sevila.model import SeViLA
 from lavis.runners.build import build_runner
@@ -62,5 +62,4 @@ class Run:
             *options,
         ]
         path = configs_dir() / "sevila" / "miniature" / f"{recipe}.yaml"
-        with join_world(device="cpu") as world:
-            build_runner(load_train_config(path, options=given), world).run()
+        build_runner(load_train_config(path, options=given), World()).run()

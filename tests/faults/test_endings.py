@@ -1,13 +1,14 @@
 """A process that is done or cannot go on ends at once, whatever would hold it up, and so do those that read for it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.architecture.source import ROOT
+from tests.architecture.source import ROOT, all_python_files
 from tests.faults.playing import harm, play, said, start
 
 # An error holds what its frames held. Letting go of torch's process group may take for ever, and so may the
@@ -144,3 +145,14 @@ def test_readers_end_with_the_process_that_they_read_for(data: Path, model_folde
     assert [line.partition("(")[0] for line in said(tmp_path / "run")] == [
         "error: another process of this run died or hangs "
     ]
+
+
+def test_whatever_joins_others_ends_without_taking_the_interpreter_down() -> None:
+    """Torch's threads may still hold what was exchanged, and abort where they free it in an interpreter that ends."""
+    sources = {path: (ROOT / path).read_text(encoding="utf-8") for path in all_python_files()}
+    joining = {
+        path: text for path, text in sources.items() if re.search(r"^[^#\n\"']*\bjoin_world\(", text, re.MULTILINE)
+    }
+    started = {path for path, text in joining.items() if '__name__ == "__main__"' in text}
+    assert Path("benchmarks/scaling_worker.py") in started
+    assert {path for path in started if "reported(" not in joining[path]} == set()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from lavis.cli.main import reported
 from lavis.common.distributed import World, join_world
 from lavis.datasets.dataset import EpochBatches, build_loader
 from lavis.runners.build import build_parts, build_updater, join_training_splits
@@ -30,6 +31,11 @@ def write_gradients(target: Path, recipe: Path, options: list[str], world: World
         save_file(gradients, target, metadata={"loss": repr(report.metrics["loss"])})
 
 
+def main(target: str, recipe: str, *options: str) -> int:
+    with join_world(device="cpu") as world:
+        write_gradients(Path(target), Path(recipe), list(options), world)
+    return 0
+
+
 if __name__ == "__main__":
-    with join_world(device="cpu") as here:
-        write_gradients(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:], here)
+    sys.exit(reported(lambda: main(*sys.argv[1:])))
