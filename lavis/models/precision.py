@@ -23,6 +23,8 @@ QUANTIZATIONS = ("int8", "int4")
 
 # Numbers that share a scale; torchao's smallest, and so the most exact.
 _GROUP = 32
+# Products with 4 bits make so many outputs at a time, on a CPU.
+_FOUR_BIT_OUTPUTS = 16
 
 
 def dtype_named(name: str) -> torch.dtype:
@@ -114,6 +116,7 @@ def quantize_parts(parts: Iterable[nn.Module], name: str) -> None:
 
     "int8": weights have 8 bits and a scale per row, and what they are multiplied with is rounded to 8 bits too, with a
     scale per token. "int4": weights alone, with 4 bits and a scale for every 32 of them.
+    A layer whose width does not divide so stays as it is.
 
     Raises:
         ConfigError: neither of these, or weights whose precision or device has no product with 4 bits.
@@ -127,12 +130,17 @@ def quantize_parts(parts: Iterable[nn.Module], name: str) -> None:
             both = torchao.Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
             torchao.quantize_(part, both, filter_fn=lambda *layer: _suits(*layer) and not _reads_outliers(*layer))
         else:
-            torchao.quantize_(part, _four_bits(torchao, next(part.parameters())), filter_fn=_suits)
+            four = _four_bits(torchao, next(part.parameters()))
+            torchao.quantize_(part, four, filter_fn=lambda *layer: _suits(*layer) and _suits_four_bits(layer[0]))
 
 
 def _suits(module: nn.Module, path: str) -> bool:
     # The vocabulary's matrix decides between yes and no by small differences, and is a small part of the work.
     return type(module) is nn.Linear and module.in_features % _GROUP == 0 and _name(path) != "lm_head"
+
+
+def _suits_four_bits(layer: nn.Linear) -> bool:
+    return layer.out_features % _FOUR_BIT_OUTPUTS == 0
 
 
 def _reads_outliers(module: nn.Module, path: str) -> bool:

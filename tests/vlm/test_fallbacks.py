@@ -89,6 +89,18 @@ def test_a_template_that_puts_the_question_first_is_answered_right(
     assert np.abs(reading.option_scores - wanted).max() < MOST * spread
 
 
+def go_on_otherwise(model: HFModel, monkeypatch: pytest.MonkeyPatch, *, share: float) -> None:
+    """Change a logit of what a prefix goes on to, by this share of the logits' spread."""
+    continued = model.backbone.continued_logits
+
+    def changed(*arguments: Any, **options: Any) -> torch.Tensor:
+        logits = continued(*arguments, **options)
+        logits[0, 0] += share * logits.std()
+        return logits
+
+    monkeypatch.setattr(model.backbone, "continued_logits", changed)
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize(("share", "is_shared"), [(3e-4, False), (3e-5, True)])
 def test_prefixes_are_shared_where_logits_differ_by_rounding_alone(
@@ -101,28 +113,26 @@ def test_prefixes_are_shared_where_logits_differ_by_rounding_alone(
     dtype: str,
 ) -> None:
     model: HFModel = lavis.load_model("hf", folder_of("smolvlm"), device="cpu", dtype=dtype)
-    continued = model.backbone.continued_logits
-
-    def changed(*arguments: Any, **options: Any) -> torch.Tensor:
-        logits = continued(*arguments, **options)
-        logits[0, 0] += share * logits.std()
-        return logits
-
-    monkeypatch.setattr(model.backbone, "continued_logits", changed)
+    go_on_otherwise(model, monkeypatch, share=share)
     model.as_scorer(prompt=PROMPT).score(model.watch(clip, num_frames=2).source, QUESTIONS[:1])
     assert model.backbone._shares == {"": is_shared}
     assert ("prefixes of frames are not shared between questions (logits differ by " in caplog.text) is not is_shared
 
 
-def test_a_deep_model_shares_prefixes_although_half_precision_rounds_it_far(
-    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HFModel:
+    """A model in bf16 whose many layers make much of rounding."""
     monkeypatch.setitem(TEXT, "num_hidden_layers", 28)
     model: HFModel = lavis.load_model("hf", save_tiny("qwen3_vl", tmp_path), device="cpu", dtype="bf16")
     torch.manual_seed(0)
     for weight in model.network.parameters():
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=0.1)
+    return model
+
+
+def test_a_deep_model_shares_prefixes_although_half_precision_rounds_it_far(deep: HFModel, clip: Path) -> None:
+    model = deep
     source = model.watch(clip, num_frames=1).source
     features = source.encoded(model.feature_encoder, [0])
     head, tail = model.backbone.split(model.backbone.ids([IMAGE, "Is it red?"], model.backbone.size_of(features)))
@@ -132,3 +142,25 @@ def test_a_deep_model_shares_prefixes_although_half_precision_rounds_it_far(
     assert (whole - shared).abs().max() > 0.05 * whole.std()
     assert model.backbone.shares_prefixes(features)
     assert model.backbone.continued_logits(model.backbone.prefix(features, head), tail, size=size).equal(shared)
+
+
+@pytest.mark.parametrize("packing", ["int8", "int4"])
+def test_a_deep_model_of_whole_numbers_shares_prefixes(
+    deep: HFModel, clip: Path, caplog: pytest.LogCaptureFixture, packing: str
+) -> None:
+    pytest.importorskip("torchao")
+    deep.quantize(packing)
+    deep.as_scorer(prompt=PROMPT).score(deep.watch(clip, num_frames=2).source, QUESTIONS[:1])
+    assert deep.backbone._shares == {"": True}
+    assert "not shared" not in caplog.text
+
+
+def test_what_keeps_prefixes_from_being_shared_is_found_under_whole_numbers_too(
+    folder_of: Callable[[str], Path], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torchao")
+    model: HFModel = lavis.load_model("hf", folder_of("smolvlm"), device="cpu", dtype="bf16")
+    go_on_otherwise(model, monkeypatch, share=3e-4)
+    model.quantize("int8")
+    model.as_scorer(prompt=PROMPT).score(model.watch(clip, num_frames=2).source, QUESTIONS[:1])
+    assert model.backbone._shares == {"": False}

@@ -40,7 +40,7 @@ _CPU_PICTURES, _PICTURES = 4, 16
 _DIGIT = 128
 # Shared prefixes must give the logits of the whole prompt up to this share of their spread, by the size of a number.
 # It is tried in fp32, since half precision can round a deep model by as much as tells the two apart; the last share is
-# for models with weights in whole numbers, which cannot be.
+# for models whose weights came in whole numbers, which cannot be.
 _EXACT = {8: 1e-6, 4: 1e-4, 2: 5e-2}
 
 # What is asked to see whether prefixes can be shared, of a picture of this height and width where none has come yet.

@@ -133,6 +133,9 @@ class HFModel(PretrainedHF, WatchesVideos):
         """Replace the weights of linear layers by whole numbers; see `quantize_parts`."""
         if self.adapters is not None:
             raise ConfigError("adapters are not trained over quantised weights; leave quantize out")
+        # Whether prefixes can be shared is told by small differences, which whole numbers would round away or blow up.
+        side = self.image_size
+        self.backbone.shares_prefixes(self.backbone.features(np.zeros((1, side, side, 3), np.uint8)))
         quantize_parts(self.backbone.parts().values(), name)
 
     def compile_parts(self) -> None:
