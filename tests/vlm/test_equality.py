@@ -194,6 +194,21 @@ def test_open_answers_are_what_the_model_writes_in_the_plain_way(model: HFModel,
         assert reading.index is None
 
 
+def test_the_vocabulary_is_multiplied_once_with_all_prompts(model: HFModel, video: WatchedVideo) -> None:
+    """Torch would multiply, and in bf16 copy, it once for each prompt whose last state is a slice of all states."""
+    in_one_piece: list[bool] = []
+    asked = [question for question in QUESTIONS if question.options]
+    head = model.network.get_output_embeddings()
+    with head.register_forward_pre_hook(lambda _, inputs: in_one_piece.append(inputs[0].is_contiguous())):
+        model.as_scorer(prompt=PROMPT).score(video.source, asked)
+        for packing in ("joint", "per_frame"):
+            answerer = model.as_answerer(prompt=PROMPT, packing=packing)
+            answerer.answer(video.source, np.array([[0, 2]] * len(asked)), asked)
+        video.ask("What is it?", num_keyframes=2)
+    assert in_one_piece
+    assert all(in_one_piece)
+
+
 def test_pictures_and_questions_have_a_say(model: HFModel, video: WatchedVideo) -> None:
     scores = model.as_scorer(prompt=PROMPT).score(video.source, QUESTIONS).scores
     least = 1e-3 * spread(model, video)

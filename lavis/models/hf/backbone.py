@@ -130,6 +130,8 @@ class Backbone:
         if not hasattr(self._base, "get_image_features"):
             raise ConfigError(f"{self.name} is no model that reads pictures as tokens of its language model")
         self._feature_inputs = set(inspect.signature(self._base.get_image_features).parameters)
+        if (head := self.model.get_output_embeddings()) is not None:
+            head.register_forward_pre_hook(_in_one_piece)
         # Each picture whole: tiles of it would be many times the tokens.
         self._whole = {name: False for name in _TILING if hasattr(self.processor.image_processor, name)}
         set_frame_tokens(self.processor, self.frame_tokens, name=self.name)
@@ -580,6 +582,15 @@ def log_sums(logits: torch.Tensor, groups: Sequence[torch.Tensor]) -> torch.Tens
     """Return the logits [R, G] of groups of tokens: their probabilities summed, from logits [R, V]."""
     exact = logits.to(at_least_fp32(logits.dtype))
     return torch.stack([exact[:, ids].logsumexp(-1) for ids in groups], dim=-1)
+
+
+def _in_one_piece(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Let the vocabulary's matrix be multiplied once with the last states of all prompts.
+
+    They are a slice [R, 1, E] of all states. Torch multiplies each row of such a slice with a matrix of its own, which
+    on a CPU in bf16 is a copy of the whole matrix for each (torch 2.13).
+    """
+    return tuple(one.contiguous() for one in inputs)
 
 
 def _rows(part: Any, tokens: Sequence[int]) -> torch.Tensor:
