@@ -132,24 +132,23 @@ def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HFModel:
 
 
 def test_a_deep_model_shares_prefixes_although_half_precision_rounds_it_far(deep: HFModel, clip: Path) -> None:
-    model = deep
-    source = model.watch(clip, num_frames=1).source
-    features = source.encoded(model.feature_encoder, [0])
-    head, tail = model.backbone.split(model.backbone.ids([IMAGE, "Is it red?"], model.backbone.size_of(features)))
-    whole = model.backbone.logits([head + tail], features)
-    size = model.backbone.size_of(features)
-    shared = model.backbone.continued_logits(model.backbone.prefix(features, head), tail, size=size)
+    source = deep.watch(clip, num_frames=1).source
+    features = source.encoded(deep.feature_encoder, [0])
+    head, tail = deep.backbone.split(deep.backbone.ids([IMAGE, "Is it red?"], deep.backbone.size_of(features)))
+    whole = deep.backbone.logits([head + tail], features)
+    size = deep.backbone.size_of(features)
+    shared = deep.backbone.continued_logits(deep.backbone.prefix(features, head), tail, size=size)
     assert (whole - shared).abs().max() > 0.05 * whole.std()
-    assert model.backbone.shares_prefixes(features)
-    assert model.backbone.continued_logits(model.backbone.prefix(features, head), tail, size=size).equal(shared)
+    assert deep.backbone.shares_prefixes(features)
+    assert deep.backbone.continued_logits(deep.backbone.prefix(features, head), tail, size=size).equal(shared)
 
 
-@pytest.mark.parametrize("packing", ["int8", "int4"])
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
 def test_a_deep_model_of_whole_numbers_shares_prefixes(
-    deep: HFModel, clip: Path, caplog: pytest.LogCaptureFixture, packing: str
+    deep: HFModel, clip: Path, caplog: pytest.LogCaptureFixture, quantization: str
 ) -> None:
     pytest.importorskip("torchao")
-    deep.quantize(packing)
+    deep.quantize(quantization)
     deep.as_scorer(prompt=PROMPT).score(deep.watch(clip, num_frames=2).source, QUESTIONS[:1])
     assert deep.backbone._shares == {"": True}
     assert "not shared" not in caplog.text
